@@ -1,0 +1,104 @@
+#include "autograd/tape.h"
+
+#include "core/parallel.h"
+
+namespace mixpl {
+
+void Tape::push(std::vector<Tensor> outputs, std::vector<Tensor> inputs, Backward backward) {
+  nodes_.push_back({std::move(outputs), std::move(inputs), std::move(backward)});
+}
+
+void Tape::clear() {
+  // Last first: what depends on a tensor goes before it, so deep graphs free without recursion.
+  while (!nodes_.empty()) nodes_.pop_back();
+}
+
+void accumulate_grad(Tensor& target, Tensor grad) {
+  if (grad.shape() != target.shape())
+    throw ShapeError(str("backward: gradient must be ", target.shape(), ", got ", grad.shape()));
+  if (!target.impl()->grad) {
+    target.set_grad(grad);
+    return;
+  }
+  Tensor sum = target.grad();
+  target.set_grad(Tensor());
+  // Add into whichever of the two belongs to nobody else.
+  if (!sum.unique() && grad.unique() && grad.dtype() == sum.dtype()) std::swap(sum, grad);
+  if (!sum.unique()) sum = sum.clone();
+  dispatch_floating(sum.dtype(), [&](auto a) {
+    dispatch_floating(grad.dtype(), [&](auto b) {
+      auto* out = sum.data<decltype(a)>();
+      const auto* in = grad.data<decltype(b)>();
+      parallel_chunks(sum.numel(), 1 << 14, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) out[i] = decltype(a)(float(out[i]) + float(in[i]));
+      });
+    });
+  });
+  target.set_grad(sum);
+}
+
+void Tape::backward(const std::vector<Tensor>& roots, const std::vector<Tensor>& seeds) {
+  for (size_t i = 0; i < roots.size(); ++i) {
+    Tensor root = roots[i];
+    if (root.requires_grad()) accumulate_grad(root, seeds[i]);
+  }
+  Context context = Context::current();
+  context.tape = nullptr;
+  ContextScope scope(context);
+  try {
+    while (!nodes_.empty()) {
+      Node node = std::move(nodes_.back());
+      nodes_.pop_back();
+      std::vector<Tensor> douts;
+      bool any = false;
+      for (Tensor& output : node.outputs) {
+        douts.push_back(output.grad());
+        any = any || douts.back().defined();
+        output.set_grad(Tensor());
+      }
+      node.outputs.clear();
+      if (!any) continue;
+      Gradients grads = node.backward(std::move(douts));
+      node.backward = nullptr;
+      if (grads.size() != node.inputs.size())
+        throw StateError("backward: an op returned the wrong number of gradients");
+      for (size_t i = 0; i < grads.size(); ++i) {
+        Tensor grad = std::move(grads[i]);
+        if (grad.defined() && node.inputs[i].requires_grad())
+          accumulate_grad(node.inputs[i], std::move(grad));
+      }
+    }
+  } catch (...) {
+    clear();
+    throw;
+  }
+}
+
+bool recording(std::initializer_list<Tensor> inputs) {
+  if (!Context::current().tape) return false;
+  for (const Tensor& input : inputs)
+    if (input.requires_grad()) return true;
+  return false;
+}
+
+void record(std::vector<Tensor> outputs, std::vector<Tensor> inputs, Backward backward) {
+  Tape* tape = Context::current().tape;
+  if (!tape) return;
+  bool needed = false;
+  for (const Tensor& input : inputs) needed = needed || input.requires_grad();
+  if (!needed) return;
+  for (Tensor& output : outputs) output.set_requires_grad(true);
+  tape->push(std::move(outputs), std::move(inputs), std::move(backward));
+}
+
+void record(const Tensor& output, std::vector<Tensor> inputs,
+            std::function<Gradients(Tensor dout)> backward) {
+  record(std::vector<Tensor>{output}, std::move(inputs),
+         [backward = std::move(backward)](std::vector<Tensor> douts) {
+           Tensor dout = std::move(douts[0]);
+           douts.clear();  // so that the op may be the only owner and write in place
+           return backward(std::move(dout));
+         });
+}
+
+}  // namespace mixpl

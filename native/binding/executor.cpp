@@ -1,0 +1,117 @@
+#include "binding/executor.h"
+
+#include <omp.h>
+
+#include "binding/addon.h"
+#include "core/context.h"
+
+namespace mixpl::binding {
+
+struct Executor::Item {
+  Item(Napi::Env env, Job job) : deferred(env), job(std::move(job)) {}
+  Napi::Promise::Deferred deferred;
+  Job job;
+  std::vector<Napi::Reference<Napi::Value>> keep;
+  Finish finish;
+  bool failed = false;
+  ErrorInfo error;
+};
+
+Executor::Executor(Napi::Env env, Device device) : device_(device) {
+  deliver_ = Napi::ThreadSafeFunction::New(
+      env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "mixpl executor", 0, 1);
+  deliver_.Unref(env);
+  thread_ = std::thread([this] { run(); });
+}
+
+Executor::~Executor() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+    queue_.clear();
+  }
+  wake_.notify_all();
+  thread_.join();
+}
+
+void Executor::set_num_threads(int threads) {
+  std::lock_guard lock(mutex_);
+  threads_ = threads;
+}
+
+Napi::Promise Executor::post(Napi::Env env, Job job, const std::vector<Napi::Value>& keep) {
+  auto item = std::make_unique<Item>(env, std::move(job));
+  Napi::Promise promise = item->deferred.Promise();
+  for (const Napi::Value& value : keep)
+    if (value.IsObject()) item->keep.push_back(Napi::Reference<Napi::Value>::New(value, 1));
+  // A pending job keeps the process alive; an idle executor does not.
+  if (pending_++ == 0) deliver_.Ref(env);
+  {
+    std::lock_guard lock(mutex_);
+    queue_.push_back(std::move(item));
+  }
+  wake_.notify_one();
+  return promise;
+}
+
+void Executor::run() {
+  Context::current().device = device_;
+  for (;;) {
+    std::unique_ptr<Item> item;
+    int threads;
+    {
+      std::unique_lock lock(mutex_);
+      wake_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
+      if (stopping_) break;
+      item = std::move(queue_.front());
+      queue_.pop_front();
+      threads = threads_;
+    }
+    if (threads > 0) omp_set_num_threads(threads);
+    try {
+      item->finish = item->job();
+    } catch (...) {
+      item->failed = true;
+      item->error = describe_current_exception();
+    }
+    item->job = nullptr;  // frees what it captured here, not on the JS thread
+    Item* raw = item.release();
+    const auto status =
+        deliver_.BlockingCall(raw, [this](Napi::Env env, Napi::Function, Item* done) {
+          complete(env, std::unique_ptr<Item>(done));
+        });
+    // The environment is going away: JS references may not be touched from here, so they are left.
+    if (status != napi_ok) break;
+  }
+  deliver_.Release();
+}
+
+void Executor::complete(Napi::Env env, std::unique_ptr<Item> item) {
+  if (--pending_ == 0) deliver_.Unref(env);
+  Napi::HandleScope scope(env);
+  item->keep.clear();
+  if (!item->failed) {
+    try {
+      item->deferred.Resolve(item->finish ? item->finish(env) : env.Undefined());
+      return;
+    } catch (const Napi::Error& e) {
+      item->deferred.Reject(e.Value());
+      return;
+    } catch (...) {
+      item->error = describe_current_exception();
+    }
+  }
+  item->deferred.Reject(make_error(env, item->error).Value());
+}
+
+Executor& executor_for(Napi::Env env, Device device) {
+  AddonState& state = *env.GetInstanceData<AddonState>();
+  auto& slot = state.executors[to_string(device)];
+  if (!slot) {
+    slot = std::make_unique<Executor>(env, device);
+    if (state.num_threads > 0) slot->set_num_threads(state.num_threads);
+  }
+  return *slot;
+}
+
+}  // namespace mixpl::binding

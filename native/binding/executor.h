@@ -1,0 +1,54 @@
+// One native thread per device with a FIFO queue; JavaScript gets promises and never waits.
+#pragma once
+
+#include <napi.h>
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "binding/errors.h"
+#include "core/device.h"
+
+namespace mixpl::binding {
+
+/// Runs on the JS thread when a job ended well: makes the promise's value.
+using Finish = std::function<Napi::Value(Napi::Env)>;
+/// Runs on the executor's thread; captures no Napi type.
+using Job = std::function<Finish()>;
+
+class Executor {
+ public:
+  Executor(Napi::Env env, Device device);
+  ~Executor();
+
+  /// Queues the job. `keep` are JS values (buffers) that must outlive it.
+  Napi::Promise post(Napi::Env env, Job job, const std::vector<Napi::Value>& keep = {});
+
+  /// Threads for loops and oneDNN inside the executor; takes effect with the next job.
+  void set_num_threads(int threads);
+
+ private:
+  struct Item;
+  void run();
+  void complete(Napi::Env env, std::unique_ptr<Item> item);
+
+  Device device_;
+  Napi::ThreadSafeFunction deliver_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<std::unique_ptr<Item>> queue_;
+  bool stopping_ = false;
+  int threads_ = 0;
+  int pending_ = 0;  // JS thread only
+  std::thread thread_;
+};
+
+/// The environment's executor for `device`, started on first use.
+Executor& executor_for(Napi::Env env, Device device);
+
+}  // namespace mixpl::binding

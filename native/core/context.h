@@ -1,0 +1,36 @@
+// The setting that ops run in: device, compute type, tape. Current per thread; each device has one
+// executor thread, so a scope object is all it takes to change it.
+#pragma once
+
+#include "core/device.h"
+#include "core/dtype.h"
+
+namespace mixpl {
+
+class Tape;
+
+struct Context {
+  Device device;
+  DType compute = DType::f32;  // type of activations; master weights stay f32
+  bool training = false;       // live BatchNorm, dropout
+  Tape* tape = nullptr;        // null: nothing is recorded, no activation is kept
+
+  /// The calling thread's context.
+  static Context& current();
+};
+
+/// Replaces the thread's context until the scope ends.
+class ContextScope {
+ public:
+  explicit ContextScope(const Context& context) : saved_(Context::current()) {
+    Context::current() = context;
+  }
+  ~ContextScope() { Context::current() = saved_; }
+  ContextScope(const ContextScope&) = delete;
+  ContextScope& operator=(const ContextScope&) = delete;
+
+ private:
+  Context saved_;
+};
+
+}  // namespace mixpl

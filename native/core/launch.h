@@ -1,0 +1,17 @@
+// What a function needs to run on either device, and the one place that picks a backend.
+#pragma once
+
+#if defined(__CUDACC__)
+#define MIXPL_HD __host__ __device__ inline
+#else
+#define MIXPL_HD inline
+#endif
+
+// MIXPL_DISPATCH(device, fn, args...) calls cpu::fn(args...) or cuda::fn(args...). The only backend
+// #ifdef in the tree.
+#if defined(MIXPL_WITH_CUDA)
+#define MIXPL_DISPATCH(device, fn, ...) \
+  ((device).is_cuda() ? cuda::fn(__VA_ARGS__) : cpu::fn(__VA_ARGS__))
+#else
+#define MIXPL_DISPATCH(device, fn, ...) cpu::fn(__VA_ARGS__)
+#endif
