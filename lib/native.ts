@@ -40,6 +40,40 @@ export interface RunOpMode {
   douts?: (NativeTensor | null)[];
 }
 
+/** Handle of a native detector; see lib/detector. Asynchronous methods run in call order. */
+export interface NativeDetector {
+  parameters(): {
+    name: string;
+    shape: number[];
+    kind: 'weight' | 'buffer';
+    norm: boolean;
+    trainable: boolean;
+  }[];
+  configureOptimizer(optionsJson: string): Promise<void>;
+  loss(
+    images: NativeTensor,
+    sizes: Float32Array,
+    padSizes: Float32Array,
+    boxes: Float32Array,
+    labels: Int32Array,
+    counts: Int32Array,
+  ): Promise<Record<string, number>>;
+  backward(weight: number): Promise<void>;
+  discard(): Promise<void>;
+  step(lr: number): Promise<number>;
+  predict(
+    images: NativeTensor,
+    sizes: Float32Array,
+  ): Promise<{ boxes: Float32Array; scores: Float32Array; labels: Int32Array }[]>;
+  ema(student: NativeDetector, momentum: number, buffers: string): Promise<void>;
+  optimizerState(): Promise<string[]>;
+  read(name: string): Promise<Float32Array>;
+  write(name: string, values: Float32Array): Promise<void>;
+  gradient(name: string): Promise<Float32Array | null>;
+  zeroGradients(): Promise<void>;
+  dispose(): void;
+}
+
 /** What native/binding exports. Each area of the binding has its own part. */
 export interface NativeAddon {
   /** Hands over the class that native errors are made of. */
@@ -56,6 +90,7 @@ export interface NativeAddon {
     mode?: RunOpMode,
   ): Promise<{ outputs: NativeTensor[]; gradients: (NativeTensor | null)[] }>;
   opNames(): string[];
+  Detector: new (config: string, device: string, dtype: string, seed: number) => NativeDetector;
 }
 
 const packageRoot = resolve(dirname(fileURLToPath(import.meta.url)), '..');

@@ -1,0 +1,280 @@
+import { MixplError } from '../errors.js';
+import { type NativeDetector, native } from '../native.js';
+import type {
+  BufferPolicy,
+  Detections,
+  DetectorState,
+  ImageBatch,
+  Size,
+  Targets,
+  TeachableDetector,
+} from './types.js';
+
+/** Shape, kind and name of one parameter or buffer. */
+export interface ParameterInfo {
+  /** Path in mmdetection's manner, e.g. `backbone.layer1.0.conv1.weight`. */
+  name: string;
+  /** Weights are OHWI. */
+  shape: number[];
+  kind: 'weight' | 'buffer';
+  /** Part of a normalisation layer. */
+  norm: boolean;
+  trainable: boolean;
+}
+
+/** What createDetector builds; unknown keys are refused by the native side, which owns the defaults. */
+export interface DetectorOptions {
+  type: 'retinanet';
+  /** Number of object classes, without background. */
+  numClasses: number;
+  backbone?: {
+    type?: 'resnet';
+    depth?: 18 | 34 | 50 | 101;
+    style?: 'pytorch' | 'caffe';
+    frozenStages?: number;
+    norm?: 'frozen-bn' | 'bn-eval' | 'bn' | 'gn';
+    baseWidth?: number;
+  };
+  neck?: {
+    type?: 'fpn';
+    channels?: number;
+    firstLevel?: number;
+    numOutputs?: number;
+    extra?: 'none' | 'on-input' | 'on-output';
+    reluBeforeExtra?: boolean;
+  };
+  head?: { channels?: number; stackedConvs?: number; norm?: 'none' | 'gn' };
+  anchors?: {
+    strides?: number[];
+    ratios?: number[];
+    octaveBaseScale?: number;
+    scalesPerOctave?: number;
+  };
+  train?: {
+    posIou?: number;
+    negIou?: number;
+    minPosIou?: number;
+    focalAlpha?: number;
+    focalGamma?: number;
+    smoothL1Beta?: number;
+  };
+  test?: { scoreThr?: number; nmsPre?: number; nmsIou?: number; maxPerImage?: number };
+}
+
+export interface OptimizerOptions {
+  type?: 'sgd' | 'adamw';
+  momentum?: number;
+  weightDecay?: number;
+  betas?: [number, number];
+  eps?: number;
+  /** Largest L2 norm of all gradients together; 0 or absent: no clipping. */
+  clipNorm?: number;
+  /** Weight decay of normalisation parameters; defaults to weightDecay. */
+  normDecay?: number;
+  /** Learning-rate factor of the backbone. */
+  backboneLrFactor?: number;
+}
+
+export interface DetectorRuntime {
+  /** @defaultValue 'auto' */
+  device?: string;
+  /** Compute type; master weights are f32. @defaultValue 'auto': bf16 where the CPU has avx512_bf16 */
+  dtype?: 'auto' | 'fp32' | 'bf16';
+  /** Seed of the initial weights. @defaultValue 0 */
+  seed?: number;
+  optimizer?: OptimizerOptions;
+}
+
+/**
+ * Builds a detector with fresh weights.
+ * @throws MixplError ERR_CONFIG naming the option, ERR_DEVICE when the device is not usable
+ */
+export async function createDetector(
+  options: DetectorOptions,
+  runtime: DetectorRuntime = {},
+): Promise<Detector> {
+  if (!Number.isInteger(options.numClasses) || options.numClasses < 1)
+    throw new MixplError(
+      'ERR_CONFIG',
+      `createDetector: numClasses must be an integer >= 1, got ${options.numClasses}`,
+    );
+  const { device = 'auto', dtype = 'auto', seed = 0, optimizer = {} } = runtime;
+  const compute = dtype === 'auto' ? automaticDtype() : dtype === 'fp32' ? 'f32' : dtype;
+  const handle = new native.Detector(JSON.stringify(options), device, compute, seed);
+  const detector = new Detector(handle, options, { device, dtype: compute, seed });
+  await handle.configureOptimizer(JSON.stringify(optimizer));
+  return detector;
+}
+
+function automaticDtype(): 'bf16' | 'f32' {
+  return native.buildInfo().cpuFeatures.includes('avx512_bf16') ? 'bf16' : 'f32';
+}
+
+/** A native detector; all methods but dispose are queued on its device and run in call order. */
+export class Detector implements TeachableDetector, AsyncDisposable {
+  readonly #handle: NativeDetector;
+  readonly options: DetectorOptions;
+  readonly #runtime: { device: string; dtype: 'f32' | 'bf16'; seed: number };
+
+  /** @internal use createDetector */
+  constructor(
+    handle: NativeDetector,
+    options: DetectorOptions,
+    runtime: { device: string; dtype: 'f32' | 'bf16'; seed: number },
+  ) {
+    this.#handle = handle;
+    this.options = options;
+    this.#runtime = runtime;
+  }
+
+  get numClasses(): number {
+    return this.options.numClasses;
+  }
+  /** Type of activations; image batches are composed in it. */
+  get computeDtype(): 'f32' | 'bf16' {
+    return this.#runtime.dtype;
+  }
+
+  /** Every parameter and buffer, in order of construction. */
+  parameters(): ParameterInfo[] {
+    return this.#handle.parameters();
+  }
+
+  async loss(batch: ImageBatch, targets: readonly Targets[]): Promise<Record<string, number>> {
+    const count = batch.tensor.shape[0]!;
+    if (targets.length !== count)
+      throw new MixplError(
+        'ERR_SHAPE',
+        `detector.loss: targets must have one entry per image (${count}), got ${targets.length}`,
+      );
+    const counts = new Int32Array(targets.map((t) => t.labels.length));
+    const boxes = concat(
+      Float32Array,
+      targets.map((t) => t.boxes),
+    );
+    const labels = concat(
+      Int32Array,
+      targets.map((t) => t.labels),
+    );
+    return this.#handle.loss(
+      batch.tensor,
+      flatten(batch.sizes),
+      flatten(batch.padSizes),
+      boxes,
+      labels,
+      counts,
+    );
+  }
+
+  async backward({ weight = 1 }: { weight?: number } = {}): Promise<void> {
+    await this.#handle.backward(weight);
+  }
+
+  async discard(): Promise<void> {
+    await this.#handle.discard();
+  }
+
+  async step({ lr }: { lr: number }): Promise<{ gradNorm: number }> {
+    return { gradNorm: await this.#handle.step(lr) };
+  }
+
+  async predict(batch: ImageBatch): Promise<Detections[]> {
+    return this.#handle.predict(batch.tensor, flatten(batch.sizes));
+  }
+
+  async createTeacher(): Promise<Detector> {
+    const { device, dtype, seed } = this.#runtime;
+    const handle = new native.Detector(JSON.stringify(this.options), device, dtype, seed);
+    const teacher = new Detector(handle, this.options, this.#runtime);
+    await handle.ema(this.#handle, 1, 'copy');
+    return teacher;
+  }
+
+  async ema(
+    student: TeachableDetector,
+    momentum: number,
+    { buffers = 'skip' }: { buffers?: BufferPolicy } = {},
+  ): Promise<void> {
+    if (!(student instanceof Detector))
+      throw new MixplError('ERR_CONFIG', 'detector.ema: student must be a mixpl Detector');
+    await this.#handle.ema(student.#handle, momentum, buffers);
+  }
+
+  /** Gradient gathered since the last step, or null; weights OHWI. */
+  async gradient(name: string): Promise<Float32Array | null> {
+    return this.#handle.gradient(name);
+  }
+
+  /** Forgets the gradients gathered so far. */
+  async zeroGradients(): Promise<void> {
+    await this.#handle.zeroGradients();
+  }
+
+  /** Values of one parameter, buffer or optimizer state. @throws MixplError ERR_RANGE unknown name */
+  async readTensor(name: string): Promise<Float32Array> {
+    return this.#handle.read(name);
+  }
+
+  /** Overwrites one parameter, buffer or optimizer state. @throws MixplError ERR_SHAPE */
+  async writeTensor(name: string, values: Float32Array): Promise<void> {
+    await this.#handle.write(name, values);
+  }
+
+  async state(): Promise<DetectorState> {
+    const state: DetectorState = new Map();
+    const shapes = new Map(this.parameters().map((p) => [p.name, p.shape]));
+    for (const [name, shape] of shapes)
+      state.set(name, { shape, data: await this.#handle.read(name) });
+    for (const name of await this.#handle.optimizerState()) {
+      const data = await this.#handle.read(name);
+      state.set(name, { shape: [data.length], data });
+    }
+    return state;
+  }
+
+  async loadState(state: DetectorState): Promise<void> {
+    const own = new Map(this.parameters().map((p) => [p.name, p.shape as readonly number[]]));
+    const problems: string[] = [];
+    for (const [name, shape] of own) {
+      const found = state.get(name);
+      if (!found) problems.push(`${name}: missing`);
+      else if (String(found.shape) !== String(shape))
+        problems.push(`${name}: must be [${shape}], got [${found.shape}]`);
+    }
+    const optimizer = new Set(await this.#handle.optimizerState());
+    for (const name of state.keys())
+      if (!own.has(name) && !optimizer.has(name)) problems.push(`${name}: unexpected`);
+    if (problems.length)
+      throw new MixplError(
+        'ERR_CHECKPOINT',
+        `detector.loadState: the weights do not fit: ${problems.slice(0, 10).join('; ')}` +
+          (problems.length > 10 ? `; and ${problems.length - 10} more` : ''),
+      );
+    for (const [name, { data }] of state) await this.#handle.write(name, data);
+  }
+
+  /** Lets go of the native memory; idempotent. Jobs already queued still finish. */
+  dispose(): void {
+    this.#handle.dispose();
+  }
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.dispose();
+  }
+}
+
+function flatten(sizes: readonly Size[]): Float32Array {
+  return Float32Array.from(sizes.flatMap((s) => [s.height, s.width]));
+}
+
+function concat<T extends Float32Array | Int32Array>(
+  type: { new (length: number): T },
+  parts: readonly T[],
+): T {
+  const out = new type(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
+}

@@ -1,0 +1,77 @@
+import type { NativeTensor } from '../native.js';
+
+/** Height and width in pixels of the network input. */
+export interface Size {
+  height: number;
+  width: number;
+}
+
+/** A batch ready for the network. */
+export interface ImageBatch {
+  /** [N, H, W, 3], normalised, zero padded. */
+  readonly tensor: NativeTensor;
+  /** Unpadded size per image; predictions are clipped to it. */
+  readonly sizes: readonly Size[];
+  /** Per image: anchors beyond this size are ignored in training. */
+  readonly padSizes: readonly Size[];
+  dispose(): void;
+}
+
+/** What the network should find in one image. */
+export interface Targets {
+  /** [4 G] xyxy, pixels of the network input. */
+  boxes: Float32Array;
+  /** [G], 0 … K-1. */
+  labels: Int32Array;
+}
+
+/** What the network found in one image, best first. */
+export interface Detections {
+  /** [4 n] xyxy. */
+  boxes: Float32Array;
+  /** [n] in [0, 1]. */
+  scores: Float32Array;
+  /** [n], 0 … K-1. */
+  labels: Int32Array;
+}
+
+/** How a teacher treats what no gradient reaches (BatchNorm statistics). */
+export type BufferPolicy = 'skip' | 'copy' | 'average';
+
+/** Tensors by name: parameters, buffers and "optimizer." state, as a checkpoint keeps them. */
+export type DetectorState = Map<string, { shape: readonly number[]; data: Float32Array }>;
+
+/**
+ * What the MeanTeacher loop needs of a detector. Implement it to teach a detector of your own; the
+ * loop calls the methods in the order loss → backward (or discard), …, step, and never two at once.
+ */
+export interface TeachableDetector {
+  readonly numClasses: number;
+  /** Forward pass in training mode; keeps its graph until backward() or discard(). Named scalars. */
+  loss(batch: ImageBatch, targets: readonly Targets[]): Promise<Record<string, number>>;
+  /** Adds weight (default 1) times the gradient of the last loss() and frees its graph. */
+  backward(options?: { weight?: number }): Promise<void>;
+  /** Frees the graph of the last loss() without a backward pass. */
+  discard(): Promise<void>;
+  /**
+   * Clips, updates, clears the gradients.
+   * @returns the gradient's L2 norm before clipping
+   * @throws MixplError ERR_DIVERGED on a non-finite gradient; the weights stay as they were
+   */
+  step(options: { lr: number }): Promise<{ gradNorm: number }>;
+  /** Detections per image in evaluation mode, in pixels of the network input. */
+  predict(batch: ImageBatch): Promise<Detections[]>;
+  /** A copy with the same weights that is never trained by gradient. */
+  createTeacher(): Promise<TeachableDetector>;
+  /** On the teacher: this = (1 - momentum) this + momentum student, over parameters; buffers by policy. */
+  ema(
+    student: TeachableDetector,
+    momentum: number,
+    options?: { buffers?: BufferPolicy },
+  ): Promise<void>;
+  /** Everything a checkpoint needs. */
+  state(): Promise<DetectorState>;
+  /** Restores what state() gave. @throws MixplError ERR_CHECKPOINT listing what does not fit */
+  loadState(state: DetectorState): Promise<void>;
+  dispose(): void;
+}
