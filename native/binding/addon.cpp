@@ -83,6 +83,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("resetPeakMemory", Napi::Function::New(env, reset_peak_memory_js));
   register_tensor(env, exports);
   register_ops(env, exports);
+  register_detector(env, exports);
   return exports;
 }
 

@@ -1,0 +1,39 @@
+// The JavaScript handle of a detector: forward, backward, step, EMA, state. See lib/detector.
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+
+#include "models/training_session.h"
+
+namespace mixpl::binding {
+
+class DetectorWrap : public Napi::ObjectWrap<DetectorWrap> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  explicit DetectorWrap(const Napi::CallbackInfo& info);
+
+ private:
+  Napi::Value parameters(const Napi::CallbackInfo& info);           // [sync] names, shapes, kinds
+  Napi::Value configure_optimizer(const Napi::CallbackInfo& info);  // [async]
+  Napi::Value loss(const Napi::CallbackInfo& info);                 // [async]
+  Napi::Value backward(const Napi::CallbackInfo& info);             // [async]
+  Napi::Value discard(const Napi::CallbackInfo& info);              // [async]
+  Napi::Value step(const Napi::CallbackInfo& info);                 // [async]
+  Napi::Value predict(const Napi::CallbackInfo& info);              // [async]
+  Napi::Value ema(const Napi::CallbackInfo& info);                  // [async]
+  Napi::Value optimizer_state(const Napi::CallbackInfo& info);      // [async]
+  Napi::Value read(const Napi::CallbackInfo& info);                 // [async]
+  Napi::Value write(const Napi::CallbackInfo& info);                // [async]
+  Napi::Value gradient(const Napi::CallbackInfo& info);             // [async]
+  Napi::Value zero_gradients(const Napi::CallbackInfo& info);       // [async]
+  Napi::Value dispose(const Napi::CallbackInfo& info);              // [sync] idempotent
+
+  /// The session. @throws ERR_DISPOSED
+  std::shared_ptr<TrainingSession> session(const char* call) const;
+
+  std::shared_ptr<TrainingSession> session_;
+};
+
+}  // namespace mixpl::binding

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <array>
+
+#include "core/tensor.h"
+#include "detect/box_math.h"
+
+namespace mixpl {
+
+/// Delta coder (Girshick 2015): (delta - mean) / std against an anchor.
+struct DeltaCoder {
+  std::array<float, 4> means{0, 0, 0, 0}, stds{1, 1, 1, 1};
+  float limit = 4.135166556742356f;  // ln(1000 / 16), of dw and dh
+  bool both_sides = true;            // mmdetection; false: upper side only (torchvision)
+
+  Delta encode(Box anchor, Box box) const {
+    const Delta d = encode_delta(anchor, box);
+    return {(d.x - means[0]) / stds[0], (d.y - means[1]) / stds[1], (d.w - means[2]) / stds[2],
+            (d.h - means[3]) / stds[3]};
+  }
+  Box decode(Box anchor, Delta d) const {
+    return decode_delta(anchor,
+                        {d.x * stds[0] + means[0], d.y * stds[1] + means[1],
+                         d.w * stds[2] + means[2], d.h * stds[3] + means[3]},
+                        limit, both_sides);
+  }
+};
+
+/// anchors, boxes f32 [B, 4] -> deltas f32 [B, 4]. @throws ShapeError, DTypeError
+Tensor encode_boxes(const Tensor& anchors, const Tensor& boxes, const DeltaCoder& coder);
+/// anchors, deltas f32 [B, 4] -> boxes f32 [B, 4]. @throws ShapeError, DTypeError
+Tensor decode_boxes(const Tensor& anchors, const Tensor& deltas, const DeltaCoder& coder);
+/// a f32 [A, 4], b f32 [B, 4] -> IoU f32 [A, B]. @throws ShapeError, DTypeError
+Tensor pairwise_iou(const Tensor& a, const Tensor& b);
+
+}  // namespace mixpl

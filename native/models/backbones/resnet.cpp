@@ -1,0 +1,112 @@
+#include "models/backbones/resnet.h"
+
+#include "ops/max_pool2d/max_pool2d.h"
+
+namespace mixpl {
+
+ResNetOptions ResNetOptions::read(const Options& options) {
+  ResNetOptions out;
+  const std::string type = options.text("type", "resnet");
+  if (type != "resnet") throw ConfigError(str("backbone.type must be 'resnet', got '", type, "'"));
+  out.depth = static_cast<int>(options.integer("depth", out.depth));
+  const std::string style = options.text("style", "pytorch");
+  if (style != "pytorch" && style != "caffe")
+    throw ConfigError(str("backbone.style must be 'pytorch' or 'caffe', got '", style, "'"));
+  out.caffe_style = style == "caffe";
+  out.frozen_stages = static_cast<int>(options.integer("frozenStages", out.frozen_stages));
+  out.norm = parse_norm(options.text("norm", "frozen-bn"));
+  out.base_width = options.integer("baseWidth", out.base_width);
+  options.finish();
+  if (out.frozen_stages < -1 || out.frozen_stages > 4)
+    throw ConfigError(str("backbone.frozenStages must be in [-1, 4], got ", out.frozen_stages));
+  if (out.base_width < 4 || out.base_width % 4)
+    throw ConfigError(
+        str("backbone.baseWidth must be a positive multiple of 4, got ", out.base_width));
+  return out;
+}
+
+ResNet::ResNet(const Scope& scope, const ResNetOptions& options) {
+  std::vector<int> blocks;
+  switch (options.depth) {
+    case 18:
+      blocks = {2, 2, 2, 2};
+      break;
+    case 34:
+      blocks = {3, 4, 6, 3};
+      break;
+    case 50:
+      blocks = {3, 4, 6, 3};
+      break;
+    case 101:
+      blocks = {3, 4, 23, 3};
+      break;
+    default:
+      throw ConfigError(str("backbone.depth must be 18, 34, 50 or 101, got ", options.depth));
+  }
+  const bool bottleneck = options.depth >= 50;
+  const std::string norm = options.norm == NormKind::gn ? "gn" : "bn";
+
+  const auto spec = [&](int64_t in, int64_t out, int kernel, int stride, bool relu) {
+    ConvSpec s;
+    s.in = in;
+    s.out = out;
+    s.kernel = kernel;
+    s.stride = stride;
+    s.norm = options.norm;
+    s.relu = relu;
+    s.init = init::kaiming_normal_fan_out();
+    return s;
+  };
+
+  stem_ = ConvNorm(scope.frozen(options.frozen_stages >= 0), "conv1", norm + "1",
+                   spec(3, options.base_width, 7, 2, true));
+  int64_t in = options.base_width;
+  for (int stage = 0; stage < 4; ++stage) {
+    const Scope at_stage =
+        scope.child(str("layer", stage + 1)).frozen(options.frozen_stages > stage);
+    const int64_t width = options.base_width << stage;
+    const int64_t out = bottleneck ? 4 * width : width;
+    std::vector<Block> layer;
+    for (int i = 0; i < blocks[stage]; ++i) {
+      const Scope at = at_stage.child(str(i));
+      const int stride = i == 0 && stage > 0 ? 2 : 1;
+      Block block;
+      block.bottleneck = bottleneck;
+      if (bottleneck) {
+        const int s1 = options.caffe_style ? stride : 1, s2 = options.caffe_style ? 1 : stride;
+        block.conv1 = ConvNorm(at, "conv1", norm + "1", spec(in, width, 1, s1, true));
+        block.conv2 = ConvNorm(at, "conv2", norm + "2", spec(width, width, 3, s2, true));
+        block.conv3 = ConvNorm(at, "conv3", norm + "3", spec(width, out, 1, 1, true));
+      } else {
+        block.conv1 = ConvNorm(at, "conv1", norm + "1", spec(in, width, 3, stride, true));
+        block.conv2 = ConvNorm(at, "conv2", norm + "2", spec(width, width, 3, 1, true));
+      }
+      block.has_downsample = i == 0 && (stride != 1 || in != out);
+      if (block.has_downsample)
+        block.downsample =
+            ConvNorm(at.child("downsample"), "0", "1", spec(in, out, 1, stride, false));
+      layer.push_back(std::move(block));
+      in = out;
+    }
+    stages_.push_back(std::move(layer));
+    channels_.push_back(out);
+  }
+}
+
+Tensor ResNet::Block::operator()(const Tensor& x) const {
+  const Tensor shortcut = has_downsample ? downsample(x) : x;
+  if (!bottleneck) return conv2(conv1(x), shortcut);
+  return conv3(conv2(conv1(x)), shortcut);
+}
+
+std::vector<Tensor> ResNet::operator()(const Tensor& input) const {
+  Tensor x = max_pool2d(stem_(input), {3, 2, 1});
+  std::vector<Tensor> outputs;
+  for (const auto& stage : stages_) {
+    for (const Block& block : stage) x = block(x);
+    outputs.push_back(x);
+  }
+  return outputs;
+}
+
+}  // namespace mixpl

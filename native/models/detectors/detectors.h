@@ -1,0 +1,11 @@
+// One factory per detector; models/detector.cpp holds the table.
+#pragma once
+
+#include "core/options.h"
+#include "models/detector.h"
+
+namespace mixpl {
+
+std::unique_ptr<Detector> create_retinanet(const Options& options, uint64_t seed);
+
+}  // namespace mixpl

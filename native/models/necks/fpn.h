@@ -1,0 +1,36 @@
+// Feature pyramid network (Lin et al. 2017), names as mmdetection's FPN.
+#pragma once
+
+#include <vector>
+
+#include "core/options.h"
+#include "nn/conv.h"
+
+namespace mixpl {
+
+struct FpnOptions {
+  enum class Extra { none, on_input, on_output };  // where P6 comes from: nothing, C5, or P5
+  int64_t channels = 256;
+  int first_level = 3;  // C3; 2 for two-stage detectors
+  int num_outputs = 5;
+  Extra extra = Extra::on_input;
+  bool relu_before_extra = false;  // ReLU between P6 and P7
+
+  static FpnOptions read(const Options& options, const FpnOptions& defaults);
+};
+
+class Fpn {
+ public:
+  /// @param in channels of C2 … C5
+  Fpn(const Scope& scope, const std::vector<int64_t>& in, const FpnOptions& options);
+
+  /// C2 … C5 -> P_first …, num_outputs levels
+  std::vector<Tensor> operator()(const std::vector<Tensor>& c) const;
+  int64_t channels() const { return options_.channels; }
+
+ private:
+  FpnOptions options_;
+  std::vector<ConvNorm> lateral_, output_, extra_;
+};
+
+}  // namespace mixpl

@@ -1,0 +1,161 @@
+#include "models/training_session.h"
+
+#include <cmath>
+
+#include "optim/optimizer.h"
+
+namespace mixpl {
+namespace {
+
+Context make_context(Device device, DType compute, bool training, Tape* tape) {
+  Context context;
+  context.device = device;
+  context.compute = compute;
+  context.training = training;
+  context.tape = tape;
+  return context;
+}
+
+}  // namespace
+
+TrainingSession::TrainingSession(const std::string& json, Device device, DType compute,
+                                 uint64_t seed)
+    : detector_(create_detector(json, seed)), device_(device), compute_(compute) {}
+
+TrainingSession::~TrainingSession() = default;
+
+std::vector<std::pair<std::string, float>> TrainingSession::loss(
+    const ImageBatch& images, const std::vector<Target>& targets) {
+  discard();
+  ContextScope scope(make_context(device_, compute_, true, &tape_));
+  try {
+    losses_ = detector_->loss(images, targets);
+  } catch (...) {
+    discard();
+    throw;
+  }
+  has_graph_ = true;
+  std::vector<std::pair<std::string, float>> values;
+  for (const auto& [name, value] : losses_) values.emplace_back(name, value.item());
+  return values;
+}
+
+void TrainingSession::backward(float weight) {
+  if (!has_graph_) throw StateError("detector.backward: call loss() first; its graph is used up");
+  std::vector<Tensor> roots, seeds;
+  for (const auto& [name, value] : losses_) {
+    roots.push_back(value);
+    seeds.push_back(Tensor::full({}, weight, DType::f32));
+  }
+  losses_.clear();
+  has_graph_ = false;
+  ContextScope scope(make_context(device_, compute_, true, nullptr));
+  tape_.backward(roots, seeds);
+}
+
+void TrainingSession::discard() {
+  tape_.clear();
+  losses_.clear();
+  has_graph_ = false;
+}
+
+std::vector<Detections> TrainingSession::predict(const ImageBatch& images) {
+  ContextScope scope(make_context(device_, compute_, false, nullptr));
+  return detector_->predict(images);
+}
+
+void TrainingSession::configure_optimizer(const std::string& json) {
+  const Options all(json, "optimizer");
+  const double decay = all.number("weightDecay", 1e-4);
+  const double norm_decay = all.number("normDecay", decay);
+  const double backbone = all.number("backboneLrFactor", 1);
+  std::vector<OptimizerTarget> targets;
+  for (const Parameter& p : detector_->parameters().all()) {
+    if (!p.trainable) continue;
+    targets.push_back({p.name, p.value,
+                       p.name.rfind("backbone.", 0) == 0 ? static_cast<float>(backbone) : 1.0f,
+                       static_cast<float>(p.norm ? norm_decay : decay)});
+  }
+  optimizer_ = create_optimizer(all, std::move(targets));
+}
+
+double TrainingSession::step(double lr) {
+  if (!optimizer_) throw StateError("detector.step: the detector has no optimizer");
+  if (!(lr >= 0) || !std::isfinite(lr))
+    throw RangeError(str("detector.step: lr must be a number >= 0, got ", lr));
+  std::vector<Tensor> gradients;
+  for (const Parameter& p : detector_->parameters().all())
+    if (p.trainable && p.value.grad().defined()) gradients.push_back(p.value.grad());
+  const double norm = gradient_norm(gradients);
+  gradients.clear();
+  if (!std::isfinite(norm)) {
+    zero_gradients();
+    throw DivergedError(str("detector.step: the gradient's norm must be finite, got ", norm,
+                            "; the weights were left as they were; try a lower learning rate or a "
+                            "longer warm-up"));
+  }
+  const double clip = optimizer_->clip_norm;
+  // As torch.nn.utils.clip_grad_norm_: never enlarges.
+  const float scale = clip > 0 ? static_cast<float>(std::min(1.0, clip / (norm + 1e-6))) : 1.0f;
+  optimizer_->step(lr, scale);
+  zero_gradients();
+  return norm;
+}
+
+void TrainingSession::zero_gradients() {
+  for (Parameter& p : detector_->parameters().all()) p.value.set_grad(Tensor());
+}
+
+void TrainingSession::ema(TrainingSession& student, double momentum, BufferPolicy buffers) {
+  auto& own = detector_->parameters().all();
+  const auto& other = student.detector_->parameters().all();
+  if (own.size() != other.size())
+    throw ShapeError("detector.ema: teacher and student must be the same kind of detector");
+  std::vector<Tensor> to, from;
+  for (size_t i = 0; i < own.size(); ++i) {
+    if (own[i].name != other[i].name)
+      throw ShapeError(str("detector.ema: teacher has '", own[i].name, "' where the student has '",
+                           other[i].name, "'"));
+    if (own[i].kind == ParameterKind::buffer) {
+      if (buffers == BufferPolicy::skip) continue;
+      if (buffers == BufferPolicy::copy) {
+        own[i].value.copy_from(other[i].value);
+        continue;
+      }
+    }
+    to.push_back(own[i].value);
+    from.push_back(other[i].value);
+  }
+  ema_update(to, from, momentum);
+}
+
+Tensor TrainingSession::find(const std::string& name) {
+  if (Parameter* p = detector_->parameters().find(name)) return p->value;
+  if (optimizer_)
+    for (auto& [own, tensor] : optimizer_->state())
+      if (own == name) return tensor;
+  throw RangeError(str("detector: no parameter, buffer or optimizer state is named '", name, "'"));
+}
+
+void TrainingSession::write(const std::string& name, const std::vector<float>& values) {
+  Tensor target = find(name);
+  if (static_cast<int64_t>(values.size()) != target.numel())
+    throw ShapeError(str("detector.write: ", name, " must hold ", target.numel(), " numbers ",
+                         target.shape(), ", got ", values.size()));
+  std::copy(values.begin(), values.end(), target.data<float>());
+  target.touch();
+}
+
+Tensor TrainingSession::gradient(const std::string& name) {
+  if (Parameter* p = detector_->parameters().find(name)) return p->value.grad();
+  throw RangeError(str("detector.gradient: no parameter is named '", name, "'"));
+}
+
+std::vector<std::string> TrainingSession::optimizer_state() {
+  std::vector<std::string> names;
+  if (optimizer_)
+    for (const auto& entry : optimizer_->state()) names.push_back(entry.first);
+  return names;
+}
+
+}  // namespace mixpl

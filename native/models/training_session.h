@@ -1,0 +1,65 @@
+// A detector with what training it needs: tape, gradients, optimizer state. One owner thread.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "autograd/tape.h"
+#include "models/detector.h"
+
+namespace mixpl {
+
+class Optimizer;
+
+enum class BufferPolicy : uint8_t { skip, copy, average };
+
+class TrainingSession {
+ public:
+  /// @param json of the detector, see create_detector
+  TrainingSession(const std::string& json, Device device, DType compute, uint64_t seed);
+  ~TrainingSession();
+
+  /// Forward pass that keeps its graph for backward(); replaces a graph that was not used.
+  std::vector<std::pair<std::string, float>> loss(const ImageBatch& images,
+                                                  const std::vector<Target>& targets);
+  /// Adds weight * gradient of the last loss() to the parameters' gradients and frees the graph.
+  /// @throws StateError without a preceding loss()
+  void backward(float weight);
+  /// Frees the graph of the last loss().
+  void discard();
+  std::vector<Detections> predict(const ImageBatch& images);
+
+  /// Replaces the optimizer; its state starts at zero. @throws ConfigError
+  void configure_optimizer(const std::string& json);
+  /// Clips, updates, clears the gradients. Returns the gradient norm before clipping.
+  /// @throws DivergedError on a non-finite gradient; then nothing was changed but the gradients
+  double step(double lr);
+  void zero_gradients();
+
+  /// this = (1 - momentum) this + momentum student, over all parameters; buffers by policy.
+  void ema(TrainingSession& student, double momentum, BufferPolicy buffers);
+
+  /// Parameters, buffers and ("optimizer." + ...) state by name. @throws RangeError unknown name
+  Tensor find(const std::string& name);
+  /// Copies `values` in. @throws ShapeError when the count differs
+  void write(const std::string& name, const std::vector<float>& values);
+  /// Gathered since the last step; undefined when nothing reached it. @throws RangeError
+  Tensor gradient(const std::string& name);
+  /// Names of the optimizer's state, "optimizer." + ...; find() and write() take them.
+  std::vector<std::string> optimizer_state();
+
+  Detector& detector() { return *detector_; }
+  Device device() const { return device_; }
+
+ private:
+  std::unique_ptr<Detector> detector_;
+  Device device_;
+  DType compute_;
+  Tape tape_;
+  Losses losses_;
+  bool has_graph_ = false;
+  std::unique_ptr<Optimizer> optimizer_;
+};
+
+}  // namespace mixpl

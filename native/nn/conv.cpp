@@ -1,0 +1,82 @@
+#include "nn/conv.h"
+
+#include <numeric>
+
+#include "core/context.h"
+#include "ops/batch_norm/batch_norm.h"
+#include "ops/fold_batch_norm/fold_batch_norm.h"
+#include "ops/group_norm/group_norm.h"
+
+namespace mixpl {
+
+namespace {
+constexpr float kNormEps = 1e-5f;
+}
+
+NormKind parse_norm(const std::string& text) {
+  if (text == "none") return NormKind::none;
+  if (text == "frozen-bn") return NormKind::frozen_bn;
+  if (text == "bn-eval") return NormKind::bn_eval;
+  if (text == "bn") return NormKind::bn;
+  if (text == "gn") return NormKind::gn;
+  throw ConfigError(
+      str("norm must be 'none', 'frozen-bn', 'bn-eval', 'bn' or 'gn', got '", text, "'"));
+}
+
+ConvNorm::ConvNorm(const Scope& scope, const std::string& conv, const std::string& norm,
+                   const ConvSpec& spec)
+    : spec_(spec), frozen_(scope.is_frozen()) {
+  const Scope at_conv = scope.child(conv);
+  weight_ = at_conv.weight("weight", {spec.out, spec.kernel, spec.kernel, spec.in}, spec.init);
+  if (spec.norm == NormKind::none || spec.conv_bias)
+    bias_ = at_conv.weight("bias", {spec.out}, init::constant(spec.bias));
+  if (spec.norm == NormKind::none) return;
+  const Scope at_norm = scope.child(norm).frozen(spec.norm == NormKind::frozen_bn);
+  gamma_ = at_norm.weight("weight", {spec.out}, init::constant(1), true);
+  beta_ = at_norm.weight("bias", {spec.out}, init::constant(0), true);
+  if (spec.norm == NormKind::gn) {
+    spec_.gn_groups = static_cast<int>(std::gcd(static_cast<int64_t>(spec.gn_groups), spec.out));
+  } else {
+    mean_ = at_norm.buffer("running_mean", {spec.out}, 0);
+    variance_ = at_norm.buffer("running_var", {spec.out}, 1);
+  }
+}
+
+Tensor ConvNorm::operator()(const Tensor& x, const Tensor& residual) const {
+  Conv2dOptions options;
+  options.stride = spec_.stride;
+  options.padding = spec_.kernel / 2;
+  switch (spec_.norm) {
+    case NormKind::none:
+      options.relu = spec_.relu;
+      return conv2d(x, weight_, bias_, options, residual);
+    case NormKind::frozen_bn:
+    case NormKind::bn_eval: {
+      options.relu = spec_.relu;
+      const auto [weight, shift] =
+          fold_batch_norm(weight_, gamma_, beta_, mean_, variance_, kNormEps);
+      return conv2d(x, weight, shift, options, residual);
+    }
+    case NormKind::bn: {
+      BatchNormOptions norm;
+      norm.relu = spec_.relu;
+      norm.eps = kNormEps;
+      // A frozen stage stays in eval mode: its statistics do not move.
+      Context context = Context::current();
+      context.training = context.training && !frozen_;
+      ContextScope scope(context);
+      return batch_norm(conv2d(x, weight_, bias_, options), gamma_, beta_, mean_, variance_, norm,
+                        residual);
+    }
+    case NormKind::gn: {
+      GroupNormOptions norm;
+      norm.groups = spec_.gn_groups;
+      norm.eps = kNormEps;
+      norm.relu = spec_.relu;
+      return group_norm(conv2d(x, weight_, bias_, options), gamma_, beta_, norm, residual);
+    }
+  }
+  throw StateError("ConvNorm: unknown norm");
+}
+
+}  // namespace mixpl

@@ -1,0 +1,52 @@
+// Convolution with what follows it: normalisation, residual and ReLU in one call.
+#pragma once
+
+#include <string>
+
+#include "nn/parameters.h"
+#include "ops/conv2d/conv2d.h"
+
+namespace mixpl {
+
+/// What normalises a convolution's output.
+enum class NormKind : uint8_t {
+  none,       // the convolution has a bias
+  frozen_bn,  // running statistics, affine not trained: folded into the convolution
+  bn_eval,    // running statistics, affine trained: folded, gradients go through the fold
+  bn,         // batch statistics in training
+  gn,         // GroupNorm
+};
+/// Parses "none", "frozen-bn", "bn-eval", "bn", "gn". @throws ConfigError
+NormKind parse_norm(const std::string& text);
+
+struct ConvSpec {
+  int64_t in = 0, out = 0;
+  int kernel = 3, stride = 1;
+  NormKind norm = NormKind::none;
+  int gn_groups = 32;  // capped so that a group holds whole channels
+  bool relu = false;
+  bool conv_bias = false;  // a bias in spite of a norm (FCOS)
+  Init init;               // of the weight; zero bias, unit scale
+  float bias = 0;          // initial bias, e.g. -ln(99) for a classifier
+};
+
+/// conv -> norm -> (+ residual) -> ReLU. Padding is kernel / 2.
+/// Parameters: <conv>.weight OHWI, <conv>.bias, <norm>.{weight, bias, running_mean, running_var}.
+class ConvNorm {
+ public:
+  ConvNorm() = default;
+  ConvNorm(const Scope& scope, const std::string& conv, const std::string& norm,
+           const ConvSpec& spec);
+
+  /// x [N, H, W, C] -> [N, P, Q, K]; residual has the output's shape
+  Tensor operator()(const Tensor& x, const Tensor& residual = {}) const;
+
+ private:
+  ConvSpec spec_;
+  bool frozen_ = false;
+  Tensor weight_, bias_;
+  Tensor gamma_, beta_;
+  mutable Tensor mean_, variance_;
+};
+
+}  // namespace mixpl

@@ -1,0 +1,88 @@
+#include "ops/conv2d/conv2d.h"
+
+#include "autograd/tape.h"
+#include "core/check.h"
+#include "core/launch.h"
+#include "ops/registry.h"
+
+namespace mixpl {
+
+Shape conv2d_shape(const Shape& x, const Shape& weight, const Conv2dOptions& o) {
+  const auto out = [&](int64_t size, int64_t kernel) {
+    const int64_t reach = o.dilation * (kernel - 1) + 1;
+    return size + 2 * o.padding < reach ? 0 : (size + 2 * o.padding - reach) / o.stride + 1;
+  };
+  return {x[0], out(x[1], weight[1]), out(x[2], weight[2]), weight[0]};
+}
+
+Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias,
+              const Conv2dOptions& options, const Tensor& residual) {
+  const Check check("conv2d");
+  check.floating("x", x);
+  check.rank("x", x, 4, "N, H, W, C");
+  check.dtype("weight", weight, DType::f32);
+  check.rank("weight", weight, 4, "K, R, S, C / groups");
+  check.at_least("stride", options.stride, 1);
+  check.at_least("dilation", options.dilation, 1);
+  check.at_least("padding", options.padding, 0);
+  check.at_least("groups", options.groups, 1);
+  if (weight.size(0) % options.groups)
+    throw ShapeError(str("conv2d: groups must divide the output channels, got ", options.groups,
+                         " groups and weight ", weight.shape()));
+  check.size("x", x, 3, weight.size(3) * options.groups, "groups times the last axis of weight");
+  check.same_device("weight", weight, x);
+  if (bias.defined()) {
+    check.dtype("bias", bias, DType::f32);
+    check.shape("bias", bias, {weight.size(0)}, "one a filter");
+  }
+  const Shape shape = conv2d_shape(x.shape(), weight.shape(), options);
+  if (residual.defined()) {
+    check.dtype("residual", residual, x.dtype());
+    check.shape("residual", residual, shape, "the output's shape");
+  }
+
+  Tensor y = Tensor::empty(shape, x.dtype(), x.device());
+  MIXPL_DISPATCH(x.device(), conv2d_forward, x, weight, bias, residual, options, y);
+  record(y, {x, weight, bias, residual},
+         // Holds the output only for the ReLU's mask, without its identity on the tape.
+         [=, mask = options.relu ? y.detach() : Tensor()](Tensor dy) {
+           Gradients grads(4);
+           if (mask.defined() || bias.requires_grad()) {
+             Tensor masked = !mask.defined() || dy.unique() ? dy : Tensor::empty_like(dy);
+             if (bias.requires_grad()) grads[2] = Tensor::empty_like(bias);
+             MIXPL_DISPATCH(x.device(), mask_and_column_sum, mask, dy, masked, grads[2]);
+             dy = masked;
+           }
+           if (residual.requires_grad()) grads[3] = dy;
+           if (weight.requires_grad()) {
+             grads[1] = Tensor::empty_like(weight);
+             MIXPL_DISPATCH(x.device(), conv2d_backward_weight, x, dy, options, grads[1]);
+           }
+           if (x.requires_grad()) {
+             grads[0] = Tensor::empty_like(x);
+             MIXPL_DISPATCH(x.device(), conv2d_backward_data, dy, weight, options, grads[0]);
+           }
+           return grads;
+         });
+  return y;
+}
+
+namespace {
+// Inputs: x, weight, then bias if {bias: true}, then residual if {residual: true}.
+const bool registered = register_op("conv2d", [](const std::vector<Tensor>& in, const Options& o) {
+  Conv2dOptions options;
+  options.stride = static_cast<int>(o.integer("stride", 1));
+  options.padding = static_cast<int>(o.integer("padding", 0));
+  options.dilation = static_cast<int>(o.integer("dilation", 1));
+  options.groups = static_cast<int>(o.integer("groups", 1));
+  options.relu = o.boolean("relu", false);
+  const bool bias = o.boolean("bias", false), residual = o.boolean("residual", false);
+  const size_t wanted = 2 + bias + residual;
+  if (in.size() != wanted)
+    throw ShapeError(str("conv2d: needs ", wanted, " tensors, got ", in.size()));
+  return std::vector<Tensor>{
+      conv2d(in[0], in[1], bias ? in[2] : Tensor(), options, residual ? in[2 + bias] : Tensor())};
+});
+}  // namespace
+
+}  // namespace mixpl

@@ -1,0 +1,220 @@
+#include <algorithm>
+
+#include "core/onednn.h"
+#include "core/parallel.h"
+#include "ops/conv2d/conv2d.h"
+
+namespace mixpl::cpu {
+namespace {
+
+using dnnl::memory;
+using Tag = memory::format_tag;
+
+// One convolution problem as oneDNN sees it.
+struct Problem {
+  memory::dims x, w, y, stride, dilation, padding;
+  memory::dims w_stride;  // of our OHWI weights, in the order of `w`
+  memory::data_type type;
+
+  Problem(const Shape& xs, const Shape& ws, const Shape& ys, DType dtype, const Conv2dOptions& o)
+      : x{xs[0], xs[3], xs[1], xs[2]},
+        y{ys[0], ys[3], ys[1], ys[2]},
+        stride{o.stride, o.stride},
+        dilation{o.dilation - 1, o.dilation - 1},
+        padding{o.padding, o.padding},
+        type(onednn::type_of(dtype)) {
+    const int64_t k = ws[0], r = ws[1], s = ws[2], c = ws[3], g = o.groups;
+    if (g == 1) {
+      w = {k, c, r, s};
+      w_stride = {r * s * c, 1, s * c, c};
+    } else {
+      w = {g, k / g, c, r, s};
+      w_stride = {(k / g) * r * s * c, r * s * c, 1, s * c, c};
+    }
+  }
+  std::vector<int64_t> key(int64_t kind) const {
+    std::vector<int64_t> k{kind, static_cast<int64_t>(type), static_cast<int64_t>(w.size())};
+    for (const memory::dims* d : {&x, &w, &y, &stride, &dilation, &padding})
+      k.insert(k.end(), d->begin(), d->end());
+    return k;
+  }
+  memory::desc x_desc() const { return {x, type, Tag::nhwc}; }
+  memory::desc y_desc() const { return {y, type, Tag::nhwc}; }
+  memory::desc w_any(memory::data_type t) const { return {w, t, Tag::any}; }
+  memory::desc w_plain() const { return {w, memory::data_type::f32, w_stride}; }
+  // Right and bottom padding: what is needed to reach the output size, not less.
+  memory::dims padding_right() const {
+    memory::dims out(2);
+    for (int i = 0; i < 2; ++i) {
+      const int64_t kernel = w[w.size() - 2 + i];
+      const int64_t reach = (dilation[i] + 1) * (kernel - 1) + 1;
+      out[i] = (y[2 + i] - 1) * stride[i] + reach - x[2 + i] - padding[i];
+    }
+    return out;
+  }
+};
+
+dnnl::primitive_attr attributes(bool sum, bool relu) {
+  dnnl::primitive_attr attr;
+  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  dnnl::post_ops ops;
+  if (sum) ops.append_sum(1.0f);
+  if (relu) ops.append_eltwise(1.0f, dnnl::algorithm::eltwise_relu, 0.0f, 0.0f);
+  attr.set_post_ops(ops);
+  return attr;
+}
+
+dnnl::convolution_forward::primitive_desc forward_desc(const Problem& p, bool bias, bool sum,
+                                                       bool relu) {
+  const auto kind = dnnl::prop_kind::forward_training;
+  const auto algorithm = dnnl::algorithm::convolution_direct;
+  const memory::desc b({p.y[1]}, memory::data_type::f32, Tag::x);
+  const auto desc = bias ? dnnl::convolution_forward::desc(kind, algorithm, p.x_desc(),
+                                                           p.w_any(p.type), b, p.y_desc(), p.stride,
+                                                           p.dilation, p.padding, p.padding_right())
+                         : dnnl::convolution_forward::desc(
+                               kind, algorithm, p.x_desc(), p.w_any(p.type), p.y_desc(), p.stride,
+                               p.dilation, p.padding, p.padding_right());
+  return {desc, attributes(sum, relu), onednn::engine()};
+}
+
+template <typename Primitive>
+struct Ready {
+  typename Primitive::primitive_desc desc;
+  Primitive primitive;
+  explicit Ready(const typename Primitive::primitive_desc& d) : desc(d), primitive(d) {}
+};
+
+template <typename Primitive>
+onednn::PrimitiveCache<Ready<Primitive>>& cache() {
+  static thread_local onednn::PrimitiveCache<Ready<Primitive>> c;
+  return c;
+}
+
+void run(const dnnl::primitive& primitive, const memory::desc& scratch,
+         std::unordered_map<int, memory> args) {
+  const Tensor work = onednn::scratchpad(scratch);
+  args.emplace(DNNL_ARG_SCRATCHPAD, onednn::view(scratch, work));
+  primitive.execute(onednn::stream(), args);
+  onednn::stream().wait();
+}
+
+}  // namespace
+
+void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                    const Tensor& residual, const Conv2dOptions& o, Tensor& y) {
+  if (y.numel() == 0) return;
+  const Problem p(x.shape(), weight.shape(), y.shape(), x.dtype(), o);
+  const bool sum = residual.defined();
+  const auto ready =
+      cache<dnnl::convolution_forward>().get(p.key(bias.defined() + 2 * sum + 4 * o.relu), [&] {
+        return Ready<dnnl::convolution_forward>(forward_desc(p, bias.defined(), sum, o.relu));
+      });
+  if (sum) {
+    const int64_t bytes = y.nbytes();
+    parallel_chunks(bytes, 1 << 18, [&](int64_t begin, int64_t end) {
+      std::memcpy(static_cast<char*>(y.raw()) + begin, static_cast<char*>(residual.raw()) + begin,
+                  end - begin);
+    });
+  }
+  const Tensor packed = onednn::pack_weight(weight, p.w_plain(), ready->desc.weights_desc());
+  std::unordered_map<int, memory> args{
+      {DNNL_ARG_SRC, onednn::view(p.x_desc(), x)},
+      {DNNL_ARG_WEIGHTS, onednn::view(ready->desc.weights_desc(), packed)},
+      {DNNL_ARG_DST, onednn::view(p.y_desc(), y)}};
+  if (bias.defined()) args.emplace(DNNL_ARG_BIAS, onednn::view(ready->desc.bias_desc(), bias));
+  run(ready->primitive, ready->desc.scratchpad_desc(), std::move(args));
+}
+
+void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOptions& o,
+                          Tensor& dx) {
+  if (dx.numel() == 0) return;
+  if (dy.numel() == 0) {
+    std::memset(dx.raw(), 0, dx.nbytes());
+    return;
+  }
+  const Problem p(dx.shape(), weight.shape(), dy.shape(), dy.dtype(), o);
+  const auto ready = cache<dnnl::convolution_backward_data>().get(p.key(0), [&] {
+    const dnnl::convolution_backward_data::desc desc(
+        dnnl::algorithm::convolution_direct, p.x_desc(), p.w_any(p.type), p.y_desc(), p.stride,
+        p.dilation, p.padding, p.padding_right());
+    return Ready<dnnl::convolution_backward_data>(
+        {desc, attributes(false, false), onednn::engine(), forward_desc(p, false, false, false)});
+  });
+  const Tensor packed = onednn::pack_weight(weight, p.w_plain(), ready->desc.weights_desc());
+  run(ready->primitive, ready->desc.scratchpad_desc(),
+      {{DNNL_ARG_DIFF_DST, onednn::view(p.y_desc(), dy)},
+       {DNNL_ARG_WEIGHTS, onednn::view(ready->desc.weights_desc(), packed)},
+       {DNNL_ARG_DIFF_SRC, onednn::view(p.x_desc(), dx)}});
+}
+
+void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptions& o,
+                            Tensor& dweight) {
+  if (dy.numel() == 0 || x.numel() == 0) {
+    std::memset(dweight.raw(), 0, dweight.nbytes());
+    return;
+  }
+  const Problem p(x.shape(), dweight.shape(), dy.shape(), x.dtype(), o);
+  const auto ready = cache<dnnl::convolution_backward_weights>().get(p.key(0), [&] {
+    const dnnl::convolution_backward_weights::desc desc(
+        dnnl::algorithm::convolution_direct, p.x_desc(), p.w_any(memory::data_type::f32),
+        p.y_desc(), p.stride, p.dilation, p.padding, p.padding_right());
+    return Ready<dnnl::convolution_backward_weights>(
+        {desc, attributes(false, false), onednn::engine(), forward_desc(p, false, false, false)});
+  });
+  const memory::desc target = ready->desc.diff_weights_desc();
+  const bool direct = target == p.w_plain();
+  const Tensor packed = direct ? dweight : onednn::scratchpad(target);
+  run(ready->primitive, ready->desc.scratchpad_desc(),
+      {{DNNL_ARG_SRC, onednn::view(p.x_desc(), x)},
+       {DNNL_ARG_DIFF_DST, onednn::view(p.y_desc(), dy)},
+       {DNNL_ARG_DIFF_WEIGHTS, onednn::view(target, packed)}});
+  if (!direct) onednn::reorder(target, packed.raw(), p.w_plain(), dweight.raw());
+}
+
+namespace {
+
+// Rows are summed in chunks of kRows, chunks in order: the same bits for any number of threads.
+constexpr int64_t kRows = 256;
+
+template <typename T>
+void mask_rows(const T* y, const T* dy, T* masked, float* sums, int64_t rows, int64_t k) {
+  for (int64_t row = 0; row < rows; ++row) {
+    const T* in = dy + row * k;
+    T* out = masked + row * k;
+    if (y) {
+      const T* act = y + row * k;
+      for (int64_t i = 0; i < k; ++i) out[i] = float(act[i]) > 0 ? in[i] : T(0.0f);
+    }
+    if (sums) {
+      const T* from = y ? out : in;
+      for (int64_t i = 0; i < k; ++i) sums[i] += float(from[i]);
+    }
+  }
+}
+
+}  // namespace
+
+void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tensor& dbias) {
+  const int64_t k = dy.size(-1), rows = k ? dy.numel() / k : 0;
+  const int64_t chunks = (rows + kRows - 1) / kRows;
+  std::vector<float> partial(dbias.defined() ? chunks * k : 0, 0.0f);
+  dispatch_floating(dy.dtype(), [&](auto tag) {
+    using T = decltype(tag);
+    const T* act = y.defined() ? y.data<T>() : nullptr;
+    const T* in = dy.data<T>();
+    T* out = masked.data<T>();
+    parallel_for(chunks, std::max<int64_t>(1, 65536 / (kRows * k)), [&](int64_t c) {
+      const int64_t begin = c * kRows, count = std::min(kRows, rows - begin);
+      mask_rows<T>(act ? act + begin * k : nullptr, in + begin * k, out + begin * k,
+                   partial.empty() ? nullptr : partial.data() + c * k, count, k);
+    });
+  });
+  if (!dbias.defined()) return;
+  dbias.fill(0);
+  float* sum = dbias.data<float>();
+  for (int64_t c = 0; c < chunks; ++c)
+    for (int64_t i = 0; i < k; ++i) sum[i] += partial[c * k + i];
+}
+
+}  // namespace mixpl::cpu

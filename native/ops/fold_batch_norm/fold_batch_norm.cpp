@@ -1,0 +1,48 @@
+#include "ops/fold_batch_norm/fold_batch_norm.h"
+
+#include "autograd/tape.h"
+#include "core/check.h"
+#include "core/launch.h"
+#include "ops/registry.h"
+
+namespace mixpl {
+
+std::pair<Tensor, Tensor> fold_batch_norm(const Tensor& weight, const Tensor& gamma,
+                                          const Tensor& beta, const Tensor& mean,
+                                          const Tensor& variance, float eps) {
+  const Check check("foldBatchNorm");
+  check.dtype("weight", weight, DType::f32);
+  if (weight.rank() < 1) throw ShapeError("foldBatchNorm: weight must have an axis, got a scalar");
+  for (const auto& [name, t] : {std::pair{"gamma", &gamma}, std::pair{"beta", &beta},
+                                std::pair{"mean", &mean}, std::pair{"variance", &variance}}) {
+    check.dtype(name, *t, DType::f32);
+    check.shape(name, *t, {weight.size(0)}, "one a filter");
+  }
+  check.at_least("eps", eps, 0);
+  Tensor folded = Tensor::empty_like(weight), bias = Tensor::empty_like(beta);
+  MIXPL_DISPATCH(weight.device(), fold_batch_norm_forward, weight, gamma, beta, mean, variance, eps,
+                 folded, bias);
+  record({folded, bias}, {weight, gamma, beta}, [=](std::vector<Tensor> d) {
+    Gradients grads(3);
+    if (weight.requires_grad()) grads[0] = Tensor::empty_like(weight);
+    if (gamma.requires_grad()) grads[1] = Tensor::empty_like(gamma);
+    MIXPL_DISPATCH(weight.device(), fold_batch_norm_backward, d[0], d[1], weight, gamma, mean,
+                   variance, eps, grads[0], grads[1]);
+    if (beta.requires_grad()) grads[2] = d[1];
+    return grads;
+  });
+  return {folded, bias};
+}
+
+namespace {
+// Inputs: weight, gamma, beta, mean, variance; { eps }.
+const bool registered =
+    register_op("foldBatchNorm", [](const std::vector<Tensor>& in, const Options& o) {
+      if (in.size() != 5) throw ShapeError(str("foldBatchNorm: needs 5 tensors, got ", in.size()));
+      const auto [folded, bias] = fold_batch_norm(in[0], in[1], in[2], in[3], in[4],
+                                                  static_cast<float>(o.number("eps", 1e-5)));
+      return std::vector<Tensor>{folded, bias};
+    });
+}  // namespace
+
+}  // namespace mixpl

@@ -1,0 +1,30 @@
+// BatchNorm with fixed statistics, folded into the convolution before it.
+#pragma once
+
+#include <utility>
+
+#include "core/tensor.h"
+
+namespace mixpl {
+
+/// {weight * scale, beta - mean * scale} with scale = gamma / sqrt(variance + eps), per filter.
+///
+/// @param weight f32 [K, ...]; gamma, beta, mean, variance f32 [K]
+/// @return       folded weight [K, ...] and bias [K]
+/// @grad         weight, gamma, beta
+/// @throws       ShapeError, DTypeError, RangeError
+std::pair<Tensor, Tensor> fold_batch_norm(const Tensor& weight, const Tensor& gamma,
+                                          const Tensor& beta, const Tensor& mean,
+                                          const Tensor& variance, float eps);
+
+namespace cpu {
+void fold_batch_norm_forward(const Tensor& weight, const Tensor& gamma, const Tensor& beta,
+                             const Tensor& mean, const Tensor& variance, float eps, Tensor& folded,
+                             Tensor& bias);
+/// dfolded and dbias may be undefined (zero); the results may be undefined (not wanted).
+void fold_batch_norm_backward(const Tensor& dfolded, const Tensor& dbias, const Tensor& weight,
+                              const Tensor& gamma, const Tensor& mean, const Tensor& variance,
+                              float eps, Tensor& dweight, Tensor& dgamma);
+}  // namespace cpu
+
+}  // namespace mixpl

@@ -1,0 +1,44 @@
+#include <cmath>
+
+#include "core/parallel.h"
+#include "ops/fold_batch_norm/fold_batch_norm.h"
+
+namespace mixpl::cpu {
+
+void fold_batch_norm_forward(const Tensor& weight, const Tensor& gamma, const Tensor& beta,
+                             const Tensor& mean, const Tensor& variance, float eps, Tensor& folded,
+                             Tensor& bias) {
+  const int64_t k = weight.size(0), per = k ? weight.numel() / k : 0;
+  const float *w = weight.data<float>(), *g = gamma.data<float>(), *b = beta.data<float>(),
+              *m = mean.data<float>(), *v = variance.data<float>();
+  float *out = folded.data<float>(), *shift = bias.data<float>();
+  parallel_for(k, std::max<int64_t>(1, 32768 / std::max<int64_t>(per, 1)), [&](int64_t i) {
+    const float scale = g[i] / std::sqrt(v[i] + eps);
+    shift[i] = b[i] - m[i] * scale;
+    for (int64_t j = 0; j < per; ++j) out[i * per + j] = w[i * per + j] * scale;
+  });
+}
+
+void fold_batch_norm_backward(const Tensor& dfolded, const Tensor& dbias, const Tensor& weight,
+                              const Tensor& gamma, const Tensor& mean, const Tensor& variance,
+                              float eps, Tensor& dweight, Tensor& dgamma) {
+  const int64_t k = weight.size(0), per = k ? weight.numel() / k : 0;
+  const float *w = weight.data<float>(), *g = gamma.data<float>(), *m = mean.data<float>(),
+              *v = variance.data<float>();
+  const float* df = dfolded.defined() ? dfolded.data<float>() : nullptr;
+  const float* db = dbias.defined() ? dbias.data<float>() : nullptr;
+  float* dw = dweight.defined() ? dweight.data<float>() : nullptr;
+  float* dg = dgamma.defined() ? dgamma.data<float>() : nullptr;
+  parallel_for(k, std::max<int64_t>(1, 32768 / std::max<int64_t>(per, 1)), [&](int64_t i) {
+    const float inv = 1.0f / std::sqrt(v[i] + eps);
+    if (dw)
+      for (int64_t j = 0; j < per; ++j) dw[i * per + j] = df ? df[i * per + j] * g[i] * inv : 0.0f;
+    if (dg) {
+      double sum = 0;
+      for (int64_t j = 0; df && j < per; ++j) sum += double(df[i * per + j]) * w[i * per + j];
+      dg[i] = static_cast<float>((sum - (db ? double(db[i]) * m[i] : 0.0)) * inv);
+    }
+  });
+}
+
+}  // namespace mixpl::cpu
