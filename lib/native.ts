@@ -74,8 +74,64 @@ export interface NativeDetector {
   dispose(): void;
 }
 
+/** Boxes of a whole data set for the evaluation; see lib/eval. */
+export interface NativeGroundTruths {
+  boxes: Float64Array;
+  images: Int32Array;
+  labels: Int32Array;
+  ignore: Uint8Array;
+  /** COCO only. */
+  areas?: Float64Array;
+  /** COCO only. */
+  ids?: Float64Array;
+}
+
+export interface NativeDetectedBoxes {
+  boxes: Float64Array;
+  scores: Float64Array;
+  images: Int32Array;
+  labels: Int32Array;
+}
+
+export interface NativeEvaluation {
+  evaluateCoco(
+    groundTruth: NativeGroundTruths,
+    detections: NativeDetectedBoxes,
+    options: {
+      numImages: number;
+      numClasses: number;
+      iouThresholds: Float64Array;
+      recallPoints: Float64Array;
+      /** [2 A] low, high. */
+      areaRanges: Float64Array;
+      maxDetections: Int32Array;
+    },
+  ): Promise<{
+    precision: Float64Array;
+    scores: Float64Array;
+    recall: Float64Array;
+    numGroundTruths: Int32Array;
+  }>;
+  evaluateVoc(
+    groundTruth: NativeGroundTruths,
+    detections: NativeDetectedBoxes,
+    options: {
+      numImages: number;
+      numClasses: number;
+      iouThresholds: Float64Array;
+      interpolation: '11point' | 'area';
+      legacyCoordinates: boolean;
+    },
+  ): Promise<{
+    averagePrecision: Float64Array;
+    recall: Float64Array;
+    numGroundTruths: Int32Array;
+    numDetections: Int32Array;
+  }>;
+}
+
 /** What native/binding exports. Each area of the binding has its own part. */
-export interface NativeAddon {
+export interface NativeAddon extends NativeEvaluation {
   /** Hands over the class that native errors are made of. */
   setErrorClass(errorClass: typeof MixplError): void;
   buildInfo(): BuildInfo;

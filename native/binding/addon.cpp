@@ -84,6 +84,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   register_tensor(env, exports);
   register_ops(env, exports);
   register_detector(env, exports);
+  register_eval(env, exports);
   return exports;
 }
 

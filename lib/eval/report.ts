@@ -1,0 +1,98 @@
+import type { CocoMetrics } from './coco.js';
+import { statNames } from './coco.js';
+
+const summaryRows: readonly {
+  kind: 'AP' | 'AR';
+  iou?: '0.50' | '0.75';
+  area: string;
+  limit: number;
+}[] = [
+  { kind: 'AP', area: 'all', limit: -1 },
+  { kind: 'AP', iou: '0.50', area: 'all', limit: 2 },
+  { kind: 'AP', iou: '0.75', area: 'all', limit: 2 },
+  { kind: 'AP', area: 'small', limit: 2 },
+  { kind: 'AP', area: 'medium', limit: 2 },
+  { kind: 'AP', area: 'large', limit: 2 },
+  { kind: 'AR', area: 'all', limit: 0 },
+  { kind: 'AR', area: 'all', limit: 1 },
+  { kind: 'AR', area: 'all', limit: 2 },
+  { kind: 'AR', area: 'small', limit: 2 },
+  { kind: 'AR', area: 'medium', limit: 2 },
+  { kind: 'AR', area: 'large', limit: 2 },
+];
+
+/** The twelve lines that the COCO tools print. */
+export function formatSummary(metrics: CocoMetrics): string {
+  const { iouThresholds, maxDetections } = metrics.tables;
+  const range = `${iouThresholds[0]!.toFixed(2)}:${iouThresholds.at(-1)!.toFixed(2)}`;
+  const headline = maxDetections.includes(100) ? 100 : maxDetections[2]!;
+  return summaryRows
+    .map(({ kind, iou, area, limit }, i) => {
+      const title = (kind === 'AP' ? 'Average Precision' : 'Average Recall').padEnd(18);
+      const most = String(limit < 0 ? headline : maxDetections[limit]).padStart(3);
+      const value = metrics.stats[i]!.toFixed(3);
+      return ` ${title} (${kind}) @[ IoU=${(iou ?? range).padEnd(9)} | area=${area.padStart(6)} | maxDets=${most} ] = ${value}`;
+    })
+    .join('\n');
+}
+
+/** A table with one row per class. */
+export async function formatPerClass(metrics: CocoMetrics): Promise<string> {
+  const table = await tableOf(['class', 'boxes', 'AP', 'AP50', 'AP75', 'AP_S', 'AP_M', 'AP_L']);
+  for (const c of metrics.perClass)
+    table.push([
+      c.category.name,
+      String(c.numGroundTruths),
+      ...[c.ap, c.ap50, c.ap75, c.apSmall, c.apMedium, c.apLarge].map(shown),
+    ]);
+  return table.toString();
+}
+
+/**
+ * Several evaluations of one data set side by side, e.g. `{ student, teacher }`: the twelve
+ * numbers, then AP per class; with two columns also the difference, second minus first.
+ */
+export async function formatComparison(
+  columns: Readonly<Record<string, CocoMetrics>>,
+): Promise<string> {
+  const names = Object.keys(columns);
+  const runs = Object.values(columns);
+  const first = runs[0];
+  if (!first) return '';
+  const table = await tableOf(['metric', ...names, ...(names.length === 2 ? ['difference'] : [])]);
+  const add = (name: string, values: readonly (number | null)[]) => {
+    const [a, b] = values;
+    const difference = a == null || b == null || a < 0 || b < 0 ? '-' : signed(b - a);
+    table.push([name, ...values.map(shown), ...(names.length === 2 ? [difference] : [])]);
+  };
+  statNames(first).forEach((name, i) => {
+    add(
+      name,
+      runs.map((run) => run.stats[i]!),
+    );
+  });
+  for (const { category } of first.perClass)
+    add(
+      `AP ${category.name}`,
+      runs.map((run) => run.perClass.find((c) => c.category.id === category.id)?.ap ?? null),
+    );
+  return table.toString();
+}
+
+function shown(value: number | null): string {
+  return value === null || value < 0 ? '-' : value.toFixed(3);
+}
+
+function signed(value: number): string {
+  return `${value < 0 ? '' : '+'}${value.toFixed(3)}`;
+}
+
+/** cli-table3 is loaded on use: the command line must start at once. */
+async function tableOf(head: readonly string[]) {
+  const { default: Table } = await import('cli-table3');
+  return new Table({
+    head: [...head],
+    colAligns: head.map((_, i) => (i === 0 ? 'left' : 'right')),
+    style: { head: [], border: [] },
+  });
+}
