@@ -146,6 +146,18 @@ export interface NativeAddon extends NativeEvaluation {
     mode?: RunOpMode,
   ): Promise<{ outputs: NativeTensor[]; gradients: (NativeTensor | null)[] }>;
   opNames(): string[];
+  /** [async] Runs the plan of lib/augment/compose.ts into a tensor [images, height, width, 3]. */
+  compose(
+    sources: readonly { data: Uint8Array; width: number; height: number }[],
+    plan: Float64Array,
+    images: number,
+    height: number,
+    width: number,
+    mean: Float32Array,
+    std: Float32Array,
+    bgr: boolean,
+    dtype: 'f32' | 'bf16',
+  ): Promise<NativeTensor>;
   Detector: new (config: string, device: string, dtype: string, seed: number) => NativeDetector;
 }
 

@@ -22,5 +22,6 @@ void register_tensor(Napi::Env env, Napi::Object exports);
 void register_ops(Napi::Env env, Napi::Object exports);
 void register_detector(Napi::Env env, Napi::Object exports);
 void register_eval(Napi::Env env, Napi::Object exports);
+void register_image(Napi::Env env, Napi::Object exports);
 
 }  // namespace mixpl::binding

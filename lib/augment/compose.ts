@@ -1,0 +1,119 @@
+import type { ImageBatch, Size } from '../detector/types.js';
+import { MixplError } from '../errors.js';
+import { type NativeTensor, native } from '../native.js';
+import { type Composition, colorOps, type DecodedImage } from './composition.js';
+
+/** How pixels become the network's numbers: (value - mean) / std per channel. */
+export interface PreprocessOptions {
+  /** In the order of the network's channels. */
+  mean: readonly [number, number, number];
+  std: readonly [number, number, number];
+  channelOrder: 'rgb' | 'bgr';
+  /** Batches are padded with zeros to a multiple of this. */
+  padDivisor: number;
+}
+
+export interface ComposeOptions extends PreprocessOptions {
+  dtype: 'f32' | 'bf16';
+  /** What counts as padding for anchors: beyond the image's own rounded size, or the batch's. */
+  padTo: 'image' | 'batch';
+}
+
+/**
+ * Runs the compositions in one native call.
+ * @returns a batch [N, H, W, 3], H and W the largest rounded up to padDivisor; dispose it
+ * @throws MixplError ERR_SHAPE, ERR_RANGE on an impossible composition
+ */
+export async function composeBatch(
+  compositions: readonly Composition[],
+  options: ComposeOptions,
+): Promise<ImageBatch> {
+  const { padDivisor, padTo } = options;
+  const height = roundUp(Math.max(0, ...compositions.map((c) => c.height)), padDivisor);
+  const width = roundUp(Math.max(0, ...compositions.map((c) => c.width)), padDivisor);
+  const tensor = await run(compositions, { width, height }, options);
+  const sizes = compositions.map(({ width, height }) => ({ width, height }));
+  const padSizes = sizes.map((s) =>
+    padTo === 'batch'
+      ? { width, height }
+      : { width: roundUp(s.width, padDivisor), height: roundUp(s.height, padDivisor) },
+  );
+  return { tensor, sizes, padSizes, dispose: () => tensor.dispose() };
+}
+
+/** A composition as an 8-bit RGB picture: what the network sees, with 'mean' where nothing lies. */
+export async function composeToImage(
+  composition: Composition,
+  mean: readonly [number, number, number] = [123.675, 116.28, 103.53],
+): Promise<DecodedImage> {
+  const { width, height } = composition;
+  const tensor = await run([composition], composition, {
+    mean,
+    std: [1, 1, 1],
+    channelOrder: 'rgb',
+    dtype: 'f32',
+  });
+  const values = await tensor.read();
+  tensor.dispose();
+  return {
+    width,
+    height,
+    data: Uint8Array.from(values, (v, i) =>
+      Math.max(0, Math.min(255, Math.round(v + mean[i % 3]!))),
+    ),
+  };
+}
+
+async function run(
+  compositions: readonly Composition[],
+  batch: Size,
+  options: Pick<ComposeOptions, 'mean' | 'std' | 'channelOrder' | 'dtype'>,
+): Promise<NativeTensor> {
+  const { sources, plan } = packPlan(compositions);
+  return native.compose(
+    sources,
+    plan,
+    compositions.length,
+    batch.height,
+    batch.width,
+    Float32Array.from(options.mean),
+    Float32Array.from(options.std),
+    options.channelOrder === 'bgr',
+    options.dtype,
+  );
+}
+
+/** The flat form that native/binding/image_binding.cpp reads. */
+function packPlan(compositions: readonly Composition[]): {
+  sources: DecodedImage[];
+  plan: Float64Array;
+} {
+  const indices = new Map<DecodedImage, number>();
+  const plan: number[] = [];
+  for (const { width, height, layers } of compositions) {
+    plan.push(width, height, layers.length);
+    for (const layer of layers) {
+      let index = indices.get(layer.source);
+      if (index === undefined) {
+        index = indices.size;
+        indices.set(layer.source, index);
+      }
+      plan.push(index, ...layer.map, ...layer.rect, layer.weight, ...layer.fill);
+      plan.push(layer.colorFill ? 1 : 0, layer.color.length);
+      for (const step of layer.color) {
+        const op = colorOps.indexOf(step.op);
+        if (op < 0)
+          throw new MixplError('ERR_RANGE', `compose: unknown colour operation '${step.op}'`);
+        plan.push(op, step.magnitude);
+      }
+      plan.push(layer.erase.length);
+      for (const r of layer.erase)
+        plan.push(r.x1, r.y1, r.x2, r.y2, r.value === 'mean' ? -1 : r.value);
+    }
+  }
+  return { sources: [...indices.keys()], plan: Float64Array.from(plan) };
+}
+
+function roundUp(value: number, multiple: number): number {
+  return Math.ceil(value / multiple) * multiple;
+}

@@ -1,0 +1,5 @@
+export * from './boxes.js';
+export * from './compose.js';
+export * from './composition.js';
+export * from './mixing.js';
+export * from './views.js';

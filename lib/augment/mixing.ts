@@ -1,0 +1,159 @@
+import { invert3, multiply3 } from '../geometry.js';
+import type { Random } from '../random.js';
+import { dropSmall, joinInstances, mapInstances, selectInstances } from './boxes.js';
+import type { Composition, Instances, Layer, View } from './composition.js';
+import { drawErasePatches, flipping, scaling, shifting } from './views.js';
+
+/** A view and what it shows. */
+export interface LabelledView {
+  readonly view: View;
+  readonly instances: Instances;
+}
+
+/** A composition and what it shows. */
+export interface LabelledComposition {
+  readonly composition: Composition;
+  readonly instances: Instances;
+}
+
+/** MixPL's erasing, done anew at every use of a picture (reference-facts 1.5). */
+export interface EraseOptions {
+  /** Number of patches, drawn from [low, high). @defaultValue [1, 20] */
+  patches: readonly [number, number];
+  /** Side of a patch as a share of the picture's, drawn from [low, high). @defaultValue [0, 0.1] */
+  ratio: readonly [number, number];
+  /** A box goes when at least this share of it is erased; overlaps count twice. @defaultValue 0.7 */
+  threshold: number;
+}
+
+/** Erases patches and drops the boxes that they hide. */
+export function eraseView(
+  { view, instances }: LabelledView,
+  options: EraseOptions,
+  random: Random,
+): LabelledView {
+  const rects = drawErasePatches(view, { ...options, value: 'mean' }, random);
+  const { boxes } = instances;
+  const kept = selectInstances(instances, (i) => {
+    const [x1, y1, x2, y2] = boxes.subarray(4 * i, 4 * i + 4) as unknown as [
+      number,
+      number,
+      number,
+      number,
+    ];
+    let erased = 0;
+    for (const r of rects) {
+      const w = Math.min(x2, r.x2) - Math.max(x1, r.x1);
+      const h = Math.min(y2, r.y2) - Math.max(y1, r.y1);
+      if (w > 0 && h > 0) erased += w * h;
+    }
+    return erased / ((x2 - x1) * (y2 - y1) + 1e-7) < options.threshold;
+  });
+  return {
+    view: { ...view, layer: { ...view.layer, erase: [...view.layer.erase, ...rects] } },
+    instances: kept,
+  };
+}
+
+/**
+ * A cached view for another use: scaled to fit `box`, then flipped, always (reference-facts 1.7).
+ * Its map is multiplied, so the picture is still resampled once, from the original.
+ */
+export function prepareCached(
+  { view, instances }: LabelledView,
+  box: { width: number; height: number },
+): LabelledView {
+  const scale = Math.min(box.height / view.height, box.width / view.width);
+  const width = Math.max(1, Math.floor(view.width * scale));
+  const height = Math.max(1, Math.floor(view.height * scale));
+  const change = multiply3(flipping(width), scaling(scale, scale));
+  const matrix = multiply3(change, view.matrix);
+  // Boxes are clipped to the realised size before the flip; the flip maps that range onto itself.
+  const layer: Layer = {
+    ...view.layer,
+    map: invert3(matrix),
+    rect: [0, 0, width, height],
+    erase: [],
+  };
+  return {
+    view: { width, height, matrix, layer },
+    instances: mapInstances(change, instances, { width, height }),
+  };
+}
+
+/** The view's layer with its top left corner at (x, y) of a larger composition. */
+function placeLayer(view: View, x: number, y: number, weight: number): Layer {
+  const { layer } = view;
+  return {
+    ...layer,
+    map: multiply3(layer.map, shifting(-x, -y)),
+    rect: [x, y, x + view.width, y + view.height],
+    weight: layer.weight * weight,
+    erase: layer.erase.map((r) => ({
+      ...r,
+      x1: r.x1 + x,
+      y1: r.y1 + y,
+      x2: r.x2 + x,
+      y2: r.y2 + y,
+    })),
+  };
+}
+
+function shiftInstances(instances: Instances, x: number, y: number): Instances {
+  return { ...instances, boxes: instances.boxes.map((v, i) => v + (i % 2 ? y : x)) };
+}
+
+/**
+ * Pseudo Mixup: both pictures at half weight, each at a random place of the smallest canvas that holds
+ * them; the union of their boxes (reference-facts 1.8). Where one picture lies alone it stays at half
+ * contrast around the mean, as in the reference.
+ */
+export function pseudoMixup(a: LabelledView, b: LabelledView, random: Random): LabelledComposition {
+  const width = Math.max(a.view.width, b.view.width);
+  const height = Math.max(a.view.height, b.view.height);
+  const placed = [a, b].map(({ view, instances }) => {
+    const x = random.integer(0, width - view.width + 1);
+    const y = random.integer(0, height - view.height + 1);
+    return { layer: placeLayer(view, x, y, 0.5), instances: shiftInstances(instances, x, y) };
+  });
+  return {
+    composition: { width, height, layers: placed.map((p) => p.layer) },
+    instances: joinInstances(placed.map((p) => p.instances)),
+  };
+}
+
+/**
+ * Pseudo Mosaic: four prepared tiles, each pushed against the centre of a canvas of twice the largest
+ * tile rounded up to 16 (reference-facts 1.9). Order: top left, top right, bottom left, bottom right.
+ */
+export function pseudoMosaic(tiles: readonly LabelledView[]): LabelledComposition {
+  if (tiles.length !== 4)
+    throw new RangeError(`pseudoMosaic: tiles must be 4, got ${tiles.length}`);
+  const width = roundUp(Math.max(...tiles.map((t) => t.view.width)), 16);
+  const height = roundUp(Math.max(...tiles.map((t) => t.view.height)), 16);
+  const placed = tiles.map(({ view, instances }, i) => {
+    const x = i % 2 === 0 ? width - view.width : width;
+    const y = i < 2 ? height - view.height : height;
+    return { layer: placeLayer(view, x, y, 1), instances: shiftInstances(instances, x, y) };
+  });
+  return {
+    composition: { width: 2 * width, height: 2 * height, layers: placed.map((p) => p.layer) },
+    instances: joinInstances(placed.map((p) => p.instances)),
+  };
+}
+
+/** Teacher boxes from the weak view to the strong one: back to the original, clipped, and forward. */
+export function projectInstances(
+  instances: Instances,
+  weak: View,
+  strong: View,
+  minSize: number,
+): Instances {
+  const original = { width: weak.layer.source.width, height: weak.layer.source.height };
+  const inOriginal = mapInstances(weak.layer.map, instances, original);
+  return dropSmall(mapInstances(strong.matrix, inOriginal, strong), minSize);
+}
+
+function roundUp(value: number, multiple: number): number {
+  return Math.ceil(value / multiple) * multiple;
+}
