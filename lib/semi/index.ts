@@ -1,0 +1,3 @@
+export * from './mean-teacher.js';
+export * from './mixpl.js';
+export * from './options.js';

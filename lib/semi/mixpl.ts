@@ -1,0 +1,130 @@
+import {
+  compositionOf,
+  eraseView,
+  type LabelledComposition,
+  type LabelledView,
+  prepareCached,
+  pseudoMixup,
+  pseudoMosaic,
+} from '../augment/index.js';
+import { MixplError } from '../errors.js';
+import type { Random } from '../random.js';
+import type { SemiOptions } from './options.js';
+
+/** One forward and backward pass of the student over pseudo-labelled pictures. */
+export interface Branch {
+  /** Prefix of its losses. */
+  readonly name: 'unsup_' | 'mixup_unsup_' | 'mosaic_unsup_';
+  /** Multiplies its losses, on top of the weight for unlabelled data. */
+  readonly weight: number;
+  readonly samples: readonly LabelledComposition[];
+}
+
+/** Turns one batch of pseudo-labelled strong views into what the student learns from. */
+export interface MixingPolicy<Entry extends LabelledView = LabelledView> {
+  branches(strong: readonly Entry[], padDivisor: number, random: Random): Branch[];
+  /** What a checkpoint must keep. */
+  readonly cache: readonly Entry[];
+  restore(cache: readonly Entry[]): void;
+}
+
+/**
+ * MixPL (arXiv 2312.07006): each strong view is mixed with a cached one, and four cached ones make a
+ * mosaic. The cache keeps views as maps of their originals, un-erased and un-mixed. With both switched
+ * off this is plain DetMeanTeacher.
+ */
+export class MixPL<Entry extends LabelledView = LabelledView> implements MixingPolicy<Entry> {
+  readonly #options: SemiOptions;
+  #cache: Entry[] = [];
+
+  constructor(options: SemiOptions) {
+    this.#options = options;
+  }
+
+  get cache(): readonly Entry[] {
+    return this.#cache;
+  }
+  restore(cache: readonly Entry[]): void {
+    this.#cache = cache.slice(-this.#options.cacheSize);
+  }
+
+  branches(strong: readonly Entry[], padDivisor: number, random: Random): Branch[] {
+    const { mixup, mosaic, mosaicWeight, cacheSize } = this.#options;
+    const count = strong.length;
+    this.#checkWindow(count);
+    const erased = strong.map((view) => this.#erase(view, random));
+    const full = this.#cache.length === cacheSize;
+    const [mixed, tiles] = full ? this.#draw(strong, random) : [[], []];
+
+    const samples = erased.map((view, i) => {
+      const partner = mixup ? mixed[i] : undefined;
+      if (!partner) return { composition: compositionOf(view.view), instances: view.instances };
+      // The partner is scaled to the padded canvas of the batch, as in the reference.
+      const canvas = {
+        width: roundUp(Math.max(...erased.map((v) => v.view.width)), padDivisor),
+        height: roundUp(Math.max(...erased.map((v) => v.view.height)), padDivisor),
+      };
+      return pseudoMixup(view, this.#erase(prepareCached(partner, canvas), random), random);
+    });
+    const branches: Branch[] = [{ name: mixup ? 'mixup_unsup_' : 'unsup_', weight: 1, samples }];
+
+    if (mosaic && full) {
+      const box = this.#tileBox(random);
+      const prepared = tiles.map((tile) => this.#erase(prepareCached(tile, box), random));
+      branches.push({
+        name: 'mosaic_unsup_',
+        weight: mosaicWeight,
+        samples: [pseudoMosaic(prepared)],
+      });
+    }
+    this.#cache = [...this.#cache, ...strong].slice(-cacheSize);
+    return branches;
+  }
+
+  /** Mixup partners, one per strong view, and the four tiles of the mosaic. */
+  #draw(strong: readonly Entry[], random: Random): [LabelledView[], LabelledView[]] {
+    const cache = this.#cache;
+    const count = strong.length;
+    if (this.#options.indexRule === 'reference') {
+      const partners = random.permutation(count).map((i) => cache[i]!);
+      const tiles = this.#options.mosaic ? random.permutation(4).map((i) => cache[i + count]!) : [];
+      return [partners, tiles];
+    }
+    const partners = Array.from({ length: count }, () => cache[random.integer(0, cache.length)]!);
+    const pool = [...strong, ...partners];
+    const tiles = random.permutation(pool.length).slice(0, 4);
+    return [partners, tiles.map((i) => pool[i]!)];
+  }
+
+  #erase(view: LabelledView, random: Random): LabelledView {
+    return this.#options.erase ? eraseView(view, this.#options.erase, random) : view;
+  }
+
+  #tileBox(random: Random): { width: number; height: number } {
+    const [low, high] = this.#options.mosaicShape;
+    const draw = (from: number, to: number) => (to > from ? random.integer(from, to) : from);
+    return { height: draw(low[0], high[0]), width: draw(low[1], high[1]) };
+  }
+
+  #checkWindow(count: number): void {
+    const { mixup, mosaic, indexRule, cacheSize } = this.#options;
+    if (mosaic && indexRule === 'paper' && 2 * count < 4)
+      throw new MixplError(
+        'ERR_CONFIG',
+        `mixpl: a mosaic needs at least 2 unlabelled pictures a batch, got ${count}`,
+      );
+    if (indexRule !== 'reference' || !(mixup || mosaic)) return;
+    const needed = mosaic ? count + 4 : count;
+    if (cacheSize < needed)
+      throw new MixplError(
+        'ERR_CONFIG',
+        `mixpl: cacheSize must be at least ${needed} with ${count} unlabelled pictures a batch ` +
+          `(the reference rule mixes entries 0 … ${count - 1} and builds the mosaic from the four after them), ` +
+          `got ${cacheSize}; try indexRule 'paper'`,
+      );
+  }
+}
+
+function roundUp(value: number, multiple: number): number {
+  return Math.ceil(value / multiple) * multiple;
+}
