@@ -42,7 +42,13 @@ def make_case(rng):
     def box():
         if odd_boxes and rng.random() < 0.3:
             return rng.choice(
-                [[3, 3, 0, 0], [5, 5, -2, 3], [5, 5, -2, -3], [0, 0, 1e200, 1e200], [0, 0, 1e160, 1e-170]]
+                [
+                    [3, 3, 0, 0],
+                    [5, 5, -2, 3],
+                    [5, 5, -2, -3],
+                    [0, 0, 1e200, 1e200],
+                    [0, 0, 1e160, 1e-170],
+                ]
             )
         return [place(extent), place(extent), length(extent), length(extent)]
 
@@ -54,7 +60,9 @@ def make_case(rng):
         for _ in range(rng.choice([0, 1, 3, 8])):
             b = box() if not boxes or rng.random() < 0.7 else copy.deepcopy(rng.choice(boxes))
             boxes.append(b)
-            area = b[2] * b[3] if abs(b[2] * b[3]) < 1e300 and rng.random() < 0.7 else rng.choice([0, 500, 1024, 5000, 9216, 20000])
+            area = b[2] * b[3]  # that of a mask may differ, and JSON has no infinity
+            if not (abs(area) < 1e300 and rng.random() < 0.7):
+                area = rng.choice([0, 500, 1024, 5000, 9216, 20000])
             annotations.append(
                 {
                     "id": len(annotations) + 1,
@@ -85,14 +93,16 @@ def make_case(rng):
                 if rng.random() < 0.7:
                     shift = grid or 1
                     b = [v + rng.choice([-1, 0, 0, 1]) * shift for v in b]
-                    b[2], b[3] = (b[2], b[3]) if odd_boxes else (max(b[2], shift), max(b[3], shift))
+                    if not odd_boxes:
+                        b[2], b[3] = max(b[2], shift), max(b[3], shift)
             else:
                 b = box()
             score = rng.randint(1, levels) / levels if levels else rng.random()
+            unlisted = odd_ids and rng.random() < 0.05
             detections.append(
                 {
                     "image_id": image_id,
-                    "category_id": 999 if odd_ids and rng.random() < 0.05 else rng.choice(category_ids),
+                    "category_id": 999 if unlisted else rng.choice(category_ids),
                     "bbox": b,
                     "score": score,
                 }
@@ -138,10 +148,11 @@ def evaluate(truth, detections, max_detections, tables, with_summary):
 def main():
     here = os.path.dirname(os.path.abspath(__file__))
     parser = argparse.ArgumentParser()
-    parser.add_argument("--out", default=os.path.join(here, "../../test/golden/coco-eval/random.json"))
+    golden = os.path.join(here, "../../test/golden/coco-eval/random.json")
+    parser.add_argument("--out", default=golden)
     parser.add_argument("--count", type=int, default=48)
     parser.add_argument("--seed", type=int, default=20260731)
-    parser.add_argument("--tables", action="store_true", help="record whole tables, for a long comparison")
+    parser.add_argument("--tables", action="store_true", help="record whole tables")
     args = parser.parse_args()
     rng = random.Random(args.seed)
     cases = []
