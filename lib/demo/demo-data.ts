@@ -1,5 +1,6 @@
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { writeFileWhole } from '../files.js';
 import { Random } from '../random.js';
 import { demoClasses, drawScene } from './scene.js';
 
@@ -79,11 +80,11 @@ export async function makeDemoData(directory: string, options: DemoDataOptions):
     });
   };
   const unlabelledEnd = options.labelled + options.unlabelled;
-  await writeWhole(paths.labelled, part(0, options.labelled, true));
-  await writeWhole(paths.all, part(0, unlabelledEnd, true));
-  await writeWhole(paths.unlabelled, part(options.labelled, unlabelledEnd, false));
-  await writeWhole(paths.test, part(unlabelledEnd, total, true));
-  await writeWhole(stampFile, stamp);
+  await writeFileWhole(paths.labelled, [part(0, options.labelled, true)]);
+  await writeFileWhole(paths.all, [part(0, unlabelledEnd, true)]);
+  await writeFileWhole(paths.unlabelled, [part(options.labelled, unlabelledEnd, false)]);
+  await writeFileWhole(paths.test, [part(unlabelledEnd, total, true)]);
+  await writeFileWhole(stampFile, [stamp]);
   return paths;
 }
 
@@ -100,9 +101,4 @@ interface CocoAnnotation {
   bbox: [number, number, number, number];
   area: number;
   iscrowd: 0;
-}
-
-async function writeWhole(path: string, text: string): Promise<void> {
-  await writeFile(`${path}.tmp`, text);
-  await rename(`${path}.tmp`, path);
 }

@@ -1,5 +1,6 @@
 import { MixplError } from '../errors.js';
 import { type NativeDetector, native } from '../native.js';
+import { readSafetensors, type StoredTensor, writeSafetensors } from '../safetensors.js';
 import type {
   BufferPolicy,
   Detections,
@@ -233,24 +234,54 @@ export class Detector implements TeachableDetector, AsyncDisposable {
   }
 
   async loadState(state: DetectorState): Promise<void> {
-    const own = new Map(this.parameters().map((p) => [p.name, p.shape as readonly number[]]));
+    const optimizer = new Set(await this.#handle.optimizerState());
+    const problems = this.#misfits(state, optimizer);
+    if (problems.length) throw misfit('detector.loadState: the weights do not fit', problems);
+    for (const [name, { data }] of state) await this.#handle.write(name, data);
+  }
+
+  /**
+   * Writes parameters and buffers as safetensors in our own layout (weights OHWI), with the options
+   * that rebuild the detector as metadata. Atomic.
+   * @throws MixplError ERR_IO
+   */
+  async save(path: string): Promise<void> {
+    const tensors = new Map<string, StoredTensor>();
+    for (const { name, shape } of this.parameters())
+      tensors.set(name, { shape, data: await this.#handle.read(name) });
+    await writeSafetensors(path, tensors, {
+      format: 'mixpl',
+      layout: 'ohwi',
+      detector: JSON.stringify(this.options),
+    });
+  }
+
+  /**
+   * Reads what save() wrote into this detector.
+   * @throws MixplError ERR_IO, ERR_BAD_FILE, ERR_CHECKPOINT listing names that are missing, unexpected
+   *   or of another shape, or weights that are not finite; then nothing was changed
+   */
+  async loadWeights(path: string): Promise<void> {
+    const { tensors } = await readSafetensors(path);
+    const problems = this.#misfits(tensors);
+    for (const [name, { data }] of tensors)
+      if (!data.every(Number.isFinite)) problems.push(`${name}: not finite`);
+    if (problems.length) throw misfit(`${path}: the weights do not fit the detector`, problems);
+    for (const [name, { data }] of tensors) await this.#handle.write(name, data);
+  }
+
+  #misfits(tensors: ReadonlyMap<string, StoredTensor>, optional = new Set<string>()): string[] {
+    const own = new Map(this.parameters().map((p) => [p.name, p.shape]));
     const problems: string[] = [];
     for (const [name, shape] of own) {
-      const found = state.get(name);
+      const found = tensors.get(name);
       if (!found) problems.push(`${name}: missing`);
       else if (String(found.shape) !== String(shape))
         problems.push(`${name}: must be [${shape}], got [${found.shape}]`);
     }
-    const optimizer = new Set(await this.#handle.optimizerState());
-    for (const name of state.keys())
-      if (!own.has(name) && !optimizer.has(name)) problems.push(`${name}: unexpected`);
-    if (problems.length)
-      throw new MixplError(
-        'ERR_CHECKPOINT',
-        `detector.loadState: the weights do not fit: ${problems.slice(0, 10).join('; ')}` +
-          (problems.length > 10 ? `; and ${problems.length - 10} more` : ''),
-      );
-    for (const [name, { data }] of state) await this.#handle.write(name, data);
+    for (const name of tensors.keys())
+      if (!own.has(name) && !optional.has(name)) problems.push(`${name}: unexpected`);
+    return problems;
   }
 
   /** Lets go of the native memory; idempotent. Jobs already queued still finish. */
@@ -260,6 +291,12 @@ export class Detector implements TeachableDetector, AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.dispose();
   }
+}
+
+function misfit(what: string, problems: readonly string[]): MixplError {
+  const shown = problems.slice(0, 10).join('; ');
+  const more = problems.length > 10 ? `; and ${problems.length - 10} more` : '';
+  return new MixplError('ERR_CHECKPOINT', `${what}: ${shown}${more}`);
 }
 
 function flatten(sizes: readonly Size[]): Float32Array {

@@ -1,4 +1,5 @@
 import type { NativeTensor } from '../native.js';
+import type { StoredTensor } from '../safetensors.js';
 
 /** Height and width in pixels of the network input. */
 export interface Size {
@@ -39,7 +40,7 @@ export interface Detections {
 export type BufferPolicy = 'skip' | 'copy' | 'average';
 
 /** Tensors by name: parameters, buffers and "optimizer." state, as a checkpoint keeps them. */
-export type DetectorState = Map<string, { shape: readonly number[]; data: Float32Array }>;
+export type DetectorState = Map<string, StoredTensor>;
 
 /**
  * What the MeanTeacher loop needs of a detector. Implement it to teach a detector of your own; the

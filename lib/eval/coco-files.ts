@@ -1,4 +1,5 @@
 import { MixplError } from '../errors.js';
+import { writeFileWhole } from '../files.js';
 import type {
   DetectedBoxes,
   EvaluationCategory,
@@ -7,7 +8,7 @@ import type {
   ImageDetections,
   ImageId,
 } from './boxes.js';
-import { readJsonFile, writeFileWhole } from './json-file.js';
+import { readJsonFile } from './json-file.js';
 
 /** Ground truth of a COCO annotation file with what is needed to read detections against it. */
 export interface CocoGroundTruth extends GroundTruthBoxes {

@@ -1,6 +1,5 @@
 import { constants } from 'node:buffer';
-import { open, readFile, rename, rm } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { readFile } from 'node:fs/promises';
 import { MixplError } from '../errors.js';
 
 /** @throws MixplError ERR_IO when the file cannot be read, ERR_BAD_FILE when it is not JSON */
@@ -48,27 +47,6 @@ function place(text: string, position: number): string {
   const before = text.slice(0, position);
   const line = before.split('\n').length;
   return `:${line}:${position - before.lastIndexOf('\n')}`;
-}
-
-/** Writes the pieces to a temporary file beside `path`, syncs, renames: never a half-written file. */
-export async function writeFileWhole(path: string, pieces: Iterable<string>): Promise<void> {
-  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.tmp`);
-  try {
-    const file = await open(temporary, 'w');
-    try {
-      for (const piece of pieces) await file.appendFile(piece);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, path);
-  } catch (cause) {
-    await rm(temporary, { force: true });
-    if (cause instanceof MixplError) throw cause; // from the maker of the pieces
-    throw new MixplError('ERR_IO', `${path}: must be a writable file, got ${reasonOf(cause)}`, {
-      cause,
-    });
-  }
 }
 
 function reasonOf(cause: unknown): string {
