@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -167,6 +168,7 @@ let loaded: NativeAddon | undefined;
 /** Loads the addon on first use. @throws MixplError ERR_ADDON saying what was tried and the remedy */
 export function loadNative(): NativeAddon {
   if (loaded) return loaded;
+  refuseOldCpu();
   const require = createRequire(import.meta.url);
   try {
     const load = require('node-gyp-build') as (directory: string) => object;
@@ -184,6 +186,24 @@ export function loadNative(): NativeAddon {
     );
   }
   return loaded;
+}
+
+/** The addon's own loops need AVX2 and FMA; without them it would die of an illegal instruction. */
+function refuseOldCpu(): void {
+  if (process.platform !== 'linux' || process.arch !== 'x64') return;
+  let flags: string | undefined;
+  try {
+    flags = /^flags\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1];
+  } catch {
+    return; // no /proc: let the loader try
+  }
+  const missing = ['avx2', 'fma'].filter((name) => flags && !flags.includes(` ${name}`));
+  if (missing.length)
+    throw new MixplError(
+      'ERR_ADDON',
+      `the native addon needs a CPU with AVX2 and FMA (x86-64-v3), got one without ${missing.join(' and ')}; ` +
+        'try a build for this CPU: `npm run build:native -- --CDMIXPL_CPU_ARCH=x86-64`',
+    );
 }
 
 /** The addon; its functions load it when first called. */

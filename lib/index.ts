@@ -1,0 +1,10 @@
+export * from './augment/index.js';
+export * from './detector/detector.js';
+export * from './detector/types.js';
+export { MixplError, type MixplErrorCode } from './errors.js';
+export * from './eval/index.js';
+export * from './geometry.js';
+export { type BuildInfo, type MemoryStats, type NativeTensor, native } from './native.js';
+export { Random } from './random.js';
+export { readSafetensors, type StoredTensor, writeSafetensors } from './safetensors.js';
+export * from './semi/index.js';
