@@ -77,7 +77,8 @@ export function prepareCached(
   };
   return {
     view: { width, height, matrix, layer },
-    instances: mapInstances(change, instances, { width, height }),
+    // A box at the edge can lose all its width to the realised, rounded size.
+    instances: dropSmall(mapInstances(change, instances, { width, height }), 0),
   };
 }
 

@@ -1,0 +1,266 @@
+import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { createDetector, type Detector, type Targets } from '../../../lib/index.js';
+import { sceneBatch, tinyDetector } from './scenes.js';
+
+const adam = { type: 'adamw' as const, weightDecay: 1e-4, clipNorm: 10 };
+
+async function train(detector: Detector, steps: number, dtype: 'f32' | 'bf16'): Promise<number[]> {
+  const { batch, targets } = await sceneBatch(2, dtype);
+  const curve: number[] = [];
+  for (let i = 0; i < steps; i++) {
+    const losses = await detector.loss(batch, targets);
+    curve.push(Object.values(losses).reduce((sum, v) => sum + v, 0));
+    await detector.backward();
+    await detector.step({ lr: 2e-3 * Math.min(1, (i + 1) / 10) });
+  }
+  batch.dispose();
+  return curve;
+}
+
+describe('RetinaNet', () => {
+  for (const dtype of ['fp32', 'bf16'] as const)
+    test(`learns two scenes by heart in ${dtype}`, async () => {
+      await using detector = await createDetector(tinyDetector, {
+        dtype,
+        seed: 1,
+        optimizer: adam,
+      });
+      const curve = await train(detector, 120, detector.computeDtype);
+      expect(curve[0]).toBeGreaterThan(1);
+      expect(curve.at(-1)).toBeLessThan(0.25);
+      const { batch, targets } = await sceneBatch(2, detector.computeDtype);
+      const found = await detector.predict(batch);
+      batch.dispose();
+      // Every annotated box is among the confident detections, with its class.
+      const hit = targets.flatMap(({ boxes, labels }, n) =>
+        [...labels].map((label, i) =>
+          [...found[n]!.scores].some(
+            (score, k) =>
+              score > 0.5 &&
+              found[n]!.labels[k] === label &&
+              iou(found[n]!.boxes.subarray(4 * k), boxes.subarray(4 * i)) > 0.5,
+          ),
+        ),
+      );
+      expect(hit.filter(Boolean).length / hit.length).toBeGreaterThan(0.8);
+    });
+
+  test('is the same to the last bit when it is trained again', async () => {
+    const curves = [];
+    for (let run = 0; run < 2; run++) {
+      await using detector = await createDetector(tinyDetector, { seed: 5, optimizer: adam });
+      curves.push(await train(detector, 6, detector.computeDtype));
+    }
+    expect(curves[1]).toEqual(curves[0]);
+  });
+
+  test('weights one backward by its weight, and adds up several', async () => {
+    await using detector = await createDetector(tinyDetector, { dtype: 'fp32', seed: 2 });
+    const { batch, targets } = await sceneBatch(1, 'f32');
+    const name = 'neck.lateral_convs.0.conv.weight';
+    const gradient = async (weights: number[]) => {
+      await detector.zeroGradients();
+      for (const weight of weights) {
+        await detector.loss(batch, targets);
+        await detector.backward({ weight });
+      }
+      return (await detector.gradient(name))!;
+    };
+    const once = await gradient([1]);
+    const sum = await gradient([0.5, 1.5]);
+    batch.dispose();
+    const scale = Math.max(...once.map(Math.abs));
+    expect(scale).toBeGreaterThan(0);
+    sum.forEach((v, i) => {
+      expect(Math.abs(v - 2 * once[i]!)).toBeLessThan(1e-5 * scale);
+    });
+  });
+
+  test('has the gradient of its own loss (central differences)', async () => {
+    await using detector = await createDetector(tinyDetector, { dtype: 'fp32', seed: 4 });
+    const { batch, targets } = await sceneBatch(2, 'f32');
+    const total = async () =>
+      Object.values(await detector.loss(batch, targets)).reduce((a, b) => a + b, 0);
+    for (const name of [
+      'bbox_head.retina_cls.bias',
+      'bbox_head.cls_convs.0.gn.weight',
+      'backbone.layer4.1.conv2.weight',
+    ]) {
+      await detector.zeroGradients();
+      await total();
+      await detector.backward();
+      const gradient = (await detector.gradient(name))!;
+      const norm = Math.sqrt(gradient.reduce((sum, g) => sum + g * g, 0));
+      const values = await detector.readTensor(name);
+      // Along the gradient itself the slope is its norm.
+      const step = 2e-3 / norm;
+      const shifted = async (sign: number) => {
+        await detector.writeTensor(
+          name,
+          values.map((v, i) => v + sign * step * gradient[i]!),
+        );
+        return total();
+      };
+      const slope = ((await shifted(1)) - (await shifted(-1))) / (2 * step * norm);
+      await detector.writeTensor(name, values);
+      expect(slope / norm, name).toBeGreaterThan(0.97);
+      expect(slope / norm, name).toBeLessThan(1.03);
+    }
+    batch.dispose();
+  });
+
+  test('is defined for no box, one box, 500 boxes and boxes smaller than a pixel', async () => {
+    await using detector = await createDetector(tinyDetector, { seed: 2 });
+    const { batch } = await sceneBatch(1, detector.computeDtype);
+    const boxes = (count: number, size: number): Targets => ({
+      boxes: Float32Array.from({ length: 4 * count }, (_, i) => {
+        const at = (((i >> 2) * 37) % 80) + 1;
+        return i % 4 < 2 ? at : at + size;
+      }),
+      labels: new Int32Array(count),
+    });
+    for (const targets of [boxes(0, 1), boxes(1, 20), boxes(500, 12), boxes(3, 0.2)]) {
+      const losses = await detector.loss(batch, [targets]);
+      for (const value of Object.values(losses)) expect(value).toBeGreaterThanOrEqual(0);
+      await detector.backward();
+      expect((await detector.step({ lr: 1e-4 })).gradNorm).toBeGreaterThan(0);
+    }
+    batch.dispose();
+  });
+});
+
+describe('Detector', () => {
+  test('gives its teacher its weights and moves it by EMA', async () => {
+    await using student = await createDetector(tinyDetector, { seed: 1 });
+    await using teacher = await student.createTeacher();
+    const name = 'bbox_head.retina_reg.weight';
+    const before = await student.readTensor(name);
+    expect(await teacher.readTensor(name)).toEqual(before);
+    await student.writeTensor(
+      name,
+      before.map((v) => v + 1),
+    );
+    await teacher.ema(student, 0.25);
+    (await teacher.readTensor(name)).forEach((v, i) => {
+      expect(v).toBeCloseTo(before[i]! + 0.25, 5);
+    });
+    await teacher.ema(student, 0);
+    await teacher.ema(student, 1);
+    expect(await teacher.readTensor(name)).toEqual(await student.readTensor(name));
+  });
+
+  test('saves and loads its weights', async () => {
+    const file = join(await mkdtemp(join(tmpdir(), 'mixpl-')), 'weights.safetensors');
+    await using a = await createDetector(tinyDetector, { seed: 1 });
+    await using b = await createDetector(tinyDetector, { seed: 2 });
+    await a.save(file);
+    await b.loadWeights(file);
+    for (const { name } of a.parameters())
+      expect(await b.readTensor(name), name).toEqual(await a.readTensor(name));
+    await using other = await createDetector({ ...tinyDetector, numClasses: 2 });
+    await expect(other.loadWeights(file)).rejects.toThrow(
+      /bbox_head\.retina_cls\.weight: must be \[18,3,3,32\], got \[54,3,3,32\]/,
+    );
+    const bytes = await readFile(file);
+    await writeFile(file, bytes.subarray(0, bytes.length / 2));
+    await expect(b.loadWeights(file)).rejects.toMatchObject({ code: 'ERR_BAD_FILE' });
+  });
+
+  test('resumes its optimizer from its state', async () => {
+    await using a = await createDetector(tinyDetector, { seed: 1, optimizer: adam });
+    await train(a, 3, a.computeDtype);
+    await using b = await createDetector(tinyDetector, { seed: 9, optimizer: adam });
+    await b.loadState(await a.state());
+    expect(await train(b, 3, b.computeDtype)).toEqual(await train(a, 3, a.computeDtype));
+  });
+
+  test('names what is wrong', async () => {
+    await expect(createDetector({ ...tinyDetector, numClasses: 0 })).rejects.toMatchObject({
+      code: 'ERR_CONFIG',
+    });
+    await expect(
+      createDetector({ ...tinyDetector, backbone: { depth: 19 as 18 } }),
+    ).rejects.toThrow('backbone.depth must be 18, 34, 50 or 101, got 19');
+    await expect(createDetector({ ...tinyDetector, heda: {} } as never)).rejects.toThrow(
+      "unknown option 'heda'",
+    );
+    await expect(createDetector(tinyDetector, { device: 'cuda' })).rejects.toMatchObject({
+      code: 'ERR_DEVICE',
+    });
+    await expect(
+      createDetector(tinyDetector, { optimizer: { type: 'adam' as 'sgd' } }),
+    ).rejects.toThrow("optimizer.type must be 'sgd' or 'adamw', got 'adam'");
+
+    const detector = await createDetector(tinyDetector);
+    const { batch, targets } = await sceneBatch(1, detector.computeDtype);
+    await expect(detector.loss(batch, [])).rejects.toThrow(
+      'targets must have one entry per image (1), got 0',
+    );
+    const wrong = (boxes: number[], labels: number[]) => [
+      { boxes: Float32Array.from(boxes), labels: Int32Array.from(labels) },
+    ];
+    await expect(detector.loss(batch, wrong([0, 0, 9, 9], [6]))).rejects.toThrow(
+      'label 0 of image 0 must be in [0, 5], got 6',
+    );
+    await expect(detector.loss(batch, wrong([9, 0, 0, 9], [0]))).rejects.toMatchObject({
+      code: 'ERR_RANGE',
+    });
+    await expect(detector.loss(batch, wrong([0, 0, Number.NaN, 9], [0]))).rejects.toMatchObject({
+      code: 'ERR_RANGE',
+    });
+    await expect(detector.loss(batch, wrong([0, 0, 9], [0]))).rejects.toMatchObject({
+      code: 'ERR_SHAPE',
+    });
+    await expect(detector.backward()).rejects.toMatchObject({ code: 'ERR_STATE' });
+    await detector.loss(batch, targets);
+    await detector.backward();
+    await expect(detector.backward()).rejects.toThrow('call loss() first');
+    await expect(detector.step({ lr: Number.NaN })).rejects.toMatchObject({ code: 'ERR_RANGE' });
+    await expect(detector.readTensor('nothing')).rejects.toMatchObject({ code: 'ERR_RANGE' });
+    await expect(
+      detector.writeTensor('bbox_head.retina_reg.bias', new Float32Array(3)),
+    ).rejects.toMatchObject({ code: 'ERR_SHAPE' });
+    batch.dispose();
+    await expect(detector.predict(batch)).rejects.toMatchObject({ code: 'ERR_DISPOSED' });
+    detector.dispose();
+    detector.dispose();
+    await expect(detector.readTensor('bbox_head.retina_reg.bias')).rejects.toMatchObject({
+      code: 'ERR_DISPOSED',
+    });
+  });
+
+  test('keeps its weights when a gradient is not finite', async () => {
+    await using detector = await createDetector(tinyDetector, { dtype: 'fp32' });
+    const { batch, targets } = await sceneBatch(1, 'f32');
+    const name = 'bbox_head.retina_reg.weight';
+    const before = await detector.readTensor(name);
+    await detector.loss(batch, targets);
+    await detector.backward({ weight: Number.POSITIVE_INFINITY });
+    await expect(detector.step({ lr: 0.1 })).rejects.toMatchObject({ code: 'ERR_DIVERGED' });
+    expect(await detector.readTensor(name)).toEqual(before);
+    await detector.loss(batch, targets);
+    await detector.backward();
+    expect((await detector.step({ lr: 1e-4 })).gradNorm).toBeGreaterThan(0);
+    batch.dispose();
+  });
+
+  test('allocates nothing new once it is warm', async () => {
+    const { native } = await import('../../../lib/native.js');
+    await using detector = await createDetector(tinyDetector, { optimizer: adam });
+    await train(detector, 3, detector.computeDtype);
+    const before = native.memoryStats().systemAllocations;
+    await train(detector, 3, detector.computeDtype);
+    expect(native.memoryStats().systemAllocations).toBe(before);
+  });
+});
+
+function iou(a: Float32Array, b: Float32Array): number {
+  const w = Math.min(a[2]!, b[2]!) - Math.max(a[0]!, b[0]!);
+  const h = Math.min(a[3]!, b[3]!) - Math.max(a[1]!, b[1]!);
+  if (w <= 0 || h <= 0) return 0;
+  const area = (x: Float32Array) => (x[2]! - x[0]!) * (x[3]! - x[1]!);
+  return (w * h) / (area(a) + area(b) - w * h);
+}
