@@ -1,16 +1,37 @@
 #include "detect/box_coder.h"
 
+#include <cmath>
+
 #include "core/check.h"
 #include "core/parallel.h"
+#include "detect/box_iou.h"
 #include "ops/registry.h"
 
 namespace mixpl {
 namespace {
 
-void check_boxes(const Check& check, const char* name, const Tensor& t) {
-  check.dtype(name, t, DType::f32);
-  check.rank(name, t, 2, "B, 4");
-  check.size(name, t, 1, 4, "xyxy");
+struct Point {
+  float x, y;
+};
+
+// out[i] = f(reference[i], in[i]) over rows of `references` and `values`.
+template <typename Reference, typename In, typename Out, typename F>
+Tensor row_by_row(const Tensor& references, const Tensor& values, F&& f) {
+  Tensor out = Tensor::empty_like(values);
+  const auto* reference = reinterpret_cast<const Reference*>(references.data<float>());
+  const auto* in = reinterpret_cast<const In*>(values.data<float>());
+  auto* result = reinterpret_cast<Out*>(out.data<float>());
+  parallel_for(values.size(0), [&](int64_t i) { result[i] = f(reference[i], in[i]); });
+  return out;
+}
+
+void check_points(const Check& check, const Tensor& points, const char* name,
+                  const Tensor& values) {
+  check.dtype("points", points, DType::f32);
+  check.rank("points", points, 2, "B, 2");
+  check.size("points", points, 1, 2, "x, y");
+  check.dtype(name, values, DType::f32);
+  check.shape(name, values, {points.size(0), 4}, "one a point");
 }
 
 DeltaCoder read_coder(const Options& o) {
@@ -22,71 +43,82 @@ DeltaCoder read_coder(const Options& o) {
   for (int i = 0; i < 4; ++i) {
     coder.means[i] = static_cast<float>(means[i]);
     coder.stds[i] = static_cast<float>(stds[i]);
-    if (!(stds[i] > 0)) throw RangeError(str("boxCoder: stds must be > 0, got ", stds[i]));
+    if (!std::isfinite(means[i]))
+      throw RangeError(str("boxCoder: means must be finite, got ", means[i]));
+    if (!(stds[i] > 0) || !std::isfinite(stds[i]))
+      throw RangeError(str("boxCoder: stds must be > 0, got ", stds[i]));
   }
+  const double limit = o.number("limit", coder.limit);
+  if (!(limit > 0)) throw RangeError(str("boxCoder: limit must be > 0, got ", limit));
+  coder.limit = static_cast<float>(limit);
   coder.both_sides = o.boolean("bothSides", true);
   return coder;
 }
 
+DistanceCoder read_distance_coder(const Options& o) {
+  DistanceCoder coder;
+  const double most = o.number("most", 0);
+  if (!(most >= 0)) throw RangeError(str("boxCoder: most must be >= 0, got ", most));
+  coder.most = static_cast<float>(most);
+  return coder;
+}
+
+template <typename F>
+bool register_pair_op(const char* name, F f) {
+  return register_op(name, [name, f](const std::vector<Tensor>& in, const Options& o) {
+    if (in.size() != 2) throw ShapeError(str(name, ": needs 2 tensors, got ", in.size()));
+    return std::vector<Tensor>{f(in[0], in[1], o)};
+  });
+}
+
+// Inputs: anchors or points, and what belongs to them; options as the coders'.
 const bool registered =
-    register_op("encodeBoxes",
-                [](const std::vector<Tensor>& in, const Options& o) {
-                  if (in.size() != 2)
-                    throw ShapeError(str("encodeBoxes: needs 2 tensors, got ", in.size()));
-                  return std::vector<Tensor>{encode_boxes(in[0], in[1], read_coder(o))};
-                }) &&
-    register_op("decodeBoxes",
-                [](const std::vector<Tensor>& in, const Options& o) {
-                  if (in.size() != 2)
-                    throw ShapeError(str("decodeBoxes: needs 2 tensors, got ", in.size()));
-                  return std::vector<Tensor>{decode_boxes(in[0], in[1], read_coder(o))};
-                }) &&
-    register_op("boxIou", [](const std::vector<Tensor>& in, const Options&) {
-      if (in.size() != 2) throw ShapeError(str("boxIou: needs 2 tensors, got ", in.size()));
-      return std::vector<Tensor>{pairwise_iou(in[0], in[1])};
+    register_pair_op("encodeBoxes",
+                     [](const Tensor& a, const Tensor& b, const Options& o) {
+                       return encode_boxes(a, b, read_coder(o));
+                     }) &&
+    register_pair_op("decodeBoxes",
+                     [](const Tensor& a, const Tensor& b, const Options& o) {
+                       return decode_boxes(a, b, read_coder(o));
+                     }) &&
+    register_pair_op("encodeDistances",
+                     [](const Tensor& a, const Tensor& b, const Options& o) {
+                       return encode_distances(a, b, read_distance_coder(o));
+                     }) &&
+    register_pair_op("decodeDistances", [](const Tensor& a, const Tensor& b, const Options& o) {
+      return decode_distances(a, b, read_distance_coder(o));
     });
 
 }  // namespace
 
 Tensor encode_boxes(const Tensor& anchors, const Tensor& boxes, const DeltaCoder& coder) {
   const Check check("encodeBoxes");
-  check_boxes(check, "anchors", anchors);
+  as_boxes("encodeBoxes", "anchors", anchors);
   check.dtype("boxes", boxes, DType::f32);
   check.shape("boxes", boxes, anchors.shape(), "one an anchor");
-  Tensor out = Tensor::empty_like(boxes);
-  const Box *a = reinterpret_cast<const Box*>(anchors.data<float>()),
-            *b = reinterpret_cast<const Box*>(boxes.data<float>());
-  Delta* d = reinterpret_cast<Delta*>(out.data<float>());
-  parallel_for(anchors.size(0), [&](int64_t i) { d[i] = coder.encode(a[i], b[i]); });
-  return out;
+  return row_by_row<Box, Box, Delta>(anchors, boxes,
+                                     [&](Box a, Box b) { return coder.encode(a, b); });
 }
 
 Tensor decode_boxes(const Tensor& anchors, const Tensor& deltas, const DeltaCoder& coder) {
   const Check check("decodeBoxes");
-  check_boxes(check, "anchors", anchors);
+  as_boxes("decodeBoxes", "anchors", anchors);
   check.dtype("deltas", deltas, DType::f32);
   check.shape("deltas", deltas, anchors.shape(), "one an anchor");
-  Tensor out = Tensor::empty_like(deltas);
-  const Box* a = reinterpret_cast<const Box*>(anchors.data<float>());
-  const Delta* d = reinterpret_cast<const Delta*>(deltas.data<float>());
-  Box* b = reinterpret_cast<Box*>(out.data<float>());
-  parallel_for(anchors.size(0), [&](int64_t i) { b[i] = coder.decode(a[i], d[i]); });
-  return out;
+  return row_by_row<Box, Delta, Box>(anchors, deltas,
+                                     [&](Box a, Delta d) { return coder.decode(a, d); });
 }
 
-Tensor pairwise_iou(const Tensor& a, const Tensor& b) {
-  const Check check("boxIou");
-  check_boxes(check, "a", a);
-  check_boxes(check, "b", b);
-  Tensor out = Tensor::empty({a.size(0), b.size(0)}, DType::f32);
-  const Box *pa = reinterpret_cast<const Box*>(a.data<float>()),
-            *pb = reinterpret_cast<const Box*>(b.data<float>());
-  float* iou = out.data<float>();
-  const int64_t n = b.size(0);
-  parallel_for(a.size(0), std::max<int64_t>(1, 4096 / std::max<int64_t>(n, 1)), [&](int64_t i) {
-    for (int64_t j = 0; j < n; ++j) iou[i * n + j] = box_iou(pa[i], pb[j]);
-  });
-  return out;
+Tensor encode_distances(const Tensor& points, const Tensor& boxes, const DistanceCoder& coder) {
+  check_points(Check("encodeDistances"), points, "boxes", boxes);
+  return row_by_row<Point, Box, Sides>(points, boxes,
+                                       [&](Point p, Box b) { return coder.encode(p.x, p.y, b); });
+}
+
+Tensor decode_distances(const Tensor& points, const Tensor& distances, const DistanceCoder& coder) {
+  check_points(Check("decodeDistances"), points, "distances", distances);
+  return row_by_row<Point, Sides, Box>(points, distances,
+                                       [&](Point p, Sides d) { return coder.decode(p.x, p.y, d); });
 }
 
 }  // namespace mixpl

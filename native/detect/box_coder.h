@@ -1,3 +1,4 @@
+// How boxes become numbers that a network regresses, and back.
 #pragma once
 
 #include <array>
@@ -26,11 +27,29 @@ struct DeltaCoder {
   }
 };
 
+/// Distance coder (Tian et al. 2019, FCOS): distances of a point to the sides of its box.
+struct DistanceCoder {
+  float most = 0;  // > 0: encoded distances are held in [0, most - 0.1] (mmdetection's max_dis)
+
+  Sides encode(float x, float y, Box box) const {
+    const Sides d = encode_sides(x, y, box);
+    if (!(most > 0)) return d;
+    const float high = most - 0.1f;
+    return {lesser(greater(d.left, 0.0f), high), lesser(greater(d.top, 0.0f), high),
+            lesser(greater(d.right, 0.0f), high), lesser(greater(d.bottom, 0.0f), high)};
+  }
+  Box decode(float x, float y, Sides d) const { return decode_sides(x, y, d); }
+};
+
 /// anchors, boxes f32 [B, 4] -> deltas f32 [B, 4]. @throws ShapeError, DTypeError
 Tensor encode_boxes(const Tensor& anchors, const Tensor& boxes, const DeltaCoder& coder);
 /// anchors, deltas f32 [B, 4] -> boxes f32 [B, 4]. @throws ShapeError, DTypeError
 Tensor decode_boxes(const Tensor& anchors, const Tensor& deltas, const DeltaCoder& coder);
-/// a f32 [A, 4], b f32 [B, 4] -> IoU f32 [A, B]. @throws ShapeError, DTypeError
-Tensor pairwise_iou(const Tensor& a, const Tensor& b);
+
+/// points f32 [B, 2] (x, y), boxes f32 [B, 4] -> left, top, right, bottom f32 [B, 4].
+/// @throws ShapeError, DTypeError
+Tensor encode_distances(const Tensor& points, const Tensor& boxes, const DistanceCoder& coder);
+/// points f32 [B, 2], distances f32 [B, 4] -> boxes f32 [B, 4]. @throws ShapeError, DTypeError
+Tensor decode_distances(const Tensor& points, const Tensor& distances, const DistanceCoder& coder);
 
 }  // namespace mixpl

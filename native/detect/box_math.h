@@ -1,8 +1,8 @@
 // Arithmetic on boxes xyxy, f32, continuous edges (width = x2 - x1); shared by both devices.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
+#include <cstdint>
 
 #include "core/launch.h"
 
@@ -12,18 +12,53 @@ struct Box {
   float x1, y1, x2, y2;
 };
 
+// a < b ? a : b is one instruction on every target; fminf is a call, for the sake of its NaN rule.
+MIXPL_HD float lesser(float a, float b) { return a < b ? a : b; }
+MIXPL_HD float greater(float a, float b) { return a > b ? a : b; }
+
 MIXPL_HD float box_area(Box b) { return (b.x2 - b.x1) * (b.y2 - b.y1); }
 
 MIXPL_HD float box_intersection(Box a, Box b) {
-  const float w = fminf(a.x2, b.x2) - fmaxf(a.x1, b.x1);
-  const float h = fminf(a.y2, b.y2) - fmaxf(a.y1, b.y1);
-  return w > 0 && h > 0 ? w * h : 0.0f;
+  const float w = greater(lesser(a.x2, b.x2) - greater(a.x1, b.x1), 0.0f);
+  const float h = greater(lesser(a.y2, b.y2) - greater(a.y1, b.y1), 0.0f);
+  return w * h;
 }
 
-/// Intersection over union, the union at least 1e-6 (mmdetection's bbox_overlaps).
+/// Intersection over union from areas, the union at least 1e-6 (mmdetection's bbox_overlaps).
+MIXPL_HD float iou_of_areas(float a, float b, float intersection) {
+  const float whole = a + b - intersection;
+  return intersection / (whole < 1e-6f ? 1e-6f : whole);  // a box of NaN has IoU NaN
+}
 MIXPL_HD float box_iou(Box a, Box b) {
+  return iou_of_areas(box_area(a), box_area(b), box_intersection(a, b));
+}
+
+enum class IouKind : uint8_t { iou, giou, diou, ciou };
+
+/// IoU, or its generalised (Rezatofighi et al. 2019), distance and complete (Zheng et al. 2020)
+/// forms, in [-1, 1] ([-1.5, 1] for ciou) for boxes with x1 <= x2 and y1 <= y2.
+MIXPL_HD float box_similarity(Box a, Box b, IouKind kind) {
+  constexpr float eps = 1e-6f;
   const float inter = box_intersection(a, b);
-  return inter / fmaxf(box_area(a) + box_area(b) - inter, 1e-6f);
+  const float whole = box_area(a) + box_area(b) - inter;
+  const float iou = inter / (whole < eps ? eps : whole);
+  if (kind == IouKind::iou) return iou;
+  const float cw = greater(a.x2, b.x2) - lesser(a.x1, b.x1);
+  const float ch = greater(a.y2, b.y2) - lesser(a.y1, b.y1);
+  if (kind == IouKind::giou) {
+    const float enclosing = cw * ch;
+    return iou - (enclosing - whole) / greater(enclosing, eps);
+  }
+  const float dx = 0.5f * ((a.x1 + a.x2) - (b.x1 + b.x2));
+  const float dy = 0.5f * ((a.y1 + a.y2) - (b.y1 + b.y2));
+  const float diou = iou - (dx * dx + dy * dy) / greater(cw * cw + ch * ch, eps);
+  if (kind == IouKind::diou) return diou;
+  constexpr float four_over_pi2 = 0.405284735f;
+  const float turn = atanf((a.x2 - a.x1) / greater(a.y2 - a.y1, eps)) -
+                     atanf((b.x2 - b.x1) / greater(b.y2 - b.y1, eps));
+  const float v = four_over_pi2 * turn * turn;
+  const float alpha = v / greater(1 - iou + v, eps);
+  return diou - alpha * v;
 }
 
 /// Offsets of a box against an anchor (dx, dy, dw, dh), before they are normalised.
@@ -39,11 +74,11 @@ MIXPL_HD Delta encode_delta(Box anchor, Box box) {
 }
 
 /// Inverse of encode_delta; dw and dh are held at or below `limit`, and at or above -limit if
-/// `both_sides` (mmdetection; torchvision holds the upper side only).
+/// `both_sides` (mmdetection; torchvision holds the upper side only). NaN ends at the lower bound.
 MIXPL_HD Box decode_delta(Box anchor, Delta d, float limit, bool both_sides) {
   const float aw = anchor.x2 - anchor.x1, ah = anchor.y2 - anchor.y1;
   const float low = both_sides ? -limit : -INFINITY;
-  const float dw = fminf(fmaxf(d.w, low), limit), dh = fminf(fmaxf(d.h, low), limit);
+  const float dw = lesser(greater(d.w, low), limit), dh = lesser(greater(d.h, low), limit);
   const float cx = (anchor.x1 + anchor.x2) * 0.5f + d.x * aw;
   const float cy = (anchor.y1 + anchor.y2) * 0.5f + d.y * ah;
   const float w = aw * expf(dw), h = ah * expf(dh);
@@ -51,8 +86,20 @@ MIXPL_HD Box decode_delta(Box anchor, Delta d, float limit, bool both_sides) {
 }
 
 MIXPL_HD Box clip_box(Box b, float height, float width) {
-  return {fminf(fmaxf(b.x1, 0.0f), width), fminf(fmaxf(b.y1, 0.0f), height),
-          fminf(fmaxf(b.x2, 0.0f), width), fminf(fmaxf(b.y2, 0.0f), height)};
+  return {lesser(greater(b.x1, 0.0f), width), lesser(greater(b.y1, 0.0f), height),
+          lesser(greater(b.x2, 0.0f), width), lesser(greater(b.y2, 0.0f), height)};
+}
+
+/// Distances of a point to the sides of a box: left, top, right, bottom.
+struct Sides {
+  float left, top, right, bottom;
+};
+
+MIXPL_HD Sides encode_sides(float x, float y, Box b) {
+  return {x - b.x1, y - b.y1, b.x2 - x, b.y2 - y};
+}
+MIXPL_HD Box decode_sides(float x, float y, Sides d) {
+  return {x - d.left, y - d.top, x + d.right, y + d.bottom};
 }
 
 }  // namespace mixpl

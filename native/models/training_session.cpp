@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "optim/ema.h"
 #include "optim/optimizer.h"
 
 namespace mixpl {
@@ -94,10 +95,7 @@ double TrainingSession::step(double lr) {
                             "; the weights were left as they were; try a lower learning rate or a "
                             "longer warm-up"));
   }
-  const double clip = optimizer_->clip_norm;
-  // As torch.nn.utils.clip_grad_norm_: never enlarges.
-  const float scale = clip > 0 ? static_cast<float>(std::min(1.0, clip / (norm + 1e-6))) : 1.0f;
-  optimizer_->step(lr, scale);
+  optimizer_->step(lr, clip_scale(norm, optimizer_->clip_norm));
   zero_gradients();
   return norm;
 }

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <type_traits>
 #include <vector>
 
 #include "core/parallel.h"
@@ -10,15 +9,15 @@
 
 namespace mixpl {
 
-constexpr int64_t kFlatChunk = 16384;
+/// Elements [begin, end) of tensor `tensor`; the `index`-th piece of all.
+struct FlatChunk {
+  size_t tensor;
+  int64_t begin, end;
+  size_t index;
+};
 
-inline std::vector<Tensor> values(const std::vector<Tensor>& tensors) { return tensors; }
-template <typename Target>
-std::vector<Tensor> values(const std::vector<Target>& targets) {
-  std::vector<Tensor> out;
-  for (const Target& t : targets) out.push_back(t.value);
-  return out;
-}
+/// 64 KiB of f32: small enough to share the work out, large enough not to notice.
+constexpr int64_t kFlatChunk = 16384;
 
 inline size_t chunk_count(const std::vector<Tensor>& tensors) {
   size_t count = 0;
@@ -26,26 +25,15 @@ inline size_t chunk_count(const std::vector<Tensor>& tensors) {
   return count;
 }
 
-/// f(tensor index, begin, end[, chunk index]) over all elements; chunks do not depend on the number
-/// of threads.
+/// f(chunk) over all elements of all tensors; the pieces do not depend on the number of threads.
 template <typename F>
 void for_each_chunk(const std::vector<Tensor>& tensors, F&& f) {
-  struct Piece {
-    size_t tensor;
-    int64_t begin, end;
-  };
-  std::vector<Piece> pieces;
-  pieces.reserve(chunk_count(tensors));
+  std::vector<FlatChunk> chunks;
+  chunks.reserve(chunk_count(tensors));
   for (size_t i = 0; i < tensors.size(); ++i)
     for (int64_t begin = 0; begin < tensors[i].numel(); begin += kFlatChunk)
-      pieces.push_back({i, begin, std::min(tensors[i].numel(), begin + kFlatChunk)});
-  parallel_for(static_cast<int64_t>(pieces.size()), int64_t{2}, [&](int64_t p) {
-    const Piece& piece = pieces[p];
-    if constexpr (std::is_invocable_v<F, size_t, int64_t, int64_t, size_t>)
-      f(piece.tensor, piece.begin, piece.end, static_cast<size_t>(p));
-    else
-      f(piece.tensor, piece.begin, piece.end);
-  });
+      chunks.push_back({i, begin, std::min(tensors[i].numel(), begin + kFlatChunk), chunks.size()});
+  parallel_for(static_cast<int64_t>(chunks.size()), int64_t{2}, [&](int64_t c) { f(chunks[c]); });
 }
 
 }  // namespace mixpl

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/options.h"
@@ -21,27 +22,42 @@ struct OptimizerTarget {
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
-  /// Updates every target from its grad(); targets without one are left alone. `scale` multiplies
-  /// every gradient first (clipping).
+  /// Updates every target from its grad(); targets without one are left alone, state included.
+  /// `scale` multiplies every gradient first (clipping).
   virtual void step(double lr, float scale) = 0;
-  /// Tensors that a checkpoint needs, by name.
+  /// Tensors that a checkpoint needs, by name ("optimizer." + ...); write into them to restore.
   virtual std::vector<std::pair<std::string, Tensor>> state() = 0;
   /// Largest L2 norm of all gradients together; 0: no clipping.
   double clip_norm = 0;
 };
 
-/// { type: 'sgd' | 'adamw', momentum, betas, eps, clipNorm }; per-target decay comes with the
-/// targets.
-/// @throws ConfigError
+/// { type: 'sgd', momentum = 0.9, dampening = 0, nesterov = false } or
+/// { type: 'adamw', betas = [0.9, 0.999], eps = 1e-8 }, both with clipNorm = 0; weight decay comes
+/// with the targets.
+/// @throws ConfigError, DTypeError (a target that is not f32)
 std::unique_ptr<Optimizer> create_optimizer(const Options& options,
                                             std::vector<OptimizerTarget> targets);
 
-/// L2 norm of all gradients together; infinity or NaN when a gradient holds one. Fixed order of
-/// summation: the same bits for any number of threads.
-double gradient_norm(const std::vector<Tensor>& gradients);
+struct SgdOptions {
+  double momentum = 0.9, dampening = 0;
+  bool nesterov = false;
+};
+/// v = m v + (1 - dampening) d with d = scale g + wd w, the first v is d; w -= lr v, or with
+/// nesterov w -= lr (d + m v). Source: torch.optim.SGD.
+std::unique_ptr<Optimizer> make_sgd(std::vector<OptimizerTarget> targets, SgdOptions options);
 
-/// teacher = (1 - momentum) teacher + momentum student, for all pairs; momentum 1 copies.
-void ema_update(const std::vector<Tensor>& teacher, const std::vector<Tensor>& student,
-                double momentum);
+struct AdamWOptions {
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
+};
+/// Loshchilov and Hutter 2019: w decays by lr wd w, then takes Adam's step; every target counts its
+/// own steps. Source: torch.optim.AdamW.
+std::unique_ptr<Optimizer> make_adamw(std::vector<OptimizerTarget> targets, AdamWOptions options);
+
+/// L2 norm of all gradients (f32) together; infinity or NaN when a gradient holds one. Summed in
+/// double in a fixed order: the same bits for any number of threads.
+double gradient_norm(const std::vector<Tensor>& gradients);
+/// What gradients of norm `norm` are multiplied with so that it becomes at most `clip_norm` (0: no
+/// clipping). Never enlarges. Source: torch.nn.utils.clip_grad_norm_.
+float clip_scale(double norm, double clip_norm);
 
 }  // namespace mixpl

@@ -1,11 +1,11 @@
 // RetinaNet (Lin et al. 2017) with mmdetection's choices: see RetinaHead, MaxIoUAssigner,
 // FocalLoss.
-#include <algorithm>
+#include <array>
+#include <cmath>
 
 #include "core/check.h"
-#include "core/parallel.h"
 #include "detect/anchors.h"
-#include "detect/max_iou_assigner.h"
+#include "detect/dense_targets.h"
 #include "models/backbones/resnet.h"
 #include "models/detectors/detectors.h"
 #include "models/heads/retina_head.h"
@@ -60,6 +60,7 @@ struct RetinaNetOptions {
     focal.gamma = static_cast<float>(t.number("focalGamma", focal.gamma));
     smooth_l1_beta = static_cast<float>(t.number("smoothL1Beta", smooth_l1_beta));
     t.finish();
+    assign.validate();
 
     const Options p = o.object("test");
     test.score_thr = static_cast<float>(p.number("scoreThr", test.score_thr));
@@ -67,8 +68,7 @@ struct RetinaNetOptions {
     test.nms_iou = static_cast<float>(p.number("nmsIou", test.nms_iou));
     test.max_per_image = p.integer("maxPerImage", test.max_per_image);
     p.finish();
-    if (test.nms_pre < 1 || test.max_per_image < 1)
-      throw ConfigError("test.nmsPre and test.maxPerImage must be >= 1");
+    test.validate();
   }
 };
 
@@ -79,7 +79,8 @@ class RetinaNet final : public Detector {
         backbone_(Scope(parameters_, seed).child("backbone"), options.backbone),
         neck_(Scope(parameters_, seed).child("neck"), backbone_.channels(), options.neck),
         head_(Scope(parameters_, seed).child("bbox_head"), options.neck.channels,
-              options.anchors.per_cell(), options.classes, options.head) {
+              options.anchors.per_cell(), options.classes, options.head),
+        anchors_(options.anchors) {
     num_classes_ = options.classes;
   }
 
@@ -87,7 +88,7 @@ class RetinaNet final : public Detector {
     check_targets(images, targets);
     const DenseOutputs out = head_(neck_(backbone_(images.pixels)));
     const std::vector<Tensor> anchors = anchors_of(out);
-    const LevelTargets wanted = assign(images, targets, out, anchors);
+    const DenseTargets wanted = assign(images, targets, out, anchors);
     std::vector<Tensor> classification, regression;
     for (size_t level = 0; level < anchors.size(); ++level) {
       classification.push_back(sigmoid_focal_loss(out.logits[level], wanted.labels[level],
@@ -95,7 +96,7 @@ class RetinaNet final : public Detector {
       regression.push_back(smooth_l1_loss(out.deltas[level], wanted.deltas[level],
                                           wanted.weights[level], options_.smooth_l1_beta));
     }
-    const float scale = 1.0f / wanted.normaliser;
+    const float scale = 1.0f / static_cast<float>(wanted.average_factor());
     return {{"loss_cls", scaled_sum(classification, scale)},
             {"loss_bbox", scaled_sum(regression, scale)}};
   }
@@ -103,22 +104,13 @@ class RetinaNet final : public Detector {
   std::vector<Detections> predict(const ImageBatch& images) override {
     const DenseOutputs out = head_(neck_(backbone_(images.pixels)));
     const std::vector<Tensor> anchors = anchors_of(out);
-    std::vector<Detections> found(images.pixels.size(0));
-    parallel_for(images.pixels.size(0), int64_t{1}, [&](int64_t n) {
-      found[n] =
-          dense_post_process(out.logits, out.deltas, anchors, n, options_.classes,
-                             images.sizes[n].height, images.sizes[n].width, coder_, options_.test);
-    });
-    return found;
+    std::vector<std::array<float, 2>> sizes;
+    for (const InputSize& size : images.sizes) sizes.push_back({size.height, size.width});
+    return dense_post_process(out.logits, out.deltas, anchors, sizes, options_.classes, coder_,
+                              options_.test);
   }
 
  private:
-  // Per level: labels i32 [N, HWA], deltas f32 [N, HWA, 4], weights f32 [N, HWA].
-  struct LevelTargets {
-    std::vector<Tensor> labels, deltas, weights;
-    float normaliser = 1;
-  };
-
   void check_targets(const ImageBatch& images, const std::vector<Target>& targets) const {
     if (static_cast<int64_t>(targets.size()) != images.pixels.size(0))
       throw ShapeError(str("detector.loss: targets must have one entry per image (",
@@ -141,79 +133,38 @@ class RetinaNet final : public Detector {
 
   std::vector<Tensor> anchors_of(const DenseOutputs& out) {
     std::vector<Tensor> anchors;
-    for (size_t level = 0; level < out.logits.size(); ++level) {
-      const int64_t h = out.logits[level].size(1), w = out.logits[level].size(2);
-      // Training sees a few sizes again and again; keep the anchors of the recent ones.
-      if (anchor_cache_.size() > 256) anchor_cache_.clear();
-      Tensor& slot = anchor_cache_[{static_cast<int64_t>(level), h, w}];
-      if (!slot.defined()) slot = level_anchors(options_.anchors, static_cast<int>(level), h, w);
-      anchors.push_back(slot);
-    }
+    for (size_t l = 0; l < out.logits.size(); ++l)
+      anchors.push_back(
+          anchors_.level(static_cast<int>(l), out.logits[l].size(1), out.logits[l].size(2)));
     return anchors;
   }
 
-  LevelTargets assign(const ImageBatch& images, const std::vector<Target>& targets,
+  DenseTargets assign(const ImageBatch& images, const std::vector<Target>& targets,
                       const DenseOutputs& out, const std::vector<Tensor>& anchors) const {
-    const int64_t n = images.pixels.size(0), levels = static_cast<int64_t>(anchors.size());
-    LevelTargets wanted;
-    std::vector<int64_t> first{0};
-    for (const Tensor& a : anchors) {
-      wanted.labels.push_back(Tensor::empty({n, a.size(0)}, DType::i32));
-      wanted.deltas.push_back(Tensor::zeros({n, a.size(0), 4}, DType::f32));
-      wanted.weights.push_back(Tensor::zeros({n, a.size(0)}, DType::f32));
-      first.push_back(first.back() + a.size(0));
+    std::vector<Tensor> boxes, labels;
+    std::vector<std::vector<uint8_t>> valid;
+    for (size_t n = 0; n < targets.size(); ++n) {
+      boxes.push_back(targets[n].boxes);
+      labels.push_back(targets[n].labels);
+      valid.push_back(valid_anchors(images.pad_sizes[n], out, anchors));
     }
-    Tensor all = Tensor::empty({first.back(), 4}, DType::f32);
-    for (int64_t l = 0; l < levels; ++l)
-      std::copy_n(anchors[l].data<float>(), anchors[l].numel(), all.data<float>() + 4 * first[l]);
-    const Box* anchor = reinterpret_cast<const Box*>(all.data<float>());
-
-    float normaliser = 0;
-    for (int64_t image = 0; image < n; ++image) {
-      const Target& target = targets[image];
-      const Box* box = reinterpret_cast<const Box*>(target.boxes.data<float>());
-      const std::vector<int32_t> assigned = assign_max_iou(
-          all, target.boxes, valid_anchors(images.pad_sizes[image], out, first), options_.assign);
-      int64_t positives = 0;
-      for (int64_t l = 0; l < levels; ++l) {
-        const int64_t count = first[l + 1] - first[l];
-        int32_t* label = wanted.labels[l].data<int32_t>() + image * count;
-        Delta* delta = reinterpret_cast<Delta*>(wanted.deltas[l].data<float>()) + image * count;
-        float* weight = wanted.weights[l].data<float>() + image * count;
-        for (int64_t i = 0; i < count; ++i) {
-          const int32_t a = assigned[first[l] + i];
-          label[i] = a == kIgnored ? -1 : static_cast<int32_t>(options_.classes);
-          if (a < 0) continue;
-          label[i] = target.labels.data<int32_t>()[a];
-          delta[i] = coder_.encode(anchor[first[l] + i], box[a]);
-          weight[i] = 1;
-          ++positives;
-        }
-      }
-      normaliser += static_cast<float>(std::max<int64_t>(positives, 1));
-    }
-    wanted.normaliser = std::max(normaliser, 1.0f);
-    return wanted;
+    return assign_dense_targets(anchors, boxes, labels, valid, options_.classes, coder_,
+                                options_.assign);
   }
 
-  // Anchors of cells that lie (partly) inside the padded image; empty when that is all of them.
+  // Anchors of cells that begin inside the padded image; empty when that is all of them.
   std::vector<uint8_t> valid_anchors(InputSize pad, const DenseOutputs& out,
-                                     const std::vector<int64_t>& first) const {
-    std::vector<uint8_t> valid;
-    const int64_t per = options_.anchors.per_cell();
-    for (size_t l = 0; l < out.logits.size(); ++l) {
-      const int64_t h = out.logits[l].size(1), w = out.logits[l].size(2);
-      const double stride = options_.anchors.strides[l];
-      const int64_t vh = std::min<int64_t>(h, static_cast<int64_t>(std::ceil(pad.height / stride)));
-      const int64_t vw = std::min<int64_t>(w, static_cast<int64_t>(std::ceil(pad.width / stride)));
-      if (vh == h && vw == w) continue;
-      if (valid.empty()) valid.assign(first.back(), 1);
-      for (int64_t y = 0; y < h; ++y)
-        for (int64_t x = 0; x < w; ++x)
-          if (y >= vh || x >= vw)
-            std::fill_n(valid.begin() + first[l] + (y * w + x) * per, per, uint8_t{0});
-    }
-    return valid;
+                                     const std::vector<Tensor>& anchors) const {
+    int64_t count = 0;
+    for (const Tensor& level : anchors) count += level.size(0);
+    std::vector<uint8_t> valid(count, 1);
+    bool any_invalid = false;
+    uint8_t* at = valid.data();
+    for (size_t l = 0; l < anchors.size(); at += anchors[l++].size(0))
+      any_invalid |=
+          mark_valid_anchors(options_.anchors, static_cast<int>(l), out.logits[l].size(1),
+                             out.logits[l].size(2), pad.height, pad.width, at);
+    return any_invalid ? valid : std::vector<uint8_t>{};
   }
 
   RetinaNetOptions options_;
@@ -221,7 +172,7 @@ class RetinaNet final : public Detector {
   ResNet backbone_;
   Fpn neck_;
   RetinaHead head_;
-  std::map<std::array<int64_t, 3>, Tensor> anchor_cache_;
+  AnchorGenerator anchors_;
 };
 
 }  // namespace
