@@ -1,5 +1,3 @@
-export * from './boxes.js';
-export * from './compose.js';
-export * from './composition.js';
+export * from '../image/index.js';
 export * from './mixing.js';
 export * from './views.js';

@@ -1,8 +1,19 @@
 import { invert3, multiply3 } from '../geometry.js';
+import {
+  type Composition,
+  dropSmall,
+  flipping,
+  type Instances,
+  joinInstances,
+  type Layer,
+  mapInstances,
+  scaling,
+  selectInstances,
+  shifting,
+  type View,
+} from '../image/index.js';
 import type { Random } from '../random.js';
-import { dropSmall, joinInstances, mapInstances, selectInstances } from './boxes.js';
-import type { Composition, Instances, Layer, View } from './composition.js';
-import { drawErasePatches, flipping, scaling, shifting } from './views.js';
+import { drawErasePatches } from './views.js';
 
 /** A view and what it shows. */
 export interface LabelledView {

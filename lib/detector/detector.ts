@@ -1,4 +1,13 @@
 import { MixplError } from '../errors.js';
+import {
+  composeBatch,
+  compositionOf,
+  type DecodedImage,
+  mapBoxes,
+  type PreprocessOptions,
+  testView,
+  type View,
+} from '../image/index.js';
 import { type NativeDetector, native } from '../native.js';
 import { readSafetensors, type StoredTensor, writeSafetensors } from '../safetensors.js';
 import type {
@@ -84,6 +93,29 @@ export interface DetectorRuntime {
   /** Seed of the initial weights. @defaultValue 0 */
   seed?: number;
   optimizer?: OptimizerOptions;
+  /** Defaults to ImageNet's statistics in RGB and the paper's 1333 × 800. */
+  preprocess?: Partial<DetectorPreprocess>;
+}
+
+/** How pictures become the network's input. */
+export interface DetectorPreprocess extends PreprocessOptions {
+  /** For evaluation: long side at most `long`, short side at most `short`, ratio kept. */
+  resize: { long: number; short: number };
+}
+
+export const defaultPreprocess: DetectorPreprocess = {
+  mean: [123.675, 116.28, 103.53],
+  std: [58.395, 57.12, 57.375],
+  channelOrder: 'rgb',
+  padDivisor: 32,
+  resize: { long: 1333, short: 800 },
+};
+
+interface ResolvedRuntime {
+  device: string;
+  dtype: 'f32' | 'bf16';
+  seed: number;
+  preprocess: DetectorPreprocess;
 }
 
 /**
@@ -102,7 +134,8 @@ export async function createDetector(
   const { device = 'auto', dtype = 'auto', seed = 0, optimizer = {} } = runtime;
   const compute = dtype === 'auto' ? automaticDtype() : dtype === 'fp32' ? 'f32' : dtype;
   const handle = new native.Detector(JSON.stringify(options), device, compute, seed);
-  const detector = new Detector(handle, options, { device, dtype: compute, seed });
+  const preprocess = { ...defaultPreprocess, ...runtime.preprocess };
+  const detector = new Detector(handle, options, { device, dtype: compute, seed, preprocess });
   await handle.configureOptimizer(JSON.stringify(optimizer));
   return detector;
 }
@@ -115,19 +148,19 @@ function automaticDtype(): 'bf16' | 'f32' {
 export class Detector implements TeachableDetector, AsyncDisposable {
   readonly #handle: NativeDetector;
   readonly options: DetectorOptions;
-  readonly #runtime: { device: string; dtype: 'f32' | 'bf16'; seed: number };
+  readonly #runtime: ResolvedRuntime;
 
   /** @internal use createDetector */
-  constructor(
-    handle: NativeDetector,
-    options: DetectorOptions,
-    runtime: { device: string; dtype: 'f32' | 'bf16'; seed: number },
-  ) {
+  constructor(handle: NativeDetector, options: DetectorOptions, runtime: ResolvedRuntime) {
     this.#handle = handle;
     this.options = options;
     this.#runtime = runtime;
   }
 
+  /** How pictures become the network's input. */
+  get preprocess(): DetectorPreprocess {
+    return this.#runtime.preprocess;
+  }
   get numClasses(): number {
     return this.options.numClasses;
   }
@@ -141,7 +174,44 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     return this.#handle.parameters();
   }
 
-  async loss(batch: ImageBatch, targets: readonly Targets[]): Promise<Record<string, number>> {
+  /**
+   * Forward pass in training mode; keeps its graph until backward() or discard().
+   * @param images a prepared batch with targets in its pixels, or RGB pictures with targets in theirs
+   * @returns named scalars
+   * @throws MixplError ERR_SHAPE, ERR_RANGE (labels beyond the classes, boxes without area)
+   */
+  async loss(
+    images: ImageBatch | readonly DecodedImage[],
+    targets: readonly Targets[],
+  ): Promise<Record<string, number>> {
+    if (isBatch(images)) return this.#lossOf(images, targets);
+    const views = this.#views(images);
+    const scaled = targets.map((target, i) => {
+      const view = views[i];
+      return view ? { ...target, boxes: mapBoxes(view.matrix, target.boxes, view) } : target;
+    });
+    return this.#withBatch(views, (batch) => this.#lossOf(batch, scaled));
+  }
+
+  #views(images: readonly DecodedImage[]): View[] {
+    const { resize } = this.preprocess;
+    return images.map((image) => testView(image, resize));
+  }
+
+  async #withBatch<T>(views: readonly View[], use: (batch: ImageBatch) => Promise<T>): Promise<T> {
+    const batch = await composeBatch(views.map(compositionOf), {
+      ...this.preprocess,
+      dtype: this.computeDtype,
+      padTo: 'image',
+    });
+    try {
+      return await use(batch);
+    } finally {
+      batch.dispose();
+    }
+  }
+
+  async #lossOf(batch: ImageBatch, targets: readonly Targets[]): Promise<Record<string, number>> {
     const count = batch.tensor.shape[0]!;
     if (targets.length !== count)
       throw new MixplError(
@@ -179,8 +249,18 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     return { gradNorm: await this.#handle.step(lr) };
   }
 
-  async predict(batch: ImageBatch): Promise<Detections[]> {
-    return this.#handle.predict(batch.tensor, flatten(batch.sizes));
+  /**
+   * Detections per image, best first, in evaluation mode.
+   * @param images a prepared batch (boxes in its pixels), or RGB pictures (boxes in theirs)
+   */
+  async predict(images: ImageBatch | readonly DecodedImage[]): Promise<Detections[]> {
+    if (isBatch(images)) return this.#handle.predict(images.tensor, flatten(images.sizes));
+    const views = this.#views(images);
+    const found = await this.#withBatch(views, (batch) => this.predict(batch));
+    return found.map((detections, i) => ({
+      ...detections,
+      boxes: mapBoxes(views[i]!.layer.map, detections.boxes, images[i]!),
+    }));
   }
 
   async createTeacher(): Promise<Detector> {
@@ -297,6 +377,10 @@ function misfit(what: string, problems: readonly string[]): MixplError {
   const shown = problems.slice(0, 10).join('; ');
   const more = problems.length > 10 ? `; and ${problems.length - 10} more` : '';
   return new MixplError('ERR_CHECKPOINT', `${what}: ${shown}${more}`);
+}
+
+function isBatch(images: ImageBatch | readonly DecodedImage[]): images is ImageBatch {
+  return 'tensor' in images;
 }
 
 function flatten(sizes: readonly Size[]): Float32Array {

@@ -1,22 +1,7 @@
-import type { NativeTensor } from '../native.js';
+import type { ImageBatch } from '../image/compose.js';
 import type { StoredTensor } from '../safetensors.js';
 
-/** Height and width in pixels of the network input. */
-export interface Size {
-  height: number;
-  width: number;
-}
-
-/** A batch ready for the network. */
-export interface ImageBatch {
-  /** [N, H, W, 3], normalised, zero padded. */
-  readonly tensor: NativeTensor;
-  /** Unpadded size per image; predictions are clipped to it. */
-  readonly sizes: readonly Size[];
-  /** Per image: anchors beyond this size are ignored in training. */
-  readonly padSizes: readonly Size[];
-  dispose(): void;
-}
+export type { ImageBatch, Size } from '../image/compose.js';
 
 /** What the network should find in one image. */
 export interface Targets {

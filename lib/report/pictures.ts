@@ -1,5 +1,5 @@
-import type { DecodedImage } from '../augment/composition.js';
 import { writeFileWhole } from '../files.js';
+import type { DecodedImage } from '../image/composition.js';
 
 /** Boxes to draw: xyxy in pixels of the picture. */
 export interface DrawnBoxes {

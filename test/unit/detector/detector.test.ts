@@ -2,7 +2,8 @@ import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { createDetector, type Detector, type Targets } from '../../../lib/index.js';
+import { drawScene } from '../../../lib/demo/scene.js';
+import { createDetector, type Detector, Random, type Targets } from '../../../lib/index.js';
 import { sceneBatch, tinyDetector } from './scenes.js';
 
 const adam = { type: 'adamw' as const, weightDecay: 1e-4, clipNorm: 10 };
@@ -167,6 +168,32 @@ describe('Detector', () => {
     const bytes = await readFile(file);
     await writeFile(file, bytes.subarray(0, bytes.length / 2));
     await expect(b.loadWeights(file)).rejects.toMatchObject({ code: 'ERR_BAD_FILE' });
+  });
+
+  test('takes pictures of any size, and answers in their pixels', async () => {
+    await using detector = await createDetector(tinyDetector, {
+      dtype: 'fp32',
+      optimizer: adam,
+      preprocess: { resize: { long: 128, short: 96 }, mean: [120, 115, 105] },
+    });
+    const scene = drawScene(new Random(3), { width: 256, height: 192 });
+    const targets = {
+      boxes: Float32Array.from(scene.objects.flatMap((o) => o.box)),
+      labels: Int32Array.from(scene.objects, (o) => o.label),
+    };
+    for (let i = 0; i < 80; i++) {
+      await detector.loss([scene], [targets]);
+      await detector.backward();
+      await detector.step({ lr: 2e-3 * Math.min(1, (i + 1) / 10) });
+    }
+    const [found] = await detector.predict([scene]);
+    const best = found!.boxes.subarray(0, 4);
+    const overlaps = scene.objects.map((o) => iou(best, Float32Array.from(o.box)));
+    expect(Math.max(...overlaps)).toBeGreaterThan(0.6);
+    await expect(detector.predict([{ ...scene, width: 255 }])).rejects.toThrow(
+      'must hold width x height x 3 bytes (255x192x3), got 147456',
+    );
+    expect(await detector.predict([])).toEqual([]);
   });
 
   test('resumes its optimizer from its state', async () => {

@@ -1,7 +1,23 @@
-import type { ImageBatch, Size } from '../detector/types.js';
 import { MixplError } from '../errors.js';
 import { type NativeTensor, native } from '../native.js';
 import { type Composition, colorOps, type DecodedImage } from './composition.js';
+
+/** Height and width in pixels of the network input. */
+export interface Size {
+  height: number;
+  width: number;
+}
+
+/** A batch ready for the network. */
+export interface ImageBatch {
+  /** [N, H, W, 3], normalised, zero padded. */
+  readonly tensor: NativeTensor;
+  /** Unpadded size per image; predictions are clipped to it. */
+  readonly sizes: readonly Size[];
+  /** Per image: anchors beyond this size are ignored in training. */
+  readonly padSizes: readonly Size[];
+  dispose(): void;
+}
 
 /** How pixels become the network's numbers: (value - mean) / std per channel. */
 export interface PreprocessOptions {

@@ -1,0 +1,4 @@
+export * from './boxes.js';
+export * from './compose.js';
+export * from './composition.js';
+export * from './view.js';
