@@ -2,18 +2,18 @@
 
 #include "autograd/tape.h"
 #include "core/check.h"
-#include "core/launch.h"
+#include "ops/focal_loss/focal_loss_cpu.h"
 #include "ops/registry.h"
 
 namespace mixpl {
 
 Tensor sigmoid_focal_loss(const Tensor& logits, const Tensor& labels, int64_t classes,
-                          FocalLossOptions options) {
+                          const FocalLossOptions& options) {
   const Check check("sigmoidFocalLoss");
   check.floating("logits", logits);
   check.dtype("labels", labels, DType::i32);
   check.at_least("classes", static_cast<double>(classes), 1);
-  if (logits.numel() != labels.numel() * classes)
+  if (labels.numel() * classes != logits.numel())
     throw ShapeError(str("sigmoidFocalLoss: labels must hold one entry per ", classes,
                          " logits, got ", labels.shape(), " for logits ", logits.shape()));
   check.same_device("labels", labels, logits);
@@ -21,30 +21,52 @@ Tensor sigmoid_focal_loss(const Tensor& logits, const Tensor& labels, int64_t cl
   check.at_least("gamma", options.gamma, 0);
 
   Tensor loss = Tensor::empty({}, DType::f32, logits.device());
-  Tensor dlogits = recording({logits}) ? Tensor::empty_like(logits) : Tensor();
-  MIXPL_DISPATCH(logits.device(), focal_loss_forward, logits, labels, classes, options, loss,
-                 dlogits);
-  record(loss, {logits}, [dlogits](const Tensor& dloss) mutable {
-    MIXPL_DISPATCH(dlogits.device(), scale_in_place, dlogits, dloss.item());
-    return Gradients{std::move(dlogits)};
+  MIXPL_DISPATCH(logits.device(), focal_loss_forward, logits, labels, classes, options, loss);
+  record(loss, {logits}, [=](const Tensor& dloss) {  // keeps its inputs, recomputes the rest
+    Tensor dlogits = Tensor::empty_like(logits);
+    MIXPL_DISPATCH(logits.device(), focal_loss_backward, dloss, logits, labels, classes, options,
+                   dlogits);
+    return Gradients{dlogits};
   });
   return loss;
 }
 
 namespace {
-// Inputs: logits, labels; { alpha, gamma, classes = last axis of logits }.
+
+// C from the shapes: labels are logits without the last axis, or with A in its place.
+int64_t classes_of(const Tensor& logits, const Tensor& labels) {
+  const Check check("sigmoidFocalLoss");
+  check.floating("logits", logits);
+  check.dtype("labels", labels, DType::i32);
+  if (logits.rank() < 1)
+    throw ShapeError("sigmoidFocalLoss: logits must have a class axis, got a scalar");
+  const Shape places = drop_last(logits.shape());
+  if (labels.rank() == logits.rank() && drop_last(labels.shape()) == places &&
+      labels.size(-1) > 0 && logits.size(-1) % labels.size(-1) == 0)
+    return logits.size(-1) / labels.size(-1);
+  check.shape("labels", labels, places, "logits without the last axis");
+  return logits.size(-1);
+}
+
+// Inputs: logits, labels; { alpha, gamma, classes }, where classes is only needed when the shapes
+// leave it open. Checks the labels' range, which the op itself leaves to its caller.
 const bool registered =
-    register_op("sigmoidFocalLoss", [](const std::vector<Tensor>& in, const Options& o) {
+    register_op("sigmoidFocalLoss", [](const std::vector<Tensor>& in, const Options& json) {
       if (in.size() != 2)
         throw ShapeError(str("sigmoidFocalLoss: needs 2 tensors, got ", in.size()));
-      if (in[0].rank() < 1)
-        throw ShapeError("sigmoidFocalLoss: logits must have a class axis, got a scalar");
       FocalLossOptions options;
-      options.alpha = static_cast<float>(o.number("alpha", options.alpha));
-      options.gamma = static_cast<float>(o.number("gamma", options.gamma));
-      return std::vector<Tensor>{
-          sigmoid_focal_loss(in[0], in[1], o.integer("classes", in[0].size(-1)), options)};
+      options.alpha = static_cast<float>(json.number("alpha", options.alpha));
+      options.gamma = static_cast<float>(json.number("gamma", options.gamma));
+      const int64_t classes =
+          json.has("classes") ? json.integer("classes", 0) : classes_of(in[0], in[1]);
+      Check("sigmoidFocalLoss").dtype("labels", in[1], DType::i32);
+      const int64_t bad = MIXPL_DISPATCH(in[1].device(), focal_loss_bad_label, in[1], classes);
+      if (bad)
+        throw RangeError(str("sigmoidFocalLoss: labels must be in [-1, ", classes,
+                             "] (-1 ignored, ", classes, " background), got ", bad));
+      return std::vector<Tensor>{sigmoid_focal_loss(in[0], in[1], classes, options)};
     });
+
 }  // namespace
 
 }  // namespace mixpl

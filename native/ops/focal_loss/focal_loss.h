@@ -10,26 +10,21 @@ struct FocalLossOptions {
 
 /// Sigmoid focal loss, summed: -w (1 - p)^gamma log p, p = sigmoid(±logit), w = alpha or 1 - alpha.
 ///
-/// @param logits  f32|bf16 [..., C], classes last; [N, H, W, A C] with labels [N, H, W, A] is the
+/// @param logits  f32|bf16 [..., C], classes last; [N, H, W, A * C] with labels [N, H, W, A] is the
 /// same
-/// @param labels  i32, numel(logits) = numel(labels) C: 0 … C-1 object, C background, -1 ignored
-///                (no loss, no gradient)
+/// @param labels  i32, numel(logits) = numel(labels) * C: 0 ... C-1 object, C background, -1
+/// ignored
+///                (no loss, no gradient, whatever the logit); others are the caller's mistake,
+///                which the named op "sigmoidFocalLoss" checks
 /// @param classes C
 /// @param options alpha in [0, 1] weighs positives; gamma >= 0, 0 is cross-entropy
 /// @return        f32 [], nats; a sum: the caller picks the normaliser (usually foreground count)
-/// @grad          logits, in their dtype; made in the forward pass when a tape is on; same bits on
-///                every run and for any number of threads
-/// @throws        ShapeError, DTypeError, RangeError
+/// @grad          logits, in their dtype; recomputed from the logits, which is as quick as reading
+/// a
+///                stored gradient back and keeps nothing; same bits on every run and thread count
+/// @throws        ShapeError, DTypeError, DeviceError, RangeError
 /// @source        Lin et al. 2017, arXiv:1708.02002, eq. 5; gradient derived in focal_loss_math.h
 Tensor sigmoid_focal_loss(const Tensor& logits, const Tensor& labels, int64_t classes,
-                          FocalLossOptions options = {});
-
-namespace cpu {
-/// dlogits may be undefined: then only the loss is made.
-void focal_loss_forward(const Tensor& logits, const Tensor& labels, int64_t classes,
-                        FocalLossOptions options, Tensor& loss, Tensor& dlogits);
-/// In place: values *= factor.
-void scale_in_place(Tensor& values, float factor);
-}  // namespace cpu
+                          const FocalLossOptions& options = {});
 
 }  // namespace mixpl

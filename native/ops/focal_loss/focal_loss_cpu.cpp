@@ -1,86 +1,131 @@
+#include "ops/focal_loss/focal_loss_cpu.h"
+
 #include <vector>
 
 #include "core/parallel.h"
+#include "core/simd.h"
 #include "ops/focal_loss/focal_loss_math.h"
 
 namespace mixpl::cpu {
 namespace {
 
-// Anchors per partial sum: fixed, so that the sum does not depend on the number of threads.
-constexpr int64_t kAnchors = 512;
+// Logits are taken in blocks of fixed size, whatever the anchors: everything counts as negative,
+// then the few positives and ignored rows are patched, and one loop without branches does the rest.
+constexpr int64_t kBlock = 1024;
 
-// Background is nearly everything: first every class as negative, without a look at the labels, so
-// that the loop vectorises; then the few positives are put right.
-template <typename T, bool kSquare, bool kGradient>
-double chunk(const T* logits, const int32_t* labels, int64_t count, int64_t classes,
-             FocalLossOptions o, T* dlogits) {
-  double total = 0;
-  for (int64_t a = 0; a < count; ++a) {
-    const T* x = logits + a * classes;
-    T* dx = kGradient ? dlogits + a * classes : nullptr;
-    const int32_t label = labels[a];
+struct Block {
+  alignas(64) float z[kBlock], weight[kBlock], loss[kBlock], dlogit[kBlock];
+};
+
+template <int kGamma>
+MIXPL_CPU_CLONES void losses_of(Block& b, int64_t n, float gamma) {
+  for (int64_t i = 0; i < n; ++i)
+    b.loss[i] = fabsf(b.weight[i]) * focal_term<kGamma>(b.z[i], gamma).loss;
+}
+template <int kGamma>
+MIXPL_CPU_CLONES void slopes_of(Block& b, int64_t n, float gamma) {
+  for (int64_t i = 0; i < n; ++i)
+    b.dlogit[i] = b.weight[i] * focal_term<kGamma>(b.z[i], gamma).slope;
+}
+
+// z = ±x; weight = alpha for positives, -(1 - alpha) for negatives (its sign is that of dz/dx), 0
+// for ignored.
+template <typename T>
+void prepare(Block& b, const T* logits, const int32_t* labels, int64_t begin, int64_t n,
+             int64_t classes, float alpha) {
+  for (int64_t i = 0; i < n; ++i) b.z[i] = -float(logits[begin + i]);
+  std::fill_n(b.weight, n, alpha - 1.0f);
+  const int64_t last = (begin + n - 1) / classes;
+  for (int64_t row = begin / classes; row <= last; ++row) {
+    const int32_t label = labels[row];
+    if (label == classes) continue;
+    const int64_t start = row * classes - begin;
     if (label < 0) {
-      if (kGradient)
-        for (int64_t c = 0; c < classes; ++c) dx[c] = T(0.0f);
-      continue;
+      for (int64_t i = std::max<int64_t>(start, 0); i < std::min(start + classes, n); ++i)
+        b.z[i] = b.weight[i] = 0;
+    } else if (start + label >= 0 && start + label < n) {
+      b.z[start + label] = -b.z[start + label];
+      b.weight[start + label] = alpha;
     }
-    float lanes[8] = {};
-    int64_t c = 0;
-    for (; c + 8 <= classes; c += 8)
-      for (int l = 0; l < 8; ++l) {
-        const FocalTerm t = focal_term<kSquare>(float(x[c + l]), false, o);
-        lanes[l] += t.loss;
-        if (kGradient) dx[c + l] = T(t.dlogit);
-      }
-    float sum = ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5])) +
-                ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]));
-    for (; c < classes; ++c) {
-      const FocalTerm t = focal_term<kSquare>(float(x[c]), false, o);
-      sum += t.loss;
-      if (kGradient) dx[c] = T(t.dlogit);
-    }
-    if (label < classes) {
-      const FocalTerm positive = focal_term<kSquare>(float(x[label]), true, o);
-      sum += positive.loss - focal_term<kSquare>(float(x[label]), false, o).loss;
-      if (kGradient) dx[label] = T(positive.dlogit);
-    }
-    total += sum;
   }
-  return total;
+}
+
+double sum_of(const float* values, int64_t n) {
+  float lanes[32] = {};
+  int64_t i = 0;
+  for (; i + 32 <= n; i += 32)
+    for (int l = 0; l < 32; ++l) lanes[l] += values[i + l];
+  for (int l = 0; i + l < n; ++l) lanes[l] += values[i + l];
+  double sum = 0;
+  for (float lane : lanes) sum += lane;
+  return sum;
+}
+
+// f(kGamma) with the exponent as a constant where there is a shortcut.
+template <typename F>
+void with_gamma(float gamma, F&& f) {
+  if (gamma == 2.0f)
+    f.template operator()<2>();
+  else if (gamma == 0.0f)
+    f.template operator()<0>();
+  else if (gamma == 1.0f)
+    f.template operator()<1>();
+  else
+    f.template operator()<-1>();
 }
 
 }  // namespace
 
+int64_t focal_loss_bad_label(const Tensor& labels, int64_t classes) {
+  const int32_t* p = labels.data<int32_t>();
+  const auto limit = static_cast<int32_t>(classes);
+  int32_t low = 0, high = 0;
+  for (int64_t i = 0; i < labels.numel(); ++i) {
+    low = std::min(low, p[i]);
+    high = std::max(high, p[i]);
+  }
+  return low < -1 ? low : (high > limit ? high : 0);
+}
+
 void focal_loss_forward(const Tensor& logits, const Tensor& labels, int64_t classes,
-                        FocalLossOptions o, Tensor& loss, Tensor& dlogits) {
-  const int64_t anchors = labels.numel(), chunks = (anchors + kAnchors - 1) / kAnchors;
-  std::vector<double> partial(chunks);
-  const int32_t* label = labels.data<int32_t>();
+                        const FocalLossOptions& options, Tensor& loss) {
+  const int64_t n = logits.numel(), blocks = (n + kBlock - 1) / kBlock;
+  std::vector<double> partial(blocks);
+  dispatch_floating(logits.dtype(), [&](auto tag) {
+    const auto* x = logits.data<decltype(tag)>();
+    const int32_t* label = labels.data<int32_t>();
+    with_gamma(options.gamma, [&]<int kGamma>() {
+      parallel_for(blocks, int64_t{8}, [&](int64_t k) {
+        Block b;
+        const int64_t begin = k * kBlock, size = std::min(kBlock, n - begin);
+        prepare(b, x, label, begin, size, classes, options.alpha);
+        losses_of<kGamma>(b, size, options.gamma);
+        partial[k] = sum_of(b.loss, size);
+      });
+    });
+  });
+  double sum = 0;
+  for (double p : partial) sum += p;
+  *loss.data<float>() = static_cast<float>(sum);
+}
+
+void focal_loss_backward(const Tensor& dloss, const Tensor& logits, const Tensor& labels,
+                         int64_t classes, const FocalLossOptions& options, Tensor& dlogits) {
+  const int64_t n = logits.numel(), blocks = (n + kBlock - 1) / kBlock;
+  const float scale = *dloss.data<float>();
   dispatch_floating(logits.dtype(), [&](auto tag) {
     using T = decltype(tag);
     const T* x = logits.data<T>();
-    T* dx = dlogits.defined() ? dlogits.data<T>() : nullptr;
-    const bool square = o.gamma == 2.0f;
-    const auto run = square ? (dx ? chunk<T, true, true> : chunk<T, true, false>)
-                            : (dx ? chunk<T, false, true> : chunk<T, false, false>);
-    parallel_for(chunks, int64_t{1}, [&](int64_t i) {
-      const int64_t first = i * kAnchors;
-      partial[i] = run(x + first * classes, label + first, std::min(kAnchors, anchors - first),
-                       classes, o, dx ? dx + first * classes : nullptr);
-    });
-  });
-  double total = 0;
-  for (double p : partial) total += p;
-  *loss.data<float>() = static_cast<float>(total);
-}
-
-void scale_in_place(Tensor& values, float factor) {
-  if (factor == 1.0f) return;
-  dispatch_floating(values.dtype(), [&](auto tag) {
-    using T = decltype(tag);
-    T* v = values.data<T>();
-    parallel_chunks(values.numel(), 1 << 15, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) v[i] = T(float(v[i]) * factor);
+    const int32_t* label = labels.data<int32_t>();
+    with_gamma(options.gamma, [&]<int kGamma>() {
+      parallel_for(blocks, int64_t{8}, [&](int64_t k) {
+        Block b;
+        const int64_t begin = k * kBlock, size = std::min(kBlock, n - begin);
+        prepare(b, x, label, begin, size, classes, options.alpha);
+        slopes_of<kGamma>(b, size, options.gamma);
+        T* out = dlogits.data<T>() + begin;
+        for (int64_t i = 0; i < size; ++i) out[i] = T(scale * b.dlogit[i]);
+      });
     });
   });
 }

@@ -2,8 +2,7 @@
 
 #include "autograd/tape.h"
 #include "core/check.h"
-#include "core/launch.h"
-#include "ops/conv2d/conv2d.h"
+#include "ops/channel_norm/channel_norm.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -12,55 +11,59 @@ Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta,
                   const GroupNormOptions& options, const Tensor& residual) {
   const Check check("groupNorm");
   check.floating("x", x);
-  check.rank("x", x, 4, "N, H, W, C");
+  if (x.rank() < 2)
+    throw ShapeError(str("groupNorm: x must have 2 or more axes (N ... C), got ", x.shape()));
+  const int64_t channels = x.size(-1);
   check.at_least("groups", options.groups, 1);
+  if (channels % options.groups != 0)
+    throw ShapeError(str("groupNorm: groups must be a divisor of ", channels,
+                         " (the channels of x), got ", options.groups));
   check.at_least("eps", options.eps, 0);
-  if (x.size(3) % options.groups)
-    throw ShapeError(str("groupNorm: groups must divide the channels, got ", options.groups,
-                         " groups and x ", x.shape()));
-  check.dtype("gamma", gamma, DType::f32);
-  check.shape("gamma", gamma, {x.size(3)}, "one a channel");
-  check.dtype("beta", beta, DType::f32);
-  check.shape("beta", beta, {x.size(3)}, "one a channel");
+  for (const auto& [name, parameter] : {std::pair{"gamma", gamma}, std::pair{"beta", beta}}) {
+    check.dtype(name, parameter, DType::f32);
+    check.shape(name, parameter, {channels}, "the channels of x");
+    check.same_device(name, parameter, x);
+  }
   if (residual.defined()) {
     check.dtype("residual", residual, x.dtype());
-    check.shape("residual", residual, x.shape(), "x's shape");
+    check.shape("residual", residual, x.shape(), "the shape of x");
+    check.same_device("residual", residual, x);
   }
+
+  NormForward forward;
+  const int64_t images = x.size(0);
+  const int64_t row = images * channels;
+  forward.view = {images, row ? x.numel() / row : 0, channels, options.groups};
+  forward.x = x;
+  forward.gamma = gamma;
+  forward.beta = beta;
+  forward.residual = residual;
+  forward.relu = options.relu;
   Tensor y = Tensor::empty_like(x);
-  Tensor stats = Tensor::empty({x.size(0), options.groups, 2}, DType::f32, x.device());
-  MIXPL_DISPATCH(x.device(), group_norm_forward, x, gamma, beta, residual, options, y, stats);
-  record(y, {x, gamma, beta, residual},
-         [=, mask = options.relu ? y.detach() : Tensor()](Tensor dy) {
-           Gradients grads(4);
-           if (mask.defined()) {
-             Tensor masked = dy.unique() ? dy : Tensor::empty_like(dy), none;
-             MIXPL_DISPATCH(x.device(), mask_and_column_sum, mask, dy, masked, none);
-             dy = masked;
-           }
-           if (residual.requires_grad()) grads[3] = dy;
-           grads[0] = Tensor::empty_like(x);
-           grads[1] = Tensor::empty_like(gamma);
-           grads[2] = Tensor::empty_like(beta);
-           MIXPL_DISPATCH(x.device(), group_norm_backward, dy, x, gamma, stats, options, grads[0],
-                          grads[1], grads[2]);
-           return grads;
-         });
+  forward.mean = Tensor::zeros({forward.view.stats()}, DType::f32, x.device());
+  forward.rstd = Tensor::zeros({forward.view.stats()}, DType::f32, x.device());
+  if (x.numel()) {
+    MIXPL_DISPATCH(x.device(), norm_moments, forward.view, x, forward.mean, forward.rstd);
+    MIXPL_DISPATCH(x.device(), norm_rstd, options.eps, forward.rstd);
+    MIXPL_DISPATCH(x.device(), norm_forward, forward, y);
+  }
+  record_norm(forward, y, false);
   return y;
 }
 
 namespace {
-// Inputs: x, gamma, beta, then residual if {residual: true}.
-const bool registered = register_op("groupNorm", [](const std::vector<Tensor>& in,
-                                                    const Options& o) {
-  GroupNormOptions options;
-  options.groups = static_cast<int>(o.integer("groups", options.groups));
-  options.eps = static_cast<float>(o.number("eps", options.eps));
-  options.relu = o.boolean("relu", false);
-  const bool residual = o.boolean("residual", false);
-  if (in.size() != size_t{3} + residual)
-    throw ShapeError(str("groupNorm: needs ", 3 + residual, " tensors, got ", in.size()));
-  return std::vector<Tensor>{group_norm(in[0], in[1], in[2], options, residual ? in[3] : Tensor())};
-});
+// Inputs: x, gamma, beta[, residual].
+const bool registered =
+    register_op("groupNorm", [](const std::vector<Tensor>& inputs, const Options& json) {
+      GroupNormOptions options;
+      options.groups = static_cast<int>(json.integer("groups", options.groups));
+      options.eps = static_cast<float>(json.number("eps", options.eps));
+      options.relu = json.boolean("relu", options.relu);
+      if (inputs.size() != 3 && inputs.size() != 4)
+        throw ShapeError(str("groupNorm: needs 3 or 4 tensors, got ", inputs.size()));
+      return std::vector<Tensor>{group_norm(inputs[0], inputs[1], inputs[2], options,
+                                            inputs.size() == 4 ? inputs[3] : Tensor())};
+    });
 }  // namespace
 
 }  // namespace mixpl

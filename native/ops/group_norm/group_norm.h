@@ -1,4 +1,3 @@
-// Group normalisation (Wu and He 2018) with what usually follows it.
 #pragma once
 
 #include "core/tensor.h"
@@ -11,26 +10,20 @@ struct GroupNormOptions {
   bool relu = false;
 };
 
-/// relu?(gamma * (x - mean) / sqrt(var + eps) + beta + residual), mean and biased variance per
-/// image and group of C / groups channels.
+/// Group normalisation: (x - mean) / sqrt(var + eps) * gamma + beta, statistics per image and group
+/// of C / groups neighbouring channels (biased variance); then + residual, then ReLU, where asked.
 ///
-/// @param x        f32|bf16 [N, H, W, C]; groups must divide C
-/// @param gamma, beta f32 [C]
-/// @param residual x's dtype and shape, or undefined
-/// @return         [N, H, W, C] in x's dtype; statistics in f32
-/// @grad           x, residual (x's dtype), gamma, beta (f32)
-/// @throws         ShapeError, DTypeError, RangeError
+/// @param x        f32|bf16 [N, ..., C], channels last
+/// @param gamma    f32 [C]
+/// @param beta     f32 [C]
+/// @param options  groups >= 1 divides C; eps >= 0
+/// @param residual as x, or undefined
+/// @return         as x; statistics and sums are f32 or wider
+/// @grad           x, gamma, beta, residual; overwrites the incoming gradient where it is the only
+///                 owner; same bits on every run and for any thread count
+/// @throws         ShapeError, DTypeError, DeviceError, RangeError
+/// @source         Wu and He 2018, arXiv:1803.08494; as torch.nn.functional.group_norm
 Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta,
                   const GroupNormOptions& options = {}, const Tensor& residual = {});
-
-namespace cpu {
-/// stats: f32 [N, groups, 2], mean and 1 / sqrt(var + eps)
-void group_norm_forward(const Tensor& x, const Tensor& gamma, const Tensor& beta,
-                        const Tensor& residual, const GroupNormOptions& options, Tensor& y,
-                        Tensor& stats);
-void group_norm_backward(const Tensor& dy, const Tensor& x, const Tensor& gamma,
-                         const Tensor& stats, const GroupNormOptions& options, Tensor& dx,
-                         Tensor& dgamma, Tensor& dbeta);
-}  // namespace cpu
 
 }  // namespace mixpl

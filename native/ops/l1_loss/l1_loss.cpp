@@ -2,41 +2,85 @@
 
 #include "autograd/tape.h"
 #include "core/check.h"
-#include "core/launch.h"
-#include "ops/focal_loss/focal_loss.h"
+#include "core/parallel.h"
+#include "ops/l1_loss/l1_loss_math.h"
 #include "ops/registry.h"
 
 namespace mixpl {
+namespace cpu {
+namespace {
+
+void smooth_l1_loss_forward(const Tensor& pred, const Tensor& target, const Tensor& weight,
+                            float beta, Tensor& loss) {
+  const float *t = target.data<float>(), *w = weight.data<float>();
+  dispatch_floating(pred.dtype(), [&](auto tag) {
+    const auto* x = pred.data<decltype(tag)>();
+    *loss.data<float>() = static_cast<float>(parallel_sum(weight.numel(), [&](int64_t b) {
+      double sum = 0;
+      if (w[b] == 0) return sum;
+      for (int64_t i = 4 * b; i < 4 * b + 4; ++i)
+        sum += smooth_l1_term(float(x[i]) - t[i], beta).loss;
+      return w[b] * sum;
+    }));
+  });
+}
+
+void smooth_l1_loss_backward(const Tensor& dloss, const Tensor& pred, const Tensor& target,
+                             const Tensor& weight, float beta, Tensor& dpred) {
+  const float scale = *dloss.data<float>();
+  const float *t = target.data<float>(), *w = weight.data<float>();
+  dispatch_floating(pred.dtype(), [&](auto tag) {
+    using T = decltype(tag);
+    const T* x = pred.data<T>();
+    T* out = dpred.data<T>();
+    parallel_for(weight.numel(), [&](int64_t b) {
+      for (int64_t i = 4 * b; i < 4 * b + 4; ++i)
+        out[i] =
+            T(w[b] == 0 ? 0.0f : scale * w[b] * smooth_l1_term(float(x[i]) - t[i], beta).slope);
+    });
+  });
+}
+
+}  // namespace
+}  // namespace cpu
 
 Tensor smooth_l1_loss(const Tensor& pred, const Tensor& target, const Tensor& weight, float beta) {
   const Check check("smoothL1Loss");
   check.floating("pred", pred);
   check.dtype("target", target, DType::f32);
   check.dtype("weight", weight, DType::f32);
-  check.at_least("beta", beta, 0);
+  if (pred.numel() % 4 != 0)
+    throw ShapeError(
+        str("smoothL1Loss: pred must hold boxes of 4 numbers (x1 y1 x2 y2 or deltas), got ",
+            pred.shape()));
   if (target.numel() != pred.numel())
     throw ShapeError(str("smoothL1Loss: target must hold ", pred.numel(),
-                         " numbers (as pred), got ", target.shape()));
+                         " numbers (the numbers of pred), got ", target.shape()));
   if (weight.numel() * 4 != pred.numel())
-    throw ShapeError(str("smoothL1Loss: weight must hold one number per 4 of pred (", pred.numel(),
-                         "), got ", weight.shape()));
+    throw ShapeError(str("smoothL1Loss: weight must hold ", pred.numel() / 4,
+                         " numbers (one a box of pred), got ", weight.shape()));
+  check.same_device("target", target, pred);
+  check.same_device("weight", weight, pred);
+  check.at_least("beta", beta, 0);
+
   Tensor loss = Tensor::empty({}, DType::f32, pred.device());
-  Tensor dpred = recording({pred}) ? Tensor::empty_like(pred) : Tensor();
-  MIXPL_DISPATCH(pred.device(), smooth_l1_forward, pred, target, weight, beta, loss, dpred);
-  record(loss, {pred}, [dpred](const Tensor& dloss) mutable {
-    MIXPL_DISPATCH(dpred.device(), scale_in_place, dpred, dloss.item());
-    return Gradients{std::move(dpred)};
+  MIXPL_DISPATCH(pred.device(), smooth_l1_loss_forward, pred, target, weight, beta, loss);
+  record(loss, {pred}, [=](const Tensor& dloss) {
+    Tensor dpred = Tensor::empty_like(pred);
+    MIXPL_DISPATCH(pred.device(), smooth_l1_loss_backward, dloss, pred, target, weight, beta,
+                   dpred);
+    return Gradients{dpred};
   });
   return loss;
 }
 
 namespace {
-// Inputs: pred, target, weight; { beta }.
 const bool registered =
-    register_op("smoothL1Loss", [](const std::vector<Tensor>& in, const Options& o) {
-      if (in.size() != 3) throw ShapeError(str("smoothL1Loss: needs 3 tensors, got ", in.size()));
-      return std::vector<Tensor>{
-          smooth_l1_loss(in[0], in[1], in[2], static_cast<float>(o.number("beta", 0)))};
+    register_op("smoothL1Loss", [](const std::vector<Tensor>& inputs, const Options& json) {
+      if (inputs.size() != 3)
+        throw ShapeError(str("smoothL1Loss: needs 3 tensors, got ", inputs.size()));
+      return std::vector<Tensor>{smooth_l1_loss(inputs[0], inputs[1], inputs[2],
+                                                static_cast<float>(json.number("beta", 0)))};
     });
 }  // namespace
 

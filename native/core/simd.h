@@ -1,0 +1,52 @@
+// Eight floats at a time in plain compiler vectors, with bf16 loads and stores; loops over channels
+// use these where the compiler would keep accumulators in memory.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "core/dtype.h"
+
+// A second copy of a function for AVX-512, picked when the library is loaded. Arithmetic is the
+// same in both: contraction is off and sums are in a fixed order. Sanitizers cannot run before
+// main.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define MIXPL_CPU_CLONES __attribute__((target_clones("avx512f", "default")))
+#else
+#define MIXPL_CPU_CLONES
+#endif
+
+namespace mixpl::simd {
+
+constexpr int kWidth = 8;
+typedef float f32x8 __attribute__((vector_size(32)));
+typedef uint32_t u32x8 __attribute__((vector_size(32)));
+typedef int32_t i32x8 __attribute__((vector_size(32)));
+typedef uint16_t u16x8 __attribute__((vector_size(16)));
+
+inline f32x8 load(const float* p) {
+  f32x8 v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+inline f32x8 load(const bfloat16* p) {
+  u16x8 bits;
+  std::memcpy(&bits, p, sizeof bits);
+  return (f32x8)(__builtin_convertvector(bits, u32x8) << 16);
+}
+inline void store(float* p, f32x8 v) { std::memcpy(p, &v, sizeof v); }
+/// Rounds to nearest even as bfloat16(float) does; NaN stays NaN.
+inline void store(bfloat16* p, f32x8 v) {
+  const u32x8 u = (u32x8)v;
+  const u32x8 rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  const u32x8 is_nan = (u32x8)((u & 0x7fffffffu) > 0x7f800000u);
+  const u32x8 bits = (is_nan & ((u >> 16) | 0x40u)) | (~is_nan & rounded);
+  const u16x8 narrow = __builtin_convertvector(bits, u16x8);
+  std::memcpy(p, &narrow, sizeof narrow);
+}
+inline f32x8 splat(float x) { return f32x8{x, x, x, x, x, x, x, x}; }
+/// a where mask is all ones, else zero.
+inline f32x8 keep(i32x8 mask, f32x8 a) { return (f32x8)((u32x8)mask & (u32x8)a); }
+
+}  // namespace mixpl::simd

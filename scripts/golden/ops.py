@@ -1,0 +1,207 @@
+"""Records golden values of the norm and loss ops from PyTorch and torchvision.
+
+    /usr/bin/python3 scripts/golden/ops.py            # writes test/golden/ops/*.json
+
+Versions and seeds are inside the files; the product and its tests need no Python. Activations are
+recorded channels last, as mixpl keeps them.
+"""
+
+import json
+import pathlib
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torchvision import ops
+
+OUT = pathlib.Path(__file__).resolve().parents[2] / "test" / "golden" / "ops"
+SEED = 20231122
+
+
+def array(t):
+    t = t.detach()
+    integer = t.dtype in (torch.int32, torch.int64)
+    values = [int(v) if integer else float(f"{v:.9g}") for v in t.reshape(-1).tolist()]
+    return {"shape": list(t.shape), "dtype": "i32" if integer else "f32", "data": values}
+
+
+def last(t):  # NCHW -> NHWC
+    return t.permute(0, 2, 3, 1).contiguous()
+
+
+def write(name, source, cases):
+    record = {
+        "recordedBy": "scripts/golden/ops.py",
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "source": source,
+        "seed": SEED,
+        "cases": cases,
+    }
+    OUT.mkdir(parents=True, exist_ok=True)
+    path = OUT / f"{name}.json"
+    path.write_text(json.dumps(record, separators=(",", ":")) + "\n")
+    print(f"{path.name}: {len(cases)} cases, {path.stat().st_size} bytes")
+
+
+def case(name, inputs, options, outputs, gradients, dout=None, training=False, after=None):
+    """`after`: inputs that the op overwrites, with their values after the call."""
+    return {
+        "name": name,
+        "options": options,
+        "training": training,
+        "inputs": {k: array(v) for k, v in inputs.items()},
+        **({"dout": array(dout)} if dout is not None else {}),
+        "output": array(outputs),
+        "gradients": {k: array(v) for k, v in gradients.items()},
+        "after": {k: array(v) for k, v in (after or {}).items()},
+    }
+
+
+def focal():
+    torch.manual_seed(SEED)
+    cases = []
+    for classes, options in ((5, {}), (5, {"gamma": 0}), (3, {"gamma": 1, "alpha": 0.5}),
+                             (4, {"gamma": 3.5, "alpha": 1}), (1, {})):
+        logits = (torch.randn(2, 3, 2, classes) * 4).requires_grad_()
+        labels = torch.randint(-1, classes + 1, (2, 3, 2), dtype=torch.int32)
+        onehot = torch.zeros(2, 3, 2, classes + 1)
+        onehot.scatter_(-1, labels.clamp(min=0).long()[..., None], 1)
+        loss = ops.sigmoid_focal_loss(logits, onehot[..., :classes],
+                                      alpha=options.get("alpha", 0.25), gamma=options.get("gamma", 2))
+        loss = (loss * (labels >= 0)[..., None]).sum()
+        loss.backward()
+        cases.append(case(f"C={classes} {options}", {"logits": logits, "labels": labels}, options,
+                          loss, {"logits": logits.grad}))
+    write("focal-loss", "torchvision.ops.sigmoid_focal_loss", cases)
+
+
+def boxes(n, scale):
+    corner = torch.rand(n, 2) * 200
+    return torch.cat([corner, corner + torch.rand(n, 2) * scale + 2], 1)
+
+
+def overlap():
+    torch.manual_seed(SEED + 1)
+    functions = {"giou": ops.generalized_box_iou_loss, "diou": ops.distance_box_iou_loss,
+                 "ciou": ops.complete_box_iou_loss}
+    cases = []
+    for kind, function in functions.items():
+        target = boxes(12, 150)
+        pred = target + torch.randn(12, 4) * 8
+        pred[:4] = boxes(4, 40)          # mostly apart
+        pred[4] = target[4]              # equal: every maximum is a tie
+        pred[5, 0] = target[5, 0]        # one shared edge
+        pred[6] = target[6] + torch.tensor([-10.0, -10, 10, 10])  # encloses
+        pred[:, 2:] = torch.maximum(pred[:, 2:], pred[:, :2] + 1)  # torchvision wants x1 < x2
+        pred.requires_grad_()
+        weight = torch.rand(12)
+        weight[7] = 0
+        loss = (function(pred, target) * weight).sum()
+        loss.backward()
+        cases.append(case(kind, {"pred": pred, "target": target, "weight": weight},
+                          {"kind": kind}, loss, {"pred": pred.grad}))
+    write("iou-loss", "torchvision.ops.{generalized,distance,complete}_box_iou_loss", cases)
+
+
+def smooth_l1():
+    torch.manual_seed(SEED + 2)
+    cases = []
+    for beta in (0.0, 1 / 9, 1.0):
+        pred = torch.randn(7, 4, requires_grad=True)
+        target = torch.randn(7, 4)
+        target[0] = pred[0].detach()
+        weight = torch.rand(7)
+        weight[3] = 0
+        # smooth_l1_loss of beta 0 has slope -1 at 0 in torch 1.13; l1_loss has 0, as mixpl.
+        each = (F.smooth_l1_loss(pred, target, reduction="none", beta=beta) if beta
+                else F.l1_loss(pred, target, reduction="none"))
+        loss = (each * weight[:, None]).sum()
+        loss.backward()
+        cases.append(case(f"beta={beta:.3g}", {"pred": pred, "target": target, "weight": weight},
+                          {"beta": beta}, loss, {"pred": pred.grad}))
+    write("smooth-l1-loss", "torch.nn.functional.{smooth_l1_loss,l1_loss}", cases)
+
+
+def norm_inputs(channels, size=(2, 3, 4), offset=0.0):
+    x = torch.randn(size[0], channels, *size[1:]) * 2 + offset
+    gamma, beta = torch.rand(channels) + 0.5, torch.randn(channels)
+    return x, gamma, beta, torch.randn_like(x), torch.randn_like(x)
+
+
+def group_norm():
+    torch.manual_seed(SEED + 3)
+    cases = []
+    for channels, groups, relu, with_residual, offset in ((8, 4, False, False, 0.0),
+                                                          (32, 8, True, False, 3.0),
+                                                          (12, 3, True, True, 0.0),
+                                                          (6, 6, False, True, 0.0)):
+        x, gamma, beta, residual, dout = norm_inputs(channels, offset=offset)
+        leaves = [t.requires_grad_() for t in (x, gamma, beta, residual)]
+        y = F.group_norm(x, groups, gamma, beta, 1e-5)
+        if with_residual:
+            y = y + residual
+        if relu:
+            y = y.relu()
+        y.backward(dout)
+        inputs = {"x": last(x), "gamma": gamma, "beta": beta}
+        gradients = {"x": last(x.grad), "gamma": gamma.grad, "beta": beta.grad}
+        if with_residual:
+            inputs["residual"] = last(residual)
+            gradients["residual"] = last(leaves[3].grad)
+        cases.append(case(f"C={channels} groups={groups} relu={relu} residual={with_residual}",
+                          inputs, {"groups": groups, "eps": 1e-5, "relu": relu}, last(y), gradients,
+                          last(dout)))
+    write("group-norm", "torch.nn.functional.group_norm", cases)
+
+
+def batch_norm():
+    torch.manual_seed(SEED + 4)
+    cases = []
+    for training in (True, False):
+        for channels, relu, with_residual in ((5, False, False), (16, True, True), (9, True, False)):
+            x, gamma, beta, residual, dout = norm_inputs(channels, offset=1.0)
+            for t in (x, gamma, beta, residual):
+                t.requires_grad_()
+            mean, var = torch.randn(channels), torch.rand(channels) + 0.5
+            before = {"runningMean": mean.clone(), "runningVar": var.clone()}
+            y = F.batch_norm(x, mean, var, gamma, beta, training, 0.1, 1e-5)
+            if with_residual:
+                y = y + residual
+            if relu:
+                y = y.relu()
+            y.backward(dout)
+            inputs = {"x": last(x), "gamma": gamma, "beta": beta, **before}
+            gradients = {"x": last(x.grad), "gamma": gamma.grad, "beta": beta.grad}
+            if with_residual:
+                inputs["residual"] = last(residual)
+                gradients["residual"] = last(residual.grad)
+            cases.append(case(f"C={channels} relu={relu} residual={with_residual} training={training}",
+                              inputs, {"eps": 1e-5, "momentum": 0.1, "relu": relu}, last(y),
+                              gradients, last(dout), training,
+                              {"runningMean": mean, "runningVar": var}))
+    write("batch-norm", "torch.nn.functional.batch_norm", cases)
+
+
+def upsample():
+    torch.manual_seed(SEED + 5)
+    cases = []
+    for size, top_size in (((6, 8), (3, 4)), ((7, 5), (4, 3)), ((3, 3), (5, 4)), ((25, 13), (13, 7))):
+        lateral = torch.randn(1, 3, *size, requires_grad=True)
+        top = torch.randn(1, 3, *top_size, requires_grad=True)
+        dout = torch.randn_like(lateral)
+        y = lateral + F.interpolate(top, size=size, mode="nearest")
+        y.backward(dout)
+        cases.append(case(f"{top_size} to {size}", {"lateral": last(lateral), "top": last(top)}, {},
+                          last(y), {"lateral": last(lateral.grad), "top": last(top.grad)},
+                          last(dout)))
+    write("upsample-add", "torch.nn.functional.interpolate, nearest", cases)
+
+
+if __name__ == "__main__":
+    focal()
+    overlap()
+    smooth_l1()
+    group_norm()
+    batch_norm()
+    upsample()
