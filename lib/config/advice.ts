@@ -1,0 +1,29 @@
+import type { ResolvedConfig } from './schema.js';
+
+/** Combinations that are allowed and usually a mistake, one sentence each. */
+export function adviceFor(config: ResolvedConfig): string[] {
+  const { model, semi, data, schedule } = config;
+  const { norm, frozenStages } = model.backbone;
+  const advice: string[] = [];
+  if (!model.weights && (norm === 'frozen-bn' || norm === 'bn-eval'))
+    advice.push(
+      `model.backbone.norm ${norm} keeps the statistics of weights that model.weights does not name; try gn to train from scratch`,
+    );
+  if (!model.weights && frozenStages >= 0)
+    advice.push(
+      `model.backbone.frozenStages ${frozenStages} freezes random weights: model.weights is not given; try -1`,
+    );
+  if (semi.method === 'supervised') return advice;
+  if (norm === 'bn' && semi.ema.buffers === 'skip')
+    advice.push(
+      'semi.ema.buffers skip leaves the teacher without the statistics of live BatchNorm; try average',
+    );
+  if (semi.burnIn >= schedule.iterations)
+    advice.push(
+      `semi.burnIn ${semi.burnIn} leaves no iteration of ${schedule.iterations} for the teacher`,
+    );
+  if (semi.leastNum === 0)
+    advice.push('semi.leastNum 0 trains on images without pseudo labels as if they were empty');
+  if (!data.test) advice.push('data.test is not given: nothing is evaluated');
+  return advice;
+}

@@ -1,0 +1,166 @@
+import { access } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { Document, visit } from 'yaml';
+import { MixplError } from '../errors.js';
+import { isMapping, type Mapping, merge, mergeAt } from './merge.js';
+import { listPresets, presetFile } from './presets.js';
+import { describeIssues } from './problems.js';
+import { configSchema, type ResolvedConfig, type RunConfig } from './schema.js';
+import { type Layer, type Path, parseOverride, readYamlLayer } from './source.js';
+
+export interface LoadOptions {
+  /** `a.b=value` each, over everything else. @defaultValue [] */
+  overrides?: readonly string[];
+  /** What file names in `source` and `overrides` start from. @defaultValue process.cwd() */
+  cwd?: string;
+}
+
+/** Problems shown at once. */
+const maxProblems = 10;
+
+/**
+ * Reads a config: a YAML file (with what it `extends`) or a preset's name, then the overrides.
+ * `data.root` and `model.weights` come out absolute: they start from the file that names them, in an
+ * override from `cwd`; without a `data.root` the data starts from the config's folder.
+ *
+ * @throws MixplError ERR_IO, ERR_CONFIG: one line per problem, with file:line:column
+ */
+export async function loadConfig(
+  source: string,
+  { overrides = [], cwd = process.cwd() }: LoadOptions = {},
+): Promise<ResolvedConfig> {
+  const isFile = looksLikeFile(source) || !(await isPreset(source));
+  const file = isFile ? await configFile(source, cwd) : await presetFile(source);
+  const layers = await readChain(file, []);
+  let value: unknown = {};
+  for (const layer of layers) value = merge(value, layer.value);
+
+  for (const text of overrides) {
+    const { path, value: written, label } = parseOverride(text);
+    const alone = withAbsolutePaths(mergeAt({}, path, written), cwd);
+    value = mergeAt(value, path, valueAt(alone, path));
+    layers.push(overrideLayer(path, written, label));
+  }
+  const base = isFile ? dirname(file) : cwd;
+  if (isMapping(value) && isMapping(value.data) && !('root' in value.data))
+    value = mergeAt(value, ['data', 'root'], base);
+  return validate(value, (path) => locateIn(layers, path) ?? file);
+}
+
+/** Checks a config that is already a value, and fills in its defaults. @throws MixplError ERR_CONFIG */
+export function parseConfig(config: RunConfig): ResolvedConfig {
+  return validate(config, () => 'config');
+}
+
+/** The config as YAML; loadConfig of it gives the same config. */
+export function formatConfig(config: ResolvedConfig): string {
+  const document = new Document(config);
+  visit(document, {
+    Seq(_, list) {
+      list.flow = true;
+    },
+  });
+  return document.toString({ lineWidth: 100 });
+}
+
+function validate(written: unknown, locate: (path: Path) => string): ResolvedConfig {
+  // The kind of a union has no default in the schema.
+  const bare = isMapping(written) && isMapping(written.optimizer) && !written.optimizer.type;
+  const value = bare ? merge({ optimizer: { type: 'sgd' } }, written) : written;
+  const result = configSchema.safeParse(value);
+  if (result.success) return result.data;
+  const problems = describeIssues(result.error.issues, configSchema, value, locate);
+  const shown = problems.slice(0, maxProblems);
+  if (problems.length > shown.length) shown.push(`and ${problems.length - shown.length} more`);
+  throw new MixplError('ERR_CONFIG', shown.join('\n'));
+}
+
+/** An override says where for its option, what is inside, and what it creates around it. */
+function overrideLayer(path: readonly string[], value: unknown, label: string): Layer {
+  return {
+    value,
+    locate: (wanted) => {
+      const shared = Math.min(path.length, wanted.length);
+      const same = path.slice(0, shared).every((key, i) => key === String(wanted[i]));
+      return same && shared > 0 ? label : undefined;
+    },
+  };
+}
+
+/** The last layer that has the option says where; one that nobody wrote is located by its section. */
+function locateIn(layers: readonly Layer[], path: Path): string | undefined {
+  for (let length = path.length; length > 0; length--)
+    for (const layer of layers.toReversed()) {
+      const place = layer.locate(path.slice(0, length));
+      if (place) return place;
+    }
+  return undefined;
+}
+
+/** The file and what it extends, the most basic first. */
+async function readChain(file: string, from: readonly string[]): Promise<Layer[]> {
+  if (from.includes(file))
+    throw new MixplError('ERR_CONFIG', `extends goes in a circle: ${[...from, file].join(' → ')}`);
+  const layer = await readYamlLayer(file);
+  const { extends: parent, ...own } = layer.value as Mapping;
+  const place = layer.locate(['extends']) ?? file;
+  if (parent !== undefined && typeof parent !== 'string')
+    throw new MixplError(
+      'ERR_CONFIG',
+      `${place}: extends must be the name of a preset or a file, got ${JSON.stringify(parent)}`,
+    );
+  const value = withAbsolutePaths(own, dirname(file));
+  const layers: Layer[] = [{ value, locate: (path) => layer.locate(path) }];
+  if (parent === undefined) return layers;
+  let parentFile: string;
+  try {
+    parentFile = looksLikeFile(parent) ? resolve(dirname(file), parent) : await presetFile(parent);
+    if (looksLikeFile(parent) && !(await exists(parentFile)))
+      throw new MixplError('ERR_CONFIG', `extends names a file that does not exist: ${parentFile}`);
+  } catch (error) {
+    if (error instanceof MixplError) throw new MixplError(error.code, `${place}: ${error.message}`);
+    throw error;
+  }
+  return [...(await readChain(parentFile, [...from, file])), ...layers];
+}
+
+/** File names in options that do not start from data.root. */
+const rootedOptions: readonly Path[] = [
+  ['data', 'root'],
+  ['model', 'weights'],
+];
+
+function withAbsolutePaths(value: unknown, base: string): unknown {
+  let out = value;
+  for (const [section, option] of rootedOptions as [string, string][]) {
+    const inner = isMapping(out) ? out[section] : undefined;
+    const written = isMapping(inner) ? inner[option] : undefined;
+    if (typeof written === 'string') out = mergeAt(out, [section, option], resolve(base, written));
+  }
+  return out;
+}
+
+function valueAt(value: unknown, path: readonly string[]): unknown {
+  return path.reduce<unknown>((inner, key) => (inner as Mapping)[key], value);
+}
+
+/** A name without extension may still be a file. @throws MixplError ERR_CONFIG, ERR_IO */
+async function configFile(source: string, cwd: string): Promise<string> {
+  const file = resolve(cwd, source);
+  return looksLikeFile(source) || (await exists(file)) ? file : presetFile(source);
+}
+
+async function isPreset(name: string): Promise<boolean> {
+  return (await listPresets()).some((preset) => preset.name === name);
+}
+
+function looksLikeFile(name: string): boolean {
+  return /[/\\]|\.ya?ml$/i.test(name);
+}
+
+async function exists(file: string): Promise<boolean> {
+  return access(file).then(
+    () => true,
+    () => false,
+  );
+}

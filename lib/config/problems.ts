@@ -1,0 +1,143 @@
+/** What the schema found wrong, in words: where, which option, what was expected, what came. */
+import { z } from 'zod';
+import { nearestName } from '../errors.js';
+import { isMapping } from './merge.js';
+import type { Path } from './source.js';
+
+type Issue = z.core.$ZodIssue;
+
+/** One line per problem. `locate` says where an option was written. */
+export function describeIssues(
+  issues: readonly Issue[],
+  schema: z.ZodType,
+  value: unknown,
+  locate: (path: Path) => string,
+): string[] {
+  return issues.flatMap((issue) => {
+    const path = issue.path as Path;
+    if (issue.code === 'unrecognized_keys') {
+      const known = keysAt(schema, path, value);
+      return issue.keys.map((key) => {
+        const near = nearestName(key, known);
+        const hint = near ? `nearest is ${near}` : `known are ${known.join(', ')}`;
+        return `${locate([...path, key])}: ${nameOf([...path, key])}: unknown key; ${hint}`;
+      });
+    }
+    const received = at(value, path);
+    const text = `${locate(path)}: ${nameOf(path)} ${expectation(issue, received)}`;
+    // A check across options may concern one that has its default.
+    if (received === undefined && issue.code === 'custom') return [text];
+    return [`${text}, got ${received === undefined ? 'nothing' : show(received)}`];
+  });
+}
+
+function nameOf(path: Path): string {
+  return path.length ? path.join('.') : 'the config';
+}
+
+function expectation(issue: Issue, received: unknown): string {
+  switch (issue.code) {
+    case 'invalid_type':
+      return `must be ${typeNames[issue.expected] ?? issue.expected}`;
+    case 'invalid_value':
+      return choice(issue.values.map(String), received);
+    case 'invalid_union': {
+      const { options } = issue as { options?: unknown };
+      return Array.isArray(options)
+        ? choice(options.map(String), received)
+        : 'must be a known kind';
+    }
+    case 'too_small':
+      return `must ${amount(issue.origin, issue.inclusive ? '>=' : '>', Number(issue.minimum))}`;
+    case 'too_big':
+      return `must ${amount(issue.origin, issue.inclusive ? '<=' : '<', Number(issue.maximum))}`;
+    case 'not_multiple_of':
+      return `must be a multiple of ${issue.divisor}`;
+    default:
+      return issue.message;
+  }
+}
+
+function choice(values: readonly string[], received: unknown): string {
+  const near = typeof received === 'string' ? nearestName(received, values) : undefined;
+  const list = values.length === 1 ? values[0] : `one of ${values.join(', ')}`;
+  return `must be ${list}${near ? ` (nearest is ${near})` : ''}`;
+}
+
+const typeNames: Record<string, string> = {
+  number: 'a number',
+  int: 'an integer',
+  string: 'a string',
+  boolean: 'true or false',
+  array: 'a list',
+  tuple: 'a list',
+  object: 'a mapping',
+};
+
+function amount(origin: string, relation: string, limit: number): string {
+  if (origin === 'array' || origin === 'tuple') {
+    const word = relation.startsWith('>') ? 'at least' : 'at most';
+    return `hold ${word} ${limit} ${limit === 1 ? 'entry' : 'entries'}`;
+  }
+  if (origin === 'string') return `have a length ${relation} ${limit}`;
+  return `be ${relation} ${limit}`;
+}
+
+function at(value: unknown, path: Path): unknown {
+  let inner = value;
+  for (const key of path) {
+    if (typeof inner !== 'object' || inner === null || !Object.hasOwn(inner, key)) return undefined;
+    inner = (inner as Record<string | number, unknown>)[key];
+  }
+  return inner;
+}
+
+/** As YAML would write it, cut short. */
+function show(value: unknown): string {
+  const text = typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? String(value));
+  return text.length > 60 ? `${text.slice(0, 57)}…` : text;
+}
+
+/** The keys that the schema knows at `path`; of a union, those of the kind that `value` names. */
+export function keysAt(schema: z.ZodType, path: Path, value: unknown): string[] {
+  const inner = unwrap(schema, value);
+  const [key, ...rest] = path;
+  if (key === undefined) return inner instanceof z.ZodObject ? Object.keys(inner.shape) : [];
+  const child = isMapping(value) || Array.isArray(value) ? (value as never)[key] : undefined;
+  if (inner instanceof z.ZodObject) {
+    const next = inner.shape[key as string] as z.ZodType | undefined;
+    return next ? keysAt(next, rest, child) : [];
+  }
+  if (inner instanceof z.ZodArray) return keysAt(inner.element as z.ZodType, rest, child);
+  return [];
+}
+
+function unwrap(schema: z.ZodType, value: unknown): z.ZodType {
+  let inner = schema;
+  for (;;) {
+    if (
+      inner instanceof z.ZodDefault ||
+      inner instanceof z.ZodPrefault ||
+      inner instanceof z.ZodNullable ||
+      inner instanceof z.ZodOptional
+    )
+      inner = inner.unwrap() as z.ZodType;
+    else if (inner instanceof z.ZodPipe) inner = inner.in as z.ZodType;
+    else if (inner instanceof z.ZodDiscriminatedUnion) {
+      const options = inner.options as z.ZodType[];
+      const fits = options.find((option) => discriminates(option, value));
+      if (!fits) return inner;
+      inner = fits;
+    } else return inner;
+  }
+}
+
+function discriminates(option: z.ZodType, value: unknown): boolean {
+  if (!(option instanceof z.ZodObject) || !isMapping(value)) return false;
+  return ['type', 'format'].some((key) => {
+    const literal = option.shape[key] as z.ZodType | undefined;
+    return (
+      literal !== undefined && value[key] !== undefined && literal.safeParse(value[key]).success
+    );
+  });
+}

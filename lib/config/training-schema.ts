@@ -1,0 +1,93 @@
+/** How long and how fast it is trained, and what is kept of it. */
+import { z } from 'zod';
+import { count, nonNegative, positive, positiveCount, share } from './fields.js';
+
+const sgd = z.strictObject({
+  type: z.literal('sgd'),
+  lr: positive().default(0.01),
+  momentum: share().default(0.9),
+  weightDecay: nonNegative().default(1e-4),
+  normDecay: nonNegative().nullable().default(null).describe('null: as weightDecay'),
+  backboneLrFactor: nonNegative().default(1),
+  clipNorm: nonNegative().default(20).describe('largest L2 norm of all gradients; 0: no clipping'),
+});
+
+const adamw = z.strictObject({
+  type: z.literal('adamw'),
+  lr: positive().default(1e-4),
+  betas: z.tuple([share(), share()]).default([0.9, 0.999]),
+  eps: positive().default(1e-8),
+  weightDecay: nonNegative().default(1e-4),
+  normDecay: nonNegative().nullable().default(null).describe('null: as weightDecay'),
+  backboneLrFactor: nonNegative().default(1),
+  clipNorm: nonNegative().default(0.1).describe('largest L2 norm of all gradients; 0: no clipping'),
+});
+
+export const optimizerSchema = z.discriminatedUnion('type', [sgd, adamw]).prefault({ type: 'sgd' });
+
+const decay = z
+  .discriminatedUnion('type', [
+    z.strictObject({ type: z.literal('constant') }),
+    z.strictObject({
+      type: z.literal('step'),
+      milestones: z
+        .array(positiveCount())
+        .min(1)
+        .refine((at) => at.every((m, i) => i === 0 || m > at[i - 1]!), { error: 'must ascend' }),
+      factor: share().default(0.1).describe('the rate is multiplied by it at each milestone'),
+    }),
+  ])
+  .default({ type: 'constant' });
+
+export const scheduleSchema = z
+  .strictObject({
+    iterations: positiveCount().default(180_000),
+    warmup: z
+      .strictObject({
+        iterations: count().default(500).describe('0: none'),
+        factor: share().default(0.001).describe('of the rate at the first iteration'),
+      })
+      .prefault({}),
+    decay,
+  })
+  .prefault({});
+
+export const batchSchema = z
+  .strictObject({
+    labelled: positiveCount().default(1).describe('images per iteration'),
+    unlabelled: positiveCount().default(4).describe('images per iteration'),
+    aspectGrouping: z.boolean().default(true).describe('batches of landscape or portrait only'),
+  })
+  .prefault({});
+
+export const validationSchema = z
+  .strictObject({
+    interval: count().default(5000).describe('iterations; 0: only at the end'),
+    batch: positiveCount().default(1).describe('images at a time'),
+    protocol: z
+      .enum(['coco', 'mmdetection'])
+      .default('coco')
+      .describe('limits of detections per image and class: 1, 10, 100 or 100, 300, 1000'),
+  })
+  .prefault({});
+
+export const checkpointSchema = z
+  .strictObject({
+    interval: count().default(5000).describe('iterations; 0: only at the end'),
+    keep: positiveCount().default(1).describe('newest ones that stay'),
+  })
+  .prefault({});
+
+export const loaderSchema = z
+  .strictObject({
+    prefetch: positiveCount().default(2).describe('batches prepared ahead'),
+    cacheMiB: count().default(512).describe('decoded images kept in memory; 0: none'),
+  })
+  .prefault({});
+
+export const loggingSchema = z
+  .strictObject({
+    interval: positiveCount().default(50).describe('iterations between lines of metrics.jsonl'),
+    level: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
+  })
+  .prefault({});

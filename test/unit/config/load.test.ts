@@ -1,0 +1,305 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { formatConfig, loadConfig, parseConfig } from '../../../lib/config/index.js';
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'mixpl-config-'));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+async function write(name: string, text: string): Promise<string> {
+  const file = join(folder, name);
+  await writeFile(file, text);
+  return file;
+}
+
+const data = `data:
+  labelled: { format: coco, annotations: a.json }
+  split: { percent: 10 }
+`;
+
+async function messageOf(text: string, overrides: string[] = []): Promise<string> {
+  const file = await write('bad.yaml', text);
+  const error = await loadConfig(file, { overrides }).then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  expect(error).toMatchObject({ name: 'MixplError', code: 'ERR_CONFIG' });
+  return (error as Error).message.replaceAll(`${folder}/`, '');
+}
+
+describe('defaults', () => {
+  test('are the values of the paper', () => {
+    const config = parseConfig({
+      data: { labelled: { format: 'coco', annotations: 'a.json' }, split: { percent: 10 } },
+    });
+    expect(config.semi).toEqual({
+      method: 'mixpl',
+      scoreThr: 0.4,
+      minBoxSize: 0.01,
+      emptyImageRule: 'branch-gate',
+      leastNum: 1,
+      supWeight: 1,
+      unsupWeight: 2,
+      mosaicWeight: 0.5,
+      mixup: true,
+      mosaic: true,
+      indexRule: 'reference',
+      cacheSize: 8,
+      mosaicShape: [
+        [400, 400],
+        [800, 800],
+      ],
+      erase: { patches: [1, 20], ratio: [0, 0.1], threshold: 0.7 },
+      burnIn: 0,
+      ema: { momentum: 2e-4, gamma: 4, interval: 3, buffers: 'skip' },
+      resampling: null,
+    });
+    expect(config.optimizer).toMatchObject({
+      type: 'sgd',
+      lr: 0.01,
+      momentum: 0.9,
+      weightDecay: 1e-4,
+      clipNorm: 20,
+    });
+    expect(config.schedule).toEqual({
+      iterations: 180_000,
+      warmup: { iterations: 500, factor: 0.001 },
+      decay: { type: 'constant' },
+    });
+    expect(config.augment.strong.resize).toEqual({ long: 1333, short: [400, 1200] });
+    expect(config.augment.test).toEqual({ long: 1333, short: 800 });
+    expect(config.preprocess).toEqual({
+      mean: [103.53, 116.28, 123.675],
+      std: [1, 1, 1],
+      channelOrder: 'bgr',
+      padDivisor: 32,
+    });
+  });
+
+  test('of a view differ by its use: colour for the student, geometry for the strong view', () => {
+    const { augment } = parseConfig({
+      data: { labelled: { format: 'coco', annotations: 'a.json' }, split: { percent: 10 } },
+    });
+    expect(augment.labelled.color).toHaveLength(9);
+    expect(augment.labelled.geometric).toEqual([]);
+    expect(augment.weak.color).toEqual([]);
+    expect(augment.strong.geometric).toHaveLength(5);
+  });
+});
+
+describe('problems are named with their place', () => {
+  test('an unknown key: file, line, column and the nearest name', async () => {
+    expect(await messageOf(`${data}semi:\n  scoreThrr: 0.4\n`)).toBe(
+      'bad.yaml:5:3: semi.scoreThrr: unknown key; nearest is scoreThr',
+    );
+  });
+
+  test('an unknown key of one kind of a union lists what that kind has', async () => {
+    expect(await messageOf(`${data}optimizer: { type: adamw, momentum: 0.9 }\n`)).toMatch(
+      /^bad\.yaml:4:27: optimizer\.momentum: unknown key; known are type, lr, betas/,
+    );
+  });
+
+  test('an unknown key at the top', async () => {
+    expect(await messageOf(`${data}semmi: {}\n`)).toBe(
+      'bad.yaml:4:1: semmi: unknown key; nearest is semi',
+    );
+  });
+
+  test.each([
+    ['seed: abc', 'seed must be a number, got "abc"'],
+    ['seed: 1.5', 'seed must be an integer, got 1.5'],
+    ['seed: -1', 'seed must be >= 0, got -1'],
+    ['seed: 1_000', 'seed must be a number, got "1_000"'],
+    ['optimizer: { type: sgd, lr: 0 }', 'optimizer.lr must be > 0, got 0'],
+    ['optimizer: { type: sgd, lr: .nan }', 'optimizer.lr must be a number, got NaN'],
+    ['semi: { mixup: yes }', 'semi.mixup must be true or false, got "yes"'],
+    ['semi: [1]', 'semi must be a mapping, got [1]'],
+    ['semi: { ema: { momentum: 2 } }', 'semi.ema.momentum must be <= 1, got 2'],
+    [
+      'semi: { indexRule: papre }',
+      'semi.indexRule must be one of reference, paper (nearest is paper), got "papre"',
+    ],
+    [
+      'semi: { mosaicShape: [[400]] }',
+      'semi.mosaicShape.0 must hold at least 2 entries, got [400]',
+    ],
+    [
+      'semi: { cacheSize: 4 }',
+      'semi.cacheSize must be at least 8 with batch.unlabelled 4 and semi.indexRule reference, got 4',
+    ],
+    ['preprocess: { mean: [1, 2] }', 'preprocess.mean must hold at least 3 entries, got [1,2]'],
+    [
+      'model: { backbone: { depth: 19 } }',
+      'model.backbone.depth must be one of 18, 34, 50, 101, got 19',
+    ],
+    [
+      'model: { neck: { numOutputs: 4 } }',
+      'model.anchors.strides must hold one stride per output of the neck (model.neck.numOutputs)',
+    ],
+    ['model: { type: fcos }', 'model.type must be retinanet, got "fcos"'],
+    [
+      'optimizer: { type: sdg }',
+      'optimizer.type must be one of sgd, adamw (nearest is sgd), got "sdg"',
+    ],
+    ['optimizer: 3', 'optimizer must be a mapping, got 3'],
+    ['device: gpu', 'device must be auto, cpu, cuda or cuda:N, got "gpu"'],
+    ['name: a/b', 'name must consist of letters, digits and . _ - @, got "a/b"'],
+    [
+      'augment: { weak: { resize: { short: [3, 1] } } }',
+      'augment.weak.resize.short must be [low, high] with low <= high, got [3,1]',
+    ],
+    [
+      'schedule: { decay: { type: step, milestones: [2, 1] } }',
+      'schedule.decay.milestones must ascend, got [2,1]',
+    ],
+  ])('%s', async (line, expected) => {
+    const message = await messageOf(`${data}${line}\n`);
+    expect(message).toMatch(/^bad\.yaml:\d+:\d+: /);
+    expect(message.replace(/^bad\.yaml:\d+:\d+: /, '')).toBe(expected);
+  });
+
+  test('several problems come in one message', async () => {
+    const message = await messageOf(`${data}seed: x\nsemi: { cachSize: 8 }\n`);
+    expect(message.split('\n').sort()).toEqual([
+      'bad.yaml:4:1: seed must be a number, got "x"',
+      'bad.yaml:5:9: semi.cachSize: unknown key; nearest is cacheSize',
+    ]);
+  });
+
+  test('what is missing is located by its section', async () => {
+    expect(await messageOf('seed: 1\n')).toMatch(/data must be a mapping, got nothing$/);
+    expect(await messageOf('data:\n  labelled: { format: coco }\n  split: { percent: 1 }\n')).toBe(
+      'bad.yaml:2:3: data.labelled.annotations must be a string, got nothing',
+    );
+  });
+
+  test('a teacher needs unlabelled pictures', async () => {
+    expect(await messageOf('data:\n  labelled: { format: coco, annotations: a.json }\n')).toMatch(
+      /data\.unlabelled must be given for semi\.method mixpl .*labels\)$/,
+    );
+  });
+
+  test('YAML mistakes have a place too', async () => {
+    expect(await messageOf('seed: [1\n')).toMatch(/^bad\.yaml:2:1: /);
+    expect(await messageOf('seed: 1\nseed: 2\n')).toMatch(/^bad\.yaml:2:1: .*unique/i);
+    expect(await messageOf('- 1\n')).toBe(
+      'bad.yaml:1:1: a config must be a mapping of options, got a list',
+    );
+  });
+
+  test('an override is named as it was written', async () => {
+    expect(await messageOf(data, ['semi.scoreThrr=1'])).toBe(
+      '--set semi.scoreThrr=1: semi.scoreThrr: unknown key; nearest is scoreThr',
+    );
+    expect(await messageOf(data, ['seed'])).toBe(
+      "--set seed: must be of the form option.name=value, got 'seed'",
+    );
+    expect(await messageOf(data, ['__proto__.x=1'])).toMatch(/__proto__: unknown key/);
+    expect(({} as { x?: number }).x).toBeUndefined();
+  });
+
+  test('a file that is not there', async () => {
+    await expect(loadConfig(join(folder, 'none.yaml'))).rejects.toMatchObject({ code: 'ERR_IO' });
+    await expect(loadConfig('bcdc-5')).rejects.toThrow('nearest is bccd-5');
+  });
+});
+
+describe('extends', () => {
+  test('goes through files and presets; maps are merged, lists replaced', async () => {
+    await write('base.yaml', `extends: small\n${data}optimizer: { lr: 0.25 }\nseed: 3\n`);
+    const file = await write(
+      'child.yaml',
+      'extends: ./base.yaml\nseed: 4\nmodel: { anchors: { ratios: [1] } }\n',
+    );
+    const config = await loadConfig(file);
+    expect(config.seed).toBe(4);
+    expect(config.optimizer).toMatchObject({ type: 'adamw', lr: 0.25, clipNorm: 20 });
+    expect(config.model.anchors).toMatchObject({ ratios: [1], scalesPerOctave: 3 });
+    expect(config.model.backbone.depth).toBe(18);
+    expect(config.data.root).toBe(folder);
+  });
+
+  test('another kind of thing replaces the one below', async () => {
+    await write(
+      'voc.yaml',
+      'data: { labelled: { format: voc, imageSet: train }, split: { percent: 5 } }\n',
+    );
+    const file = await write(
+      'coco.yaml',
+      'extends: ./voc.yaml\ndata: { labelled: { format: coco, annotations: a.json } }\n',
+    );
+    expect((await loadConfig(file)).data.labelled).toEqual({
+      format: 'coco',
+      annotations: 'a.json',
+      images: '.',
+    });
+  });
+
+  test('a circle is refused with its path', async () => {
+    await write('one.yaml', 'extends: ./two.yaml\n');
+    const file = await write('two.yaml', 'extends: ./one.yaml\n');
+    await expect(loadConfig(file)).rejects.toThrow(
+      /in a circle: .*two\.yaml → .*one\.yaml → .*two\.yaml/,
+    );
+  });
+
+  test('what is not there is named where it was asked for', async () => {
+    expect(await messageOf(`extends: smal\n${data}`)).toMatch(/^bad\.yaml:1:1: .*nearest is small/);
+    expect(await messageOf(`extends: ./none.yaml\n${data}`)).toMatch(
+      /^bad\.yaml:1:1: .*does not exist/,
+    );
+    expect(await messageOf(`extends: [1]\n${data}`)).toMatch(/^bad\.yaml:1:1: extends must be/);
+  });
+});
+
+describe('overrides', () => {
+  test('are typed as YAML types them and come last', async () => {
+    const file = await write(
+      'good.yaml',
+      `${data}seed: 1\naugment: { strong: { resize: { short: [400, 1200] } } }\n`,
+    );
+    const config = await loadConfig(file, {
+      overrides: [
+        'seed=7',
+        'optimizer.lr=1e-4',
+        'semi.mixup=false',
+        'semi.erase=null',
+        'augment.weak.resize.short=[300, 400]',
+        'augment.strong.resize.short.0=500',
+        'name=run-a',
+      ],
+    });
+    expect(config).toMatchObject({ seed: 7, name: 'run-a' });
+    expect(config.optimizer.lr).toBe(1e-4);
+    expect(config.semi).toMatchObject({ mixup: false, erase: null });
+    expect(config.augment.weak.resize.short).toEqual([300, 400]);
+    expect(config.augment.strong.resize.short).toEqual([500, 1200]);
+  });
+
+  test('file names start from the working folder, in a file from the file', async () => {
+    const file = await write('rooted.yaml', `${data.replace('data:', 'data:\n  root: images')}`);
+    expect((await loadConfig(file)).data.root).toBe(join(folder, 'images'));
+    expect((await loadConfig(file, { overrides: ['data.root=x'], cwd: '/w' })).data.root).toBe(
+      '/w/x',
+    );
+    const weights = await loadConfig(file, {
+      overrides: ['model.weights=w.safetensors'],
+      cwd: '/w',
+    });
+    expect(weights.model.weights).toBe('/w/w.safetensors');
+  });
+});
+
+test('a resolved config reads back as the same config', async () => {
+  const file = await write('source.yaml', `${data}semi: { erase: null, scoreThr: 0.35 }\n`);
+  const config = await loadConfig(file, { overrides: ['optimizer.lr=0.000123456789'] });
+  const again = await loadConfig(await write('resolved.yaml', formatConfig(config)));
+  expect(again).toEqual(config);
+  expect(JSON.stringify(again)).toBe(JSON.stringify(config));
+  expect(formatConfig(again)).toBe(formatConfig(config));
+});

@@ -1,0 +1,82 @@
+import { describe, expect, test } from 'vitest';
+import {
+  adviceFor,
+  formatConfig,
+  jsonSchema,
+  listPresets,
+  loadConfig,
+  parseConfig,
+} from '../../../lib/config/index.js';
+
+const presets = await listPresets();
+
+/** `small` is a start for somebody's own data, and has none. */
+const withData = presets.filter(({ name }) => name !== 'small');
+
+describe('every preset', () => {
+  test.each(withData)(
+    '$name is a whole config that carries its own name',
+    async ({ name, description }) => {
+      const config = await loadConfig(name, { cwd: '/data' });
+      expect(config.name).toBe(name);
+      expect(config.data.root).toBe('/data');
+      expect(description.length).toBeGreaterThan(20);
+      expect(parseConfig(config)).toEqual(config);
+      expect(formatConfig(config)).toContain(`name: ${name}`);
+    },
+  );
+
+  test('the list is in natural order', () => {
+    expect(presets.map(({ name }) => name)).toEqual(
+      expect.arrayContaining(['bccd-2', 'bccd-5', 'bccd-10', 'retinanet-r50-coco-10', 'small']),
+    );
+    expect(presets.findIndex(({ name }) => name === 'bccd-5')).toBeLessThan(
+      presets.findIndex(({ name }) => name === 'bccd-10'),
+    );
+  });
+
+  test('of the paper keeps the values of the paper', async () => {
+    const config = await loadConfig('retinanet-r50-coco-10');
+    expect(config.model.backbone).toMatchObject({ depth: 50, style: 'caffe', norm: 'frozen-bn' });
+    expect(config.data.split).toMatchObject({ percent: 10, fold: 1 });
+    expect(config.schedule.iterations).toBe(180_000);
+    expect(config.semi).toMatchObject({ method: 'mixpl', scoreThr: 0.4 });
+  });
+});
+
+describe('advice', () => {
+  test('there is none for the small preset', async () => {
+    expect(adviceFor(await loadConfig('bccd-5'))).toEqual([]);
+  });
+
+  test('names frozen random weights', async () => {
+    const advice = adviceFor(await loadConfig('retinanet-r50-coco-10'));
+    expect(advice.join('\n')).toMatch(/frozen-bn .*model\.weights/);
+    expect(advice.join('\n')).toMatch(/frozenStages 1 freezes random weights/);
+  });
+
+  test('names a teacher without statistics', async () => {
+    const overrides = ['model.backbone.norm=bn'];
+    const skipped = adviceFor(await loadConfig('bccd-5', { overrides }));
+    expect(skipped.join('\n')).toMatch(/semi\.ema\.buffers skip .* try average/);
+    overrides.push('semi.ema.buffers=average');
+    expect(adviceFor(await loadConfig('bccd-5', { overrides }))).toEqual([]);
+  });
+
+  test('names a burn-in that never ends', async () => {
+    const config = await loadConfig('bccd-5', { overrides: ['semi.burnIn=1200'] });
+    expect(adviceFor(config).join('\n')).toMatch(/burnIn 1200 leaves no iteration of 1200/);
+  });
+});
+
+test('the JSON schema covers every section and its defaults', () => {
+  const schema = jsonSchema() as {
+    properties: Record<string, object>;
+    additionalProperties: boolean;
+  };
+  expect(Object.keys(schema.properties)).toEqual(
+    expect.arrayContaining(['model', 'data', 'augment', 'semi', 'optimizer', 'schedule']),
+  );
+  expect(schema.additionalProperties).toBe(false);
+  expect(JSON.stringify(schema.properties.semi)).toContain('"default":8');
+});
