@@ -3,16 +3,15 @@ import {
   type Composition,
   composeBatch,
   compositionOf,
-  type Instances,
-  joinInstances,
+  dropSmall,
   type LabelledComposition,
   type LabelledView,
+  mapInstances,
   type PreprocessOptions,
-  projectInstances,
   selectInstances,
   type View,
 } from '../augment/index.js';
-import type { ImageBatch, TeachableDetector } from '../detector/types.js';
+import type { Detections, ImageBatch, TeachableDetector } from '../detector/types.js';
 import { MixplError } from '../errors.js';
 import type { Random } from '../random.js';
 import { type Branch, type MixingPolicy, MixPL } from './mixpl.js';
@@ -33,22 +32,29 @@ export interface CachedView extends LabelledView {
   readonly image: number;
 }
 
-/** What the teacher found in one step, after the score threshold. */
+/** Pseudo labels of one step: boxes above the threshold that the strong views show. */
 export interface PseudoLabelReport {
   images: number;
   boxes: number;
+  /** Pictures without a pseudo label. */
   emptyImages: number;
-  /** NaN without boxes. */
-  meanScore: number;
+  /** Null without boxes. */
+  meanScore: number | null;
+  /** Highest score of any box of the teacher, pseudo label or not; null without boxes. */
+  bestScore: number | null;
   perClass: number[];
   /** COCO's small, medium and large, by area in the original picture. */
   bySize: [small: number, medium: number, large: number];
 }
 
 export interface StepReport {
-  /** Named losses, weighted as they entered the sum. */
+  /**
+   * Named losses, weighted as they entered the sum: `sup_*`, `mixup_unsup_*` (`unsup_*` without mixup)
+   * and `mosaic_unsup_*`. Those of a silenced branch are 0. What a detector reports without "loss" in
+   * its name is passed on as it is.
+   */
   losses: Record<string, number>;
-  /** Their sum: what was minimised. */
+  /** Sum of the losses: what was minimised. */
   total: number;
   gradNorm: number;
   /** Student share of the EMA update after this step, or null. */
@@ -60,8 +66,8 @@ export interface StepReport {
 }
 
 export interface StepInput {
-  /** 0-based, since the teacher started. */
-  iteration: number;
+  /** 0-based, since the teacher started; null before: the teacher is left alone. */
+  iteration: number | null;
   lr: number;
   labelled: readonly LabelledView[];
   /** Empty: a supervised step. */
@@ -79,9 +85,14 @@ export interface MeanTeacherSetup {
   policy?: MixingPolicy<CachedView>;
 }
 
+/** Batches of unlabelled pictures are padded to at least this multiple (reference-facts 1.4). */
+const unlabelledPadDivisor = 32;
+
 /**
  * DetMeanTeacher: a student trained by gradient, a teacher that is its moving average and labels the
  * pictures that nobody annotated. Knows no concrete detector. Order of a step: reference-facts 1.2.
+ * Deviation: a silenced branch is skipped, where the reference runs it with weight 0. The gradient is
+ * the same; with several processes the reference's loss normalisers would still have counted it.
  */
 export class MeanTeacher {
   readonly student: TeachableDetector;
@@ -90,6 +101,7 @@ export class MeanTeacher {
   readonly #options: SemiOptions;
   readonly #preprocess: PreprocessOptions;
   readonly #dtype: ComposeOptions['dtype'];
+  #lossNames: string[] = [];
 
   constructor(setup: MeanTeacherSetup) {
     this.student = setup.student;
@@ -117,16 +129,20 @@ export class MeanTeacher {
     }
     let pseudo: PseudoLabelReport | null = null;
     if (input.unlabelled.length > 0) {
-      const strong = await this.#label(input.unlabelled);
-      pseudo = this.#report(strong);
-      const { padDivisor } = this.#preprocess;
-      for (const branch of this.policy.branches(strong, padDivisor, input.random)) {
-        if (!(await this.#learnPseudo(branch, losses))) silenced.push(branch.name);
+      const labelled = await this.#label(input.unlabelled);
+      pseudo = labelled.report;
+      const padDivisor = Math.max(unlabelledPadDivisor, this.#preprocess.padDivisor);
+      for (const branch of this.policy.branches(labelled.strong, padDivisor, input.random)) {
+        if (await this.#learnPseudo(branch, losses)) continue;
+        silenced.push(branch.name);
+        for (const name of this.#lossNames) losses[branch.name + name] = 0;
       }
     }
-    const total = Object.values(losses).reduce((sum, value) => sum + value, 0);
+    let total = 0;
+    for (const [name, value] of Object.entries(losses)) if (isLoss(name)) total += value;
     const { gradNorm } = await this.student.step({ lr: input.lr });
-    const momentum = emaMomentum(this.#options.ema, input.iteration);
+    const momentum =
+      input.iteration === null ? null : emaMomentum(this.#options.ema, input.iteration);
     if (momentum !== null)
       await this.teacher.ema(this.student, momentum, { buffers: this.#options.ema.buffers });
     return { losses, total, gradNorm, emaMomentum: momentum, pseudo, silenced };
@@ -137,37 +153,66 @@ export class MeanTeacher {
     await this.teacher.ema(this.student, 1, { buffers: 'copy' });
   }
 
-  /** The teacher's boxes on the weak views, mapped to the strong ones; all scores are kept. */
-  async #label(pairs: readonly UnlabelledPair[]): Promise<CachedView[]> {
+  /**
+   * The teacher's boxes on the weak views, mapped back to the originals, clipped, and on to the strong
+   * views. All scores are kept: the threshold comes after mixing.
+   */
+  async #label(
+    pairs: readonly UnlabelledPair[],
+  ): Promise<{ strong: CachedView[]; report: PseudoLabelReport }> {
     const batch = await this.#compose(
       pairs.map((pair) => compositionOf(pair.weak)),
       'image',
     );
+    let found: Detections[];
     try {
-      const found = await this.teacher.predict(batch);
-      return pairs.map((pair, i) => ({
-        view: pair.strong,
-        image: pair.image,
-        instances: projectInstances(found[i]!, pair.weak, pair.strong, this.#options.minBoxSize),
-      }));
+      found = await this.teacher.predict(batch);
     } finally {
       batch.dispose();
     }
+    if (found.length !== pairs.length)
+      throw new MixplError(
+        'ERR_SHAPE',
+        `teacher.predict: detections must have ${pairs.length} entries (one per image), got ${found.length}`,
+      );
+    const { scoreThr, minBoxSize } = this.#options;
+    const report = emptyReport(this.student.numClasses);
+    let scores = 0;
+    const strong = pairs.map(({ weak, strong, image }, i) => {
+      const inOriginal = mapInstances(weak.layer.map, found[i]!, weak.layer.source);
+      const inStrong = mapInstances(strong.matrix, inOriginal, strong);
+      const visible = dropSmall(inStrong, minBoxSize);
+      report.images++;
+      for (const score of found[i]!.scores)
+        report.bestScore = Math.max(report.bestScore ?? 0, score);
+      const boxesBefore = report.boxes;
+      inStrong.scores.forEach((score, k) => {
+        if (!(score > scoreThr && isLarger(inStrong.boxes, k, minBoxSize))) return;
+        report.boxes++;
+        scores += score;
+        report.perClass[inStrong.labels[k]!]!++;
+        report.bySize[sizeBucket(inOriginal.boxes, k)]++;
+      });
+      if (report.boxes === boxesBefore) report.emptyImages++;
+      return { view: strong, image, instances: visible };
+    });
+    if (report.boxes > 0) report.meanScore = scores / report.boxes;
+    return { strong, report };
   }
 
   async #learnPseudo(branch: Branch, losses: Record<string, number>): Promise<boolean> {
-    const { scoreThr, emptyImages, leastBoxes, unsupWeight } = this.#options;
+    const { scoreThr, emptyImageRule, leastNum, unsupWeight } = this.#options;
     const weight = unsupWeight * branch.weight;
     let samples = branch.samples.map(({ composition, instances }) => ({
       composition,
       instances: selectInstances(instances, (i) => instances.scores[i]! > scoreThr),
     }));
-    const enough = (s: LabelledComposition) => s.instances.labels.length >= leastBoxes;
-    if (emptyImages === 'per-image') samples = samples.filter(enough);
+    const enough = (s: LabelledComposition) => s.instances.labels.length >= leastNum;
+    if (emptyImageRule === 'per-image') samples = samples.filter(enough);
     const silent =
       weight === 0 ||
       samples.length === 0 ||
-      (emptyImages === 'branch-gate' && !samples.every(enough));
+      (emptyImageRule === 'branch-gate' && !samples.every(enough));
     // A silenced branch has weight 0 in the reference, too; here its passes are saved.
     if (silent) return false;
     await this.#learn(samples, 'batch', branch.name, weight, losses);
@@ -190,9 +235,10 @@ export class MeanTeacher {
         batch,
         samples.map((s) => ({ boxes: s.instances.boxes, labels: s.instances.labels })),
       );
+      this.#lossNames = Object.keys(values).filter(isLoss);
       for (const [name, value] of Object.entries(values)) {
-        losses[prefix + name] = weight * value;
-        if (!Number.isFinite(value)) {
+        losses[prefix + name] = isLoss(name) ? weight * value : value;
+        if (isLoss(name) && !Number.isFinite(value)) {
           await this.student.discard();
           throw new MixplError(
             'ERR_DIVERGED',
@@ -212,32 +258,31 @@ export class MeanTeacher {
   ): Promise<ImageBatch> {
     return composeBatch(compositions, { ...this.#preprocess, dtype: this.#dtype, padTo });
   }
+}
 
-  #report(strong: readonly CachedView[]): PseudoLabelReport {
-    const kept = strong.map(({ view, instances }) => ({
-      view,
-      instances: selectInstances(instances, (i) => instances.scores[i]! > this.#options.scoreThr),
-    }));
-    const all: Instances = joinInstances(kept.map((k) => k.instances));
-    const perClass = new Array<number>(this.student.numClasses).fill(0);
-    for (const label of all.labels) perClass[label]!++;
-    const bySize: [number, number, number] = [0, 0, 0];
-    for (const { view, instances } of kept) {
-      const [a, b, , c, d] = view.matrix;
-      const zoom = Math.abs(a * d - b * c);
-      for (let i = 0; i < instances.labels.length; i++) {
-        const [x1, y1, x2, y2] = instances.boxes.subarray(4 * i, 4 * i + 4);
-        const area = ((x2! - x1!) * (y2! - y1!)) / zoom;
-        bySize[area < 32 ** 2 ? 0 : area < 96 ** 2 ? 1 : 2]++;
-      }
-    }
-    return {
-      images: strong.length,
-      boxes: all.labels.length,
-      emptyImages: kept.filter((k) => k.instances.labels.length === 0).length,
-      meanScore: all.scores.reduce((sum, s) => sum + s, 0) / all.scores.length,
-      perClass,
-      bySize,
-    };
-  }
+/** Only what says so is a loss; a detector may report other numbers beside (reference-facts 1.2, 11). */
+function isLoss(name: string): boolean {
+  return name.includes('loss');
+}
+
+function emptyReport(numClasses: number): PseudoLabelReport {
+  return {
+    images: 0,
+    boxes: 0,
+    emptyImages: 0,
+    meanScore: null,
+    bestScore: null,
+    perClass: new Array<number>(numClasses).fill(0),
+    bySize: [0, 0, 0],
+  };
+}
+
+function isLarger(boxes: Float32Array, i: number, least: number): boolean {
+  return boxes[4 * i + 2]! - boxes[4 * i]! > least && boxes[4 * i + 3]! - boxes[4 * i + 1]! > least;
+}
+
+/** COCO's bucket of box i: 0 below 32², 1 below 96², else 2. */
+function sizeBucket(boxes: Float32Array, i: number): 0 | 1 | 2 {
+  const area = (boxes[4 * i + 2]! - boxes[4 * i]!) * (boxes[4 * i + 3]! - boxes[4 * i + 1]!);
+  return area < 32 ** 2 ? 0 : area < 96 ** 2 ? 1 : 2;
 }

@@ -11,6 +11,8 @@ import { MixplError } from '../errors.js';
 import type { Random } from '../random.js';
 import type { SemiOptions } from './options.js';
 
+type Corner = readonly [height: number, width: number];
+
 /** One forward and backward pass of the student over pseudo-labelled pictures. */
 export interface Branch {
   /** Prefix of its losses. */
@@ -20,18 +22,26 @@ export interface Branch {
   readonly samples: readonly LabelledComposition[];
 }
 
-/** Turns one batch of pseudo-labelled strong views into what the student learns from. */
+/**
+ * Turns one batch of pseudo-labelled strong views into what the student learns from. All decisions
+ * come from `random`; what outlives a step is in `cache`.
+ */
 export interface MixingPolicy<Entry extends LabelledView = LabelledView> {
+  /**
+   * @param strong instances with every score: the threshold comes after mixing
+   * @param padDivisor what batches of these views are padded to
+   */
   branches(strong: readonly Entry[], padDivisor: number, random: Random): Branch[];
-  /** What a checkpoint must keep. */
+  /** What a checkpoint must keep, oldest first. */
   readonly cache: readonly Entry[];
   restore(cache: readonly Entry[]): void;
 }
 
 /**
  * MixPL (arXiv 2312.07006): each strong view is mixed with a cached one, and four cached ones make a
- * mosaic. The cache keeps views as maps of their originals, un-erased and un-mixed. With both switched
- * off this is plain DetMeanTeacher.
+ * mosaic; reference-facts 1.2, steps 5 to 10. The cache keeps views as maps of their originals,
+ * un-erased and un-mixed; until it is full the erased views are learned from as they are. With mixup
+ * and mosaic switched off this is plain DetMeanTeacher.
  */
 export class MixPL<Entry extends LabelledView = LabelledView> implements MixingPolicy<Entry> {
   readonly #options: SemiOptions;
@@ -51,19 +61,19 @@ export class MixPL<Entry extends LabelledView = LabelledView> implements MixingP
   branches(strong: readonly Entry[], padDivisor: number, random: Random): Branch[] {
     const { mixup, mosaic, mosaicWeight, cacheSize } = this.#options;
     const count = strong.length;
-    this.#checkWindow(count);
+    checkMixing(this.#options, count);
     const erased = strong.map((view) => this.#erase(view, random));
     const full = this.#cache.length === cacheSize;
     const [mixed, tiles] = full ? this.#draw(strong, random) : [[], []];
 
+    // Partners are scaled to the padded canvas of the batch, as in the reference.
+    const canvas = {
+      width: roundUp(Math.max(...strong.map((v) => v.view.width)), padDivisor),
+      height: roundUp(Math.max(...strong.map((v) => v.view.height)), padDivisor),
+    };
     const samples = erased.map((view, i) => {
       const partner = mixup ? mixed[i] : undefined;
       if (!partner) return { composition: compositionOf(view.view), instances: view.instances };
-      // The partner is scaled to the padded canvas of the batch, as in the reference.
-      const canvas = {
-        width: roundUp(Math.max(...erased.map((v) => v.view.width)), padDivisor),
-        height: roundUp(Math.max(...erased.map((v) => v.view.height)), padDivisor),
-      };
       return pseudoMixup(view, this.#erase(prepareCached(partner, canvas), random), random);
     });
     const branches: Branch[] = [{ name: mixup ? 'mixup_unsup_' : 'unsup_', weight: 1, samples }];
@@ -77,7 +87,7 @@ export class MixPL<Entry extends LabelledView = LabelledView> implements MixingP
         samples: [pseudoMosaic(prepared)],
       });
     }
-    this.#cache = [...this.#cache, ...strong].slice(-cacheSize);
+    if (mixup || mosaic) this.#cache = [...this.#cache, ...strong].slice(-cacheSize);
     return branches;
   }
 
@@ -90,7 +100,10 @@ export class MixPL<Entry extends LabelledView = LabelledView> implements MixingP
       const tiles = this.#options.mosaic ? random.permutation(4).map((i) => cache[i + count]!) : [];
       return [partners, tiles];
     }
-    const partners = Array.from({ length: count }, () => cache[random.integer(0, cache.length)]!);
+    const partners = random
+      .permutation(cache.length)
+      .slice(0, count)
+      .map((i) => cache[i]!);
     const pool = [...strong, ...partners];
     const tiles = random.permutation(pool.length).slice(0, 4);
     return [partners, tiles.map((i) => pool[i]!)];
@@ -101,28 +114,35 @@ export class MixPL<Entry extends LabelledView = LabelledView> implements MixingP
   }
 
   #tileBox(random: Random): { width: number; height: number } {
-    const [low, high] = this.#options.mosaicShape;
+    const [low, high = low] = this.#options.mosaicShape as [Corner, Corner?];
     const draw = (from: number, to: number) => (to > from ? random.integer(from, to) : from);
     return { height: draw(low[0], high[0]), width: draw(low[1], high[1]) };
   }
+}
 
-  #checkWindow(count: number): void {
-    const { mixup, mosaic, indexRule, cacheSize } = this.#options;
-    if (mosaic && indexRule === 'paper' && 2 * count < 4)
-      throw new MixplError(
-        'ERR_CONFIG',
-        `mixpl: a mosaic needs at least 2 unlabelled pictures a batch, got ${count}`,
-      );
-    if (indexRule !== 'reference' || !(mixup || mosaic)) return;
-    const needed = mosaic ? count + 4 : count;
-    if (cacheSize < needed)
-      throw new MixplError(
-        'ERR_CONFIG',
-        `mixpl: cacheSize must be at least ${needed} with ${count} unlabelled pictures a batch ` +
-          `(the reference rule mixes entries 0 … ${count - 1} and builds the mosaic from the four after them), ` +
-          `got ${cacheSize}; try indexRule 'paper'`,
-      );
-  }
+/**
+ * Whether the cache can serve batches of `count` unlabelled pictures.
+ * @throws MixplError ERR_CONFIG with the size it would need
+ */
+export function checkMixing(options: SemiOptions, count: number): void {
+  const { mixup, mosaic, indexRule, cacheSize } = options;
+  if (!mixup && !mosaic) return;
+  if (mosaic && indexRule === 'paper' && count < 2)
+    throw new MixplError(
+      'ERR_CONFIG',
+      `mixpl: a mosaic needs at least 2 unlabelled pictures a batch, got ${count}`,
+    );
+  const needed = count + (mosaic && indexRule === 'reference' ? 4 : 0);
+  if (cacheSize >= needed) return;
+  const why =
+    indexRule === 'paper'
+      ? `${count} different partners are drawn from it`
+      : `the reference rule mixes entries 0 … ${count - 1}${mosaic ? ' and builds the mosaic from the four after them' : ''}`;
+  throw new MixplError(
+    'ERR_CONFIG',
+    `mixpl: cacheSize must be at least ${needed} with ${count} unlabelled pictures a batch (${why}), got ${cacheSize}` +
+      (indexRule === 'reference' && count <= cacheSize ? `; try indexRule 'paper'` : ''),
+  );
 }
 
 function roundUp(value: number, multiple: number): number {

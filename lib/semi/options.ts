@@ -4,7 +4,7 @@ import { MixplError, nearestName } from '../errors.js';
 
 /** What makes a student learn from pictures without annotations. Defaults are the paper's. */
 export interface SemiOptions {
-  /** A pseudo box needs a higher score than this. 0.7 for softmax detectors, 0.4 for focal loss, 0.3 for FCOS. */
+  /** A pseudo box needs a higher score than this; see defaultScoreThr. */
   scoreThr: number;
   /** Pseudo boxes must be wider and higher than this, in pixels of the strong view. */
   minBoxSize: number;
@@ -12,18 +12,17 @@ export interface SemiOptions {
   unsupWeight: number;
   /** Multiplies the mosaic's losses on top of unsupWeight. */
   mosaicWeight: number;
-  /** Picks what happens to pictures without pseudo boxes: see `emptyImages`. */
-  emptyImages: EmptyImageRule;
-  /** A picture counts as empty with fewer pseudo boxes than this. */
-  leastBoxes: number;
+  emptyImageRule: EmptyImageRule;
+  /** A picture counts as empty with fewer pseudo boxes than this; 0 switches the rule off. */
+  leastNum: number;
   mixup: boolean;
   mosaic: boolean;
   /** Which cached pictures are mixed: the reference's index rule, or the paper's text. */
   indexRule: 'reference' | 'paper';
   /** Pictures that the cache keeps; mixing starts when it is full. */
   cacheSize: number;
-  /** Corners of the range that a mosaic tile's box is drawn from, [height, width] each, high excluded. */
-  mosaicShape: readonly [readonly [number, number], readonly [number, number]];
+  /** Box that a mosaic's tile must fit: one size, or the two corners of a range, the high one excluded. */
+  mosaicShape: readonly (readonly [height: number, width: number])[];
   /** Patches erased from every picture before it is used; null: none. */
   erase: EraseOptions | null;
   ema: EmaOptions;
@@ -32,9 +31,8 @@ export interface SemiOptions {
 /**
  * - 'branch-gate' (released code): one empty picture silences its whole branch for the step.
  * - 'per-image' (paper): empty pictures are left out, the others count.
- * - 'keep': empty pictures are learned from as background.
  */
-export type EmptyImageRule = 'branch-gate' | 'per-image' | 'keep';
+export type EmptyImageRule = 'branch-gate' | 'per-image';
 
 /** Student share of an update after iteration i (0-based): max(momentum, gamma / (gamma + i)). */
 export interface EmaOptions {
@@ -45,14 +43,23 @@ export interface EmaOptions {
   buffers: BufferPolicy;
 }
 
+/** What resolveSemiOptions takes: any part of the options. */
+export type SemiChanges = Partial<Omit<SemiOptions, 'ema' | 'erase'>> & {
+  ema?: Partial<EmaOptions>;
+  erase?: Partial<EraseOptions> | null;
+};
+
+const eraseDefaults: EraseOptions = { patches: [1, 20], ratio: [0, 0.1], threshold: 0.7 };
+
+/** Reference-facts 1.1. */
 export const semiDefaults: SemiOptions = {
   scoreThr: 0.4,
   minBoxSize: 0.01,
   supWeight: 1,
   unsupWeight: 2,
   mosaicWeight: 0.5,
-  emptyImages: 'branch-gate',
-  leastBoxes: 1,
+  emptyImageRule: 'branch-gate',
+  leastNum: 1,
   mixup: true,
   mosaic: true,
   indexRule: 'reference',
@@ -61,39 +68,96 @@ export const semiDefaults: SemiOptions = {
     [400, 400],
     [800, 800],
   ],
-  erase: { patches: [1, 20], ratio: [0, 0.1], threshold: 0.7 },
+  erase: eraseDefaults,
   ema: { momentum: 2e-4, gamma: 4, interval: 3, buffers: 'skip' },
 };
 
-/** The defaults with `changes`. @throws MixplError ERR_CONFIG on an unknown key or a value out of range */
-export function resolveSemiOptions(changes: Partial<SemiOptions> = {}): SemiOptions {
+/**
+ * The paper's score threshold: 0.7 where softmax cross-entropy scores the classes, 0.3 for FCOS (its
+ * score is a product with centre-ness), 0.4 where a sigmoid focal or quality loss does.
+ * @source MixPL, section 4.1; reference-facts 1.1 and 4.0
+ */
+export function defaultScoreThr(detector: string): number {
+  if (detector === 'fcos') return 0.3;
+  return ['faster-rcnn', 'cascade-rcnn'].includes(detector) ? 0.7 : 0.4;
+}
+
+/**
+ * The defaults with `changes`.
+ * @throws MixplError ERR_CONFIG on an unknown key or a value out of range
+ */
+export function resolveSemiOptions(changes: SemiChanges = {}): SemiOptions {
+  const ema = merged('semi.ema', semiDefaults.ema, changes.ema);
+  const erase = changes.erase === null ? null : merged('semi.erase', eraseDefaults, changes.erase);
+  const options: SemiOptions = { ...merged('semi', semiDefaults, changes), ema, erase };
+  checkOptions(options);
+  return options;
+}
+
+function merged<T extends object>(path: string, defaults: T, changes: object = {}): T {
   for (const key of Object.keys(changes))
-    if (!(key in semiDefaults)) {
-      const near = nearestName(key, Object.keys(semiDefaults));
+    if (!Object.hasOwn(defaults, key)) {
+      const near = nearestName(key, Object.keys(defaults));
       throw new MixplError(
         'ERR_CONFIG',
-        `semi: unknown option '${key}'${near ? `; nearest is '${near}'` : ''}`,
+        `${path}: unknown option '${key}'${near ? `; nearest is '${near}'` : ''}`,
       );
     }
-  const options = { ...semiDefaults, ...changes };
-  const between = (name: string, value: number, low: number, high: number) => {
-    if (!(value >= low && value <= high))
-      throw new MixplError(
-        'ERR_CONFIG',
-        `semi: ${name} must be in [${low}, ${high}], got ${value}`,
-      );
+  const given = Object.entries(changes).filter(([, value]) => value !== undefined);
+  return { ...defaults, ...Object.fromEntries(given) };
+}
+
+function checkOptions(options: SemiOptions): void {
+  const refuse = (name: string, expected: string, value: unknown): never => {
+    throw new MixplError(
+      'ERR_CONFIG',
+      `semi: ${name} must be ${expected}, got ${JSON.stringify(value) ?? String(value)}`,
+    );
+  };
+  const between = (name: string, value: unknown, low: number, high = Number.MAX_VALUE) => {
+    if (typeof value !== 'number' || !(value >= low && value <= high))
+      refuse(name, high === Number.MAX_VALUE ? `>= ${low}` : `in [${low}, ${high}]`, value);
+  };
+  const integer = (name: string, value: unknown, low: number) => {
+    if (!Number.isSafeInteger(value) || (value as number) < low)
+      refuse(name, `an integer >= ${low}`, value);
+  };
+  const oneOf = (name: string, value: string, names: readonly string[]) => {
+    if (!names.includes(value)) refuse(name, `one of ${names.join(', ')}`, value);
   };
   between('scoreThr', options.scoreThr, 0, 1);
-  between('cacheSize', options.cacheSize, 1, 100_000);
+  between('minBoxSize', options.minBoxSize, 0);
+  between('supWeight', options.supWeight, 0);
+  between('unsupWeight', options.unsupWeight, 0);
+  between('mosaicWeight', options.mosaicWeight, 0);
+  integer('leastNum', options.leastNum, 0);
+  integer('cacheSize', options.cacheSize, 1);
+  oneOf('emptyImageRule', options.emptyImageRule, ['branch-gate', 'per-image']);
+  oneOf('indexRule', options.indexRule, ['reference', 'paper']);
+  const [low, high = low] = options.mosaicShape;
+  if (!low || !high || options.mosaicShape.length > 2)
+    refuse('mosaicShape', '[[height, width]] or two of them', options.mosaicShape);
+  for (const axis of [0, 1] as const) {
+    integer('mosaicShape', low![axis], 1);
+    integer('mosaicShape', high![axis], low![axis]);
+  }
   between('ema.momentum', options.ema.momentum, 0, 1);
-  between('ema.gamma', options.ema.gamma, 0, 1e9);
-  between('ema.interval', options.ema.interval, 1, 1e9);
-  between('unsupWeight', options.unsupWeight, 0, 1e6);
-  return options;
+  between('ema.gamma', options.ema.gamma, 0);
+  integer('ema.interval', options.ema.interval, 1);
+  oneOf('ema.buffers', options.ema.buffers, ['skip', 'copy', 'average']);
+  if (!options.erase) return;
+  const { patches, ratio, threshold } = options.erase;
+  integer('erase.patches', patches[0], 0);
+  integer('erase.patches', patches[1], patches[0] + 1);
+  between('erase.ratio', ratio[0], 0, 1);
+  between('erase.ratio', ratio[1], ratio[0], 1);
+  between('erase.threshold', threshold, 0);
 }
 
 /** Student share of the EMA update after iteration `i` (0-based), or null when none is due. */
 export function emaMomentum(options: EmaOptions, i: number): number | null {
   if ((i + 1) % options.interval !== 0) return null;
-  return Math.max(options.momentum, options.gamma / (options.gamma + i));
+  // gamma 0 at i = 0 would be 0 / 0.
+  const warm = options.gamma > 0 ? options.gamma / (options.gamma + i) : 0;
+  return Math.max(options.momentum, warm);
 }

@@ -1,0 +1,344 @@
+import { beforeEach, describe, expect, test } from 'vitest';
+import { drawView, flipping, type View } from '../../../lib/augment/index.js';
+import { invert3, multiply3 } from '../../../lib/geometry.js';
+import { Random } from '../../../lib/random.js';
+import { MeanTeacher, resolveSemiOptions, type SemiChanges } from '../../../lib/semi/index.js';
+import { type Call, detections, FakeDetector } from './fake-detector.js';
+import { picture, plainPair, plainView } from './pictures.js';
+
+const preprocess = {
+  mean: [0, 0, 0],
+  std: [1, 1, 1],
+  channelOrder: 'rgb',
+  padDivisor: 32,
+} as const;
+
+let calls: Call[];
+let student: FakeDetector;
+let teacher: FakeDetector;
+
+beforeEach(() => {
+  calls = [];
+  student = new FakeDetector({ who: 'student', calls });
+  teacher = new FakeDetector({ who: 'teacher', calls });
+  teacher.predict_ = (batch) => batch.sizes.map(() => detections([8, 8, 40, 40, 0.9, 1]));
+});
+
+function meanTeacher(changes: SemiChanges = {}) {
+  const options = resolveSemiOptions({ erase: null, ...changes });
+  return new MeanTeacher({ student, teacher, options, preprocess, dtype: 'f32' });
+}
+
+const labelled = [
+  {
+    view: plainView(picture(200)),
+    instances: {
+      boxes: Float32Array.of(1, 2, 30, 40),
+      labels: Int32Array.of(2),
+      scores: Float32Array.of(1),
+    },
+  },
+];
+
+function input(step: number, { pairs = [0, 1, 2, 3].map((i) => plainPair(4 * step + i)) } = {}) {
+  return {
+    iteration: step as number | null,
+    lr: 0.01,
+    labelled,
+    unlabelled: pairs,
+    random: new Random(3).fork('mixing', step),
+  };
+}
+
+/** Short form of the recorded calls. */
+const told = () => calls.map((c) => `${c.who}.${c.what}${'weight' in c ? ` ${c.weight}` : ''}`);
+
+describe('order of a step', () => {
+  test('each branch goes back before the next goes forward; weights 1, 2 and 2 × 0.5', async () => {
+    const loop = meanTeacher();
+    for (const step of [0, 1]) await loop.step(input(step));
+    calls.length = 0;
+    const report = await loop.step(input(2));
+    expect(told()).toEqual([
+      'student.loss',
+      'student.backward 1',
+      'teacher.predict',
+      'student.loss',
+      'student.backward 2',
+      'student.loss',
+      'student.backward 1',
+      'student.step',
+      'teacher.ema',
+    ]);
+    expect(calls.at(-2)).toMatchObject({ lr: 0.01 });
+    expect(calls.at(-1)!.momentum).toBeCloseTo(4 / 6, 12);
+    expect(report.emaMomentum).toBeCloseTo(4 / 6, 12);
+    expect(Object.keys(report.losses).filter((n) => n.includes('loss'))).toEqual([
+      'sup_loss_cls',
+      'sup_loss_bbox',
+      'mixup_unsup_loss_cls',
+      'mixup_unsup_loss_bbox',
+      'mosaic_unsup_loss_cls',
+      'mosaic_unsup_loss_bbox',
+    ]);
+  });
+
+  test('the total is the sum of the losses, without other numbers', async () => {
+    const { losses, total } = await meanTeacher().step(input(0));
+    expect(losses.sup_acc).toBe(7);
+    const sum =
+      losses.sup_loss_cls! +
+      losses.sup_loss_bbox! +
+      losses.mixup_unsup_loss_cls! +
+      losses.mixup_unsup_loss_bbox!;
+    expect(total).toBe(sum);
+  });
+
+  test('every weight is an option', async () => {
+    const loop = meanTeacher({ supWeight: 3, unsupWeight: 5, mosaicWeight: 0.25 });
+    for (const step of [0, 1, 2]) await loop.step(input(step));
+    const weights = calls.filter((c) => c.what === 'backward').map((c) => c.weight);
+    expect(weights).toEqual([3, 5, 3, 5, 3, 5, 1.25]);
+  });
+
+  test('without unlabelled pictures or a started teacher only the student learns', async () => {
+    const report = await meanTeacher().step({ ...input(0, { pairs: [] }), iteration: null });
+    expect(told()).toEqual(['student.loss', 'student.backward 1', 'student.step']);
+    expect(report).toMatchObject({ pseudo: null, emaMomentum: null, silenced: [] });
+  });
+
+  test('starting the teacher copies weights and buffers', async () => {
+    student.weight = 0.25;
+    await meanTeacher().startTeacher();
+    expect(calls).toEqual([{ who: 'teacher', what: 'ema', momentum: 1, buffers: 'copy' }]);
+    expect(teacher.weight).toBe(0.25);
+  });
+
+  test('the labelled batch pads per image, pseudo-labelled ones as a batch', async () => {
+    const small = plainView(picture(9, { width: 20, height: 20 }));
+    const loop = meanTeacher();
+    await loop.step({
+      ...input(0),
+      labelled: [...labelled, { ...labelled[0]!, view: small }],
+      unlabelled: [plainPair(1), { weak: small, strong: small, image: 2 }],
+    });
+    const [sup, unsup] = calls.filter((c) => c.what === 'loss');
+    expect(sup!.padSizes).toEqual([
+      { width: 64, height: 64 },
+      { width: 32, height: 32 },
+    ]);
+    expect(unsup!.padSizes).toEqual([
+      { width: 64, height: 64 },
+      { width: 64, height: 64 },
+    ]);
+  });
+});
+
+describe('pseudo labels', () => {
+  const unmixed = { mixup: false, mosaic: false } as const;
+
+  test('only scores strictly above the threshold are learned from', async () => {
+    const thr = Math.fround(0.4);
+    teacher.predict_ = () => [
+      detections([8, 8, 40, 40, thr, 0], [8, 8, 40, 40, 0.41, 1], [8, 8, 40, 40, 0.1, 2]),
+    ];
+    await meanTeacher({ ...unmixed, scoreThr: thr }).step(input(0, { pairs: [plainPair(1)] }));
+    expect(calls.filter((c) => c.what === 'loss')[1]!.labels).toEqual([[1]]);
+  });
+
+  test('the cache keeps the scores below the threshold', async () => {
+    teacher.predict_ = (batch) => batch.sizes.map(() => detections([8, 8, 40, 40, 0.06, 0]));
+    const loop = meanTeacher();
+    await loop.step(input(0));
+    expect(loop.policy.cache.map((c) => [...c.instances.scores])).toEqual(
+      Array.from({ length: 4 }, () => [Math.fround(0.06)]),
+    );
+  });
+
+  test('boxes go weak → original, clipped → strong', async () => {
+    const source = picture(5, { width: 100, height: 80 });
+    const weak = plainView(source);
+    const mirrored = mapped(plainView(source), (view) => multiply3(flipping(100), view.matrix));
+    // Half of the box hangs out of the picture: clipped in the original before it is mirrored.
+    teacher.predict_ = () => [detections([-20, 10, 20, 30, 0.9, 0])];
+    await meanTeacher(unmixed).step(
+      input(0, { pairs: [{ weak: mirrored, strong: weak, image: 5 }] }),
+    );
+    expect(calls.filter((c) => c.what === 'loss')[1]!.boxes).toEqual([[80, 10, 100, 30]]);
+  });
+
+  test('a random pair of views puts a box where the object is', async () => {
+    const source = picture(5, { width: 100, height: 80 });
+    const draw = (name: string) =>
+      drawView(
+        source,
+        {
+          resize: { long: 150, short: [40, 120] },
+          flip: 0.5,
+          color: [],
+          geometric: ['translate-x', 'translate-y'],
+          rotate: 0,
+          shear: 0,
+          translate: 0.1,
+          erase: null,
+        },
+        new Random(11).fork(name),
+      );
+    for (let k = 0; k < 10; k++) {
+      const weak = draw(`weak ${k}`);
+      const strong = draw(`strong ${k}`);
+      const truth = [40, 30, 60, 50];
+      const at = (view: View) => corners(view, truth);
+      teacher.predict_ = () => [detections([...at(weak), 0.9, 0])];
+      calls.length = 0;
+      await meanTeacher(unmixed).step(input(0, { pairs: [{ weak, strong, image: 5 }] }));
+      const found = (calls.filter((c) => c.what === 'loss')[1]!.boxes as number[][])[0]!;
+      for (const [i, v] of at(strong).entries()) expect(found[i]).toBeCloseTo(v, 3);
+    }
+  });
+
+  test('boxes that the strong view does not show are dropped', async () => {
+    const source = picture(5);
+    const weak = plainView(source);
+    const shifted = mapped(weak, (view) => multiply3([1, 0, 50, 0, 1, 0, 0, 0, 1], view.matrix));
+    teacher.predict_ = () => [detections([20, 10, 40, 30, 0.9, 0], [2, 10, 10, 30, 0.9, 1])];
+    const { pseudo } = await meanTeacher(unmixed).step(
+      input(0, { pairs: [{ weak, strong: shifted, image: 5 }] }),
+    );
+    expect(calls.filter((c) => c.what === 'loss')[1]!.labels).toEqual([[1]]);
+    expect(pseudo).toMatchObject({ boxes: 1, perClass: [0, 1, 0] });
+  });
+
+  test('the report counts by class, by size in the original, and empty pictures', async () => {
+    const source = picture(5, { width: 200, height: 200 });
+    const half = mapped(plainView(source), () => [0.5, 0, 0, 0, 0.5, 0, 0, 0, 1]);
+    const pair = { weak: half, strong: half, image: 5 };
+    let image = 0;
+    teacher.predict_ = (batch) =>
+      batch.sizes.map(() =>
+        image++ === 0
+          ? detections(
+              [0, 0, 15, 15, 0.9, 0], // 30 × 30 in the original
+              [0, 0, 20, 20, 0.7, 1], // 40 × 40
+              [0, 0, 60, 60, 0.5, 1], // 120 × 120
+              [0, 0, 60, 60, 0.3, 2],
+            )
+          : detections([0, 0, 60, 60, 0.2, 2]),
+      );
+    const { pseudo } = await meanTeacher(unmixed).step(input(0, { pairs: [pair, pair] }));
+    expect(pseudo).toMatchObject({
+      images: 2,
+      boxes: 3,
+      emptyImages: 1,
+      perClass: [1, 2, 0],
+      bySize: [1, 1, 1],
+    });
+    expect(pseudo!.meanScore).toBeCloseTo(0.7, 6);
+    expect(pseudo!.bestScore).toBeCloseTo(0.9, 6);
+  });
+});
+
+describe('empty pictures', () => {
+  beforeEach(() => {
+    // The second picture of every batch has no pseudo label.
+    teacher.predict_ = (batch) =>
+      batch.sizes.map((_, i) =>
+        i === 1 ? detections([8, 8, 40, 40, 0.3, 0]) : detections([8, 8, 40, 40, 0.9, i % 3]),
+      );
+  });
+
+  test('branch gate: one of them silences the branch; its losses are exactly 0', async () => {
+    const { losses, silenced, total } = await meanTeacher().step(input(0));
+    expect(silenced).toEqual(['mixup_unsup_']);
+    expect(losses.mixup_unsup_loss_cls).toBe(0);
+    expect(losses.mixup_unsup_loss_bbox).toBe(0);
+    expect(total).toBe(losses.sup_loss_cls! + losses.sup_loss_bbox!);
+    expect(told()).toEqual([
+      'student.loss',
+      'student.backward 1',
+      'teacher.predict',
+      'student.step',
+    ]);
+  });
+
+  test('per-image: it is left out, the others count', async () => {
+    const report = await meanTeacher({ emptyImageRule: 'per-image' }).step(input(0));
+    expect(report.silenced).toEqual([]);
+    expect(calls.filter((c) => c.what === 'loss')[1]!.labels).toEqual([[0], [2], [0]]);
+  });
+
+  test('per-image with nothing but empty pictures is silent', async () => {
+    teacher.predict_ = (batch) => batch.sizes.map(() => detections());
+    const report = await meanTeacher({ emptyImageRule: 'per-image' }).step(input(0));
+    expect(report.silenced).toEqual(['mixup_unsup_']);
+    expect(report.pseudo).toMatchObject({ emptyImages: 4, meanScore: null, bestScore: null });
+  });
+
+  test('leastNum 0 learns from them as background', async () => {
+    const report = await meanTeacher({ leastNum: 0 }).step(input(0));
+    expect(report.silenced).toEqual([]);
+    expect(calls.filter((c) => c.what === 'loss')[1]!.labels).toEqual([[0], [], [2], [0]]);
+  });
+
+  test('leastNum 2 asks for two boxes an image', async () => {
+    teacher.predict_ = (batch) => batch.sizes.map(() => detections([8, 8, 40, 40, 0.9, 0]));
+    expect((await meanTeacher({ leastNum: 2 }).step(input(0))).silenced).toEqual(['mixup_unsup_']);
+  });
+
+  test('a mixed picture is empty only when both of its sources are', async () => {
+    const loop = meanTeacher({ mosaic: false });
+    for (const step of [0, 1]) await loop.step(input(step));
+    calls.length = 0;
+    // Current pictures all have boxes, so every mixed picture has.
+    teacher.predict_ = (batch) => batch.sizes.map(() => detections([8, 8, 40, 40, 0.9, 0]));
+    expect((await loop.step(input(2))).silenced).toEqual([]);
+    expect(calls.filter((c) => c.what === 'loss')).toHaveLength(2);
+  });
+
+  test('weight 0 saves the passes', async () => {
+    const report = await meanTeacher({ unsupWeight: 0 }).step(input(0));
+    expect(report.silenced).toEqual(['mixup_unsup_']);
+  });
+});
+
+describe('divergence', () => {
+  test('a loss that is not finite stops before anything is updated', async () => {
+    student.nextLoss = Number.NaN;
+    const before = [student.weight, teacher.weight];
+    await expect(meanTeacher().step(input(0))).rejects.toMatchObject({
+      code: 'ERR_DIVERGED',
+      message: 'training: sup_loss_cls must be finite, got NaN',
+    });
+    expect([student.weight, teacher.weight]).toEqual(before);
+    expect(told()).toEqual(['student.loss', 'student.discard']);
+  });
+
+  test('a teacher that answers for the wrong number of pictures is an error', async () => {
+    teacher.predict_ = () => [];
+    await expect(meanTeacher().step(input(0))).rejects.toThrow(/must have 4 entries .* got 0/);
+  });
+});
+
+test('the same seed gives the same losses', async () => {
+  const run = async () => {
+    student = new FakeDetector({ who: 'student', calls: [] });
+    const loop = meanTeacher({ erase: {} });
+    const totals: number[] = [];
+    for (const step of [0, 1, 2, 3]) totals.push((await loop.step(input(step))).total);
+    return totals;
+  };
+  expect(await run()).toEqual(await run());
+});
+
+/** The view with another matrix. */
+function mapped(view: View, change: (view: View) => View['matrix']): View {
+  const matrix = change(view);
+  return { ...view, matrix, layer: { ...view.layer, map: invert3(matrix) } };
+}
+
+/** The box in the view, for maps that keep axes. */
+function corners({ matrix: m }: View, [x1, y1, x2, y2]: number[]): number[] {
+  const x = [m[0] * x1! + m[2], m[0] * x2! + m[2]].sort((a, b) => a - b);
+  const y = [m[4] * y1! + m[5], m[4] * y2! + m[5]].sort((a, b) => a - b);
+  return [x[0]!, y[0]!, x[1]!, y[1]!];
+}
