@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Builds and runs the native tests. `--sanitize LIST` (say, address,undefined) builds them with those
+# sanitizers, in a folder of their own.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+sanitize=
+if [ "${1:-}" = --sanitize ]; then sanitize=$2; fi
+folder=build/native-tests${sanitize:+-${sanitize//,/-}}
+generator=()
+if command -v ninja >/dev/null 2>&1; then generator=(-G Ninja); fi
+launcher=()
+if command -v ccache >/dev/null 2>&1; then launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+{
+  cmake -S . -B "$folder" "${generator[@]}" "${launcher[@]}" -DMIXPL_NATIVE_TESTS=ON \
+    -DMIXPL_SANITIZE="$sanitize" &&
+    cmake --build "$folder" --target mixpl_tests -j2
+} >"$log" 2>&1 || {
+  cat "$log" >&2
+  exit 1
+}
+export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+# oneDNN and OpenMP keep their pools to the end; a leak check of them says nothing about this code.
+export ASAN_OPTIONS=detect_leaks=0
+"$folder/mixpl_tests" --gtest_brief=1
