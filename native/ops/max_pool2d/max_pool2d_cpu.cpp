@@ -30,10 +30,10 @@ void max_pool2d_forward(const Tensor& x, const Pool2dOptions& o, Tensor& y, Tens
             for (int s = 0; s < o.kernel; ++s) {
               const int64_t xx = j * o.stride - o.padding + s;
               if (xx < 0 || xx >= w) continue;
-              const T* source = in + ((n * h + yy) * w + xx) * c;
+              const T* __restrict source = in + ((n * h + yy) * w + xx) * c;
               const int32_t position = r * o.kernel + s;
-              float* b = best.data();
-              int32_t* a = at.data();
+              float* __restrict b = best.data();
+              int32_t* __restrict a = at.data();
               for (int64_t k = 0; k < c; ++k) {
                 const float v = float(source[k]);
                 // Bitwise: no branches, so the loop vectorises. v != v is NaN.
@@ -77,8 +77,13 @@ void max_pool2d_backward(const Tensor& dy, const Tensor& winner, const Pool2dOpt
               if (left < 0 || left % o.stride || left / o.stride >= q) continue;
               const int64_t base = ((n * p + top / o.stride) * q + left / o.stride) * c;
               const uint8_t position = static_cast<uint8_t>(r * o.kernel + s);
-              for (int64_t k = 0; k < c; ++k)
-                sum[k] += won[base + k] == position ? float(in[base + k]) : 0.0f;
+              const uint8_t* __restrict w8 = won + base;
+              const T* __restrict d = in + base;
+              float* __restrict to = sum.data();
+              for (int64_t k = 0; k < c; ++k) {
+                const float v = float(d[k]);
+                to[k] += w8[k] == position ? v : 0.0f;
+              }
             }
           }
           T* target = out + ((n * h + yy) * w + xx) * c;
