@@ -22,8 +22,6 @@ export function adviceFor(config: ResolvedConfig): string[] {
     advice.push(
       `semi.burnIn ${semi.burnIn} leaves no iteration of ${schedule.iterations} for the teacher`,
     );
-  if (semi.leastNum === 0)
-    advice.push('semi.leastNum 0 trains on images without pseudo labels as if they were empty');
   if (!data.test) advice.push('data.test is not given: nothing is evaluated');
   return advice;
 }

@@ -5,18 +5,26 @@ import { path, positiveCount } from './fields.js';
 const coco = z.strictObject({
   format: z.literal('coco'),
   annotations: path().describe('the JSON file'),
-  images: path().default('.').describe('folder that its file names start from'),
+  images: path()
+    .nullable()
+    .default(null)
+    .describe("folder that its file names start from; null: the file's own"),
 });
 
 const voc = z.strictObject({
   format: z.literal('voc'),
   folder: path().default('.').describe('holds Annotations, ImageSets and JPEGImages'),
-  imageSet: z.string().min(1).describe('file in ImageSets/Main, without .txt'),
+  imageSet: path()
+    .nullable()
+    .default(null)
+    .describe('list in ImageSets/Main, or its file; null: every annotated image'),
+  subtractOne: z.boolean().default(true).describe('VOC counts pixels from 1'),
 });
 
 const folder = z.strictObject({
   format: z.literal('folder'),
-  images: path().describe('every picture in it and below, without annotations'),
+  images: path().describe('every picture in it, without annotations'),
+  recursive: z.boolean().default(true).describe('also the folders within'),
 });
 
 const annotated = z.discriminatedUnion('format', [coco, voc]);
@@ -34,7 +42,10 @@ export const dataSchema = z.strictObject({
     .strictObject({
       percent: z.number().positive().max(100).describe('of the labelled set that keeps its labels'),
       fold: positiveCount().default(1),
-      scheme: z.enum(['exact', 'reference']).default('exact'),
+      scheme: z
+        .enum(['exact', 'coco-reference'])
+        .default('exact')
+        .describe('coco-reference: the published splits of COCO, draw for draw'),
     })
     .nullable()
     .default(null)

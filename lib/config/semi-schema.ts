@@ -1,4 +1,4 @@
-/** The method: DetMeanTeacher and MixPL (reference-facts, sections 1 and 2). */
+/** The method: DetMeanTeacher and MixPL (reference-facts, sections 1 and 2). Names as in SemiOptions. */
 import { z } from 'zod';
 import { count, nonNegative, positiveCount, range, share } from './fields.js';
 
@@ -32,6 +32,7 @@ const resampling = z
   .strictObject({
     threshold: share().describe('share of images below which a class is repeated'),
     rounding: z.enum(['ceil', 'stochastic']).default('ceil'),
+    countCrowd: z.boolean().default(true).describe('crowds count as instances of their class'),
   })
   .nullable()
   .default(null);
@@ -44,13 +45,15 @@ export const semiSchema = z
       .default(null)
       .describe("pseudo labels score above it; null: the detector's own, see defaultScoreThr"),
     minBoxSize: nonNegative().default(0.01).describe('pixels of the strong view, either side'),
-    emptyImageRule: z
-      .enum(['branch-gate', 'per-image'])
+    emptyImages: z
+      .enum(['branch-gate', 'per-image', 'keep'])
       .default('branch-gate')
-      .describe('as released: an empty image silences its branch; as in the paper: only itself'),
-    leastNum: count()
+      .describe(
+        'what an image without pseudo labels does: silences its branch (as released), leaves itself out (as in the paper), or counts as background',
+      ),
+    leastBoxes: positiveCount()
       .default(1)
-      .describe('an image with fewer pseudo labels is empty; 0 switches the rule off'),
+      .describe('an image with fewer pseudo labels counts as empty'),
     supWeight: nonNegative().default(1),
     unsupWeight: nonNegative().default(2),
     mosaicWeight: nonNegative().default(0.5).describe('times unsupWeight'),
@@ -62,14 +65,17 @@ export const semiSchema = z
       .describe('which cached images are mixed: reference-facts 1.2'),
     cacheSize: positiveCount().default(8).describe('images'),
     mosaicShape: z
-      .array(shape)
-      .min(1)
-      .max(2)
+      .tuple([shape, shape])
+      .refine(([low, high]) => low[0] <= high[0] && low[1] <= high[1], {
+        error: 'must be [lowest, highest] corners, [height, width] each',
+      })
       .default([
         [400, 400],
         [800, 800],
       ])
-      .describe('[[height, width]] of a tile, or two corners to draw it between'),
+      .describe(
+        "corners of the range that a tile's box is drawn from, [height, width], high excluded",
+      ),
     erase: erase.describe('null: no erasing'),
     burnIn: count().default(0).describe('iterations on labelled images alone before teaching'),
     ema,

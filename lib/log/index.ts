@@ -1,0 +1,12 @@
+export { formatDuration } from './duration.js';
+export { JsonLinesWriter, readJsonLines, trimJsonLines } from './json-lines.js';
+export {
+  createLogger,
+  type Logger,
+  type LoggerOptions,
+  type LogLevel,
+  type LogMethod,
+  logLevels,
+  silentLogger,
+} from './logger.js';
+export { Progress, type ProgressOptions, type ProgressStream, StatusLine } from './progress.js';
