@@ -182,7 +182,7 @@ describe('Detector', () => {
       boxes: Float32Array.from(scene.objects.flatMap((o) => o.box)),
       labels: Int32Array.from(scene.objects, (o) => o.label),
     };
-    for (let i = 0; i < 80; i++) {
+    for (let i = 0; i < 160; i++) {
       await detector.loss([scene], [targets]);
       await detector.backward();
       await detector.step({ lr: 2e-3 * Math.min(1, (i + 1) / 10) });
