@@ -3,4 +3,3 @@ export { formatConfig, type LoadOptions, loadConfig, parseConfig } from './load.
 export { detectorOptions, optimizerOptions, semiOptions } from './parts.js';
 export { listPresets, type Preset } from './presets.js';
 export { configSchema, jsonSchema, type ResolvedConfig, type RunConfig } from './schema.js';
-export { defaultScoreThr } from './semi-schema.js';

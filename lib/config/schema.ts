@@ -3,10 +3,11 @@
  * 1.1 and 3.1); only `data` has to be given. Types are inferred from it.
  */
 import { z } from 'zod';
+import { defaultScoreThr } from '../semi/options.js';
 import { augmentSchema } from './augment-schema.js';
 import { dataSchema } from './data-schema.js';
 import { modelSchema, preprocessSchema } from './model-schema.js';
-import { defaultScoreThr, semiSchema } from './semi-schema.js';
+import { semiSchema } from './semi-schema.js';
 import {
   batchSchema,
   checkpointSchema,
@@ -69,7 +70,7 @@ export const configSchema = runSchema
   })
   .transform((config) => ({
     ...config,
-    semi: { ...config.semi, scoreThr: config.semi.scoreThr ?? defaultScoreThr[config.model.type] },
+    semi: { ...config.semi, scoreThr: config.semi.scoreThr ?? defaultScoreThr(config.model.type) },
   }));
 
 /** A run's options, complete. */

@@ -45,15 +45,13 @@ export const semiSchema = z
       .default(null)
       .describe("pseudo labels score above it; null: the detector's own, see defaultScoreThr"),
     minBoxSize: nonNegative().default(0.01).describe('pixels of the strong view, either side'),
-    emptyImages: z
-      .enum(['branch-gate', 'per-image', 'keep'])
+    emptyImageRule: z
+      .enum(['branch-gate', 'per-image'])
       .default('branch-gate')
-      .describe(
-        'what an image without pseudo labels does: silences its branch (as released), leaves itself out (as in the paper), or counts as background',
-      ),
-    leastBoxes: positiveCount()
+      .describe('as released: an empty image silences its branch; as in the paper: only itself'),
+    leastNum: count()
       .default(1)
-      .describe('an image with fewer pseudo labels counts as empty'),
+      .describe('an image with fewer pseudo labels is empty; 0 switches the rule off'),
     supWeight: nonNegative().default(1),
     unsupWeight: nonNegative().default(2),
     mosaicWeight: nonNegative().default(0.5).describe('times unsupWeight'),
@@ -65,16 +63,18 @@ export const semiSchema = z
       .describe('which cached images are mixed: reference-facts 1.2'),
     cacheSize: positiveCount().default(8).describe('images'),
     mosaicShape: z
-      .tuple([shape, shape])
-      .refine(([low, high]) => low[0] <= high[0] && low[1] <= high[1], {
-        error: 'must be [lowest, highest] corners, [height, width] each',
+      .array(shape)
+      .min(1)
+      .max(2)
+      .refine(([low, high]) => !high || (low![0] <= high[0] && low![1] <= high[1]), {
+        error: 'must be one [height, width], or the lowest and the highest',
       })
       .default([
         [400, 400],
         [800, 800],
       ])
       .describe(
-        "corners of the range that a tile's box is drawn from, [height, width], high excluded",
+        "[height, width] of a tile's box: one, or two corners to draw between, high excluded",
       ),
     erase: erase.describe('null: no erasing'),
     burnIn: count().default(0).describe('iterations on labelled images alone before teaching'),
@@ -82,6 +82,3 @@ export const semiSchema = z
     resampling: resampling.describe('Labelled Resampling; null: off'),
   })
   .prefault({});
-
-/** Score threshold of pseudo labels by detector (reference-facts 1.1): focal-loss detectors 0.4. */
-export const defaultScoreThr = { retinanet: 0.4 } as const;

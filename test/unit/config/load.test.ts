@@ -40,8 +40,8 @@ describe('defaults', () => {
       method: 'mixpl',
       scoreThr: 0.4,
       minBoxSize: 0.01,
-      emptyImages: 'branch-gate',
-      leastBoxes: 1,
+      emptyImageRule: 'branch-gate',
+      leastNum: 1,
       supWeight: 1,
       unsupWeight: 2,
       mosaicWeight: 0.5,
@@ -125,7 +125,7 @@ describe('problems are named with their place', () => {
       'semi.indexRule must be one of reference, paper (nearest is paper), got "papre"',
     ],
     [
-      'semi: { mosaicShape: [[400], [800, 800]] }',
+      'semi: { mosaicShape: [[400]] }',
       'semi.mosaicShape.0 must hold at least 2 entries, got [400]',
     ],
     [
