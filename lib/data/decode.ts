@@ -1,0 +1,115 @@
+import { readFile } from 'node:fs/promises';
+import type { Sharp, SharpOptions } from 'sharp';
+import { MixplError } from '../errors.js';
+import type { DecodedImage } from './types.js';
+
+type SharpFactory = (input: Buffer | string, options?: SharpOptions) => Sharp;
+
+let loading: Promise<SharpFactory> | undefined;
+
+/** sharp, imported on first use (it is heavy) and set up for one thread an image and no cache. */
+function loadSharp(): Promise<SharpFactory> {
+  loading ??= import('sharp').then(({ default: sharp }) => {
+    sharp.concurrency(1);
+    sharp.cache(false);
+    return sharp;
+  });
+  return loading;
+}
+
+export interface DecodeOptions {
+  /**
+   * What to do with a file that ends early or is damaged: `refuse` throws, `accept` fills what is
+   * missing with grey, as OpenCV does. @defaultValue 'refuse'
+   */
+  damaged?: 'refuse' | 'accept';
+}
+
+/**
+ * Decodes an image file to uint8 RGB with its EXIF orientation applied; alpha is dropped, grey and
+ * CMYK become RGB, 16 bits become 8. Colour profiles are not applied (as in the reference). Of
+ * an animation the first frame counts.
+ *
+ * @throws MixplError ERR_BAD_FILE with path and reason; ERR_IO when the file cannot be opened
+ */
+export async function decodeImage(
+  path: string,
+  options: DecodeOptions = {},
+): Promise<DecodedImage> {
+  const { damaged = 'refuse' } = options;
+  const sharp = await loadSharp();
+  const bytes = await readBytes(path);
+  try {
+    const { data, info } = await sharp(bytes, {
+      failOn: damaged === 'refuse' ? 'error' : 'none',
+      ignoreIcc: true,
+    })
+      .autoOrient()
+      .removeAlpha()
+      .toColourspace('srgb')
+      .raw({ depth: 'uchar' })
+      .toBuffer({ resolveWithObject: true });
+    if (info.channels !== 3)
+      throw new Error(`decoding gave ${info.channels} channels where RGB has 3`);
+    return {
+      data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+      width: info.width,
+      height: info.height,
+    };
+  } catch (cause) {
+    throw badImage(path, cause);
+  }
+}
+
+/**
+ * Reads width and height from an image file's header, EXIF orientation applied.
+ *
+ * @throws MixplError ERR_BAD_FILE with path and reason; ERR_IO when the file cannot be opened
+ */
+export async function readImageSize(path: string): Promise<{ width: number; height: number }> {
+  const sharp = await loadSharp();
+  let metadata: Awaited<ReturnType<Sharp['metadata']>>;
+  try {
+    // By path: only the header is read, not the whole file.
+    metadata = await sharp(path).metadata();
+  } catch (cause) {
+    await readBytes(path); // a missing or empty file says so itself
+    throw badImage(path, cause);
+  }
+  const { width, height } = metadata.autoOrient;
+  return { width, height };
+}
+
+async function readBytes(path: string): Promise<Buffer> {
+  let bytes: Buffer;
+  try {
+    bytes = await readFile(path);
+  } catch (cause) {
+    throw new MixplError('ERR_IO', `${path}: must be a readable image, got ${reasonOf(cause)}`, {
+      cause,
+    });
+  }
+  if (bytes.length === 0)
+    throw new MixplError('ERR_BAD_FILE', `${path}: must be an image, got an empty file`);
+  return bytes;
+}
+
+function badImage(path: string, cause: unknown): MixplError {
+  // libvips repeats itself, a line each time.
+  const lines = new Set(
+    reasonOf(cause)
+      .split('\n')
+      .map((line) => line.trim()),
+  );
+  const reason = [...lines]
+    .join(' ')
+    .trim()
+    .replace(/^Input (buffer|file) /, 'a file that ');
+  return new MixplError('ERR_BAD_FILE', `${path}: must be a readable image, got ${reason}`, {
+    cause,
+  });
+}
+
+function reasonOf(cause: unknown): string {
+  return cause instanceof Error ? cause.message : String(cause);
+}

@@ -1,0 +1,29 @@
+export * from './check.js';
+export * from './coco.js';
+export * from './coco-writer.js';
+export { makeDataset, selectImages } from './dataset.js';
+export * from './decode.js';
+export * from './filter.js';
+export * from './fingerprint.js';
+export * from './image-cache.js';
+export * from './image-folder.js';
+export * from './json-stream.js';
+export * from './load.js';
+export * from './loader.js';
+export * from './prefetch.js';
+export {
+  type DatasetProblem,
+  type DatasetReport,
+  describe as describeProblem,
+  lenientPolicy,
+  type ProblemAction,
+  type ProblemKind,
+  type ProblemPolicy,
+  type ProblemSummary,
+  problemRules,
+} from './problems.js';
+export * from './resampling.js';
+export * from './sampler.js';
+export * from './split.js';
+export * from './types.js';
+export * from './voc.js';

@@ -1,0 +1,35 @@
+import type { CategoryOptions } from './categories.js';
+import { loadCoco } from './coco.js';
+import type { HeaderOptions } from './image-files.js';
+import { loadImageFolder } from './image-folder.js';
+import type { ProblemPolicy } from './problems.js';
+import type { DetectionDataset } from './types.js';
+import { loadVoc } from './voc.js';
+
+/** Where a data set is, as a run's config has it. */
+export type DatasetSource =
+  | { format: 'coco'; annotations: string; images?: string | undefined }
+  | { format: 'voc'; folder: string; imageSet?: string | undefined }
+  | { format: 'folder'; images: string };
+
+export interface LoadDatasetOptions extends CategoryOptions, HeaderOptions {
+  /** false: as an unlabelled source. A folder always is one. @defaultValue true */
+  labelled?: boolean | undefined;
+  policy?: ProblemPolicy | undefined;
+  name?: string | undefined;
+}
+
+/** Reads a data set of any format. @throws as loadCoco, loadVoc and loadImageFolder */
+export async function loadDataset(
+  source: DatasetSource,
+  options: LoadDatasetOptions = {},
+): Promise<DetectionDataset> {
+  switch (source.format) {
+    case 'coco':
+      return loadCoco(source.annotations, { ...options, images: source.images });
+    case 'voc':
+      return loadVoc(source.folder, { ...options, imageSet: source.imageSet });
+    case 'folder':
+      return loadImageFolder(source.images, options);
+  }
+}

@@ -1,0 +1,141 @@
+import { MixplError } from '../errors.js';
+import { ImageCache } from './image-cache.js';
+import { prefetch } from './prefetch.js';
+import type { DatasetProblem } from './problems.js';
+import type { BatchSampler, SampledBatch } from './sampler.js';
+import type { DecodedImage, DetectionDataset, ImageRecord } from './types.js';
+
+export interface LoadBatchesOptions {
+  /** @defaultValue a cache of its own with 1 GiB */
+  cache?: ImageCache;
+  /** Images being decoded at the same time. @defaultValue 4 */
+  concurrency?: number;
+  /** Batches decoded ahead of the consumer. @defaultValue 2 */
+  ahead?: number;
+  /** An image that cannot be decoded: end with its error, or take a random other one. @defaultValue 'refuse' */
+  unreadable?: 'refuse' | 'skip';
+  /**
+   * A labelled image whose pixels have another size than its record (boxes would not fit): end with
+   * an error, take a random other one, or use it. Unlabelled images are always used. @defaultValue 'refuse'
+   */
+  sizeMismatch?: 'refuse' | 'skip' | 'keep';
+  /** Called once for each file that was replaced. */
+  onProblem?: (problem: DatasetProblem) => void;
+  signal?: AbortSignal;
+}
+
+export interface LoadedImage {
+  /** Position in its data set. */
+  readonly index: number;
+  readonly record: ImageRecord;
+  readonly image: DecodedImage;
+}
+
+export interface LoadedBatch {
+  readonly batch: SampledBatch;
+  /** Per source, in the order of `batch.indices`. */
+  readonly images: readonly (readonly LoadedImage[])[];
+}
+
+const maxAttempts = 20;
+
+/**
+ * Decodes the images of the sampler's batches ahead of the consumer. Endless; the order is the
+ * sampler's, whatever the number of workers. To resume after a batch, restore `batch.after`.
+ *
+ * @throws MixplError ERR_BAD_FILE or ERR_IO for an image that cannot be decoded, ERR_DATA for one of
+ *   another size than recorded (each unless skipped), or `signal.reason`
+ */
+export async function* loadBatches(
+  sampler: BatchSampler,
+  datasets: readonly DetectionDataset[],
+  options: LoadBatchesOptions = {},
+): AsyncGenerator<LoadedBatch, void, undefined> {
+  const { concurrency = 4, ahead = 2, signal } = options;
+  const batchSize = sampler.counts.reduce((sum, count) => sum + count, 0);
+  const load = imageLoader(sampler, datasets, options);
+  const results = prefetch(placesOf(sampler), load, {
+    concurrency,
+    ahead: Math.max(1, ahead) * batchSize,
+    signal,
+  });
+  let images: LoadedImage[][] = datasets.map(() => []);
+  let count = 0;
+  for await (const { place, loaded } of results) {
+    images[place.source]!.push(loaded);
+    if (++count < batchSize) continue;
+    yield { batch: place.batch, images };
+    images = datasets.map(() => []);
+    count = 0;
+  }
+}
+
+/** A place in a batch that wants an image. */
+interface Place {
+  batch: SampledBatch;
+  source: number;
+  slot: number;
+  index: number;
+}
+
+function* placesOf(sampler: BatchSampler): Generator<Place> {
+  for (const batch of sampler)
+    for (const [source, indices] of batch.indices.entries())
+      for (const [slot, index] of indices.entries()) yield { batch, source, slot, index };
+}
+
+function imageLoader(
+  sampler: BatchSampler,
+  datasets: readonly DetectionDataset[],
+  options: LoadBatchesOptions,
+): (place: Place) => Promise<{ place: Place; loaded: LoadedImage }> {
+  const { cache = new ImageCache(), unreadable = 'refuse', sizeMismatch = 'refuse' } = options;
+  const bad = new Map<string, MixplError>();
+
+  /** The image, or why it cannot be used. */
+  const open = async (record: ImageRecord): Promise<DecodedImage | MixplError> => {
+    const known = bad.get(record.path);
+    if (known) return known;
+    let kind: DatasetProblem['kind'] = 'unreadable-image';
+    let problem: MixplError;
+    try {
+      const image = await cache.get(record.path);
+      const fits = image.width === record.width && image.height === record.height;
+      if (fits || sizeMismatch === 'keep' || !record.annotations) return image;
+      kind = 'size-mismatch';
+      problem = new MixplError(
+        'ERR_DATA',
+        `${record.path}: must be ${record.width} by ${record.height} pixels (as its annotations say, EXIF orientation applied), ` +
+          `got ${image.width} by ${image.height}`,
+      );
+    } catch (reason) {
+      if (!(reason instanceof MixplError)) throw reason;
+      problem = reason;
+    }
+    if ((kind === 'size-mismatch' ? sizeMismatch : unreadable) === 'refuse') throw problem;
+    if (!bad.has(record.path)) {
+      bad.set(record.path, problem);
+      const message = problem.message.replace(`${record.path}: `, '');
+      options.onProblem?.({ kind, file: record.path, id: record.fileName, message });
+    }
+    return problem;
+  };
+
+  return async (place) => {
+    const { batch, source, slot } = place;
+    const { images, name } = datasets[source]!;
+    let { index } = place;
+    for (let attempt = 0; ; attempt++) {
+      const record = images[index]!;
+      const image = await open(record);
+      if (!(image instanceof MixplError)) return { place, loaded: { index, record, image } };
+      if (attempt === maxAttempts)
+        throw new MixplError(
+          image.code,
+          `loadBatches: ${name} must have images that can be used, got ${maxAttempts} in a row that cannot, last ${image.message}`,
+          { cause: image },
+        );
+      index = sampler.substitute(source, { step: batch.step, slot, attempt });
+    }
+  };
+}

@@ -1,0 +1,201 @@
+import { MixplError, nearestName } from '../errors.js';
+
+/**
+ * What a reader does with a problem. All four count and report it.
+ * - `refuse`: throws, after reading everything, naming the first few
+ * - `skip`: leaves out the image or annotation
+ * - `keep`: uses it as it is
+ * - `repair`: takes the truth from the image file
+ */
+export type ProblemAction = 'refuse' | 'skip' | 'keep' | 'repair';
+
+interface ProblemRule {
+  /** Completes "N …". */
+  readonly what: string;
+  /** The first is the default. */
+  readonly actions: readonly [ProblemAction, ...ProblemAction[]];
+}
+
+/**
+ * Every kind of problem with its allowed actions, the default first. Defaults follow the reference
+ * (mmdetection) for boxes: what it filters is skipped, what it keeps is kept. Where a file
+ * contradicts itself the default refuses instead.
+ */
+export const problemRules = {
+  'missing-image': { what: 'images whose file does not exist', actions: ['refuse', 'skip'] },
+  'unreadable-image': { what: 'image files that cannot be read', actions: ['refuse', 'skip'] },
+  'invalid-image': { what: 'image entries that are not usable', actions: ['refuse', 'skip'] },
+  'duplicate-image-id': { what: 'image ids that were used before', actions: ['refuse', 'skip'] },
+  'duplicate-file-name': {
+    what: 'images whose file another image has too',
+    actions: ['keep', 'refuse', 'skip'],
+  },
+  'invalid-image-size': {
+    what: 'image sizes that are not positive integers',
+    actions: ['repair', 'refuse', 'skip'],
+  },
+  'size-mismatch': {
+    what: 'image sizes that differ from the image file',
+    actions: ['keep', 'refuse', 'skip', 'repair'],
+  },
+  'missing-annotation': {
+    what: 'images whose annotation file does not exist',
+    actions: ['refuse', 'skip'],
+  },
+  'invalid-annotation': { what: 'annotations that are not usable', actions: ['refuse', 'skip'] },
+  'duplicate-annotation-id': {
+    what: 'annotation ids that were used before',
+    actions: ['refuse', 'skip', 'keep'],
+  },
+  'unknown-image': {
+    what: 'annotations of images that are not listed',
+    actions: ['refuse', 'skip'],
+  },
+  'unknown-category': {
+    what: 'annotations of categories that are not listed',
+    actions: ['refuse', 'skip'],
+  },
+  'ignored-annotation': {
+    what: 'annotations with an ignore flag',
+    actions: ['skip', 'refuse'],
+  },
+  'box-not-finite': { what: 'boxes with NaN or infinity', actions: ['refuse', 'skip'] },
+  'box-huge': {
+    what: 'boxes more than 4 times as wide or high as their image',
+    actions: ['refuse', 'skip', 'keep'],
+  },
+  'box-reversed': { what: 'boxes of negative width or height', actions: ['skip', 'refuse'] },
+  'box-zero-size': { what: 'boxes less than a pixel wide or high', actions: ['skip', 'refuse'] },
+  'box-outside': { what: 'boxes wholly outside their image', actions: ['skip', 'refuse'] },
+  'box-partly-outside': {
+    what: 'boxes that reach outside their image',
+    actions: ['keep', 'refuse', 'skip'],
+  },
+  'area-not-positive': {
+    what: 'annotations whose area is zero or less',
+    actions: ['skip', 'refuse', 'keep'],
+  },
+} as const satisfies Record<string, ProblemRule>;
+
+export type ProblemKind = keyof typeof problemRules;
+
+/** What to do per kind; kinds left out have the default of problemRules. */
+export type ProblemPolicy = { readonly [K in ProblemKind]?: ProblemAction };
+
+/** One problem, where it is and what it is. */
+export interface DatasetProblem {
+  readonly kind: ProblemKind;
+  readonly file: string;
+  /** 1-based line in `file`, where that is known. */
+  readonly line?: number | undefined;
+  /** Of the image or annotation. */
+  readonly id?: number | string;
+  /** What was expected, what came. */
+  readonly message: string;
+}
+
+/** All problems of a kind: the whole count, the first few as examples. */
+export interface ProblemSummary {
+  readonly kind: ProblemKind;
+  readonly action: ProblemAction;
+  readonly count: number;
+  readonly examples: readonly DatasetProblem[];
+}
+
+/** What a reader found. */
+export interface DatasetReport {
+  /** The file or folder that was read. */
+  readonly source: string;
+  /** Images and annotations (crowds among them) that the data set holds. */
+  readonly images: number;
+  readonly annotations: number;
+  readonly crowd: number;
+  /** In the order of problemRules. */
+  readonly problems: readonly ProblemSummary[];
+}
+
+/** A policy that refuses nothing that can be skipped: `mixpl data check` sees everything with it. */
+export const lenientPolicy: ProblemPolicy = Object.fromEntries(
+  (Object.entries(problemRules) as [ProblemKind, ProblemRule][]).map(([kind, { actions }]) => [
+    kind,
+    actions.find((action) => action !== 'refuse'),
+  ]),
+) as ProblemPolicy;
+
+const maxExamples = 20;
+const maxInMessage = 3;
+
+/** Counts problems, keeps examples, and decides by policy. */
+export class ProblemLog {
+  readonly #operation: string;
+  readonly #actions: Readonly<Record<ProblemKind, ProblemAction>>;
+  readonly #found = new Map<ProblemKind, { count: number; examples: DatasetProblem[] }>();
+
+  /** @throws MixplError ERR_CONFIG for an unknown kind or an action that the kind does not have */
+  constructor(operation: string, policy: ProblemPolicy = {}) {
+    this.#operation = operation;
+    const kinds = Object.keys(problemRules) as ProblemKind[];
+    for (const [kind, action] of Object.entries(policy)) {
+      if (!(kind in problemRules)) {
+        const near = nearestName(kind, kinds);
+        throw new MixplError(
+          'ERR_CONFIG',
+          `${operation}: policy must name kinds of problems, got '${kind}'${near ? `; try '${near}'` : ''}`,
+        );
+      }
+      const allowed: readonly ProblemAction[] = problemRules[kind as ProblemKind].actions;
+      if (action !== undefined && !allowed.includes(action))
+        throw new MixplError(
+          'ERR_CONFIG',
+          `${operation}: policy['${kind}'] must be one of ${allowed.join(', ')}, got '${action}'`,
+        );
+    }
+    this.#actions = Object.fromEntries(
+      kinds.map((kind) => [kind, policy[kind] ?? problemRules[kind].actions[0]]),
+    ) as Record<ProblemKind, ProblemAction>;
+  }
+
+  /** Counts the problem. @returns what to do with it; treat `refuse` as `skip`: finish() throws */
+  add(problem: DatasetProblem): ProblemAction {
+    let found = this.#found.get(problem.kind);
+    if (!found) this.#found.set(problem.kind, (found = { count: 0, examples: [] }));
+    found.count++;
+    if (found.examples.length < maxExamples) found.examples.push(problem);
+    return this.#actions[problem.kind];
+  }
+
+  actionOf(kind: ProblemKind): ProblemAction {
+    return this.#actions[kind];
+  }
+
+  summaries(): ProblemSummary[] {
+    return (Object.keys(problemRules) as ProblemKind[]).flatMap((kind) => {
+      const found = this.#found.get(kind);
+      return found ? [{ kind, action: this.#actions[kind], ...found }] : [];
+    });
+  }
+
+  /** @throws MixplError ERR_DATA (ERR_BAD_FILE when image files are all there is) if something is refused */
+  refuse(source: string): void {
+    const refused = this.summaries().filter(({ action }) => action === 'refuse');
+    if (refused.length === 0) return;
+    const lines = refused.map(({ kind, count, examples }) => {
+      const shown = examples.slice(0, maxInMessage).map((problem) => `\n  ${describe(problem)}`);
+      const more = count > shown.length ? `\n  … and ${count - shown.length} more` : '';
+      return `${count} ${problemRules[kind].what} ('${kind}'):${shown.join('')}${more}`;
+    });
+    const kinds = refused.map(({ kind }) => `'${kind}': 'skip'`).join(', ');
+    throw new MixplError(
+      refused.every(({ kind }) => kind === 'unreadable-image') ? 'ERR_BAD_FILE' : 'ERR_DATA',
+      `${this.#operation}: ${source} must be free of what its policy refuses, got ${lines.join('\n')}\n` +
+        `try the policy { ${kinds} } to leave them out`,
+    );
+  }
+}
+
+/** `file:line: (id) message`. */
+export function describe(problem: DatasetProblem): string {
+  const line = problem.line === undefined ? '' : `:${problem.line}`;
+  const id = problem.id === undefined ? '' : `${problem.id}: `;
+  return `${problem.file}${line}: ${id}${problem.message}`;
+}
