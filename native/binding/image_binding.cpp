@@ -34,7 +34,7 @@ class PlanReader {
           const int op = whole();
           if (op < 0 || op > static_cast<int>(ColorOp::brightness))
             throw RangeError(str("compose: unknown colour operation ", op));
-          step = {static_cast<ColorOp>(op), static_cast<float>(next())};
+          step = {static_cast<ColorOp>(op), next()};
         }
         l.erase.resize(count());
         for (EraseRect& e : l.erase) {
@@ -108,7 +108,9 @@ Napi::Value compose_js(const Napi::CallbackInfo& info) {
     std::copy_n(mean.begin(), 3, norm.mean.begin());
     std::copy_n(deviation.begin(), 3, norm.std.begin());
     norm.bgr = args.boolean(7, "bgr");
-    const DType dtype = args.text(8, "dtype") == "bf16" ? DType::bf16 : DType::f32;
+    const std::string type = args.text(8, "dtype");
+    if (type != "f32" && type != "bf16") args.fail("dtype", "'f32' or 'bf16'", args.value(8));
+    const DType dtype = type == "bf16" ? DType::bf16 : DType::f32;
     std::vector<ComposeImage> parsed = PlanReader(plan).read(static_cast<size_t>(images));
     return executor_for(info.Env(), Device::cpu())
         .post(

@@ -3,16 +3,30 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/parallel.h"
+
 namespace mixpl {
 
 ColorStatistics color_statistics(const ComposeSource& source) {
   ColorStatistics out;
   out.pixels = int64_t{source.width} * source.height;
-  const uint8_t* p = source.data;
-  for (int64_t i = 0; i < out.pixels; ++i, p += 3) {
-    for (int c = 0; c < 3; ++c) ++out.histogram[c][p[c]];
-    ++out.histogram[3][to_byte(grey_of(p[0], p[1], p[2]))];
-  }
+  constexpr int64_t kLeastPixels = 1 << 16;  // worth a thread of their own
+  // Whole numbers: the order in which threads add theirs does not matter.
+  parallel_chunks(out.pixels, kLeastPixels, [&](int64_t begin, int64_t end) {
+    // Neighbours are often equal; two sets of counters keep one add from waiting for the last.
+    std::vector<std::array<int32_t, 256>> counts(8, std::array<int32_t, 256>{});
+    const uint8_t* p = source.data + 3 * begin;
+    for (int64_t i = begin; i < end; ++i, p += 3) {
+      auto* set = counts.data() + 4 * (i & 1);
+      ++set[0][p[0]];
+      ++set[1][p[1]];
+      ++set[2][p[2]];
+      ++set[3][grey_of(p[0], p[1], p[2])];
+    }
+#pragma omp critical(mixpl_color_statistics)
+    for (int c = 0; c < 4; ++c)
+      for (int v = 0; v < 256; ++v) out.histogram[c][v] += int64_t{counts[c][v]} + counts[4 + c][v];
+  });
   return out;
 }
 
@@ -24,27 +38,29 @@ bool is_table(ColorOp op) { return op != ColorOp::sharpness && op != ColorOp::co
 
 namespace {
 
-std::array<uint8_t, 256> auto_contrast(const std::array<int64_t, 256>& histogram) {
+using ChannelTable = std::array<uint8_t, 256>;
+using Histogram = std::array<int64_t, 256>;
+
+ChannelTable auto_contrast(const Histogram& histogram) {
   int low = 0, high = 255;
   while (low < 255 && !histogram[low]) ++low;
   while (high > 0 && !histogram[high]) --high;
-  std::array<uint8_t, 256> table;
-  for (int v = 0; v < 256; ++v) {
-    // Truncated, as the reference's integer cast.
-    const double stretched = high > low ? (v - low) * (255.0 / (high - low)) : v;
-    table[v] = static_cast<uint8_t>(std::clamp(stretched, 0.0, 255.0));
-  }
+  const double scale = high > low ? 255.0 / (high - low) : 1;
+  const double offset = high > low ? -low * scale : 0;
+  ChannelTable table;
+  for (int v = 0; v < 256; ++v)  // cut off like the reference's integer cast
+    table[v] = static_cast<uint8_t>(std::clamp(v * scale + offset, 0.0, 255.0));
   return table;
 }
 
-std::array<uint8_t, 256> equalize(const std::array<int64_t, 256>& histogram) {
+ChannelTable equalize(const Histogram& histogram) {
   int64_t total = 0, last = 0;
   for (int64_t count : histogram) {
     total += count;
     if (count) last = count;
   }
   const int64_t step = (total - last) / 255;
-  std::array<uint8_t, 256> table;
+  ChannelTable table;
   int64_t before = 0;
   for (int v = 0; v < 256; ++v) {
     table[v] = static_cast<uint8_t>(step ? std::min<int64_t>(255, (before + step / 2) / step) : v);
@@ -53,45 +69,115 @@ std::array<uint8_t, 256> equalize(const std::array<int64_t, 256>& histogram) {
   return table;
 }
 
+double mean_of(const Histogram& histogram, int64_t pixels) {
+  double sum = 0;
+  for (int v = 0; v < 256; ++v) sum += double(v) * histogram[v];
+  return std::nearbyint(sum / std::max<int64_t>(pixels, 1));
+}
+
 }  // namespace
 
 ColorTable color_table(const ColorStep& step, const ColorStatistics& statistics) {
   ColorTable table;
-  const float m = step.magnitude;
-  double mean = 0;
-  if (step.op == ColorOp::contrast) {
-    for (int v = 0; v < 256; ++v) mean += double(v) * statistics.histogram[3][v];
-    mean = std::nearbyint(mean / std::max<int64_t>(statistics.pixels, 1));
+  if (step.op == ColorOp::auto_contrast || step.op == ColorOp::equalize) {
+    for (int c = 0; c < 3; ++c)
+      table[c] = step.op == ColorOp::equalize ? equalize(statistics.histogram[c])
+                                              : auto_contrast(statistics.histogram[c]);
+    return table;
   }
-  const int bits = static_cast<int>(std::ceil(m));
-  for (int c = 0; c < 3; ++c) {
-    if (step.op == ColorOp::auto_contrast)
-      table[c] = auto_contrast(statistics.histogram[c]);
-    else if (step.op == ColorOp::equalize)
-      table[c] = equalize(statistics.histogram[c]);
-    else
-      for (int v = 0; v < 256; ++v) {
-        switch (step.op) {
-          case ColorOp::posterize: {
-            const int shift = std::clamp(8 - bits, 0, 8);
-            table[c][v] = static_cast<uint8_t>((v >> shift) << shift);
-            break;
-          }
-          case ColorOp::solarize:
-            table[c][v] = static_cast<uint8_t>(v >= m ? 255 - v : v);
-            break;
-          case ColorOp::contrast:
-            table[c][v] = to_byte(m * v + (1 - m) * float(mean));
-            break;
-          case ColorOp::brightness:
-            table[c][v] = to_byte(m * v);
-            break;
-          default:
-            table[c][v] = static_cast<uint8_t>(v);
-        }
-      }
+  const double m = step.magnitude;
+  const Blend blend = blend_of(m);
+  const float mean = static_cast<float>(
+      step.op == ColorOp::contrast ? mean_of(statistics.histogram[3], statistics.pixels) : 0);
+  const int shift = 8 - static_cast<int>(std::ceil(std::clamp(m, 0.0, 8.0)));
+  for (int v = 0; v < 256; ++v) {
+    uint8_t value = static_cast<uint8_t>(v);
+    if (step.op == ColorOp::posterize) value = static_cast<uint8_t>((v >> shift) << shift);
+    if (step.op == ColorOp::solarize) value = static_cast<uint8_t>(v >= m ? 255 - v : v);
+    if (step.op == ColorOp::contrast || step.op == ColorOp::brightness)
+      value = cut_to_byte(mix(blend, static_cast<float>(v), mean));
+    for (int c = 0; c < 3; ++c) table[c][v] = value;
   }
   return table;
 }
 
+ColorStage color_stage(const ColorStep& step, const ColorStatistics& statistics, bool bgr) {
+  ColorStage stage{step.op, blend_of(step.magnitude), {}};
+  if (is_table(step.op)) stage.table = color_table(step, statistics);
+  if (bgr) std::swap(stage.table[0], stage.table[2]);
+  return stage;
+}
+
+namespace cpu {
+namespace {
+
+void look_up(const ColorTable& table, uint8_t* values, int pixels) {
+  const uint8_t *t0 = table[0].data(), *t1 = table[1].data(), *t2 = table[2].data();
+  for (int i = 0; i < pixels; ++i, values += 3) {
+    values[0] = t0[values[0]];
+    values[1] = t1[values[1]];
+    values[2] = t2[values[2]];
+  }
+}
+
+void saturate_color(Blend blend, bool bgr, uint8_t* values, int pixels) {
+  for (int i = 0; i < pixels; ++i, values += 3) {
+    const float grey =
+        bgr ? grey_of(values[2], values[1], values[0]) : grey_of(values[0], values[1], values[2]);
+    for (int c = 0; c < 3; ++c) values[c] = to_byte(mix(blend, values[c], grey));
+  }
+}
+
+int mirror(int k, int size) {
+  if (size == 1) return 0;
+  return k < 0 ? -k : k >= size ? 2 * size - 2 - k : k;
+}
+
+void sharpen(Blend blend, ByteRows& rows, std::vector<uint8_t>& scratch) {
+  const int width = rows.width, row_values = 3 * width;
+  scratch.assign(rows.values.begin(), rows.values.end());
+  std::vector<int> column_sums(row_values);
+  for (int y = 0; y < rows.rows; ++y) {
+    const auto [begin, end] = rows.spans[y];
+    if (begin >= end) continue;
+    const uint8_t* above = scratch.data() + size_t(mirror(y - 1, rows.rows)) * row_values;
+    const uint8_t* here = scratch.data() + size_t(y) * row_values;
+    const uint8_t* below = scratch.data() + size_t(mirror(y + 1, rows.rows)) * row_values;
+    for (int i = 0; i < row_values; ++i) column_sums[i] = above[i] + here[i] + below[i];
+    uint8_t* out = rows.row(y);
+    const auto one = [&](int i, int left, int right) {
+      const int blurred =
+          smooth_of(column_sums[left] + column_sums[i] + column_sums[right], here[i]);
+      out[i] = cut_to_byte(mix(blend, here[i], static_cast<float>(blurred)));
+    };
+    const int first = std::max(begin, 1), last = std::min(end, width - 1);
+    for (int i = 3 * first; i < 3 * last; ++i) one(i, i - 3, i + 3);
+    for (int x : {0, width - 1})
+      if (x >= begin && x < end)
+        for (int c = 0; c < 3; ++c)
+          one(3 * x + c, 3 * mirror(x - 1, width) + c, 3 * mirror(x + 1, width) + c);
+  }
+}
+
+}  // namespace
+
+void apply_color(const std::vector<ColorStage>& stages, bool bgr, ByteRows& rows,
+                 std::vector<uint8_t>& scratch) {
+  for (const ColorStage& stage : stages) {
+    if (stage.op == ColorOp::sharpness) {
+      sharpen(stage.blend, rows, scratch);
+      continue;
+    }
+    for (int y = 0; y < rows.rows; ++y) {
+      const auto [begin, end] = rows.spans[y];
+      uint8_t* values = rows.row(y) + 3 * begin;
+      if (stage.op == ColorOp::color)
+        saturate_color(stage.blend, bgr, values, end - begin);
+      else
+        look_up(stage.table, values, end - begin);
+    }
+  }
+}
+
+}  // namespace cpu
 }  // namespace mixpl

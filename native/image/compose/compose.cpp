@@ -24,8 +24,11 @@ void check_layer(const ComposeLayer& l, const ComposeImage& image, size_t source
   for (float f : l.fill)
     if (!(f >= 0 && f <= 255)) fail("fill must be in [0, 255], got ", f);
   for (const ColorStep& c : l.color)
-    if (!std::isfinite(c.magnitude) || std::fabs(c.magnitude) > 1e4)
-      fail("colour magnitude must be a sane number, got ", c.magnitude);
+    if (!(std::fabs(c.magnitude) <= 1e4))
+      fail("colour magnitude must be in [-10000, 10000], got ", c.magnitude);
+  for (const EraseRect& e : l.erase)
+    if (!(e.value <= 255))
+      fail("erased value must be in [0, 255] (or negative for the mean), got ", e.value);
   // The homogeneous coordinate must not vanish over the rectangle.
   for (const auto& [x, y] :
        {std::pair{l.x1, l.y1}, std::pair{l.x2, l.y1}, std::pair{l.x1, l.y2}, std::pair{l.x2, l.y2}})
@@ -42,11 +45,14 @@ void compose(const std::vector<ComposeImage>& images, const std::vector<ComposeS
   check.rank("out", out, 4, "N, H, W, 3");
   check.size("out", out, 0, static_cast<int64_t>(images.size()), "one image each");
   check.size("out", out, 3, 3, "RGB or BGR");
+  constexpr int64_t kMostBytes = int64_t{1} << 31;
   for (const ComposeSource& s : sources)
-    if (!s.data || s.width < 1 || s.height < 1)
-      throw ShapeError(str("compose: a source must have pixels, got ", s.width, "x", s.height));
+    if (!s.data || s.width < 1 || s.height < 1 || int64_t{3} * s.width * s.height >= kMostBytes)
+      throw ShapeError(str("compose: source must have pixels, fewer than 2 GiB of them, got ",
+                           s.width, "x", s.height));
   for (float s : normalisation.std)
-    if (!(s > 0)) throw RangeError(str("compose: std must be > 0, got ", s));
+    if (!(s > 0 && std::isfinite(s)))
+      throw RangeError(str("compose: std must be > 0 and finite, got ", s));
   for (float m : normalisation.mean)
     if (!std::isfinite(m)) throw RangeError(str("compose: mean must be finite, got ", m));
   for (size_t n = 0; n < images.size(); ++n) {

@@ -17,12 +17,14 @@ struct ComposeSource {
   int width = 0, height = 0;
 };
 
-/// Colour operations of the strong view (mmcv's definitions, on uint8 values after resampling).
+/// Colour operations of the strong view, as mmcv defines them, on values rounded to 8 bits after
+/// resampling; every operation rounds to 8 bits again. Statistics are those of the whole source.
+/// @source mmcv 2 image/photometric.py: blends in f32 are cut off, `color` and the blur are rounded
 enum class ColorOp : uint8_t {
   auto_contrast,  // per channel: [min, max] of the source stretched to [0, 255]
   equalize,       // per channel: PIL's histogram equalisation of the source
   sharpness,      // m v + (1 - m) smooth(v), 3x3 smooth [1 1 1; 1 5 1; 1 1 1] / 13
-  posterize,      // keep the m highest bits
+  posterize,      // keep the ceil(m) highest bits; 0: black
   solarize,       // v >= m becomes 255 - v
   color,          // m v + (1 - m) grey(v)
   contrast,       // m v + (1 - m) mean grey of the source
@@ -31,7 +33,7 @@ enum class ColorOp : uint8_t {
 
 struct ColorStep {
   ColorOp op;
-  float magnitude;
+  double magnitude;  // ignored by auto_contrast and equalize
 };
 
 struct EraseRect {
@@ -63,11 +65,17 @@ struct Normalisation {
 /// out[n, y, x, c] = sum over layers of weight * (colour(resampled value) - mean) / std; 0 where no
 /// layer lies, and beyond an image's own size.
 ///
-/// A sample whose centre falls inside the source is interpolated bilinearly with the edge repeated,
-/// and averaged over the pixel's footprint where the layer shrinks; outside it is the fill.
+/// A pixel whose centre falls on the source is interpolated bilinearly with the edge repeated;
+/// where the layer shrinks it is averaged over its footprint (axis-aligned maps: a triangle of
+/// twice the footprint, per axis; others: the mean of n x n samples, n = the shrinkage rounded, at
+/// most 16, and samples that miss the source are the fill). A pixel off the source is the fill.
+/// Erased rectangles act in order after the colour operations. The same bits for any number of
+/// threads.
 ///
 /// @param out f32|bf16 [N, H, W, 3], at least as large as every image; all of it is written
-/// @throws    ShapeError, RangeError: a map that is not finite, a rectangle beyond its image, ...
+/// @throws    ShapeError: a source without pixels or above 2 GiB, an image larger than the batch;
+///            RangeError: a map that is not finite or whose third coordinate vanishes, a rectangle
+///            beyond its image, a fill, magnitude or erased value that is no colour, ...
 void compose(const std::vector<ComposeImage>& images, const std::vector<ComposeSource>& sources,
              const Normalisation& normalisation, Tensor& out);
 
