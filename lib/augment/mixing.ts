@@ -1,15 +1,19 @@
-import { invert3, multiply3 } from '../geometry.js';
+import { MixplError } from '../errors.js';
+import { type Matrix3, multiply3 } from '../geometry.js';
 import {
   type Composition,
+  dropErased,
   dropSmall,
+  type EraseRect,
   flipping,
   type Instances,
   joinInstances,
-  type Layer,
+  makeView,
+  mapBoxes,
   mapInstances,
+  placeLayer,
+  type Size,
   scaling,
-  selectInstances,
-  shifting,
   type View,
 } from '../image/index.js';
 import type { Random } from '../random.js';
@@ -44,25 +48,9 @@ export function eraseView(
   random: Random,
 ): LabelledView {
   const rects = drawErasePatches(view, { ...options, value: 'mean' }, random);
-  const { boxes } = instances;
-  const kept = selectInstances(instances, (i) => {
-    const [x1, y1, x2, y2] = boxes.subarray(4 * i, 4 * i + 4) as unknown as [
-      number,
-      number,
-      number,
-      number,
-    ];
-    let erased = 0;
-    for (const r of rects) {
-      const w = Math.min(x2, r.x2) - Math.max(x1, r.x1);
-      const h = Math.min(y2, r.y2) - Math.max(y1, r.y1);
-      if (w > 0 && h > 0) erased += w * h;
-    }
-    return erased / ((x2 - x1) * (y2 - y1) + 1e-7) < options.threshold;
-  });
   return {
     view: { ...view, layer: { ...view.layer, erase: [...view.layer.erase, ...rects] } },
-    instances: kept,
+    instances: dropErased(instances, rects, options.threshold),
   };
 }
 
@@ -70,45 +58,31 @@ export function eraseView(
  * A cached view for another use: scaled to fit `box`, then flipped, always (reference-facts 1.7).
  * Its map is multiplied, so the picture is still resampled once, from the original.
  */
-export function prepareCached(
-  { view, instances }: LabelledView,
-  box: { width: number; height: number },
-): LabelledView {
+export function prepareCached({ view, instances }: LabelledView, box: Size): LabelledView {
   const scale = Math.min(box.height / view.height, box.width / view.width);
   const width = Math.max(1, Math.floor(view.width * scale));
   const height = Math.max(1, Math.floor(view.height * scale));
   const change = multiply3(flipping(width), scaling(scale, scale));
   const matrix = multiply3(change, view.matrix);
-  // Boxes are clipped to the realised size before the flip; the flip maps that range onto itself.
-  const layer: Layer = {
-    ...view.layer,
-    map: invert3(matrix),
-    rect: [0, 0, width, height],
-    erase: [],
-  };
+  const size = { width, height };
+  const { source, color, colorFill, erase } = view.layer;
   return {
-    view: { width, height, matrix, layer },
-    // A box at the edge can lose all its width to the realised, rounded size.
-    instances: dropSmall(mapInstances(change, instances, { width, height }), 0),
+    view: makeView(source, size, {
+      matrix,
+      color,
+      colorFill,
+      erase: erase.map((r) => mapRect(change, r, size)),
+    }),
+    // Clipped to the realised size before the flip in the reference; the flip maps that range onto itself.
+    instances: mapInstances(change, instances, size),
   };
 }
 
-/** The view's layer with its top left corner at (x, y) of a larger composition. */
-function placeLayer(view: View, x: number, y: number, weight: number): Layer {
-  const { layer } = view;
-  return {
-    ...layer,
-    map: multiply3(layer.map, shifting(-x, -y)),
-    rect: [x, y, x + view.width, y + view.height],
-    weight: layer.weight * weight,
-    erase: layer.erase.map((r) => ({
-      ...r,
-      x1: r.x1 + x,
-      y1: r.y1 + y,
-      x2: r.x2 + x,
-      y2: r.y2 + y,
-    })),
-  };
+/** An erased rectangle of the cached view (the pipeline's; MixPL's are never cached), in whole pixels. */
+function mapRect(matrix: Matrix3, rect: EraseRect, size: Size): EraseRect {
+  const corners = Float32Array.of(rect.x1, rect.y1, rect.x2, rect.y2);
+  const [x1, y1, x2, y2] = mapBoxes(matrix, corners, size).map(Math.round);
+  return { x1: x1!, y1: y1!, x2: x2!, y2: y2!, value: rect.value };
 }
 
 function shiftInstances(instances: Instances, x: number, y: number): Instances {
@@ -126,7 +100,10 @@ export function pseudoMixup(a: LabelledView, b: LabelledView, random: Random): L
   const placed = [a, b].map(({ view, instances }) => {
     const x = random.integer(0, width - view.width + 1);
     const y = random.integer(0, height - view.height + 1);
-    return { layer: placeLayer(view, x, y, 0.5), instances: shiftInstances(instances, x, y) };
+    return {
+      layer: placeLayer(view, { x, y, weight: 0.5 }),
+      instances: shiftInstances(instances, x, y),
+    };
   });
   return {
     composition: { width, height, layers: placed.map((p) => p.layer) },
@@ -140,13 +117,13 @@ export function pseudoMixup(a: LabelledView, b: LabelledView, random: Random): L
  */
 export function pseudoMosaic(tiles: readonly LabelledView[]): LabelledComposition {
   if (tiles.length !== 4)
-    throw new RangeError(`pseudoMosaic: tiles must be 4, got ${tiles.length}`);
+    throw new MixplError('ERR_SHAPE', `pseudoMosaic: tiles must be 4 views, got ${tiles.length}`);
   const width = roundUp(Math.max(...tiles.map((t) => t.view.width)), 16);
   const height = roundUp(Math.max(...tiles.map((t) => t.view.height)), 16);
   const placed = tiles.map(({ view, instances }, i) => {
     const x = i % 2 === 0 ? width - view.width : width;
     const y = i < 2 ? height - view.height : height;
-    return { layer: placeLayer(view, x, y, 1), instances: shiftInstances(instances, x, y) };
+    return { layer: placeLayer(view, { x, y }), instances: shiftInstances(instances, x, y) };
   });
   return {
     composition: { width: 2 * width, height: 2 * height, layers: placed.map((p) => p.layer) },

@@ -1,11 +1,13 @@
-import { identity3, invert3, type Matrix3, multiply3 } from '../geometry.js';
+import { MixplError, nearestName } from '../errors.js';
+import { identity3, type Matrix3, multiply3 } from '../geometry.js';
 import {
-  borderFill,
   type ColorStep,
   type DecodedImage,
   type EraseRect,
   flipping,
+  makeView,
   resizedSize,
+  type Size,
   scaling,
   shifting,
   type View,
@@ -13,10 +15,15 @@ import {
 import type { Random } from '../random.js';
 
 /** Resize keeping the ratio: long side at most `long`, short side drawn from [low, high]. */
-export interface ResizeOptions {
+export interface RatioResize {
   long: number;
   short: readonly [low: number, high: number];
 }
+/**
+ * With a Size every picture gets exactly this size, whatever its ratio: all batches have one shape,
+ * which suits small data sets of similar pictures.
+ */
+export type ResizeOptions = RatioResize | Size;
 
 /** The nine colour operations of the reference; 'identity' leaves the picture as it is. */
 export const colorSpace = [
@@ -58,6 +65,8 @@ export interface ViewOptions {
   flip: number;
   /** One of these is applied; empty: none. */
   color: readonly ColorChoice[];
+  /** [low, high] of an operation's magnitude where it is not the reference's (colorMagnitudes). */
+  colorMagnitudes?: Partial<Record<ColorChoice, readonly [number, number]>>;
   /** One of these is applied; empty: none. */
   geometric: readonly GeometricChoice[];
   /** Largest rotation and shear in degrees, largest shift as a share of the side. */
@@ -68,7 +77,7 @@ export interface ViewOptions {
 }
 
 /** [low, high] of the magnitude of each colour operation, drawn uniformly and rounded to 0.1. */
-const colorMagnitudes: Record<ColorChoice, readonly [number, number]> = {
+export const colorMagnitudes: Record<ColorChoice, readonly [number, number]> = {
   identity: [0.1, 1.9],
   'auto-contrast': [0.1, 1.9],
   equalize: [0.1, 1.9],
@@ -80,44 +89,139 @@ const colorMagnitudes: Record<ColorChoice, readonly [number, number]> = {
   brightness: [0.1, 1.9],
 };
 
-/** Draws a view of `source`: resize, flip, then colour and geometric operation in random order. */
+/** The paper's views (reference-facts 3.1): for the teacher, … */
+export const weakDefaults: ViewOptions = {
+  resize: { long: 1333, short: [400, 1200] },
+  flip: 0.5,
+  color: [],
+  geometric: [],
+  rotate: 30,
+  shear: 30,
+  translate: 0.1,
+  erase: null,
+};
+/** … for the student with annotations, … */
+export const labelledDefaults: ViewOptions = { ...weakDefaults, color: colorSpace };
+/** … and for the student with the teacher's boxes. */
+export const strongDefaults: ViewOptions = { ...labelledDefaults, geometric: geometricSpace };
+/** Soft Teacher's pipeline erasing, off in MixPL (reference-facts 3.5). */
+export const softTeacherErase: PipelineEraseOptions = {
+  patches: [1, 6],
+  ratio: [0, 0.2],
+  value: 128,
+};
+
+/**
+ * A view for supervised learning: random resize, flip, one colour operation.
+ * @throws MixplError ERR_CONFIG like weakView and strongView: see viewOptions
+ */
+export function labelledView(
+  source: DecodedImage,
+  random: Random,
+  options: Partial<ViewOptions> = {},
+): View {
+  return drawView(source, viewOptions(labelledDefaults, options), random);
+}
+
+/** A view for the teacher: random resize and flip. */
+export function weakView(
+  source: DecodedImage,
+  random: Random,
+  options: Partial<ViewOptions> = {},
+): View {
+  return drawView(source, viewOptions(weakDefaults, options), random);
+}
+
+/** A view for the student: random resize, flip, one colour and one geometric operation. */
+export function strongView(
+  source: DecodedImage,
+  random: Random,
+  options: Partial<ViewOptions> = {},
+): View {
+  return drawView(source, viewOptions(strongDefaults, options), random);
+}
+
+/**
+ * `defaults` with `options` over them, checked.
+ * @throws MixplError ERR_CONFIG on an unknown key or operation, or a value out of range
+ */
+export function viewOptions(
+  defaults: ViewOptions,
+  options: Partial<ViewOptions> = {},
+): ViewOptions {
+  oneOf('option', Object.keys(options), [...Object.keys(weakDefaults), 'colorMagnitudes']);
+  const all = { ...defaults, ...options };
+  oneOf('colour operation', all.color, colorSpace);
+  oneOf('colour operation', Object.keys(all.colorMagnitudes ?? {}), colorSpace);
+  oneOf('geometric operation', all.geometric, geometricSpace);
+  const { resize } = all;
+  const mostPixels = 1 << 15;
+  if ('long' in resize) {
+    inRange('resize.long', resize.long, 1, mostPixels);
+    inRange('resize.short[0]', resize.short[0], 1, mostPixels);
+    inRange('resize.short[1]', resize.short[1], resize.short[0], mostPixels);
+  } else {
+    inRange('resize.width', resize.width, 1, mostPixels);
+    inRange('resize.height', resize.height, 1, mostPixels);
+  }
+  inRange('flip', all.flip, 0, 1);
+  inRange('rotate', all.rotate, 0, 180);
+  inRange('shear', all.shear, 0, 80);
+  inRange('translate', all.translate, 0, 1);
+  if (all.erase) {
+    const { patches, ratio, value } = all.erase;
+    inRange('erase.patches[0]', patches[0], 0, 10_000);
+    inRange('erase.patches[1]', patches[1], patches[0], 10_000);
+    inRange('erase.ratio[0]', ratio[0], 0, 1);
+    inRange('erase.ratio[1]', ratio[1], ratio[0], 1);
+    inRange('erase.value', value, 0, 255);
+  }
+  return all;
+}
+
+function oneOf(what: string, names: readonly string[], known: readonly string[]): void {
+  for (const name of names) {
+    if (known.includes(name)) continue;
+    const near = nearestName(name, known);
+    throw new MixplError(
+      'ERR_CONFIG',
+      `view: ${what} must be one of ${known.join(', ')}, got '${name}'${near ? `; try '${near}'` : ''}`,
+    );
+  }
+}
+
+function inRange(name: string, value: number, low: number, high: number): void {
+  if (!(value >= low && value <= high))
+    throw new MixplError('ERR_CONFIG', `view: ${name} must be in [${low}, ${high}], got ${value}`);
+}
+
+/**
+ * Draws a view of `source`: resize, flip, colour and geometric operation in random order, erasing.
+ * The same state of the generator gives the same view.
+ */
 export function drawView(source: DecodedImage, options: ViewOptions, random: Random): View {
-  const size = resizedSize(
-    source,
-    random.integer(options.resize.short[0], options.resize.short[1] + 1),
-    options.resize.long,
-  );
+  const size = drawSize(source, options.resize, random);
   let matrix: Matrix3 = scaling(size.width / source.width, size.height / source.height);
   if (options.flip > 0 && random.next() < options.flip)
     matrix = multiply3(flipping(size.width), matrix);
 
-  const color = options.color.length ? drawColor(options.color, random) : [];
+  const color = options.color.length ? drawColor(options, random) : [];
   const warp = options.geometric.length ? drawGeometric(options, size, random) : identity3;
   // The order of the two changes one thing here: whether the colour operation sees the grey border.
-  const colorLast = options.geometric.length > 0 && random.next() < 0.5;
-  matrix = multiply3(warp, matrix);
-  const view: View = {
-    ...size,
-    matrix,
-    layer: {
-      source,
-      map: invert3(matrix),
-      rect: [0, 0, size.width, size.height],
-      weight: 1,
-      fill: borderFill,
-      colorFill: colorLast,
-      color,
-      erase: [],
-    },
-  };
-  if (!options.erase) return view;
-  const rects = drawErasePatches(size, options.erase, random);
-  return { ...view, layer: { ...view.layer, erase: rects } };
+  const colorFill = options.geometric.length > 0 && random.next() < 0.5;
+  const erase = options.erase ? drawErasePatches(size, options.erase, random) : [];
+  return makeView(source, size, { matrix: multiply3(warp, matrix), color, colorFill, erase });
 }
 
-function drawColor(choices: readonly ColorChoice[], random: Random): ColorStep[] {
-  const op = choices[random.integer(0, choices.length)]!;
-  const magnitude = drawMagnitude(colorMagnitudes[op], random);
+function drawSize(source: Size, resize: ResizeOptions, random: Random): Size {
+  if (!('long' in resize)) return { width: resize.width, height: resize.height };
+  const short = random.integer(resize.short[0], resize.short[1] + 1);
+  return resizedSize(source, short, resize.long);
+}
+
+function drawColor(options: ViewOptions, random: Random): ColorStep[] {
+  const op = options.color[random.integer(0, options.color.length)]!;
+  const magnitude = drawMagnitude(options.colorMagnitudes?.[op] ?? colorMagnitudes[op], random);
   return op === 'identity' ? [] : [{ op, magnitude }];
 }
 
@@ -130,11 +234,7 @@ function drawMagnitude([low, high]: readonly [number, number], random: Random): 
  * coordinates are half a pixel larger: turned here about the true centre, sheared from the centre of
  * the first pixel. Boxes take the same map, where the reference's differ from its pixels by that half.
  */
-function drawGeometric(
-  options: ViewOptions,
-  size: { width: number; height: number },
-  random: Random,
-): Matrix3 {
+function drawGeometric(options: ViewOptions, size: Size, random: Random): Matrix3 {
   const op = options.geometric[random.integer(0, options.geometric.length)]!;
   const limit =
     op === 'rotate' ? options.rotate : op.startsWith('shear') ? options.shear : options.translate;
@@ -164,9 +264,9 @@ function drawGeometric(
   }
 }
 
-/** Random square-ratio patches inside `size`; empty ones are left out. */
+/** Random patches inside `size`, of its ratio; empty ones are left out. */
 export function drawErasePatches(
-  size: { width: number; height: number },
+  size: Size,
   options: {
     patches: readonly [number, number];
     ratio: readonly [number, number];

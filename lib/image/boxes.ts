@@ -1,16 +1,13 @@
 import type { Matrix3 } from '../geometry.js';
-import type { Instances } from './composition.js';
+import type { Size } from './compose.js';
+import type { EraseRect, Instances } from './composition.js';
 
 /**
  * Boxes through a homography: the hull of the four corners, clipped to `size`.
  * @param boxes [4 n] xyxy
  * @source reference-facts 1.3 (corners, homogeneous division, min and max per axis, clip)
  */
-export function mapBoxes(
-  matrix: Matrix3,
-  boxes: Float32Array,
-  size: { width: number; height: number },
-): Float32Array {
+export function mapBoxes(matrix: Matrix3, boxes: Float32Array, size: Size): Float32Array {
   const out = new Float32Array(boxes.length);
   for (let i = 0; i < boxes.length; i += 4) {
     let x1 = Number.POSITIVE_INFINITY;
@@ -41,11 +38,7 @@ function clamp(value: number, high: number): number {
 }
 
 /** The instances through `matrix`, clipped to `size`. */
-export function mapInstances(
-  matrix: Matrix3,
-  instances: Instances,
-  size: { width: number; height: number },
-): Instances {
+export function mapInstances(matrix: Matrix3, instances: Instances, size: Size): Instances {
   return { ...instances, boxes: mapBoxes(matrix, instances.boxes, size) };
 }
 
@@ -69,6 +62,31 @@ export function dropSmall(instances: Instances, least: number): Instances {
     (i) =>
       boxes[4 * i + 2]! - boxes[4 * i]! > least && boxes[4 * i + 3]! - boxes[4 * i + 1]! > least,
   );
+}
+
+/**
+ * Drops boxes of which at least `threshold` is erased. Where patches overlap their areas count twice,
+ * so the share can exceed 1 (reference-facts 1.5).
+ */
+export function dropErased(
+  instances: Instances,
+  rects: readonly EraseRect[],
+  threshold: number,
+): Instances {
+  const { boxes } = instances;
+  return selectInstances(instances, (i) => {
+    const x1 = boxes[4 * i]!;
+    const y1 = boxes[4 * i + 1]!;
+    const x2 = boxes[4 * i + 2]!;
+    const y2 = boxes[4 * i + 3]!;
+    let erased = 0;
+    for (const r of rects) {
+      const w = Math.min(x2, r.x2) - Math.max(x1, r.x1);
+      const h = Math.min(y2, r.y2) - Math.max(y1, r.y1);
+      if (w > 0 && h > 0) erased += w * h;
+    }
+    return erased / ((x2 - x1) * (y2 - y1) + 1e-7) < threshold;
+  });
 }
 
 /** All instances of the parts, in order. */

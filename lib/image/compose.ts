@@ -45,6 +45,11 @@ export async function composeBatch(
   options: ComposeOptions,
 ): Promise<ImageBatch> {
   const { padDivisor, padTo } = options;
+  if (!Number.isInteger(padDivisor) || padDivisor < 1)
+    throw new MixplError(
+      'ERR_RANGE',
+      `compose: padDivisor must be a whole number >= 1, got ${padDivisor}`,
+    );
   const height = roundUp(Math.max(0, ...compositions.map((c) => c.height)), padDivisor);
   const width = roundUp(Math.max(0, ...compositions.map((c) => c.width)), padDivisor);
   const tensor = await run(compositions, { width, height }, options);
@@ -109,6 +114,12 @@ function packPlan(compositions: readonly Composition[]): {
   for (const { width, height, layers } of compositions) {
     plan.push(width, height, layers.length);
     for (const layer of layers) {
+      if (layer.map.length !== 9 || layer.rect.length !== 4 || layer.fill.length !== 3)
+        throw new MixplError(
+          'ERR_SHAPE',
+          'compose: layer must have map [9], rect [4] and fill [3], ' +
+            `got [${layer.map.length}], [${layer.rect.length}], [${layer.fill.length}]`,
+        );
       let index = indices.get(layer.source);
       if (index === undefined) {
         index = indices.size;
@@ -119,7 +130,10 @@ function packPlan(compositions: readonly Composition[]): {
       for (const step of layer.color) {
         const op = colorOps.indexOf(step.op);
         if (op < 0)
-          throw new MixplError('ERR_RANGE', `compose: unknown colour operation '${step.op}'`);
+          throw new MixplError(
+            'ERR_RANGE',
+            `compose: colour operation must be one of ${colorOps.join(', ')}, got '${step.op}'`,
+          );
         plan.push(op, step.magnitude);
       }
       plan.push(layer.erase.length);

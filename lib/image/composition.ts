@@ -22,6 +22,7 @@ export type ColorOpName = (typeof colorOps)[number];
 
 export interface ColorStep {
   readonly op: ColorOpName;
+  /** Ignored by auto-contrast and equalize. */
   readonly magnitude: number;
 }
 

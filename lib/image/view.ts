@@ -1,35 +1,127 @@
-import { invert3, type Matrix3 } from '../geometry.js';
-import type { DecodedImage, View } from './composition.js';
+import { MixplError } from '../errors.js';
+import { identity3, invert3, type Matrix3, multiply3 } from '../geometry.js';
+import { dropErased, dropSmall, mapInstances } from './boxes.js';
+import type { Size } from './compose.js';
+import type {
+  ColorStep,
+  Composition,
+  DecodedImage,
+  EraseRect,
+  Instances,
+  Layer,
+  View,
+} from './composition.js';
 
 /** Pixels that a geometric operation brings in are grey. */
 export const borderFill = [128, 128, 128] as const;
 
-/** The view for evaluation: resized to fit `long` × `short`, nothing else. */
-export function testView(source: DecodedImage, resize: { long: number; short: number }): View {
-  const size = resizedSize(source, resize.short, resize.long);
-  const matrix = scaling(size.width / source.width, size.height / source.height);
+/** How a view differs from the picture as it is. */
+export interface ViewChange {
+  /** Original picture → view. */
+  readonly matrix: Matrix3;
+  readonly color?: readonly ColorStep[];
+  /** The colour operations change the border, too. */
+  readonly colorFill?: boolean;
+  readonly erase?: readonly EraseRect[];
+}
+
+/** `source` through a map, at `size`. */
+export function makeView(source: DecodedImage, { width, height }: Size, change: ViewChange): View {
+  const { matrix, color = [], colorFill = false, erase = [] } = change;
   return {
-    ...size,
+    width,
+    height,
     matrix,
     layer: {
       source,
       map: invert3(matrix),
-      rect: [0, 0, size.width, size.height],
+      rect: [0, 0, width, height],
       weight: 1,
       fill: borderFill,
-      colorFill: false,
-      color: [],
-      erase: [],
+      colorFill,
+      color,
+      erase,
     },
   };
 }
 
+/** The paper's size for evaluation. */
+export const testResize = { long: 1333, short: 800 } as const;
+
+/** The view for evaluation: resized to fit `long` × `short`, nothing else. */
+export function testView(
+  source: DecodedImage,
+  resize: { long: number; short: number } = testResize,
+): View {
+  return resizedView(source, resizedSize(source, resize.short, resize.long));
+}
+
+/** The whole picture at exactly `size`. */
+export function resizedView(source: DecodedImage, size: Size): View {
+  const matrix = scaling(size.width / source.width, size.height / source.height);
+  return makeView(source, size, { matrix });
+}
+
+/** The view's layer with its top left corner at (x, y) of a larger composition. */
+export function placeLayer(view: View, at: { x: number; y: number; weight?: number }): Layer {
+  const { x, y, weight = 1 } = at;
+  const { layer } = view;
+  return {
+    ...layer,
+    map: multiply3(layer.map, shifting(-x, -y)),
+    rect: [x, y, x + view.width, y + view.height],
+    weight: layer.weight * weight,
+    erase: layer.erase.map((r) => ({
+      ...r,
+      x1: r.x1 + x,
+      y1: r.y1 + y,
+      x2: r.x2 + x,
+      y2: r.y2 + y,
+    })),
+  };
+}
+
+/**
+ * A view on a larger canvas, the rest padding (the mean colour): for inputs of one fixed size.
+ * @returns the composition, and the map original → composition for boxes
+ * @throws MixplError ERR_SHAPE when the view does not fit
+ */
+export function letterbox(
+  view: View,
+  canvas: Size & { align?: 'top-left' | 'centre' },
+): { composition: Composition; matrix: Matrix3 } {
+  const { width, height, align = 'top-left' } = canvas;
+  if (view.width > width || view.height > height)
+    throw new MixplError(
+      'ERR_SHAPE',
+      `letterbox: canvas must hold the view (${view.width}x${view.height}), got ${width}x${height}`,
+    );
+  const x = align === 'centre' ? Math.floor((width - view.width) / 2) : 0;
+  const y = align === 'centre' ? Math.floor((height - view.height) / 2) : 0;
+  return {
+    composition: { width, height, layers: [placeLayer(view, { x, y })] },
+    matrix: multiply3(shifting(x, y), view.matrix),
+  };
+}
+
+/**
+ * What the view shows of the picture's instances: boxes clipped to the picture, mapped, clipped to the
+ * view; those not above `minSize` go, and those that erased rectangles hide (reference-facts 3.1, 3.5).
+ * @param instances pixels of the original picture
+ */
+export function viewInstances(
+  view: View,
+  instances: Instances,
+  options: { minSize?: number; eraseThreshold?: number } = {},
+): Instances {
+  const { minSize = 0.01, eraseThreshold = 0.9 } = options;
+  const inside = mapInstances(identity3, instances, view.layer.source);
+  const seen = dropSmall(mapInstances(view.matrix, inside, view), minSize);
+  return view.layer.erase.length > 0 ? dropErased(seen, view.layer.erase, eraseThreshold) : seen;
+}
+
 /** Size after the resize rule of reference-facts 3.2: factor = min(long / longest, short / shortest). */
-export function resizedSize(
-  image: { width: number; height: number },
-  short: number,
-  long: number,
-): { width: number; height: number } {
+export function resizedSize(image: Size, short: number, long: number): Size {
   const factor = Math.min(
     long / Math.max(image.width, image.height),
     short / Math.min(image.width, image.height),
