@@ -1,0 +1,156 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import {
+  createDetector,
+  type Detector,
+  type DetectorOptions,
+  type ImageBatch,
+  native,
+} from '../../../lib/index.js';
+
+interface Golden {
+  torch: string;
+  options: {
+    depth: 18 | 50;
+    style: 'pytorch' | 'caffe';
+    norm: 'gn' | 'frozen-bn' | 'bn-eval';
+    frozenStages: number;
+    baseWidth: number;
+    channels: number;
+    stackedConvs: number;
+    numClasses: number;
+    height: number;
+    width: number;
+  };
+  targets: [number[][], number[]][];
+  loss_cls: number;
+  loss_bbox: number;
+  /** Per parameter: L2 norm, and inner product with the formula's numbers. */
+  gradients: Record<string, [norm: number, probe: number]>;
+  detections: { boxes: number[][]; scores: number[]; labels: number[]; count: number }[];
+}
+
+/** The numbers of scripts/golden/retinanet.py. */
+function formula(name: string, count: number): Float64Array {
+  let h = 7;
+  for (const c of Buffer.from(name)) h = (h * 31 + c) % 65521;
+  return Float64Array.from(
+    { length: count },
+    (_, i) => Math.sin((i + 1) * 12.9898 + h * 0.618) * Math.cos((i + 1) * 0.7321 + h),
+  );
+}
+
+function weightOf(name: string, shape: readonly number[]): Float32Array {
+  const count = shape.reduce((a, b) => a * b, 1);
+  const v = formula(name, count);
+  const fanIn = shape.length === 4 ? count / shape[0]! : 0;
+  return Float32Array.from(v, (x) => {
+    if (name.endsWith('running_var')) return 1 + 0.5 * x;
+    if (name.endsWith('running_mean')) return 0.1 * x;
+    if (shape.length === 1 && name.endsWith('weight')) return 1 + 0.2 * x;
+    if (name.endsWith('retina_cls.bias')) return -2.0 + 0.3 * x;
+    if (shape.length === 1) return 0.1 * x;
+    return x * Math.sqrt(6 / fanIn);
+  });
+}
+
+async function build(golden: Golden, dtype: 'fp32' | 'bf16'): Promise<[Detector, ImageBatch]> {
+  const o = golden.options;
+  const options: DetectorOptions = {
+    type: 'retinanet',
+    numClasses: o.numClasses,
+    backbone: {
+      depth: o.depth,
+      style: o.style,
+      norm: o.norm,
+      frozenStages: o.frozenStages,
+      baseWidth: o.baseWidth,
+    },
+    neck: { channels: o.channels },
+    head: { channels: o.channels, stackedConvs: o.stackedConvs },
+  };
+  const detector = await createDetector(options, { dtype });
+  for (const { name, shape } of detector.parameters())
+    await detector.writeTensor(name, weightOf(name, shape));
+  const pixels = Float32Array.from(formula('image', 3 * o.height * o.width * 3));
+  const bits = new Uint32Array(pixels.buffer);
+  const data =
+    dtype === 'fp32'
+      ? pixels
+      : Uint16Array.from(bits, (b) => (b + 0x7fff + ((b >> 16) & 1)) >>> 16);
+  const tensor = native.createTensor(
+    data,
+    [3, o.height, o.width, 3],
+    dtype === 'fp32' ? 'f32' : 'bf16',
+  );
+  const sizes = Array.from({ length: 3 }, () => ({ height: o.height, width: o.width }));
+  return [detector, { tensor, sizes, padSizes: sizes, dispose: () => tensor.dispose() }];
+}
+
+for (const name of ['r18-gn', 'r50-caffe-frozen', 'r50-pytorch-eval']) {
+  const golden = JSON.parse(
+    readFileSync(new URL(`../../golden/retinanet/${name}.json`, import.meta.url), 'utf8'),
+  ) as Golden;
+  const targets = golden.targets.map(([boxes, labels]) => ({
+    boxes: Float32Array.from(boxes.flat()),
+    labels: Int32Array.from(labels),
+  }));
+
+  describe(`RetinaNet ${name} against PyTorch ${golden.torch} in float64`, () => {
+    test('has its losses and every gradient', async () => {
+      const [detector, batch] = await build(golden, 'fp32');
+      const losses = await detector.loss(batch, targets);
+      expect(losses.loss_cls! / golden.loss_cls).toBeCloseTo(1, 4);
+      expect(losses.loss_bbox! / golden.loss_bbox).toBeCloseTo(1, 4);
+      await detector.backward();
+      const trained = detector.parameters().filter((p) => p.trainable);
+      expect(trained.map((p) => p.name).sort()).toEqual(Object.keys(golden.gradients).sort());
+      for (const { name } of trained) {
+        const [norm, probe] = golden.gradients[name]!;
+        const gradient = (await detector.gradient(name))!;
+        const numbers = formula(`${name}#`, gradient.length);
+        const got = Math.sqrt(gradient.reduce((s, g) => s + g * g, 0));
+        const product = gradient.reduce((s, g, i) => s + g * numbers[i]!, 0);
+        // f32 against float64 through some sixty layers: 1e-3 of the gradient's norm.
+        expect(Math.abs(got - norm), name).toBeLessThan(1e-3 * norm + 1e-7);
+        expect(Math.abs(product - probe), name).toBeLessThan(1e-3 * norm + 1e-7);
+      }
+      batch.dispose();
+      detector.dispose();
+    });
+
+    test('has its detections', async () => {
+      const [detector, batch] = await build(golden, 'fp32');
+      const found = await detector.predict(batch);
+      golden.detections.forEach((expected, n) => {
+        expect(found[n]!.scores.length).toBe(expected.count);
+        expected.scores.forEach((score, i) => {
+          expect(found[n]!.scores[i]!).toBeCloseTo(score, 4);
+          expect(found[n]!.labels[i]).toBe(expected.labels[i]);
+          expected.boxes[i]!.forEach((v, c) => {
+            expect(Math.abs(found[n]!.boxes[4 * i + c]! - v)).toBeLessThan(
+              1e-3 * Math.max(1, Math.abs(v)),
+            );
+          });
+        });
+      });
+      batch.dispose();
+      detector.dispose();
+    });
+
+    test('stays near it in bf16', async () => {
+      const [detector, batch] = await build(golden, 'bf16');
+      const losses = await detector.loss(batch, targets);
+      await detector.backward();
+      // Eight bits of mantissa through some sixty layers: a few per cent.
+      expect(Math.abs(losses.loss_cls! / golden.loss_cls - 1)).toBeLessThan(0.03);
+      expect(Math.abs(losses.loss_bbox! / golden.loss_bbox - 1)).toBeLessThan(0.03);
+      const name = 'bbox_head.retina_cls.weight';
+      const gradient = (await detector.gradient(name))!;
+      const norm = Math.sqrt(gradient.reduce((s, g) => s + g * g, 0));
+      expect(Math.abs(norm / golden.gradients[name]![0] - 1)).toBeLessThan(0.05);
+      batch.dispose();
+      detector.dispose();
+    });
+  });
+}
