@@ -1,4 +1,4 @@
-import type { DecodedImage } from '../../../lib/augment/composition.js';
+import type { DecodedImage } from '../../../lib/image/composition.js';
 import { noInstances, testView, type View } from '../../../lib/augment/index.js';
 import type { CachedView, UnlabelledPair } from '../../../lib/semi/index.js';
 
