@@ -1,0 +1,71 @@
+/**
+ * The command line. Nothing heavy is imported before a command runs, so that --help answers at once.
+ */
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { addConfigCommands } from './config.js';
+import { addDoctorCommand } from './doctor.js';
+import { addEvalCommand } from './eval.js';
+import { exitCodes, reportError } from './output.js';
+
+/** The version in package.json. */
+export function packageVersion(): string {
+  const file = new URL('../../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+}
+
+/** Runs a command line without the program's name. @returns the exit code */
+export async function main(args: readonly string[]): Promise<number> {
+  const json = args.includes('--json');
+  // A closed pipe (`mixpl … | head`) is no error.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(exitCodes.ok);
+    throw error;
+  });
+  process.on('uncaughtException', (error) => process.exit(reportError(error, { json })));
+
+  let complaint = '';
+  const program = createProgram((text) => {
+    complaint += text;
+  });
+  try {
+    await program.parseAsync(args, { from: 'user' });
+    return Number(process.exitCode ?? exitCodes.ok);
+  } catch (error) {
+    if (!(error instanceof CommanderError)) return reportError(error, { json });
+    if (error.exitCode === 0) return exitCodes.ok;
+    return reportUsage(complaint || error.message, { json });
+  }
+}
+
+function createProgram(complain: (text: string) => void): Command {
+  const program = new Command('mixpl')
+    .description('Trains object detectors from few labelled and many unlabelled images (MixPL).')
+    .version(packageVersion(), '-V, --version')
+    .exitOverride()
+    .configureOutput({ writeErr: complain })
+    .configureHelp({ showGlobalOptions: false })
+    .helpCommand(false)
+    .addHelpText(
+      'after',
+      '\nExit codes: 0 done, 1 failed, 2 wrong command line or config, 70 fault of mixpl.',
+    );
+  addConfigCommands(program);
+  addDoctorCommand(program);
+  addEvalCommand(program);
+  return program;
+}
+
+/** commander's own words: one line, without its `error: `. */
+function reportUsage(complaint: string, { json }: { json: boolean }): number {
+  const help = complaint.startsWith('Usage:');
+  const message = help
+    ? 'a command is missing'
+    : complaint
+        .trim()
+        .replace(/^error: /, '')
+        .replaceAll('\n', ' ');
+  process.stderr.write(help ? complaint : `error: ${message}\n`);
+  if (json) process.stdout.write(`${JSON.stringify({ error: { code: 'ERR_USAGE', message } })}\n`);
+  return exitCodes.usage;
+}
