@@ -1,5 +1,5 @@
-import type { DecodedImage } from '../../../lib/image/composition.js';
 import { noInstances, testView, type View } from '../../../lib/augment/index.js';
+import type { DecodedImage } from '../../../lib/image/composition.js';
 import type { CachedView, UnlabelledPair } from '../../../lib/semi/index.js';
 
 /** A picture of one grey level, told apart by it. */
