@@ -8,12 +8,12 @@
 
 namespace mixpl {
 
-IouKind parse_iou_kind(const std::string& text) {
+IouKind parse_iou_kind(const char* op, const std::string& text) {
   if (text == "iou") return IouKind::iou;
   if (text == "giou") return IouKind::giou;
   if (text == "diou") return IouKind::diou;
   if (text == "ciou") return IouKind::ciou;
-  throw ConfigError(str("kind must be 'iou', 'giou', 'diou' or 'ciou', got '", text, "'"));
+  throw ConfigError(str(op, ": kind must be 'iou', 'giou', 'diou' or 'ciou', got '", text, "'"));
 }
 
 const Box* as_boxes(const char* op, const char* name, const Tensor& boxes) {
@@ -46,7 +46,8 @@ namespace {
 // Inputs: a, b; { kind }.
 const bool registered = register_op("boxIou", [](const std::vector<Tensor>& in, const Options& o) {
   if (in.size() != 2) throw ShapeError(str("boxIou: needs 2 tensors, got ", in.size()));
-  return std::vector<Tensor>{pairwise_iou(in[0], in[1], parse_iou_kind(o.text("kind", "iou")))};
+  return std::vector<Tensor>{
+      pairwise_iou(in[0], in[1], parse_iou_kind("boxIou", o.text("kind", "iou")))};
 });
 }  // namespace
 

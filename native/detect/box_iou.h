@@ -7,8 +7,8 @@
 
 namespace mixpl {
 
-/// "iou", "giou", "diou" or "ciou". @throws ConfigError
-IouKind parse_iou_kind(const std::string& text);
+/// "iou", "giou", "diou" or "ciou". @throws ConfigError in the name of `op`
+IouKind parse_iou_kind(const char* op, const std::string& text);
 
 /// Similarity of every pair. Source: see box_similarity.
 ///

@@ -1,0 +1,211 @@
+import { MixplError } from '../errors.js';
+import {
+  type ArrayInput,
+  checkNumber,
+  checkNumbers,
+  checkOptions,
+  type KernelOptions,
+  type NdArray,
+  readArray,
+  runKernel,
+  take,
+} from './arrays.js';
+
+const boxes = { dtype: 'f32', shape: [null, 4], axes: 'B, 4' } as const;
+
+export interface NmsOptions extends KernelOptions {
+  /** A box goes when its IoU with a better one is above this, in [0, 1]. @defaultValue 0.5 */
+  iouThr?: number;
+  /** Keep at most so many. @defaultValue no limit */
+  maxBoxes?: number;
+}
+
+/**
+ * Greedy non-maximum suppression.
+ * @param boxes_ f32 [B, 4] xyxy
+ * @param scores f32 [B]; equal scores keep their order, NaN comes last
+ * @returns indices of the kept boxes, best first
+ * @throws MixplError ERR_SHAPE, ERR_DTYPE, ERR_RANGE
+ */
+export async function nms(
+  boxes_: ArrayInput<Float32Array>,
+  scores: ArrayInput<Float32Array>,
+  options: NmsOptions = {},
+): Promise<Int32Array> {
+  checkOptions('nms', options, ['iouThr', 'maxBoxes']);
+  return suppress('nms', boxes_, scores, undefined, options);
+}
+
+/**
+ * Non-maximum suppression within each class: boxes of different classes do not meet.
+ * @param labels i32 [B], any integers
+ * @returns indices of the kept boxes of all classes, best first
+ * @throws MixplError ERR_SHAPE, ERR_DTYPE, ERR_RANGE
+ */
+export async function batchedNms(
+  boxes_: ArrayInput<Float32Array>,
+  scores: ArrayInput<Float32Array>,
+  options: NmsOptions & { labels: ArrayInput<Int32Array> },
+): Promise<Int32Array> {
+  checkOptions('batchedNms', options, ['labels', 'iouThr', 'maxBoxes']);
+  return suppress('batchedNms', boxes_, scores, options.labels ?? null, options);
+}
+
+async function suppress(
+  op: string,
+  boxes_: ArrayInput<Float32Array>,
+  scores: ArrayInput<Float32Array>,
+  labels: ArrayInput<Int32Array> | null | undefined,
+  { iouThr = 0.5, maxBoxes, signal }: NmsOptions,
+): Promise<Int32Array> {
+  const inputs = [];
+  const first = readArray(op, 'boxes', boxes_, boxes);
+  const shape = [first.shape[0]!];
+  inputs.push(first, readArray(op, 'scores', scores, { dtype: 'f32', shape }));
+  if (labels !== undefined)
+    inputs.push(readArray(op, 'labels', labels as ArrayInput<Int32Array>, { dtype: 'i32', shape }));
+  const native = {
+    iouThr: checkNumber(op, 'iouThr', iouThr, { low: 0, high: 1 }),
+    most:
+      maxBoxes === undefined
+        ? -1
+        : checkNumber(op, 'maxBoxes', maxBoxes, { low: 0, integer: true }),
+  };
+  const { outputs } = await runKernel('nms', inputs, native, { signal });
+  return (await take<Int32Array>(outputs[0]!)).data;
+}
+
+const iouKinds = ['iou', 'giou', 'diou', 'ciou'] as const;
+export type IouKind = (typeof iouKinds)[number];
+
+/**
+ * Overlap of every pair of boxes.
+ * @param a f32 [A, 4] xyxy; @param b f32 [B, 4]
+ * @returns f32 [A, B]
+ * @throws MixplError ERR_SHAPE, ERR_DTYPE, ERR_RANGE
+ * @see Rezatofighi et al. 2019 (giou), Zheng et al. 2020 (diou, ciou)
+ */
+export async function boxIou(
+  a: ArrayInput<Float32Array>,
+  b: ArrayInput<Float32Array>,
+  options: KernelOptions & { kind?: IouKind } = {},
+): Promise<NdArray<Float32Array>> {
+  checkOptions('boxIou', options, ['kind']);
+  const { kind = 'iou', signal } = options;
+  if (!iouKinds.includes(kind))
+    throw new MixplError(
+      'ERR_RANGE',
+      `boxIou: kind must be one of ${iouKinds.map((k) => `'${k}'`).join(', ')}, got '${kind}'`,
+    );
+  const inputs = [readArray('boxIou', 'a', a, boxes), readArray('boxIou', 'b', b, boxes)];
+  const { outputs } = await runKernel('boxIou', inputs, { kind }, { signal });
+  return take(outputs[0]!);
+}
+
+export interface BoxCoderOptions extends KernelOptions {
+  /** Of (dx, dy, dw, dh). @defaultValue [0, 0, 0, 0] */
+  means?: readonly [number, number, number, number];
+  /** @defaultValue [1, 1, 1, 1] */
+  stds?: readonly [number, number, number, number];
+}
+
+/**
+ * Offsets of boxes against anchors: ((x - xa) / wa, (y - ya) / ha, ln(w / wa), ln(h / ha)) of
+ * centres and sizes, then (d - mean) / std.
+ * @param anchors_ f32 [B, 4] xyxy; @param targets f32 [B, 4] xyxy
+ * @returns f32 [B, 4]
+ * @throws MixplError ERR_SHAPE, ERR_DTYPE, ERR_RANGE
+ * @see Girshick et al. 2014, R-CNN, appendix C
+ */
+export async function encodeBoxes(
+  anchors_: ArrayInput<Float32Array>,
+  targets: ArrayInput<Float32Array>,
+  options: BoxCoderOptions = {},
+): Promise<NdArray<Float32Array>> {
+  checkOptions('encodeBoxes', options, ['means', 'stds']);
+  return code('encodeBoxes', anchors_, { name: 'boxes', values: targets }, options, {});
+}
+
+/**
+ * Inverse of encodeBoxes.
+ * @param deltas f32 [B, 4]
+ * @returns f32 [B, 4] xyxy, not clipped to an image
+ * @throws MixplError ERR_SHAPE, ERR_DTYPE, ERR_RANGE
+ */
+export async function decodeBoxes(
+  anchors_: ArrayInput<Float32Array>,
+  deltas: ArrayInput<Float32Array>,
+  options: BoxCoderOptions & {
+    /** Largest |dw| and |dh|. @defaultValue ln(1000 / 16) */
+    limit?: number;
+    /** 'both' also bounds them from below (mmdetection), 'upper' does not (torchvision). @defaultValue 'both' */
+    clamp?: 'both' | 'upper';
+  } = {},
+): Promise<NdArray<Float32Array>> {
+  checkOptions('decodeBoxes', options, ['means', 'stds', 'limit', 'clamp']);
+  const { limit = Math.log(1000 / 16), clamp = 'both' } = options;
+  checkNumber('decodeBoxes', 'limit', limit, { low: 0 });
+  if (clamp !== 'both' && clamp !== 'upper')
+    throw new MixplError(
+      'ERR_RANGE',
+      `decodeBoxes: clamp must be 'both' or 'upper', got '${clamp}'`,
+    );
+  const bounds = { limit, bothSides: clamp === 'both' };
+  return code('decodeBoxes', anchors_, { name: 'deltas', values: deltas }, options, bounds);
+}
+
+async function code(
+  op: string,
+  anchors_: ArrayInput<Float32Array>,
+  { name, values }: { name: string; values: ArrayInput<Float32Array> },
+  { means = [0, 0, 0, 0], stds = [1, 1, 1, 1], signal }: BoxCoderOptions,
+  bounds: { limit?: number; bothSides?: boolean },
+): Promise<NdArray<Float32Array>> {
+  const first = readArray(op, 'anchors', anchors_, boxes);
+  const inputs = [first, readArray(op, name, values, { dtype: 'f32', shape: first.shape })];
+  checkNumbers(op, 'means', means, 4);
+  checkNumbers(op, 'stds', stds, 4);
+  const { outputs } = await runKernel(op, inputs, { means, stds, ...bounds }, { signal });
+  return take(outputs[0]!);
+}
+
+export interface AnchorOptions extends KernelOptions {
+  /** Pixels between cells. */
+  stride: number;
+  /** h / w. @defaultValue [0.5, 1, 2] */
+  ratios?: readonly number[];
+  /** Sides in strides. @defaultValue [4, 4 · 2^(1/3), 4 · 2^(2/3)] */
+  scales?: readonly number[];
+  /** Sides in pixels, instead of scales (torchvision). */
+  sizes?: readonly number[];
+  /** Where in its cell an anchor is centred, in strides. @defaultValue 0, the top-left corner */
+  centerOffset?: number;
+  /** Rounds the base boxes' corners to integers (torchvision). @defaultValue false */
+  round?: boolean;
+}
+
+/**
+ * Anchors of one pyramid level: cells row by row, within a cell ratios outer, sides inner.
+ * @param size cells of the feature map
+ * @returns f32 [height · width · ratios · sides, 4] xyxy in pixels
+ * @throws MixplError ERR_RANGE, ERR_CONFIG
+ * @see mmdetection AnchorGenerator; torchvision AnchorGenerator
+ */
+export async function anchors(
+  size: { height: number; width: number },
+  options: AnchorOptions,
+): Promise<NdArray<Float32Array>> {
+  const op = 'anchors';
+  checkOptions(op, options, ['stride', 'ratios', 'scales', 'sizes', 'centerOffset', 'round']);
+  const { signal, stride, ...rest } = options;
+  for (const side of ['height', 'width'] as const)
+    checkNumber(op, side, size[side], { low: 0, high: 65536, integer: true });
+  checkNumber(op, 'stride', stride, { low: 0 });
+  for (const name of ['ratios', 'scales', 'sizes'] as const)
+    if (rest[name] !== undefined) checkNumbers(op, name, rest[name]);
+  if (rest.centerOffset !== undefined) checkNumber(op, 'centerOffset', rest.centerOffset);
+  const { height, width } = size;
+  const native = { stride, height, width, ...rest };
+  const { outputs } = await runKernel('levelAnchors', [], native, { signal });
+  return take(outputs[0]!);
+}

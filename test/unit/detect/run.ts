@@ -1,0 +1,73 @@
+import { type NativeTensor, native, type RunOpMode } from '../../../lib/native.js';
+
+export type Input = { shape: number[] } & (
+  | { f32: ArrayLike<number> }
+  | { i32: ArrayLike<number> }
+  | { u8: ArrayLike<number> }
+  | { bf16: ArrayLike<number> }
+);
+
+/** f32 with the shape [n, width]; width 0: [n]. */
+export function f32(values: readonly number[] | Float32Array, width = 0): Input {
+  return { f32: values, shape: width ? [values.length / width, width] : [values.length] };
+}
+export function i32(values: readonly number[]): Input {
+  return { i32: values, shape: [values.length] };
+}
+export function boxes(list: readonly (readonly number[])[]): Input {
+  return { f32: list.flat(), shape: [list.length, 4] };
+}
+
+/** Runs a native op and reads its outputs as plain numbers. */
+export async function run(
+  op: string,
+  inputs: readonly Input[],
+  options: object = {},
+  mode: RunOpMode = {},
+): Promise<{ data: number[]; shape: number[] }[]> {
+  const tensors = inputs.map(toTensor);
+  const { outputs } = await native.runOp(op, tensors, JSON.stringify(options), mode);
+  const results = await Promise.all(
+    outputs.map(async (t) => ({ data: Array.from(await t.read()), shape: t.shape })),
+  );
+  for (const tensor of [...tensors, ...outputs]) tensor.dispose();
+  return results;
+}
+
+/** The first output's numbers. */
+export async function numbers(...args: Parameters<typeof run>): Promise<number[]> {
+  return (await run(...args))[0]!.data;
+}
+
+function toTensor(input: Input): NativeTensor {
+  const { shape } = input;
+  if ('f32' in input) return native.createTensor(Float32Array.from(input.f32), shape, 'f32');
+  if ('i32' in input) return native.createTensor(Int32Array.from(input.i32), shape, 'i32');
+  if ('u8' in input) return native.createTensor(Uint8Array.from(input.u8), shape, 'u8');
+  return native.createTensor(Uint16Array.from(input.bf16, bf16Bits), shape, 'bf16');
+}
+
+const word = new DataView(new ArrayBuffer(4));
+/** Upper half of the f32 nearest to x, to even on ties. */
+function bf16Bits(x: number): number {
+  word.setFloat32(0, x);
+  const bits = word.getUint32(0);
+  return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
+}
+/** What bf16 keeps of x. */
+export function toBf16(x: number): number {
+  word.setUint32(0, (bf16Bits(x) << 16) >>> 0);
+  return word.getFloat32(0);
+}
+
+/** Largest |a - b| / max(|b|, floor). */
+export function relativeError(a: ArrayLike<number>, b: ArrayLike<number>, floor = 1): number {
+  if (a.length !== b.length) return Number.POSITIVE_INFINITY;
+  let worst = 0;
+  for (let i = 0; i < a.length; i++) {
+    const error = Math.abs(a[i]! - b[i]!) / Math.max(Math.abs(b[i]!), floor);
+    if (Number.isNaN(error)) return Number.POSITIVE_INFINITY;
+    worst = Math.max(worst, error);
+  }
+  return worst;
+}
