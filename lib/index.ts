@@ -4,6 +4,7 @@ export * from './detector/types.js';
 export { MixplError, type MixplErrorCode } from './errors.js';
 export * from './eval/index.js';
 export * from './geometry.js';
+export * as kernels from './kernels/index.js';
 export { type BuildInfo, type MemoryStats, type NativeTensor, native } from './native.js';
 export { Random } from './random.js';
 export { readSafetensors, type StoredTensor, writeSafetensors } from './safetensors.js';
