@@ -1,4 +1,5 @@
 export * from './augment/index.js';
+export * from './data/index.js';
 export * from './detector/detector.js';
 export * from './detector/types.js';
 export { MixplError, type MixplErrorCode } from './errors.js';
