@@ -1,13 +1,36 @@
 /** How pictures are varied: reference-facts 3.1 … 3.5. Names as in ViewOptions of lib/augment. */
 import { z } from 'zod';
-import { colorSpace, geometricSpace } from '../augment/views.js';
+import { type ColorChoice, colorMagnitudes, colorSpace, geometricSpace } from '../augment/views.js';
 import { nonNegative, positiveCount, range, share } from './fields.js';
 
+/** Pixels; as viewOptions of lib/augment has it. */
+const maxSide = 1 << 15;
+
 const resize = z
-  .strictObject({
-    long: positiveCount().default(1333).describe('largest long side'),
-    short: range(positiveCount()).default([400, 1200]).describe('the short side is drawn from it'),
-  })
+  .union([
+    z
+      .strictObject({
+        long: positiveCount().max(maxSide).default(1333).describe('largest long side'),
+        short: range(positiveCount().max(maxSide))
+          .default([400, 1200])
+          .describe('the short side is drawn from it'),
+      })
+      .describe('keeps the ratio'),
+    z
+      .strictObject({ width: positiveCount().max(maxSide), height: positiveCount().max(maxSide) })
+      .describe('exactly this size'),
+  ])
+  .prefault({});
+
+const magnitudes = z
+  .strictObject(
+    Object.fromEntries(
+      colorSpace.map((op) => [
+        op,
+        range(z.number()).default([...colorMagnitudes[op]] as [number, number]),
+      ]),
+    ) as Record<ColorChoice, z.ZodDefault<ReturnType<typeof range>>>,
+  )
   .prefault({});
 
 const erase = z
@@ -31,6 +54,7 @@ function view(
         .array(z.enum(colorSpace))
         .default([...color])
         .describe('one of these is applied; empty: none'),
+      colorMagnitudes: magnitudes.describe('[low, high] of the strength of each operation'),
       geometric: z
         .array(z.enum(geometricSpace))
         .default([...geometric])

@@ -9,16 +9,25 @@ export function isMapping(value: unknown): value is Mapping {
 /** Options that say which kind of thing a mapping describes. */
 const kindKeys = ['type', 'format'];
 
+/** Options that exclude each other: a size by ratio or an exact one. */
+const exclusiveKeys = [
+  ['long', 'short'],
+  ['width', 'height'],
+];
+
 /** The mapping describes another kind of thing than the one below it, whose options do not apply. */
 function changesKind(below: Mapping, above: Mapping): boolean {
-  return kindKeys.some(
+  const differs = kindKeys.some(
     (key) => below[key] !== undefined && above[key] !== undefined && below[key] !== above[key],
   );
+  const side = (mapping: Mapping) =>
+    exclusiveKeys.findIndex((keys) => keys.some((key) => Object.hasOwn(mapping, key)));
+  return differs || (side(below) >= 0 && side(above) >= 0 && side(below) !== side(above));
 }
 
 /**
  * `above` over `below`: mappings option by option, everything else as a whole. A mapping whose `type`
- * or `format` differs replaces the one below.
+ * or `format` differs replaces the one below, and so does an exact size one by ratio.
  */
 export function merge(below: unknown, above: unknown): unknown {
   if (!isMapping(below) || !isMapping(above) || changesKind(below, above)) return above;

@@ -1,6 +1,7 @@
 /** The parts of a run's options in the form that the layers below take them. */
+import { resolve } from 'node:path';
+import type { DatasetSource } from '../data/index.js';
 import type { DetectorOptions, OptimizerOptions } from '../detector/detector.js';
-import type { SemiOptions } from '../semi/index.js';
 import type { ResolvedConfig } from './schema.js';
 
 /** What createDetector builds. `numClasses` comes from the data, unless the config names it. */
@@ -19,8 +20,23 @@ export function optimizerOptions({
   return { ...options, normDecay: normDecay ?? optimizer.weightDecay };
 }
 
-/** What MeanTeacher and MixPL take; a plain mean teacher mixes nothing. */
-export function semiOptions({ semi }: Pick<ResolvedConfig, 'semi'>): SemiOptions {
-  const { method, burnIn: _, resampling: __, ...options } = semi;
-  return method === 'mixpl' ? options : { ...options, mixup: false, mosaic: false };
+/** Where one of the data sets is, from `data.root`. */
+export function datasetSource(
+  { data }: Pick<ResolvedConfig, 'data'>,
+  part: 'labelled' | 'unlabelled' | 'test',
+): DatasetSource | null {
+  const source = data[part];
+  const at = (name: string) => resolve(data.root, name);
+  switch (source?.format) {
+    case undefined:
+      return null;
+    case 'coco': {
+      const images = source.images === null ? undefined : at(source.images);
+      return { format: 'coco', annotations: at(source.annotations), images };
+    }
+    case 'voc':
+      return { format: 'voc', folder: at(source.folder), imageSet: source.imageSet ?? undefined };
+    case 'folder':
+      return { format: 'folder', images: at(source.images) };
+  }
 }

@@ -15,6 +15,8 @@ export function describeIssues(
 ): string[] {
   return issues.flatMap((issue) => {
     const path = issue.path as Path;
+    const inner = likeliest(issue);
+    if (inner) return describeIssues(inner, schema, value, locate);
     if (issue.code === 'unrecognized_keys') {
       const known = keysAt(schema, path, value);
       return issue.keys.map((key) => {
@@ -29,6 +31,15 @@ export function describeIssues(
     if (received === undefined && issue.code === 'custom') return [text];
     return [`${text}, got ${received === undefined ? 'nothing' : show(received)}`];
   });
+}
+
+/** Of a union without a kind: the issues of the option that has the fewest, with their whole path. */
+function likeliest(issue: Issue): Issue[] | undefined {
+  if (issue.code !== 'invalid_union') return undefined;
+  const weight = (issues: readonly Issue[]) =>
+    issues.reduce((sum, i) => sum + (i.code === 'unrecognized_keys' ? i.keys.length : 1), 0);
+  const [best] = [...issue.errors].sort((a, b) => weight(a) - weight(b));
+  return best?.map((inner) => ({ ...inner, path: [...issue.path, ...inner.path] }) as Issue);
 }
 
 function nameOf(path: Path): string {
@@ -128,8 +139,17 @@ function unwrap(schema: z.ZodType, value: unknown): z.ZodType {
       const fits = options.find((option) => discriminates(option, value));
       if (!fits) return inner;
       inner = fits;
+    } else if (inner instanceof z.ZodUnion) {
+      const options = inner.options as z.ZodType[];
+      inner = options.find((option) => shares(option, value)) ?? options[0]!;
     } else return inner;
   }
+}
+
+/** The mapping has an option of this kind. */
+function shares(option: z.ZodType, value: unknown): boolean {
+  if (!(option instanceof z.ZodObject) || !isMapping(value)) return false;
+  return Object.keys(value).some((key) => Object.hasOwn(option.shape, key));
 }
 
 function discriminates(option: z.ZodType, value: unknown): boolean {

@@ -240,6 +240,14 @@ describe('extends', () => {
     });
   });
 
+  test('an exact size replaces one by ratio', async () => {
+    const file = await write(
+      'exact.yaml',
+      `extends: small\n${data}augment: { weak: { resize: { width: 320, height: 240 } } }\n`,
+    );
+    expect((await loadConfig(file)).augment.weak.resize).toEqual({ width: 320, height: 240 });
+  });
+
   test('a circle is refused with its path', async () => {
     await write('one.yaml', 'extends: ./two.yaml\n');
     const file = await write('two.yaml', 'extends: ./one.yaml\n');
@@ -277,8 +285,8 @@ describe('overrides', () => {
     expect(config).toMatchObject({ seed: 7, name: 'run-a' });
     expect(config.optimizer.lr).toBe(1e-4);
     expect(config.semi).toMatchObject({ mixup: false, erase: null });
-    expect(config.augment.weak.resize.short).toEqual([300, 400]);
-    expect(config.augment.strong.resize.short).toEqual([500, 1200]);
+    expect(config.augment.weak.resize).toMatchObject({ short: [300, 400] });
+    expect(config.augment.strong.resize).toMatchObject({ short: [500, 1200] });
   });
 
   test('file names start from the working folder, in a file from the file', async () => {

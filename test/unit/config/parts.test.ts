@@ -1,11 +1,21 @@
 import { describe, expect, test } from 'vitest';
-import { drawView } from '../../../lib/augment/index.js';
 import {
+  colorMagnitudes,
+  drawView,
+  labelledDefaults,
+  softTeacherErase,
+  strongDefaults,
+  testResize,
+  viewOptions,
+  weakDefaults,
+} from '../../../lib/augment/index.js';
+import {
+  datasetSource,
   detectorOptions,
   loadConfig,
   optimizerOptions,
-  semiOptions,
 } from '../../../lib/config/index.js';
+import { problemRules } from '../../../lib/data/index.js';
 import { createDetector } from '../../../lib/detector/detector.js';
 import { Random } from '../../../lib/random.js';
 import { resolveSemiOptions, semiDefaults } from '../../../lib/semi/index.js';
@@ -22,14 +32,59 @@ describe('the layers below take what the schema gives', () => {
   });
 
   test('the semi-supervised options have the same defaults', async () => {
-    const { semi, ...rest } = await loadConfig('retinanet-r50-coco-10');
-    expect(resolveSemiOptions(semiOptions({ semi }))).toEqual(semiDefaults);
-    expect(rest.optimizer.type).toBe('sgd');
+    const { semi } = await loadConfig('retinanet-r50-coco-10');
+    const { method, burnIn, resampling, ...loop } = semi;
+    expect(resolveSemiOptions(loop)).toEqual(semiDefaults);
+    expect({ method, burnIn, resampling }).toEqual({
+      method: 'mixpl',
+      burnIn: 0,
+      resampling: null,
+    });
   });
 
-  test('a plain mean teacher mixes nothing', async () => {
-    const config = await loadConfig('bccd-5', { overrides: ['semi.method=mean-teacher'] });
-    expect(semiOptions(config)).toMatchObject({ mixup: false, mosaic: false });
+  test('the views have the same defaults', async () => {
+    const { augment } = await loadConfig('retinanet-r50-coco-10');
+    const { labelled, weak, strong, test: evaluation } = augment;
+    expect(labelled).toEqual({ ...labelledDefaults, colorMagnitudes });
+    expect(weak).toEqual({ ...weakDefaults, colorMagnitudes });
+    expect(strong).toEqual({ ...strongDefaults, colorMagnitudes });
+    expect(evaluation).toEqual(testResize);
+    for (const view of [labelled, weak, strong]) expect(viewOptions(view)).toEqual(view);
+    const erase = { overrides: ['augment.strong.erase={}'] };
+    const { augment: erasing } = await loadConfig('retinanet-r50-coco-10', erase);
+    expect(erasing.strong.erase).toEqual(softTeacherErase);
+  });
+
+  test('the policy of data problems has the same defaults', async () => {
+    const { data } = await loadConfig('bccd-5', {
+      overrides: ['data.policy.missing-image=skip'],
+    });
+    expect(data.policy['missing-image']).toBe('skip');
+    expect(data.policy['duplicate-image-id']).toBe(problemRules['duplicate-image-id'].actions[0]);
+    expect(Object.keys(data.policy)).toEqual(Object.keys(problemRules));
+    await expect(
+      loadConfig('bccd-5', { overrides: ['data.policy.box-zero-size=keep'] }),
+    ).rejects.toThrow(/data\.policy\.box-zero-size must be one of skip, refuse/);
+  });
+
+  test('data sets are looked for from data.root', async () => {
+    const bccd = await loadConfig('bccd-5', { overrides: ['data.root=/d'] });
+    expect(datasetSource(bccd, 'labelled')).toEqual({
+      format: 'voc',
+      folder: '/d',
+      imageSet: 'trainval',
+    });
+    expect(datasetSource(bccd, 'unlabelled')).toBeNull();
+    const coco = await loadConfig('retinanet-r50-coco-full', { overrides: ['data.root=/d'] });
+    expect(datasetSource(coco, 'labelled')).toEqual({
+      format: 'coco',
+      annotations: '/d/annotations/instances_train2017.json',
+      images: '/d/train2017',
+    });
+    expect(datasetSource(coco, 'unlabelled')).toEqual({
+      format: 'folder',
+      images: '/d/unlabeled2017',
+    });
   });
 
   test('views are drawn by the sections of augment', async () => {
