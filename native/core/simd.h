@@ -49,4 +49,12 @@ inline f32x8 splat(float x) { return f32x8{x, x, x, x, x, x, x, x}; }
 /// a where mask is all ones, else zero.
 inline f32x8 keep(i32x8 mask, f32x8 a) { return (f32x8)((u32x8)mask & (u32x8)a); }
 
+/// out[i] = scale * in[i] for i in [0, n); out may be in.
+template <typename From, typename To>
+inline void scale(const From* in, float scale, To* out, int64_t n) {
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) store(out + i, load(in + i) * scale);
+  for (; i < n; ++i) out[i] = To(float(in[i]) * scale);
+}
+
 }  // namespace mixpl::simd

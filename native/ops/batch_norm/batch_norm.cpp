@@ -6,18 +6,6 @@
 #include "ops/registry.h"
 
 namespace mixpl {
-namespace cpu {
-
-// running = (1 - momentum) * running + momentum * factor * batch
-static void update_running(const Tensor& batch, double factor, double momentum, Tensor& running) {
-  const float* b = batch.data<float>();
-  float* r = running.data<float>();
-  for (int64_t c = 0; c < running.numel(); ++c)
-    r[c] = static_cast<float>((1 - momentum) * r[c] + momentum * factor * b[c]);
-}
-
-}  // namespace cpu
-
 Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, Tensor& running_mean,
                   Tensor& running_var, const BatchNormOptions& options, const Tensor& residual) {
   const Check check("batchNorm");

@@ -30,4 +30,9 @@ Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, Tens
                   Tensor& running_var, const BatchNormOptions& options = {},
                   const Tensor& residual = {});
 
+namespace cpu {
+/// running = (1 - momentum) * running + momentum * factor * batch
+void update_running(const Tensor& batch, double factor, double momentum, Tensor& running);
+}  // namespace cpu
+
 }  // namespace mixpl

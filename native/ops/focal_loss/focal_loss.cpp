@@ -2,7 +2,6 @@
 
 #include "autograd/tape.h"
 #include "core/check.h"
-#include "ops/focal_loss/focal_loss_cpu.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -21,12 +20,12 @@ Tensor sigmoid_focal_loss(const Tensor& logits, const Tensor& labels, int64_t cl
   check.at_least("gamma", options.gamma, 0);
 
   Tensor loss = Tensor::empty({}, DType::f32, logits.device());
-  MIXPL_DISPATCH(logits.device(), focal_loss_forward, logits, labels, classes, options, loss);
-  record(loss, {logits}, [=](const Tensor& dloss) {  // keeps its inputs, recomputes the rest
-    Tensor dlogits = Tensor::empty_like(logits);
-    MIXPL_DISPATCH(logits.device(), focal_loss_backward, dloss, logits, labels, classes, options,
-                   dlogits);
-    return Gradients{dlogits};
+  Tensor dlogits = recording({logits}) ? Tensor::empty_like(logits) : Tensor();
+  MIXPL_DISPATCH(logits.device(), focal_loss_forward, logits, labels, classes, options, loss,
+                 dlogits);
+  record(loss, {logits}, [dlogits](const Tensor& dloss) mutable {
+    MIXPL_DISPATCH(dlogits.device(), focal_loss_backward, dloss, dlogits);
+    return Gradients{std::move(dlogits)};
   });
   return loss;
 }

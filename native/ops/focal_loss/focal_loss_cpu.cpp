@@ -1,4 +1,4 @@
-#include "ops/focal_loss/focal_loss_cpu.h"
+#include "ops/focal_loss/focal_loss.h"
 
 #include <vector>
 
@@ -23,9 +23,12 @@ MIXPL_CPU_CLONES void losses_of(Block& b, int64_t n, float gamma) {
     b.loss[i] = fabsf(b.weight[i]) * focal_term<kGamma>(b.z[i], gamma).loss;
 }
 template <int kGamma>
-MIXPL_CPU_CLONES void slopes_of(Block& b, int64_t n, float gamma) {
-  for (int64_t i = 0; i < n; ++i)
-    b.dlogit[i] = b.weight[i] * focal_term<kGamma>(b.z[i], gamma).slope;
+MIXPL_CPU_CLONES void losses_and_slopes_of(Block& b, int64_t n, float gamma) {
+  for (int64_t i = 0; i < n; ++i) {
+    const FocalTerm term = focal_term<kGamma>(b.z[i], gamma);
+    b.loss[i] = fabsf(b.weight[i]) * term.loss;
+    b.dlogit[i] = b.weight[i] * term.slope;
+  }
 }
 
 // z = ±x; weight = alpha for positives, -(1 - alpha) for negatives (its sign is that of dz/dx), 0
@@ -88,18 +91,25 @@ int64_t focal_loss_bad_label(const Tensor& labels, int64_t classes) {
 }
 
 void focal_loss_forward(const Tensor& logits, const Tensor& labels, int64_t classes,
-                        const FocalLossOptions& options, Tensor& loss) {
+                        const FocalLossOptions& options, Tensor& loss, Tensor& dlogits) {
   const int64_t n = logits.numel(), blocks = (n + kBlock - 1) / kBlock;
   std::vector<double> partial(blocks);
   dispatch_floating(logits.dtype(), [&](auto tag) {
-    const auto* x = logits.data<decltype(tag)>();
+    using T = decltype(tag);
+    const T* x = logits.data<T>();
+    T* dx = dlogits.defined() ? dlogits.data<T>() : nullptr;
     const int32_t* label = labels.data<int32_t>();
     with_gamma(options.gamma, [&]<int kGamma>() {
       parallel_for(blocks, int64_t{8}, [&](int64_t k) {
         Block b;
         const int64_t begin = k * kBlock, size = std::min(kBlock, n - begin);
         prepare(b, x, label, begin, size, classes, options.alpha);
-        losses_of<kGamma>(b, size, options.gamma);
+        if (dx) {
+          losses_and_slopes_of<kGamma>(b, size, options.gamma);
+          simd::scale(b.dlogit, 1.0f, dx + begin, size);
+        } else {
+          losses_of<kGamma>(b, size, options.gamma);
+        }
         partial[k] = sum_of(b.loss, size);
       });
     });
@@ -109,23 +119,14 @@ void focal_loss_forward(const Tensor& logits, const Tensor& labels, int64_t clas
   *loss.data<float>() = static_cast<float>(sum);
 }
 
-void focal_loss_backward(const Tensor& dloss, const Tensor& logits, const Tensor& labels,
-                         int64_t classes, const FocalLossOptions& options, Tensor& dlogits) {
-  const int64_t n = logits.numel(), blocks = (n + kBlock - 1) / kBlock;
+void focal_loss_backward(const Tensor& dloss, Tensor& dlogits) {
   const float scale = *dloss.data<float>();
-  dispatch_floating(logits.dtype(), [&](auto tag) {
+  if (scale == 1.0f) return;
+  dispatch_floating(dlogits.dtype(), [&](auto tag) {
     using T = decltype(tag);
-    const T* x = logits.data<T>();
-    const int32_t* label = labels.data<int32_t>();
-    with_gamma(options.gamma, [&]<int kGamma>() {
-      parallel_for(blocks, int64_t{8}, [&](int64_t k) {
-        Block b;
-        const int64_t begin = k * kBlock, size = std::min(kBlock, n - begin);
-        prepare(b, x, label, begin, size, classes, options.alpha);
-        slopes_of<kGamma>(b, size, options.gamma);
-        T* out = dlogits.data<T>() + begin;
-        for (int64_t i = 0; i < size; ++i) out[i] = T(scale * b.dlogit[i]);
-      });
+    T* values = dlogits.data<T>();
+    parallel_chunks(dlogits.numel(), 1 << 15, [&](int64_t begin, int64_t end) {
+      simd::scale(values + begin, scale, values + begin, end - begin);
     });
   });
 }

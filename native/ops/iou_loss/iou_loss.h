@@ -30,4 +30,11 @@ struct IouLossOptions {
 Tensor iou_loss(const Tensor& pred, const Tensor& target, const Tensor& weight,
                 const IouLossOptions& options = {});
 
+namespace cpu {
+void iou_loss_forward(const Tensor& pred, const Tensor& target, const Tensor& weight,
+                      const IouLossOptions& options, Tensor& loss);
+void iou_loss_backward(const Tensor& dloss, const Tensor& pred, const Tensor& target,
+                       const Tensor& weight, const IouLossOptions& options, Tensor& dpred);
+}  // namespace cpu
+
 }  // namespace mixpl

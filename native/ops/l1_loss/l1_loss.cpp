@@ -2,48 +2,9 @@
 
 #include "autograd/tape.h"
 #include "core/check.h"
-#include "core/parallel.h"
-#include "ops/l1_loss/l1_loss_math.h"
 #include "ops/registry.h"
 
 namespace mixpl {
-namespace cpu {
-namespace {
-
-void smooth_l1_loss_forward(const Tensor& pred, const Tensor& target, const Tensor& weight,
-                            float beta, Tensor& loss) {
-  const float *t = target.data<float>(), *w = weight.data<float>();
-  dispatch_floating(pred.dtype(), [&](auto tag) {
-    const auto* x = pred.data<decltype(tag)>();
-    *loss.data<float>() = static_cast<float>(parallel_sum(weight.numel(), [&](int64_t b) {
-      double sum = 0;
-      if (w[b] == 0) return sum;
-      for (int64_t i = 4 * b; i < 4 * b + 4; ++i)
-        sum += smooth_l1_term(float(x[i]) - t[i], beta).loss;
-      return w[b] * sum;
-    }));
-  });
-}
-
-void smooth_l1_loss_backward(const Tensor& dloss, const Tensor& pred, const Tensor& target,
-                             const Tensor& weight, float beta, Tensor& dpred) {
-  const float scale = *dloss.data<float>();
-  const float *t = target.data<float>(), *w = weight.data<float>();
-  dispatch_floating(pred.dtype(), [&](auto tag) {
-    using T = decltype(tag);
-    const T* x = pred.data<T>();
-    T* out = dpred.data<T>();
-    parallel_for(weight.numel(), [&](int64_t b) {
-      for (int64_t i = 4 * b; i < 4 * b + 4; ++i)
-        out[i] =
-            T(w[b] == 0 ? 0.0f : scale * w[b] * smooth_l1_term(float(x[i]) - t[i], beta).slope);
-    });
-  });
-}
-
-}  // namespace
-}  // namespace cpu
-
 Tensor smooth_l1_loss(const Tensor& pred, const Tensor& target, const Tensor& weight, float beta) {
   const Check check("smoothL1Loss");
   check.floating("pred", pred);

@@ -18,4 +18,11 @@ namespace mixpl {
 Tensor smooth_l1_loss(const Tensor& pred, const Tensor& target, const Tensor& weight,
                       float beta = 0);
 
+namespace cpu {
+void smooth_l1_loss_forward(const Tensor& pred, const Tensor& target, const Tensor& weight,
+                            float beta, Tensor& loss);
+void smooth_l1_loss_backward(const Tensor& dloss, const Tensor& pred, const Tensor& target,
+                             const Tensor& weight, float beta, Tensor& dpred);
+}  // namespace cpu
+
 }  // namespace mixpl
