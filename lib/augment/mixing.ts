@@ -86,7 +86,9 @@ function mapRect(matrix: Matrix3, rect: EraseRect, size: Size): EraseRect {
 }
 
 function shiftInstances(instances: Instances, x: number, y: number): Instances {
-  return { ...instances, boxes: instances.boxes.map((v, i) => v + (i % 2 ? y : x)) };
+  const boxes = instances.boxes.map((v, i) => v + (i % 2 ? y : x));
+  // Far from the origin f32 is coarser: a hair of a box may lose its area.
+  return dropSmall({ ...instances, boxes }, 0);
 }
 
 /**

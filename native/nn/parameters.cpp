@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "core/parallel.h"
+
 namespace mixpl {
 
 Parameter& ParameterStore::add(Parameter parameter) {
@@ -28,7 +30,7 @@ Init constant(float value) {
 Init normal(float std) {
   return [=](Tensor& t, const Philox& random) {
     float* p = t.data<float>();
-    for (int64_t i = 0; i < t.numel(); ++i) p[i] = std * random.normal(i);
+    parallel_for(t.numel(), [&](int64_t i) { p[i] = std * random.normal(i); });
   };
 }
 Init kaiming_normal_fan_out() {
@@ -41,8 +43,9 @@ Init xavier_uniform() {
     const double receptive = static_cast<double>(t.numel()) / (t.size(0) * t.size(-1));
     const double bound = std::sqrt(6.0 / ((t.size(0) + t.size(-1)) * receptive));
     float* p = t.data<float>();
-    for (int64_t i = 0; i < t.numel(); ++i)
+    parallel_for(t.numel(), [&](int64_t i) {
       p[i] = static_cast<float>(bound * (2.0 * random.uniform(i) - 1.0));
+    });
   };
 }
 }  // namespace init
