@@ -10,7 +10,7 @@ import { MixplError, nearestName } from '../errors.js';
 export type ProblemAction = 'refuse' | 'skip' | 'keep' | 'repair';
 
 interface ProblemRule {
-  /** Completes "N …". */
+  /** What is counted, in the plural. */
   readonly what: string;
   /** The first is the default. */
   readonly actions: readonly [ProblemAction, ...ProblemAction[]];
@@ -182,7 +182,7 @@ export class ProblemLog {
     const lines = refused.map(({ kind, count, examples }) => {
       const shown = examples.slice(0, maxInMessage).map((problem) => `\n  ${describe(problem)}`);
       const more = count > shown.length ? `\n  … and ${count - shown.length} more` : '';
-      return `${count} ${problemRules[kind].what} ('${kind}'):${shown.join('')}${more}`;
+      return `${problemRules[kind].what} ('${kind}', ${count}):${shown.join('')}${more}`;
     });
     const kinds = refused.map(({ kind }) => `'${kind}': 'skip'`).join(', ');
     throw new MixplError(

@@ -1,0 +1,288 @@
+import { readFile } from 'node:fs/promises';
+import sharp from 'sharp';
+import { describe, expect, test, vi } from 'vitest';
+import { checkDataset } from '../../../lib/data/check.js';
+import { makeDataset } from '../../../lib/data/dataset.js';
+import { decodeImage, readImageSize } from '../../../lib/data/decode.js';
+import { ImageCache } from '../../../lib/data/image-cache.js';
+import { loadImageFolder } from '../../../lib/data/image-folder.js';
+import type { DecodedImage, ImageRecord } from '../../../lib/data/types.js';
+import { noise, put, putImage, temporaryFolder } from './temporary.js';
+
+const folder = await temporaryFolder();
+const size = { width: 64, height: 48 };
+const jpeg = await readFile(await putImage(folder, 'good.jpg'));
+const cut = await put(folder, 'cut.jpg', jpeg.subarray(0, jpeg.length / 2));
+const text = await put(folder, 'text.jpg', 'not an image');
+const empty = await put(folder, 'empty.jpg', '');
+const header = await put(folder, 'header.jpg', jpeg.subarray(0, 100));
+const none = `${folder}/none.jpg`;
+
+describe('decodeImage', () => {
+  test('PNG pixels come out as they went in', async () => {
+    const path = await putImage(folder, 'a.png');
+    const decoded = await decodeImage(path);
+    expect(decoded).toMatchObject(size);
+    expect(decoded.data).toBeInstanceOf(Uint8Array);
+    expect(Buffer.from(decoded.data).equals(await noise(size).raw().toBuffer())).toBe(true);
+  });
+
+  test('JPEG pixels are those of the plain decoder, with or without a colour profile', async () => {
+    const raw = await sharp(jpeg).raw().toBuffer();
+    expect(Buffer.from((await decodeImage(`${folder}/good.jpg`)).data).equals(raw)).toBe(true);
+    const tagged = await noise(size).jpeg().withIccProfile('p3').toBuffer();
+    const plain = await sharp(tagged, { ignoreIcc: true }).raw().toBuffer();
+    const path = await put(folder, 'p3.jpg', tagged);
+    expect(Buffer.from((await decodeImage(path)).data).equals(plain)).toBe(true);
+  });
+
+  test.each([
+    ['grey.jpg', noise(size).greyscale()],
+    ['grey16.png', noise(size).greyscale().toColourspace('grey16').png()],
+    ['cmyk.jpg', noise(size).toColourspace('cmyk')],
+    ['rgb16.png', noise(size).toColourspace('rgb16').png()],
+    ['alpha.png', noise(size).ensureAlpha(0.5)],
+    ['palette.png', noise(size).png({ palette: true })],
+    ['image.webp', noise(size)],
+    ['image.gif', noise(size)],
+    ['image.tif', noise(size)],
+  ])('%s becomes 8-bit RGB', async (name, image) => {
+    await image.toFile(`${folder}/${name}`);
+    const { data, width, height } = await decodeImage(`${folder}/${name}`);
+    expect({ width, height }).toEqual(size);
+    expect(data).toHaveLength(3 * 64 * 48);
+    if (name.startsWith('grey')) expect([data[0], data[0]]).toEqual([data[1], data[2]]);
+  });
+
+  test.each([1, 2, 3, 4, 5, 6, 7, 8])('EXIF orientation %i is applied', async (orientation) => {
+    const path = `${folder}/exif${orientation}.png`;
+    await noise(size).withMetadata({ orientation }).toFile(path);
+    const { data, width, height } = await decodeImage(path);
+    expect([width, height]).toEqual(orientation > 4 ? [48, 64] : [64, 48]);
+    expect(await readImageSize(path)).toEqual({ width, height });
+    // The corner that orientation puts at the top left.
+    const raw = await noise(size).raw().toBuffer();
+    const [x, y] = [
+      [0, 0],
+      [63, 0],
+      [63, 47],
+      [0, 47],
+      [0, 0],
+      [0, 47],
+      [63, 47],
+      [63, 0],
+    ][orientation - 1]!;
+    const at = 3 * (64 * y! + x!);
+    expect([...data.subarray(0, 3)]).toEqual([...raw.subarray(at, at + 3)]);
+  });
+
+  test('a truncated file is refused with its path, or filled up', async () => {
+    await expect(decodeImage(cut)).rejects.toMatchObject({
+      code: 'ERR_BAD_FILE',
+      message: `${cut}: must be a readable image, got VipsJpeg: premature end of JPEG image`,
+    });
+    const filled = await decodeImage(cut, { damaged: 'accept' });
+    const whole = await decodeImage(`${folder}/good.jpg`);
+    expect(filled.data.subarray(0, 1000)).toEqual(whole.data.subarray(0, 1000));
+    expect(filled.data.subarray(-1000)).not.toEqual(whole.data.subarray(-1000));
+    const png = await readFile(`${folder}/a.png`);
+    const cutPng = await put(folder, 'cut.png', png.subarray(0, png.length / 2));
+    await expect(decodeImage(cutPng)).rejects.toMatchObject({ code: 'ERR_BAD_FILE' });
+  });
+
+  test.each([
+    [text, 'ERR_BAD_FILE', 'a file that contains unsupported image format'],
+    [empty, 'ERR_BAD_FILE', 'got an empty file'],
+    [header, 'ERR_BAD_FILE', 'a file that has corrupt header'],
+    [none, 'ERR_IO', 'ENOENT'],
+    [folder, 'ERR_IO', 'EISDIR'],
+  ])('%s', async (path, code, message) => {
+    const error = { code, message: expect.stringContaining(message) };
+    await expect(decodeImage(path, { damaged: 'accept' })).rejects.toMatchObject(error);
+    await expect(readImageSize(path)).rejects.toMatchObject(error);
+  });
+});
+
+describe('loadImageFolder', () => {
+  test('takes every image below, in order of name, by its header', async () => {
+    const root = await temporaryFolder();
+    await putImage(root, 'b/2.png', { width: 10, height: 20 });
+    await putImage(root, 'b/10.png', { width: 30, height: 40 });
+    await putImage(root, 'a.JPEG'.toLowerCase());
+    await put(root, 'Z.JPG', jpeg);
+    await put(root, 'notes.txt', 'x');
+    await put(root, '.hidden/x.jpg', 'x');
+    await put(root, '._a.jpg', 'x');
+    const dataset = await loadImageFolder(root, { categories: [{ id: 4, name: 'x' }] });
+    expect(
+      dataset.images.map(({ id, fileName, width, height }) => [id, fileName, width, height]),
+    ).toEqual([
+      [1, 'Z.JPG', 64, 48],
+      [2, 'a.jpeg', 64, 48],
+      [3, 'b/10.png', 30, 40],
+      [4, 'b/2.png', 10, 20],
+    ]);
+    expect(dataset.images.every(({ annotations }) => annotations === null)).toBe(true);
+    expect(dataset.categories).toEqual([{ id: 4, name: 'x' }]);
+    const flat = await loadImageFolder(root, { recursive: false });
+    expect(flat.images).toHaveLength(2);
+  });
+
+  test('unreadable files are refused with their reasons, or skipped and counted', async () => {
+    const root = await temporaryFolder();
+    await putImage(root, 'good.png');
+    await put(root, 'text.jpg', 'hello');
+    await put(root, 'empty.png', '');
+    await put(root, 'bitmap.bmp', 'BM0000');
+    await expect(loadImageFolder(root)).rejects.toMatchObject({
+      code: 'ERR_BAD_FILE',
+      message: expect.stringMatching(
+        /'unreadable-image', 3\):\n.*bitmap\.bmp.*\n.*empty\.png.*got an empty file\n.*text\.jpg.*unsupported image format\ntry the policy/,
+      ),
+    });
+    const progress = vi.fn();
+    const dataset = await loadImageFolder(root, {
+      policy: { 'unreadable-image': 'skip' },
+      onProgress: progress,
+    });
+    expect(dataset.images.map(({ fileName }) => fileName)).toEqual(['good.png']);
+    expect(dataset.report.problems).toMatchObject([{ kind: 'unreadable-image', count: 3 }]);
+    expect(progress).toHaveBeenLastCalledWith(4, 4);
+  });
+
+  test('a folder without images, a file, nothing', async () => {
+    const root = await temporaryFolder();
+    await put(root, 'notes.txt', 'x');
+    await expect(loadImageFolder(root)).rejects.toMatchObject({
+      code: 'ERR_DATA',
+      message: expect.stringContaining(`${root} must hold images`),
+    });
+    await expect(loadImageFolder(`${root}/notes.txt`)).rejects.toMatchObject({ code: 'ERR_IO' });
+    await expect(loadImageFolder(`${root}/none`)).rejects.toMatchObject({ code: 'ERR_IO' });
+    await put(root, 'bad.jpg', '');
+    await expect(loadImageFolder(root, { policy: { 'unreadable-image': 'skip' } })).rejects.toThrow(
+      "must have at least one image, got none (left out: 1 'unreadable-image')",
+    );
+  });
+});
+
+describe('ImageCache', () => {
+  const image = (bytes: number): DecodedImage => ({
+    data: new Uint8Array(bytes),
+    width: 1,
+    height: 1,
+  });
+
+  test('decodes once, also for requests at the same time; keeps the last used', async () => {
+    const decode = vi.fn(async (path: string) => image(Number(path)));
+    const cache = new ImageCache({ maxBytes: 100, decode });
+    const [first, again] = await Promise.all([cache.get('40'), cache.get('40')]);
+    expect(again).toBe(first);
+    await cache.get('50');
+    expect(await cache.get('40')).toBe(first);
+    await cache.get('30'); // 50 goes, being used least recently
+    expect(cache.stats).toEqual({ images: 2, bytes: 70, hits: 2, misses: 3 });
+    expect(await cache.get('40')).toBe(first);
+    await cache.get('50');
+    expect(decode.mock.calls.flat()).toEqual(['40', '50', '30', '50']);
+    await cache.get('101'); // too large to hold
+    expect(cache.stats.bytes).toBeLessThanOrEqual(100);
+    cache.clear();
+    expect(cache.stats).toMatchObject({ images: 0, bytes: 0 });
+  });
+
+  test('does not keep a failure', async () => {
+    const decode = vi.fn().mockRejectedValueOnce(new Error('no')).mockResolvedValueOnce(image(1));
+    const cache = new ImageCache({ decode });
+    await expect(cache.get('a')).rejects.toThrow('no');
+    await expect(cache.get('a')).resolves.toMatchObject({ width: 1 });
+  });
+
+  test('an ImageCache of 0 bytes decodes every time; below 0 is an error', async () => {
+    const decode = vi.fn(async () => image(1));
+    const cache = new ImageCache({ maxBytes: 0, decode });
+    await cache.get('a');
+    await cache.get('a');
+    expect(decode).toHaveBeenCalledTimes(2);
+    expect(() => new ImageCache({ maxBytes: -1 })).toThrow('must be at least 0, got -1');
+  });
+});
+
+describe('checkDataset', () => {
+  const categories = [
+    { id: 1, name: 'cat' },
+    { id: 2, name: 'dog' },
+  ];
+  const record = (path: string, more: Partial<ImageRecord> = {}): ImageRecord => ({
+    id: 1,
+    fileName: path.replace(`${folder}/`, ''),
+    path,
+    ...size,
+    annotations: {
+      boxes: Float32Array.of(0, 0, 10, 10, 0, 0, 64, 48, 0, 0, 200, 100, 0, 0, 60, 40),
+      labels: Int32Array.of(0, 0, 0, 1),
+      crowd: Uint8Array.of(0, 0, 0, 1),
+      areas: new Float64Array(4),
+      ids: new Float64Array(4),
+    },
+    ...more,
+  });
+
+  test('counts classes and sizes; crowds apart', async () => {
+    const images = [record(`${folder}/good.jpg`), record(`${folder}/a.png`, { annotations: null })];
+    const check = await checkDataset(makeDataset({ name: 'x', source: 'y', categories, images }));
+    expect(check).toMatchObject({
+      images: { total: 2, unlabelled: 1, empty: 0, portrait: 0, smallest: size, largest: size },
+      annotations: 4,
+      crowd: 1,
+      classes: [
+        { name: 'cat', instances: 3, crowd: 0, images: 1 },
+        { name: 'dog', instances: 0, crowd: 1, images: 1 },
+      ],
+      boxSizes: {
+        small: 1,
+        medium: 1,
+        large: 1,
+        histogram: [
+          { from: 8, to: 16, count: 1 },
+          { from: 16, to: 32, count: 0 },
+          { from: 32, to: 64, count: 1 },
+          { from: 64, to: 128, count: 0 },
+          { from: 128, to: 256, count: 1 },
+        ],
+      },
+      clean: true,
+    });
+  });
+
+  test.each([
+    ['none', []],
+    [
+      'header',
+      [
+        ['missing-image', 1],
+        ['unreadable-image', 3],
+        ['size-mismatch', 1],
+      ],
+    ],
+    [
+      'decode',
+      [
+        ['missing-image', 1],
+        ['unreadable-image', 4],
+        ['size-mismatch', 1],
+      ],
+    ],
+  ] as const)('files: %s', async (files, expected) => {
+    const images = [
+      ...[cut, text, empty, header, none].map((path) => record(path)),
+      record(`${folder}/good.jpg`, { width: 48, height: 64 }),
+    ];
+    const dataset = makeDataset({ name: 'x', source: 'y', categories, images });
+    const onProgress = vi.fn();
+    const check = await checkDataset(dataset, { files, onProgress });
+    expect(check.problems.map(({ kind, count }) => [kind, count])).toEqual(expected);
+    expect(check.clean).toBe(files === 'none');
+    if (files !== 'none') expect(onProgress).toHaveBeenLastCalledWith(6, 6);
+  });
+});
