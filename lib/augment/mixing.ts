@@ -60,8 +60,9 @@ export function eraseView(
  */
 export function prepareCached({ view, instances }: LabelledView, box: Size): LabelledView {
   const scale = Math.min(box.height / view.height, box.width / view.width);
-  const width = Math.max(1, Math.floor(view.width * scale));
-  const height = Math.max(1, Math.floor(view.height * scale));
+  // Where the reference loses a pixel to rounding (410 / 100 * 100 is below 410) this keeps it.
+  const width = Math.max(1, Math.floor(view.width * scale + 1e-6));
+  const height = Math.max(1, Math.floor(view.height * scale + 1e-6));
   const change = multiply3(flipping(width), scaling(scale, scale));
   const matrix = multiply3(change, view.matrix);
   const size = { width, height };

@@ -65,12 +65,12 @@ struct Normalisation {
 /// out[n, y, x, c] = sum over layers of weight * (colour(resampled value) - mean) / std; 0 where no
 /// layer lies, and beyond an image's own size.
 ///
-/// A pixel whose centre falls on the source is interpolated bilinearly with the edge repeated;
-/// where the layer shrinks it is averaged over its footprint (axis-aligned maps: a triangle of
-/// twice the footprint, per axis; others: the mean of n x n samples, n = the shrinkage rounded, at
-/// most 16, and samples that miss the source are the fill). A pixel off the source is the fill.
-/// Erased rectangles act in order after the colour operations. The same bits for any number of
-/// threads.
+/// A pixel whose centre falls on the source is interpolated bilinearly with the edge repeated; off
+/// the source it is the fill. Where the layer shrinks it is averaged over its footprint: under
+/// axis-aligned maps by a triangle of twice the footprint per axis (at most twice the source);
+/// under others by the mean of n x n samples, n = the shrinkage rounded, at most 16, of which those
+/// off the source are the fill. Erased rectangles act in order after the colour operations.
+/// The same bits for any number of threads.
 ///
 /// @param out f32|bf16 [N, H, W, 3], at least as large as every image; all of it is written
 /// @throws    ShapeError: a source without pixels or above 2 GiB, an image larger than the batch;
