@@ -1,5 +1,5 @@
-import { open, rename, rm } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
 import { MixplError } from './errors.js';
 
 /**
@@ -28,6 +28,41 @@ export async function writeFileWhole(
     await rm(temporary, { force: true }).catch(() => undefined);
     if (cause instanceof MixplError) throw cause; // from the maker of the pieces
     throw ioError(path, 'must be a writable file', cause);
+  }
+}
+
+/**
+ * Makes a folder and those above it; one that exists is fine. (Node's own recursive mkdir never returns
+ * where a parent exists but takes no entries, as in /proc.)
+ * @throws MixplError ERR_IO with the path and the system's reason
+ */
+export async function makeFolder(path: string): Promise<void> {
+  const make = async (folder: string): Promise<void> => {
+    const refusal = await mkdir(folder).then(
+      () => undefined,
+      (cause: NodeJS.ErrnoException) => {
+        if (cause.code === 'ENOENT' || cause.code === 'EEXIST') return cause;
+        throw cause;
+      },
+    );
+    if (!refusal) return;
+    if (refusal.code === 'EEXIST') {
+      if ((await stat(folder)).isDirectory()) return;
+      throw refusal;
+    }
+    const parent = dirname(folder);
+    const exists = await stat(parent).then(
+      () => true,
+      () => false,
+    );
+    if (exists) throw refusal;
+    await make(parent);
+    await mkdir(folder);
+  };
+  try {
+    await make(resolve(path));
+  } catch (cause) {
+    throw ioError(path, 'must be a folder that can be made', cause);
   }
 }
 

@@ -1,5 +1,4 @@
-/** The exit code of a process that a second Ctrl-C ends. */
-const hardExit = 130;
+import { exitCodes } from './output.js';
 
 /**
  * Runs `work` with a signal that the first SIGINT or SIGTERM aborts, so that it can finish cleanly;
@@ -11,7 +10,7 @@ export async function withInterrupt<T>(
 ): Promise<T> {
   const controller = new AbortController();
   const stop = (name: NodeJS.Signals) => {
-    if (controller.signal.aborted) process.exit(hardExit);
+    if (controller.signal.aborted) process.exit(exitCodes.interrupted);
     options.onInterrupt?.();
     controller.abort(new DOMException(`stopped by ${name}`, 'AbortError'));
   };

@@ -13,6 +13,8 @@ export const exitCodes = {
   usage: 2,
   /** A fault of mixpl itself. */
   internal: 70,
+  /** Stopped by Ctrl-C before there was a result; as a shell reports it. */
+  interrupted: 130,
 } as const;
 
 export interface Output {
@@ -59,6 +61,8 @@ function explain(error: unknown): Explanation {
     ];
     return { code: error.code, message: error.message, exit: exit ?? exitCodes.failed };
   }
+  if (error instanceof Error && error.name === 'AbortError')
+    return { code: 'ERR_ABORTED', message: error.message, exit: exitCodes.interrupted };
   const system = error as NodeJS.ErrnoException;
   if (error instanceof Error && typeof system.syscall === 'string' && system.code)
     return { code: 'ERR_IO', message: error.message, exit: exitCodes.failed };

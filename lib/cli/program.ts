@@ -4,6 +4,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { addConfigCommands } from './config.js';
+import { addDataCommands } from './data.js';
 import { addDoctorCommand } from './doctor.js';
 import { addEvalCommand } from './eval.js';
 import { exitCodes, reportError } from './output.js';
@@ -51,6 +52,7 @@ function createProgram(complain: (text: string) => void): Command {
       '\nExit codes: 0 done, 1 failed, 2 wrong command line or config, 70 fault of mixpl.',
     );
   addConfigCommands(program);
+  addDataCommands(program);
   addDoctorCommand(program);
   addEvalCommand(program);
   return program;

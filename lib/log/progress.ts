@@ -47,6 +47,12 @@ export class StatusLine {
     this.#text = '';
   }
 
+  /** Takes the last text away. */
+  clear(): void {
+    if (this.#stream.isTTY && this.#text) this.#stream.write('\r\x1b[K');
+    this.#text = '';
+  }
+
   #draw(): void {
     if (!this.#stream.isTTY) {
       this.#stream.write(`${this.#text}\n`);

@@ -1,0 +1,184 @@
+import { join } from 'node:path';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { DatasetCheck, DetectionDataset, ProblemSummary } from '../data/index.js';
+import { type DatasetFlags, datasetArgument, withDatasetArgument } from './dataset-argument.js';
+import { withInterrupt } from './interrupt.js';
+import { createOutput, exitCodes, type Output } from './output.js';
+import { createStatus } from './status.js';
+
+interface CommonFlags extends DatasetFlags {
+  json?: boolean;
+}
+
+export function addDataCommands(program: Command): void {
+  const data = program.command('data').description('look at, split and convert data sets');
+
+  withDatasetArgument(data.command('check'))
+    .description('count classes, sizes and problems, and look into the image files')
+    .addOption(
+      new Option('--files <how>', 'read nothing of the image files, their headers, or all pixels')
+        .choices(['none', 'header', 'decode'])
+        .default('header'),
+    )
+    .option('--json', 'print the findings as JSON')
+    .action(check);
+
+  withDatasetArgument(data.command('split'))
+    .description('write COCO files with few labelled and many unlabelled images')
+    .requiredOption('--percent <number>', 'of the images that keep their labels', numeric)
+    .option('--fold <number>', 'which of the independent draws', numeric, 1)
+    .addOption(
+      new Option(
+        '--scheme <name>',
+        'exact: without replacement; reference: the published COCO draws',
+      )
+        .choices(['exact', 'reference'])
+        .default('exact'),
+    )
+    .option('--keep-annotations', "leave the unlabelled part's annotations in its file")
+    .option('--out <folder>', 'where the two files go', '.')
+    .option('--json', 'print files, counts and the hash of the split')
+    .action(split);
+
+  withDatasetArgument(data.command('convert'))
+    .description('write a data set as a COCO file')
+    .requiredOption('--out <file>', 'the COCO file')
+    .option('--unlabelled', 'without its annotations')
+    .option('--json', 'print file and counts')
+    .action(convert);
+}
+
+function numeric(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !Number.isFinite(value))
+    throw new InvalidArgumentError('It must be a number.');
+  return value;
+}
+
+async function check(
+  path: string,
+  flags: CommonFlags & { files: 'none' | 'header' | 'decode' },
+): Promise<void> {
+  const { checkDataset, lenientPolicy, loadDataset, problemRules } = await import(
+    '../data/index.js'
+  );
+  const status = createStatus();
+  const found = await withInterrupt(async (signal) => {
+    const source = await datasetArgument(path, flags);
+    const progress = (label: string) => (done: number, total: number) =>
+      status.set(`${label} ${done}/${total}`);
+    const dataset = await loadDataset(source, {
+      policy: lenientPolicy,
+      signal,
+      onProgress: progress('headers'),
+    });
+    const { files } = flags;
+    return checkDataset(dataset, { files, signal, onProgress: progress('image files') });
+  });
+  status.clear();
+  /** Training with the default policy would stop at it. */
+  const refused = found.problems.filter(({ kind }) => problemRules[kind].actions[0] === 'refuse');
+  await createOutput(flags).result({ ...found, usable: refused.length === 0 }, () =>
+    describeCheck(found, { refused, what: (kind) => problemRules[kind].what }),
+  );
+  if (refused.length > 0) process.exitCode = exitCodes.failed;
+}
+
+function describeCheck(
+  found: DatasetCheck,
+  options: {
+    refused: readonly ProblemSummary[];
+    what: (kind: ProblemSummary['kind']) => string;
+  },
+): string {
+  const { images, boxSizes, classes, problems } = found;
+  const size = (side: { width: number; height: number } | null) =>
+    side ? `${side.width}x${side.height}` : '-';
+  const lines = [
+    `${found.name} (${found.source})`,
+    `fingerprint  ${found.fingerprint}`,
+    `images       ${images.total}: ${images.unlabelled} unlabelled, ${images.empty} empty, ` +
+      `${images.portrait} portrait, ${size(images.smallest)} … ${size(images.largest)}`,
+    `annotations  ${found.annotations}, of them ${found.crowd} crowd or difficult`,
+    `box sizes    small ${boxSizes.small}, medium ${boxSizes.medium}, large ${boxSizes.large}`,
+  ];
+  const width = Math.max(0, ...classes.map(({ name }) => name.length));
+  for (const { name, id, instances, images: count } of classes)
+    lines.push(`  ${name.padEnd(width)}  id ${id}  ${instances} boxes in ${count} images`);
+  if (problems.length === 0) lines.push('no problems');
+  for (const problem of problems) {
+    const mark = options.refused.includes(problem) ? 'refused' : 'allowed';
+    lines.push(`${mark}: ${problem.count} ${options.what(problem.kind)} (${problem.kind})`);
+    for (const { file, line, id, message } of problem.examples.slice(0, 3))
+      lines.push(
+        `  ${[file, line].filter((part) => part !== undefined).join(':')}: ${id ?? ''}: ${message}`,
+      );
+  }
+  if (options.refused.length > 0)
+    lines.push('training refuses what is marked so, unless data.policy skips it');
+  return lines.join('\n');
+}
+
+async function split(
+  path: string,
+  flags: CommonFlags & {
+    percent: number;
+    fold: number;
+    scheme: 'exact' | 'reference';
+    keepAnnotations?: boolean;
+    out: string;
+  },
+): Promise<void> {
+  const { splitDataset, writeCoco } = await import('../data/index.js');
+  const output = createOutput(flags);
+  const dataset = await load(path, flags, { output });
+  const { percent, fold, scheme, keepAnnotations = false } = flags;
+  const { labelled, unlabelled, hash } = splitDataset(dataset, {
+    ...{ percent, fold, scheme, keepAnnotations },
+  });
+  const { makeFolder } = await import('../files.js');
+  await makeFolder(flags.out);
+  const write = async (part: DetectionDataset) => {
+    const file = join(flags.out, `${part.name}.json`);
+    await writeCoco(part, file);
+    return { file, images: part.images.length };
+  };
+  const result = { labelled: await write(labelled), unlabelled: await write(unlabelled), hash };
+  await output.result(result, () =>
+    [
+      `labelled    ${result.labelled.images} images  ${result.labelled.file}`,
+      `unlabelled  ${result.unlabelled.images} images  ${result.unlabelled.file}`,
+      `hash        ${hash}`,
+    ].join('\n'),
+  );
+}
+
+async function convert(
+  path: string,
+  flags: CommonFlags & { out: string; unlabelled?: boolean },
+): Promise<void> {
+  const { asUnlabelled, writeCoco } = await import('../data/index.js');
+  const output = createOutput(flags);
+  const dataset = await load(path, flags, { output });
+  await writeCoco(flags.unlabelled ? asUnlabelled(dataset) : dataset, flags.out);
+  const annotations = flags.unlabelled ? 0 : dataset.report.annotations;
+  const result = { file: flags.out, images: dataset.images.length, annotations };
+  await output.result(
+    result,
+    () => `${result.file}: ${result.images} images, ${annotations} annotations`,
+  );
+}
+
+/** Reads with the default policy and says what was passed over. */
+async function load(
+  path: string,
+  flags: DatasetFlags,
+  { output }: { output: Output },
+): Promise<DetectionDataset> {
+  const { loadDataset, problemRules } = await import('../data/index.js');
+  const source = await datasetArgument(path, flags);
+  const dataset = await withInterrupt((signal) => loadDataset(source, { signal }));
+  for (const { kind, action, count } of dataset.report.problems)
+    output.warn(`${dataset.name}: ${count} ${problemRules[kind].what}: ${action}`);
+  return dataset;
+}

@@ -1,0 +1,53 @@
+/** A data set named on the command line. */
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Command, Option } from 'commander';
+import type { DatasetSource } from '../data/index.js';
+import { MixplError } from '../errors.js';
+
+export interface DatasetFlags {
+  format?: DatasetSource['format'];
+  images?: string;
+  imageSet?: string;
+}
+
+/** Adds the argument and the options that say how to read it. */
+export function withDatasetArgument(command: Command): Command {
+  return command
+    .argument('<dataset>', 'COCO file, VOC folder, or plain folder of images')
+    .addOption(
+      new Option('--format <name>', 'instead of what the path looks like').choices([
+        'coco',
+        'voc',
+        'folder',
+      ]),
+    )
+    .option('--images <folder>', "COCO: where its images are (default: the file's folder)")
+    .option('--image-set <name>', 'VOC: list in ImageSets/Main (default: every annotated image)');
+}
+
+/** @throws MixplError ERR_IO when there is nothing at `path` */
+export async function datasetArgument(path: string, flags: DatasetFlags): Promise<DatasetSource> {
+  const format = flags.format ?? (await looksLike(path));
+  switch (format) {
+    case 'coco':
+      return { format, annotations: path, images: flags.images };
+    case 'voc':
+      return { format, folder: path, imageSet: flags.imageSet };
+    case 'folder':
+      return { format, images: path };
+  }
+}
+
+async function looksLike(path: string): Promise<DatasetSource['format']> {
+  const found = await stat(path).catch((cause: NodeJS.ErrnoException) => {
+    const reason = cause.code === 'ENOENT' ? 'nothing' : cause.message;
+    throw new MixplError('ERR_IO', `${path}: must be a file or folder, got ${reason}`, { cause });
+  });
+  if (!found.isDirectory()) return 'coco';
+  const isVoc = await stat(join(path, 'Annotations')).then(
+    (inner) => inner.isDirectory(),
+    () => false,
+  );
+  return isVoc ? 'voc' : 'folder';
+}

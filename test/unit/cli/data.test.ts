@@ -1,0 +1,134 @@
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { runCli } from './run-cli.js';
+
+let folder: string;
+let file: string;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'mixpl-data-'));
+  await mkdir(join(folder, 'images'));
+  const images = [];
+  const annotations = [];
+  for (let id = 1; id <= 10; id++) {
+    const file_name = `${id}.png`;
+    const path = join(folder, 'images', file_name);
+    const create = { width: 40, height: 30, channels: 3, background: '#345' } as const;
+    await sharp({ create }).png().toFile(path);
+    images.push({ id, file_name, width: 40, height: 30 });
+    annotations.push({
+      id,
+      image_id: id,
+      category_id: 5,
+      bbox: [1, 2, 10, 20],
+      area: 200,
+      iscrowd: 0,
+    });
+  }
+  file = join(folder, 'all.json');
+  const categories = [{ id: 5, name: 'box' }];
+  await writeFile(file, JSON.stringify({ images, annotations, categories }));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+async function json(path: string) {
+  return JSON.parse(await readFile(path, 'utf8'));
+}
+
+describe('data check', () => {
+  test('counts a clean data set', async () => {
+    const args = ['data', 'check', file, '--images', join(folder, 'images'), '--files', 'decode'];
+    const { code, stdout } = await runCli([...args, '--json']);
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({
+      usable: true,
+      clean: true,
+      images: { total: 10 },
+      classes: [{ id: 5, name: 'box', instances: 10, images: 10 }],
+    });
+    expect((await runCli(args)).stdout).toMatch(
+      /box {2}id 5 {2}10 boxes in 10 images\nno problems\n$/,
+    );
+  });
+
+  test('takes a folder of images, and names a file that is none', async () => {
+    const bad = join(folder, 'bad');
+    await mkdir(bad);
+    await writeFile(join(bad, 'a.jpg'), 'not a picture');
+    const { code, stdout } = await runCli(['data', 'check', bad, '--json']);
+    // A folder whose every picture is unusable is no data set.
+    expect(code).toBe(1);
+    expect(JSON.parse(stdout).error.code).toBe('ERR_DATA');
+    const good = await runCli(['data', 'check', join(folder, 'images'), '--json']);
+    expect(JSON.parse(good.stdout)).toMatchObject({ images: { total: 10, unlabelled: 10 } });
+  });
+
+  test('problems that training refuses give exit code 1, with their place', async () => {
+    const broken = await json(file);
+    broken.annotations[3].bbox = [0, 0, null, 4];
+    broken.annotations[4].image_id = 77;
+    const path = join(folder, 'broken.json');
+    await writeFile(path, JSON.stringify(broken, null, 1));
+    const { code, stdout } = await runCli([
+      'data',
+      'check',
+      path,
+      '--images',
+      join(folder, 'images'),
+    ]);
+    expect(code).toBe(1);
+    expect(stdout).toMatch(/^refused: 1 annotations of images that are not listed/m);
+    expect(stdout).toMatch(/broken\.json:\d+: 5: /);
+  });
+});
+
+describe('data split', () => {
+  const split = (...more: string[]) =>
+    runCli(['data', 'split', file, '--images', join(folder, 'images'), '--percent', '30', ...more]);
+
+  test('writes the two files and prints the same hash each time', async () => {
+    const out = join(folder, 'split');
+    const { code, stdout } = await split('--out', out, '--json');
+    expect(code).toBe(0);
+    const result = JSON.parse(stdout);
+    expect(result).toMatchObject({
+      labelled: { file: join(out, 'all.1@30.json'), images: 3 },
+      unlabelled: { file: join(out, 'all.1@30-unlabeled.json'), images: 7 },
+      hash: expect.stringMatching(/^[0-9a-f]{64}$/),
+    });
+    expect((await json(result.labelled.file)).annotations).toHaveLength(3);
+    expect((await json(result.unlabelled.file)).annotations).toHaveLength(0);
+    const again = JSON.parse((await split('--out', out, '--json')).stdout);
+    expect(again.hash).toBe(result.hash);
+    const other = JSON.parse((await split('--out', out, '--fold', '2', '--json')).stdout);
+    expect(other.hash).not.toBe(result.hash);
+  });
+
+  test.each([
+    [['--percent', 'x'], 2, "argument 'x' is invalid"],
+    [['--percent', '300'], 1, 'percent must be in (0, 100], got 300'],
+    [['--scheme', 'coco'], 2, 'Allowed choices are exact, reference'],
+    [['--out', '/proc/none'], 1, 'must be a folder that can be made'],
+  ])('refuses %j', async (more, code, message) => {
+    const result = await split(...more);
+    expect(result.code).toBe(code);
+    expect(result.stderr).toContain(message);
+    expect(result.stderr).not.toMatch(/\n\s+at /);
+  });
+});
+
+test('data convert writes COCO, with or without annotations', async () => {
+  const out = join(folder, 'converted.json');
+  const args = ['data', 'convert', file, '--images', join(folder, 'images'), '--out', out];
+  expect(JSON.parse((await runCli([...args, '--json'])).stdout)).toEqual({
+    file: out,
+    images: 10,
+    annotations: 10,
+  });
+  expect((await json(out)).annotations[0].bbox).toEqual([1, 2, 10, 20]);
+  await runCli([...args, '--unlabelled']);
+  expect((await json(out)).annotations).toEqual([]);
+});
