@@ -72,7 +72,8 @@ export function ioError(path: string, expected: string, cause: unknown): MixplEr
   return new MixplError('ERR_IO', `${path}: ${expected}, got ${reason}`, { cause });
 }
 
-async function syncFolder(path: string): Promise<void> {
+/** Makes renames in a folder last, where its file system can. */
+export async function syncFolder(path: string): Promise<void> {
   // Some file systems refuse to sync a folder; the rename itself is done.
   const folder = await open(path, 'r').catch(() => undefined);
   await folder?.sync().catch(() => undefined);

@@ -10,3 +10,4 @@ export { type BuildInfo, type MemoryStats, type NativeTensor, native } from './n
 export { Random } from './random.js';
 export { readSafetensors, type StoredTensor, writeSafetensors } from './safetensors.js';
 export * from './semi/index.js';
+export * from './train/index.js';

@@ -1,3 +1,4 @@
+export * from './cache-recipe.js';
 export * from './mean-teacher.js';
 export * from './mixpl.js';
 export * from './options.js';

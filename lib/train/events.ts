@@ -1,0 +1,66 @@
+import type { CocoMetrics } from '../eval/index.js';
+import type { StepReport } from '../semi/index.js';
+import type { TrainingWarning } from './watch.js';
+
+/** What the student learns from: annotations alone, before and without a teacher, or both. */
+export type Phase = 'supervised' | 'burn-in' | 'semi-supervised';
+
+export interface StepEvent extends StepReport {
+  type: 'step';
+  /** Steps done, this one included. */
+  iteration: number;
+  iterations: number;
+  phase: Phase;
+  lr: number;
+  /** Over the last steps; waiting for data included. */
+  imagesPerSecond: number;
+  /** Seconds that the step took, and of them waiting for pictures. */
+  seconds: number;
+  dataSeconds: number;
+  etaSeconds: number;
+  memory: { rssBytes: number; tensorBytes: number; peakTensorBytes: number };
+}
+
+export interface ValidationEvent {
+  type: 'validation';
+  iteration: number;
+  /** Whose numbers count: the teacher's, once there is one that learns. */
+  headline: 'teacher' | 'student';
+  teacher: CocoMetrics | null;
+  student: CocoMetrics;
+  /** The best AP so far. */
+  best: boolean;
+}
+
+export interface CheckpointEvent {
+  type: 'checkpoint';
+  iteration: number;
+  path: string;
+}
+
+export interface WarningEvent extends TrainingWarning {
+  type: 'warning';
+  iteration: number;
+}
+
+export interface ResumedEvent {
+  type: 'resumed';
+  iteration: number;
+  path: string;
+}
+
+/** The last event. */
+export interface EndEvent {
+  type: 'end';
+  iteration: number;
+  /** 'aborted': the signal said so; everything up to `iteration` is in a checkpoint. */
+  reason: 'finished' | 'aborted';
+}
+
+export type TrainEvent =
+  | StepEvent
+  | ValidationEvent
+  | CheckpointEvent
+  | WarningEvent
+  | ResumedEvent
+  | EndEvent;

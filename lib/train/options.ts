@@ -1,0 +1,47 @@
+import type { PreprocessOptions } from '../augment/index.js';
+import type { DecodedImage, DetectionDataset } from '../data/types.js';
+import type { CachedView, MixingPolicy } from '../semi/index.js';
+import type { TrainSettingsInput } from './settings.js';
+import type { BatchAndRate } from './watch.js';
+
+/** What trainSemiSupervised takes. */
+export interface TrainOptions {
+  data: {
+    labelled: DetectionDataset;
+    /** Needed by every method but 'supervised'. */
+    unlabelled?: DetectionDataset | null;
+    /** Without one nothing is evaluated. */
+    test?: DetectionDataset | null;
+  };
+  /** What is left out is the paper's. */
+  settings?: TrainSettingsInput;
+  /** Defaults to the detector's own, else to ImageNet's statistics. */
+  preprocess?: PreprocessOptions;
+  /** Type of the pictures that the detector takes. Defaults to the detector's own, else f32. */
+  dtype?: 'f32' | 'bf16';
+  /** Folder for metrics, checkpoints and the best weights; without one nothing is written. */
+  out?: string;
+  /** true: go on from the newest checkpoint in `out`, if there is one; a path: from that checkpoint. */
+  resume?: boolean | string;
+  /** Options that may differ from the checkpoint's, e.g. `schedule.iterations`. */
+  allowChanges?: readonly string[];
+  /** The whole config that the run was made from: recorded and compared instead of `settings`. */
+  config?: Record<string, unknown>;
+  /** The batch and rate that the recipe was tuned for: a warning says when the run's do not fit. */
+  recipe?: BatchAndRate | null;
+  /** Defaults to MixPL, or nothing but the strong views, by `settings.semi`. */
+  policy?: MixingPolicy<CachedView>;
+  /** Training pictures that cannot be decoded end the run, or are replaced and told. @defaultValue 'refuse' */
+  unreadable?: 'refuse' | 'skip';
+  /**
+   * Labelled pictures of another size than their record, which boxes would not fit: end the run, are
+   * replaced and told, or are used. @defaultValue 'refuse'
+   */
+  sizeMismatch?: 'refuse' | 'skip' | 'keep';
+  /** @defaultValue decodeImage */
+  decode?: (path: string) => Promise<DecodedImage>;
+  /** Goes into every weights file. */
+  metadata?: Record<string, string>;
+  /** The step under way is finished and a checkpoint written before the iterator ends. */
+  signal?: AbortSignal;
+}

@@ -1,0 +1,124 @@
+import { mkdir, stat } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import type { DetectorState } from '../detector/types.js';
+import { MixplError } from '../errors.js';
+import { ioError } from '../files.js';
+import { JsonLinesWriter, trimJsonLines } from '../log/index.js';
+import { writeSafetensors } from '../safetensors.js';
+import { type Checkpoint, CheckpointStore, readCheckpoint } from './checkpoint.js';
+
+/** Folders that a training of this process writes into. */
+const inUse = new Set<string>();
+
+export interface RunFolderOptions {
+  /** Goes into every weights file. */
+  metadata: Readonly<Record<string, string>>;
+  /** true: the newest checkpoint of the folder, if there is one; a path: that checkpoint. */
+  resume: boolean | string;
+}
+
+/** What a run leaves behind: metrics.jsonl, checkpoints/, best.safetensors. */
+export class RunFolder {
+  readonly path: string;
+  readonly checkpoints: CheckpointStore;
+  /** What the run goes on from. */
+  readonly resumed: Checkpoint | null;
+  readonly #log: JsonLinesWriter;
+  readonly #metadata: Readonly<Record<string, string>>;
+
+  private constructor(
+    path: string,
+    parts: {
+      checkpoints: CheckpointStore;
+      resumed: Checkpoint | null;
+      log: JsonLinesWriter;
+      metadata: Readonly<Record<string, string>>;
+    },
+  ) {
+    this.path = path;
+    this.checkpoints = parts.checkpoints;
+    this.resumed = parts.resumed;
+    this.#log = parts.log;
+    this.#metadata = parts.metadata;
+  }
+
+  /**
+   * Nothing in the folder changes before `accept` has seen the checkpoint.
+   * @param accept throws when the run cannot go on from the checkpoint
+   * @throws MixplError ERR_STATE when the folder holds a run already or another training writes into
+   *   it; ERR_IO; what readCheckpoint throws
+   */
+  static async open(
+    folder: string,
+    { metadata, resume }: RunFolderOptions,
+    accept: (checkpoint: Checkpoint) => void,
+  ): Promise<RunFolder> {
+    const path = resolve(folder);
+    if (inUse.has(path))
+      throw new MixplError(
+        'ERR_STATE',
+        `${path}: must be free, got one that a training writes into`,
+      );
+    inUse.add(path);
+    try {
+      const checkpoints = new CheckpointStore(join(path, 'checkpoints'), metadata);
+      const metrics = join(path, 'metrics.jsonl');
+      const existing = await checkpoints.list();
+      if (!resume && (existing.length > 0 || (await isFilled(metrics))))
+        throw new MixplError(
+          'ERR_STATE',
+          `${path}: must not hold a run yet, got one (${existing[0] ?? metrics}); resume it or choose another folder`,
+        );
+      const from = typeof resume === 'string' ? resume : resume ? existing[0] : undefined;
+      const resumed = from === undefined ? null : await readOrHint(from, existing);
+      if (resumed) accept(resumed);
+      await mkdir(path, { recursive: true }).catch((cause) => {
+        throw ioError(path, 'must be a folder that can be written', cause);
+      });
+      const done = resumed?.state.iteration ?? 0;
+      if (await isFilled(metrics))
+        await trimJsonLines(metrics, ({ iteration }) => Number(iteration) <= done);
+      const log = await JsonLinesWriter.open(metrics);
+      return new RunFolder(path, { checkpoints, resumed, log, metadata });
+    } catch (error) {
+      inUse.delete(path);
+      throw error;
+    }
+  }
+
+  /** Appends a line to metrics.jsonl. @throws MixplError ERR_IO */
+  async log(record: object): Promise<void> {
+    await this.#log.append(record);
+  }
+
+  /** Replaces best.safetensors. @throws MixplError ERR_IO */
+  async saveBest(weights: DetectorState, facts: Record<string, string>): Promise<void> {
+    const path = join(this.path, 'best.safetensors');
+    await writeSafetensors(path, weights, { ...this.#metadata, ...facts });
+  }
+
+  async close(): Promise<void> {
+    inUse.delete(this.path);
+    await this.#log.close();
+  }
+}
+
+async function isFilled(path: string): Promise<boolean> {
+  return stat(path).then(
+    ({ size }) => size > 0,
+    () => false,
+  );
+}
+
+/** Reads a checkpoint; a damaged one's error names the one before it. */
+async function readOrHint(path: string, existing: readonly string[]): Promise<Checkpoint> {
+  try {
+    return await readCheckpoint(path);
+  } catch (error) {
+    const before = existing[existing.indexOf(path) + 1];
+    if (!(error instanceof MixplError) || !before) throw error;
+    throw new MixplError(error.code, `${error.message}; the checkpoint before it is ${before}`, {
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,201 @@
+import { join, resolve } from 'node:path';
+import { formatConfig, type ResolvedConfig } from '../config/index.js';
+import {
+  asUnlabelled,
+  type DatasetSource,
+  decodeImage,
+  filterLabelled,
+  loadDataset,
+  splitDataset,
+} from '../data/index.js';
+import type { DetectionDataset } from '../data/types.js';
+import { createDetector, type Detector, type OptimizerOptions } from '../detector/detector.js';
+import { MixplError } from '../errors.js';
+import { writeFileWhole } from '../files.js';
+import { native } from '../native.js';
+import type { EndEvent, TrainEvent, ValidationEvent } from './events.js';
+import { trainSemiSupervised } from './trainer.js';
+import { type BatchAndRate, paperBatch } from './watch.js';
+
+/** The data sets that a config names. */
+export interface RunData {
+  labelled: DetectionDataset;
+  unlabelled: DetectionDataset | null;
+  test: DetectionDataset | null;
+  /** Of the labelled file names, where a split made them. */
+  splitHash: string | null;
+}
+
+/**
+ * Reads the data sets of a config: splits the labelled one, drops pictures that training cannot use
+ * from it, gives the others its classes.
+ * @throws MixplError what lib/data throws for files and annotations that cannot be used
+ */
+export async function loadRunData(
+  config: ResolvedConfig,
+  { signal }: { signal?: AbortSignal | undefined } = {},
+): Promise<RunData> {
+  const { root, split, classes, filter, policy, ...sources } = config.data;
+  const common = { policy, signal };
+  const whole = await loadDataset(under(root, sources.labelled), {
+    ...common,
+    classes: classes ?? undefined,
+  });
+  const { categories } = whole;
+  const parts = split ? splitDataset(whole, split) : null;
+  const unlabelled = sources.unlabelled
+    ? await loadDataset(under(root, sources.unlabelled), { ...common, labelled: false, categories })
+    : (parts?.unlabelled ?? null);
+  const test = sources.test
+    ? await loadDataset(under(root, sources.test), { ...common, categories })
+    : null;
+  return {
+    labelled: filterLabelled(parts?.labelled ?? whole, filter),
+    unlabelled: unlabelled && asUnlabelled(unlabelled),
+    test,
+    splitHash: parts?.hash ?? null,
+  };
+}
+
+/** The detector of a config with fresh weights, or those that `model.weights` names. */
+export async function createRunDetector(
+  config: ResolvedConfig,
+  numClasses: number,
+): Promise<Detector> {
+  const { numClasses: wanted, weights, ...network } = config.model;
+  if (wanted !== null && wanted !== numClasses)
+    throw new MixplError(
+      'ERR_CONFIG',
+      `model.numClasses must be ${numClasses} (what the labelled data has), got ${wanted}`,
+    );
+  const detector = await createDetector(
+    { ...network, numClasses },
+    {
+      device: config.device,
+      dtype: config.dtype,
+      seed: config.seed,
+      optimizer: optimizerOf(config),
+      preprocess: { ...config.preprocess, resize: config.augment.test },
+    },
+  );
+  try {
+    if (weights) await detector.loadWeights(weights);
+  } catch (error) {
+    detector.dispose();
+    throw error;
+  }
+  return detector;
+}
+
+export interface RunOptions {
+  /** Folder of the run. */
+  out: string;
+  /** true: go on from the newest checkpoint, if there is one; a path: from that checkpoint. */
+  resume?: boolean | string;
+  /** Options that may differ from the checkpoint's. */
+  allowChanges?: readonly string[];
+  /** What the recipe was tuned for. @defaultValue the paper's 8 × (1 + 4) pictures, for SGD */
+  recipe?: BatchAndRate | null;
+  signal?: AbortSignal;
+  /** Sees the data before the training starts. */
+  onData?: (data: RunData) => void;
+  /** Sees every event as it comes. */
+  onEvent?: (event: TrainEvent) => void;
+}
+
+export interface RunResult {
+  reason: EndEvent['reason'];
+  iteration: number;
+  /** The last validation, and the one with the best AP of this call. */
+  validation: ValidationEvent | null;
+  best: ValidationEvent | null;
+  data: RunData;
+}
+
+/**
+ * Does what a config says: data, detector, training; the resolved config is kept as config.yaml.
+ * @throws MixplError as loadRunData, createDetector and trainSemiSupervised
+ */
+export async function runTraining(config: ResolvedConfig, options: RunOptions): Promise<RunResult> {
+  const { out, signal, onData, onEvent } = options;
+  if (config.threads !== null) native.setNumThreads(config.threads);
+  const data = await loadRunData(config, { signal });
+  onData?.(data);
+  const detector = await createRunDetector(config, data.labelled.categories.length);
+  const result: RunResult = {
+    reason: 'aborted',
+    iteration: 0,
+    validation: null,
+    best: null,
+    data,
+  };
+  try {
+    const { seed, augment, semi, schedule, batch, validation, checkpoint, loader, logging } =
+      config;
+    const { optimizer } = config;
+    const { policy, damagedImages } = config.data;
+    const events = trainSemiSupervised(detector, {
+      data,
+      settings: {
+        ...{ seed, augment, semi, schedule, batch, validation, checkpoint, loader, logging },
+        lr: optimizer.lr,
+      },
+      out,
+      config,
+      recipe:
+        options.recipe === undefined
+          ? optimizer.type === 'sgd'
+            ? paperBatch
+            : null
+          : options.recipe,
+      metadata: { name: config.name },
+      unreadable: policy['unreadable-image'] === 'skip' ? 'skip' : 'refuse',
+      sizeMismatch: policy['size-mismatch'] === 'repair' ? 'refuse' : policy['size-mismatch'],
+      decode: (path) => decodeImage(path, { damaged: damagedImages }),
+      ...(options.resume === undefined ? {} : { resume: options.resume }),
+      ...(options.allowChanges ? { allowChanges: options.allowChanges } : {}),
+      ...(signal ? { signal } : {}),
+    });
+    let described = false;
+    for await (const event of events) {
+      // Not before the first event: until then the folder may turn out to be another run's.
+      if (!described)
+        await writeFileWhole(join(resolve(out), 'config.yaml'), [formatConfig(config)]);
+      described = true;
+      result.iteration = event.iteration;
+      if (event.type === 'validation') {
+        result.validation = event;
+        if (event.best) result.best = event;
+      }
+      if (event.type === 'end') result.reason = event.reason;
+      onEvent?.(event);
+    }
+    return result;
+  } finally {
+    detector.dispose();
+  }
+}
+
+function optimizerOf({ optimizer }: ResolvedConfig): OptimizerOptions {
+  const { lr: _, normDecay, ...rest } = optimizer;
+  return { ...rest, ...(normDecay === null ? {} : { normDecay }) };
+}
+
+type ConfigSource = NonNullable<ResolvedConfig['data']['unlabelled']>;
+
+/** The source with its file names under `root`. */
+function under(root: string, source: ConfigSource): DatasetSource {
+  const at = (path: string) => resolve(root, path);
+  switch (source.format) {
+    case 'coco':
+      return {
+        ...source,
+        annotations: at(source.annotations),
+        images: source.images === null ? undefined : at(source.images),
+      };
+    case 'voc':
+      return { ...source, folder: at(source.folder), imageSet: source.imageSet ?? undefined };
+    case 'folder':
+      return { ...source, images: at(source.images) };
+  }
+}

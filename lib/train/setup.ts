@@ -1,0 +1,238 @@
+import { arch, platform } from 'node:process';
+import type { PreprocessOptions } from '../augment/index.js';
+import { BatchSampler, ImageCache, repeatFactors } from '../data/index.js';
+import type { DetectionDataset } from '../data/types.js';
+import { Detector, defaultPreprocess } from '../detector/detector.js';
+import type { DetectorState, TeachableDetector } from '../detector/types.js';
+import { MixplError } from '../errors.js';
+import { native } from '../native.js';
+import { checkMixing, MeanTeacher, type SemiOptions, viewOfRecipe } from '../semi/index.js';
+import type { Checkpoint } from './checkpoint.js';
+import { checkIdentity, type RunIdentity } from './identity.js';
+import type { TrainOptions } from './options.js';
+import { RunFolder } from './run-folder.js';
+import { resolveTrainSettings, semiOptionsOf, type TrainSettings } from './settings.js';
+import { batchWarning, type TrainingWarning } from './watch.js';
+
+/** Everything that a training needs, checked and built. */
+export interface TrainingSetup {
+  options: TrainOptions;
+  settings: TrainSettings;
+  semi: SemiOptions;
+  student: TeachableDetector;
+  /** Null in supervised training. */
+  teacher: TeachableDetector | null;
+  loop: MeanTeacher;
+  preprocess: PreprocessOptions;
+  dtype: 'f32' | 'bf16';
+  /** Of evaluation. */
+  resize: { long: number; short: number };
+  /** Labelled, then unlabelled unless the training is supervised. */
+  datasets: DetectionDataset[];
+  test: DetectionDataset | null;
+  sampler: BatchSampler;
+  images: ImageCache;
+  folder: RunFolder | null;
+  resumed: Checkpoint | null;
+  identity: RunIdentity;
+  environment: Record<string, string | number>;
+  /** Told before the first step. */
+  warnings: TrainingWarning[];
+}
+
+/**
+ * Checks the options, opens the run's folder, makes the teacher, and restores a checkpoint.
+ * @throws MixplError as trainSemiSupervised; then nothing is left open
+ */
+export async function setUpTraining(
+  student: TeachableDetector,
+  options: TrainOptions,
+): Promise<TrainingSetup> {
+  const settings = resolveTrainSettings(options.settings);
+  const own = student instanceof Detector ? student : null;
+  const semi = semiOptionsOf(settings, own?.options.type);
+  const supervised = settings.semi.method === 'supervised';
+  const { labelled, unlabelled = null, test = null } = options.data;
+  checkData(student, { labelled, unlabelled, test, supervised });
+  if (!supervised && !options.policy) checkMixing(semi, settings.batch.unlabelled);
+
+  const preprocess = options.preprocess ?? own?.preprocess ?? defaultPreprocess;
+  const dtype = options.dtype ?? own?.computeDtype ?? 'f32';
+  const resize = options.settings?.augment?.test
+    ? settings.augment.test
+    : (own?.preprocess.resize ?? settings.augment.test);
+  const datasets = supervised || !unlabelled ? [labelled] : [labelled, unlabelled];
+  const identity: RunIdentity = {
+    config: { ...(options.config ?? settings), compute: { dtype, preprocess: plain(preprocess) } },
+    data: {
+      labelled: labelled.fingerprint,
+      unlabelled: datasets[1]?.fingerprint ?? null,
+      test: test?.fingerprint ?? null,
+    },
+  };
+  const sampler = samplerOf(datasets, settings);
+  const images = new ImageCache({
+    maxBytes: settings.loader.cacheMiB * 2 ** 20,
+    ...(options.decode ? { decode: options.decode } : {}),
+  });
+
+  const folder =
+    options.out === undefined
+      ? null
+      : await RunFolder.open(
+          options.out,
+          {
+            metadata: metadataOf(own, { preprocess, resize, labelled, options }),
+            resume: options.resume ?? false,
+          },
+          (checkpoint) => {
+            const { path, state } = checkpoint;
+            checkIdentity({ path, identity: state.identity }, identity, options.allowChanges);
+          },
+        );
+  let teacher: TeachableDetector | null = null;
+  try {
+    const resumed = folder?.resumed ?? null;
+    if (resumed) await student.loadState(resumed.student);
+    if (!supervised) teacher = await student.createTeacher();
+    if (resumed?.teacher) await teacher?.loadState(resumed.teacher);
+    const loop = new MeanTeacher({
+      student,
+      teacher: teacher ?? student,
+      options: semi,
+      preprocess,
+      dtype,
+      ...(options.policy ? { policy: options.policy } : {}),
+    });
+    if (resumed) {
+      if (resumed.state.sampler) sampler.restore(resumed.state.sampler);
+      const decode = (index: number) => images.get(datasets[1]!.images[index]!.path);
+      loop.policy.restore(
+        await Promise.all(resumed.state.cache.map((recipe) => viewOfRecipe(recipe, decode))),
+      );
+    }
+    const environment = environmentOf();
+    return {
+      ...{ options, settings, semi, student, teacher, loop, preprocess, dtype, resize, datasets },
+      ...{ test, sampler, images, folder, resumed, identity, environment },
+      warnings: warningsOf({ own, semi, settings, supervised, options, resumed, environment }),
+    };
+  } catch (error) {
+    teacher?.dispose();
+    await folder?.close();
+    throw error;
+  }
+}
+
+/** Weights without what only training needs. */
+export function withoutOptimizer(state: DetectorState): DetectorState {
+  return new Map([...state].filter(([name]) => !name.startsWith('optimizer.')));
+}
+
+function checkData(
+  student: TeachableDetector,
+  data: {
+    labelled: DetectionDataset;
+    unlabelled: DetectionDataset | null;
+    test: DetectionDataset | null;
+    supervised: boolean;
+  },
+): void {
+  const refuse = (message: string): never => {
+    throw new MixplError('ERR_CONFIG', `trainSemiSupervised: ${message}`);
+  };
+  for (const set of [data.labelled, data.test]) {
+    if (set && set.categories.length !== student.numClasses)
+      refuse(
+        `detector must have ${set.categories.length} classes (those of ${set.name}: ` +
+          `${set.categories.map((c) => c.name).join(', ')}), got ${student.numClasses}`,
+      );
+  }
+  const names = (set: DetectionDataset) => JSON.stringify(set.categories.map((c) => c.name));
+  if (data.test && names(data.test) !== names(data.labelled))
+    refuse(
+      `data.test must have the classes of data.labelled in their order, got ${names(data.test)} and ${names(data.labelled)}`,
+    );
+  if (!data.labelled.images.some((image) => image.annotations))
+    refuse('data.labelled must have annotations, got none');
+  if (!data.supervised && !data.unlabelled)
+    refuse("data.unlabelled must be given (or settings.semi.method 'supervised'), got none");
+}
+
+function samplerOf(datasets: readonly DetectionDataset[], settings: TrainSettings): BatchSampler {
+  const { batch, seed, semi } = settings;
+  const [labelled, unlabelled] = datasets;
+  const repeat = semi.resampling ? repeatFactors(labelled!, semi.resampling) : undefined;
+  return new BatchSampler(
+    [
+      { images: labelled!.images, ratio: batch.labelled, repeat },
+      ...(unlabelled ? [{ images: unlabelled.images, ratio: batch.unlabelled }] : []),
+    ],
+    {
+      batchSize: batch.labelled + (unlabelled ? batch.unlabelled : 0),
+      seed,
+      groupByAspect: batch.aspectGrouping,
+    },
+  );
+}
+
+/** What somebody needs to use the weights: the network, its input, its classes. */
+function metadataOf(
+  own: Detector | null,
+  {
+    preprocess,
+    resize,
+    labelled,
+    options,
+  }: Pick<TrainingSetup, 'preprocess' | 'resize' | 'options'> & { labelled: DetectionDataset },
+): Record<string, string> {
+  return {
+    format: 'mixpl',
+    ...(own ? { layout: 'ohwi', detector: JSON.stringify(own.options) } : {}),
+    preprocess: JSON.stringify({ ...plain(preprocess), resize }),
+    categories: JSON.stringify(labelled.categories),
+    ...options.metadata,
+  };
+}
+
+function plain({ mean, std, channelOrder, padDivisor }: PreprocessOptions): PreprocessOptions {
+  return { mean, std, channelOrder, padDivisor };
+}
+
+function environmentOf(): Record<string, string | number> {
+  const { threads, onednnVersion } = native.buildInfo();
+  return { machine: `${platform}-${arch}`, threads, onednn: onednnVersion };
+}
+
+function warningsOf(facts: {
+  own: Detector | null;
+  semi: SemiOptions;
+  settings: TrainSettings;
+  supervised: boolean;
+  options: TrainOptions;
+  resumed: Checkpoint | null;
+  environment: Record<string, string | number>;
+}): TrainingWarning[] {
+  const { own, semi, settings, supervised, options, resumed, environment } = facts;
+  const warnings: TrainingWarning[] = [];
+  if (!supervised && own?.options.backbone?.norm === 'bn' && semi.ema.buffers === 'skip')
+    warnings.push({
+      code: 'buffers-skipped',
+      message:
+        'the detector has live BatchNorm, whose statistics the teacher never gets: its AP will stay near 0; ' +
+        "set semi.ema.buffers to 'copy' or 'average'",
+    });
+  if (options.recipe) {
+    const unlabelled = supervised ? 0 : settings.batch.unlabelled;
+    const run = { labelled: settings.batch.labelled, unlabelled, lr: settings.lr };
+    warnings.push(...batchWarning(run, options.recipe));
+  }
+  const was = resumed?.state.environment ?? environment;
+  const changed = Object.keys(environment).filter((key) => was[key] !== environment[key]);
+  if (changed.length > 0)
+    warnings.push({
+      code: 'environment-changed',
+      message: `resumed elsewhere (${changed.map((key) => `${key}: ${was[key]}, now ${environment[key]}`).join('; ')}): the last bits of the losses may differ from a run that was never stopped`,
+    });
+  return warnings;
+}

@@ -1,0 +1,91 @@
+import type { StepReport } from '../semi/index.js';
+
+/** Steps that the speed is taken over. */
+const window = 20;
+
+/** Speed over the last steps, and means for a line of metrics.jsonl. */
+export class StepMeter {
+  readonly #recent: { seconds: number; images: number }[] = [];
+  #since: (StepReport & { seconds: number; dataSeconds: number; lr: number })[] = [];
+
+  add(step: StepReport & { seconds: number; dataSeconds: number; lr: number; images: number }): {
+    imagesPerSecond: number;
+    secondsPerStep: number;
+  } {
+    this.#recent.push({ seconds: step.seconds, images: step.images });
+    if (this.#recent.length > window) this.#recent.shift();
+    this.#since.push(step);
+    const seconds = this.#recent.reduce((sum, s) => sum + s.seconds, 0);
+    const images = this.#recent.reduce((sum, s) => sum + s.images, 0);
+    return {
+      imagesPerSecond: seconds > 0 ? images / seconds : 0,
+      secondsPerStep: seconds / this.#recent.length,
+    };
+  }
+
+  /** Means since the last call; classes by name. */
+  take(classNames: readonly string[]): Record<string, unknown> {
+    const steps = this.#since;
+    this.#since = [];
+    const last = steps.at(-1);
+    if (!last) return {};
+    const pseudo = steps.flatMap((s) => s.pseudo ?? []);
+    const images = pseudo.reduce((sum, p) => sum + p.images, 0);
+    const perImage = (count: (p: (typeof pseudo)[number]) => number) =>
+      pseudo.reduce((sum, p) => sum + count(p), 0) / images;
+    const boxes = pseudo.reduce((sum, p) => sum + p.boxes, 0);
+    return {
+      steps: steps.length,
+      lr: last.lr,
+      total: meanOf(steps.map((s) => s.total)),
+      losses: meansOf(steps.map((s) => s.losses)),
+      gradNorm: meanOf(steps.map((s) => s.gradNorm)),
+      emaMomentum: steps.findLast((s) => s.emaMomentum !== null)?.emaMomentum ?? null,
+      silenced: meansOf(
+        steps.map((s) => Object.fromEntries(s.silenced.map((name) => [name, 1]))),
+        steps.length,
+      ),
+      pseudo:
+        images === 0
+          ? null
+          : {
+              perImage: perImage((p) => p.boxes),
+              emptyShare: perImage((p) => p.emptyImages),
+              meanScore:
+                boxes === 0
+                  ? null
+                  : pseudo.reduce((sum, p) => sum + p.boxes * (p.meanScore ?? 0), 0) / boxes,
+              bestScore: Math.max(...pseudo.map((p) => p.bestScore ?? 0)),
+              perClass: Object.fromEntries(
+                classNames.map((name, label) => [name, perImage((p) => p.perClass[label] ?? 0)]),
+              ),
+              small: perImage((p) => p.bySize[0]),
+              medium: perImage((p) => p.bySize[1]),
+              large: perImage((p) => p.bySize[2]),
+            },
+      seconds: meanOf(steps.map((s) => s.seconds)),
+      dataSeconds: meanOf(steps.map((s) => s.dataSeconds)),
+    };
+  }
+}
+
+function meanOf(values: readonly number[]): number {
+  return values.reduce((sum, v) => sum + v, 0) / values.length;
+}
+
+/** Mean by name; `count` defaults to how often the name occurs. */
+function meansOf(
+  records: readonly Record<string, number>[],
+  count?: number,
+): Record<string, number> {
+  const values = new Map<string, number[]>();
+  for (const record of records)
+    for (const [name, value] of Object.entries(record))
+      values.set(name, [...(values.get(name) ?? []), value]);
+  return Object.fromEntries(
+    [...values].map(([name, list]) => [
+      name,
+      list.reduce((sum, v) => sum + v, 0) / (count ?? list.length),
+    ]),
+  );
+}

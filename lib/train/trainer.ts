@@ -1,0 +1,342 @@
+import { dirname } from 'node:path';
+import { type LoadedBatch, loadBatches, type SamplerState } from '../data/index.js';
+import type { TeachableDetector } from '../detector/types.js';
+import { MixplError } from '../errors.js';
+import { type CocoMetrics, statNames } from '../eval/index.js';
+import { native } from '../native.js';
+import { Random } from '../random.js';
+import { recipeOf, type StepReport } from '../semi/index.js';
+import type { TrainingState } from './checkpoint.js';
+import { evaluateDetector } from './evaluate.js';
+import type { CheckpointEvent, Phase, StepEvent, TrainEvent, ValidationEvent } from './events.js';
+import type { TrainOptions } from './options.js';
+import { learningRate } from './schedule.js';
+import { setUpTraining, type TrainingSetup, withoutOptimizer } from './setup.js';
+import { StepMeter } from './step-meter.js';
+import { ViewDrawer } from './step-views.js';
+import { type TrainingWarning, TrainingWatch } from './watch.js';
+
+/**
+ * Trains a detector on labelled and unlabelled pictures. The training is an async iterator: it goes on
+ * while its events are taken. Stopping early (break, or the signal) writes a checkpoint when `out` is
+ * given. The detector is the student; the teacher lives in the run, its best weights in
+ * `best.safetensors`.
+ *
+ * Every random decision follows from (seed, purpose, step, place in the batch), so a resumed run gives
+ * the same losses to the last bit as one that was never stopped (same machine and thread count).
+ *
+ * @throws MixplError ERR_CONFIG, ERR_DATA; ERR_DIVERGED when a loss or gradient is not finite (the last
+ *   checkpoint stays); ERR_IO for what cannot be read or written; ERR_STATE when `out` holds a run
+ *   already; ERR_CHECKPOINT, ERR_BAD_FILE for a checkpoint of another run or a damaged one
+ */
+export async function* trainSemiSupervised(
+  detector: TeachableDetector,
+  options: TrainOptions,
+): AsyncGenerator<TrainEvent, void, undefined> {
+  const training = new Training(await setUpTraining(detector, options));
+  try {
+    yield* training.run();
+  } finally {
+    await training.close();
+  }
+}
+
+class Training {
+  readonly #setup: TrainingSetup;
+  readonly #watch: TrainingWatch;
+  readonly #random: Random;
+  readonly #views: ViewDrawer;
+  readonly #meter = new StepMeter();
+  /** Found while the loader works ahead, told after the step under way. */
+  readonly #warnings: TrainingWarning[];
+
+  /** Steps done. */
+  #iteration = 0;
+  #sampler: SamplerState;
+  #best: TrainingState['best'] = null;
+  #validationDue = false;
+  /** Iteration of the newest checkpoint of this state. */
+  #saved: number | null = null;
+  #lastCheckpoint: string | null = null;
+  /** Weights, cache and counters are those after #iteration steps: a checkpoint may be written. */
+  #consistent = true;
+
+  constructor(setup: TrainingSetup) {
+    const { settings, semi, sampler, images, datasets, resumed } = setup;
+    this.#setup = setup;
+    this.#watch = new TrainingWatch({ scoreThr: semi.scoreThr });
+    this.#random = new Random(settings.seed);
+    this.#views = new ViewDrawer({
+      options: settings.augment,
+      random: this.#random.fork('views'),
+      sampler,
+      labelled: datasets[0]!,
+      images,
+    });
+    this.#sampler = sampler.state();
+    this.#warnings = [...setup.warnings];
+    if (!resumed) return;
+    const { iteration, best, validationDue, watch } = resumed.state;
+    this.#iteration = iteration;
+    this.#best = best;
+    this.#validationDue = validationDue;
+    this.#watch.state = watch;
+    // A checkpoint of another folder counts as none here.
+    if (dirname(resumed.path) === setup.folder?.checkpoints.folder) this.#saved = iteration;
+    this.#lastCheckpoint = resumed.path;
+  }
+
+  async *run(): AsyncGenerator<TrainEvent, void, undefined> {
+    const { settings, resumed } = this.#setup;
+    const { iterations } = settings.schedule;
+    if (resumed) yield { type: 'resumed', iteration: this.#iteration, path: resumed.path };
+    yield* this.#tell();
+    yield* this.#validateIfDue();
+    const batches = this.#load();
+    try {
+      while (this.#iteration < iterations && !this.#aborted) {
+        const step = await this.#step(batches);
+        yield step;
+        yield* this.#tell();
+        const last = this.#iteration === iterations;
+        this.#validationDue = last || isDue(this.#iteration, settings.validation.interval);
+        const checkpointDue = last || isDue(this.#iteration, settings.checkpoint.interval);
+        yield* this.#validateIfDue();
+        if (checkpointDue) yield* this.#checkpoint();
+      }
+    } finally {
+      await batches.return();
+    }
+    if (this.#aborted) yield* this.#checkpoint();
+    const finished = this.#iteration >= iterations && !this.#validationDue;
+    yield { type: 'end', iteration: this.#iteration, reason: finished ? 'finished' : 'aborted' };
+  }
+
+  /** Keeps what was done since the last checkpoint, whatever ended the run. */
+  async close(): Promise<void> {
+    const { folder, teacher } = this.#setup;
+    try {
+      if (this.#consistent) await this.#save();
+    } finally {
+      teacher?.dispose();
+      await folder?.close();
+    }
+  }
+
+  get #aborted(): boolean {
+    return this.#setup.options.signal?.aborted ?? false;
+  }
+
+  get #phase(): Phase {
+    const { semi } = this.#setup.settings;
+    if (!this.#setup.teacher) return 'supervised';
+    return this.#iteration < semi.burnIn ? 'burn-in' : 'semi-supervised';
+  }
+
+  #load(): AsyncGenerator<LoadedBatch, void, undefined> {
+    const { sampler, datasets, images, settings, options } = this.#setup;
+    return loadBatches(sampler, datasets, {
+      cache: images,
+      ahead: settings.loader.prefetch,
+      unreadable: options.unreadable ?? 'refuse',
+      sizeMismatch: options.sizeMismatch ?? 'refuse',
+      onProblem: ({ file, message }) =>
+        this.#warnings.push({
+          code: 'unusable-image',
+          message: `${file}: ${message}; another picture takes its place`,
+        }),
+    });
+  }
+
+  async #step(batches: AsyncGenerator<LoadedBatch, void, undefined>): Promise<StepEvent> {
+    const { settings, loop, options } = this.#setup;
+    const { schedule, semi, lr: base } = settings;
+    const began = performance.now();
+    const next = await batches.next();
+    if (next.done) throw new MixplError('ERR_INTERNAL', 'training: the loader ended');
+    const phase = this.#phase;
+    const views = await this.#views.draw(next.value, { teach: phase === 'semi-supervised' });
+    const dataSeconds = (performance.now() - began) / 1000;
+
+    const lr = learningRate(base, schedule, this.#iteration);
+    const sinceTeacher = phase === 'semi-supervised' ? this.#iteration - semi.burnIn : null;
+    this.#consistent = false;
+    let report: StepReport;
+    try {
+      // createTeacher() copied the student of iteration 0.
+      if (sinceTeacher === 0 && semi.burnIn > 0) await loop.startTeacher();
+      report = await loop.step({
+        iteration: sinceTeacher,
+        lr,
+        ...views,
+        random: this.#random.fork('mixing', this.#iteration),
+      });
+    } catch (error) {
+      throw this.#explained(error);
+    }
+    this.#iteration++;
+    this.#sampler = next.value.batch.after;
+    this.#consistent = true;
+
+    const seconds = (performance.now() - began) / 1000;
+    const images = views.labelled.length + views.unlabelled.length;
+    const speed = this.#meter.add({ ...report, seconds, dataSeconds, lr, images });
+    this.#warnings.push(...this.#watch.afterStep(report));
+    const event: StepEvent = {
+      type: 'step',
+      iteration: this.#iteration,
+      iterations: schedule.iterations,
+      phase,
+      lr,
+      ...report,
+      imagesPerSecond: speed.imagesPerSecond,
+      seconds,
+      dataSeconds,
+      etaSeconds: speed.secondsPerStep * (schedule.iterations - this.#iteration),
+      memory: memoryNow(),
+    };
+    const last = this.#iteration === schedule.iterations;
+    if (last || isDue(this.#iteration, settings.logging.interval))
+      await this.#log('step', {
+        phase,
+        ...this.#meter.take(options.data.labelled.categories.map((c) => c.name)),
+        imagesPerSecond: event.imagesPerSecond,
+        memory: event.memory,
+      });
+    return event;
+  }
+
+  /** Says after which iteration it happened and what is left. */
+  #explained(error: unknown): unknown {
+    if (!(error instanceof MixplError) || error.code !== 'ERR_DIVERGED') return error;
+    const left = this.#lastCheckpoint
+      ? `the last good checkpoint is ${this.#lastCheckpoint}`
+      : 'there is no checkpoint yet';
+    return new MixplError(
+      'ERR_DIVERGED',
+      `${error.message}, after ${this.#iteration} iterations; nothing was updated, ${left}; ` +
+        'try a lower learning rate or a longer warm-up',
+      { cause: error },
+    );
+  }
+
+  async *#tell(): AsyncGenerator<TrainEvent, void, undefined> {
+    for (const warning of this.#warnings.splice(0)) {
+      await this.#log('warning', { ...warning });
+      yield { type: 'warning', iteration: this.#iteration, ...warning };
+    }
+  }
+
+  async *#validateIfDue(): AsyncGenerator<TrainEvent, void, undefined> {
+    const { test, options } = this.#setup;
+    if (!test) this.#validationDue = false;
+    if (!this.#validationDue || this.#aborted) return;
+    let event: ValidationEvent;
+    try {
+      event = await this.#validate();
+    } catch (error) {
+      // Cut off by the signal: it stays due, the checkpoint says so.
+      if (this.#aborted && error === options.signal!.reason) return;
+      throw error;
+    }
+    this.#validationDue = false;
+    this.#saved = null;
+    yield event;
+    yield* this.#tell();
+  }
+
+  async #validate(): Promise<ValidationEvent> {
+    const { settings, student, teacher, test, options, folder } = this.#setup;
+    const evaluate = (detector: TeachableDetector) =>
+      evaluateDetector(detector, test!, {
+        resize: this.#setup.resize,
+        preprocess: this.#setup.preprocess,
+        dtype: this.#setup.dtype,
+        batch: settings.validation.batch,
+        protocol: settings.validation.protocol,
+        cache: this.#setup.images,
+        signal: options.signal,
+      });
+    // Before the end of the burn-in the teacher has learned nothing.
+    const taught = teacher && this.#iteration > settings.semi.burnIn ? teacher : null;
+    const metrics = {
+      teacher: taught ? await evaluate(taught) : null,
+      student: await evaluate(student),
+    };
+    const headline = taught ? 'teacher' : 'student';
+    const ap = metrics[headline]!.stats[0]!;
+    const best = this.#best === null || ap > this.#best.ap;
+    if (best) {
+      const weights = withoutOptimizer(await (taught ?? student).state());
+      const facts = { iteration: String(this.#iteration), branch: headline, ap: String(ap) };
+      await folder?.saveBest(weights, facts);
+      this.#best = { ap, iteration: this.#iteration };
+    }
+    if (metrics.teacher)
+      this.#warnings.push(
+        ...this.#watch.afterValidation({ teacher: ap, student: metrics.student.stats[0]! }),
+      );
+    await this.#log('validation', {
+      headline,
+      teacher: metrics.teacher && summaryOf(metrics.teacher),
+      student: summaryOf(metrics.student),
+      best,
+    });
+    return { type: 'validation', iteration: this.#iteration, headline, ...metrics, best };
+  }
+
+  async *#checkpoint(): AsyncGenerator<CheckpointEvent, void, undefined> {
+    const path = await this.#save();
+    if (path) yield { type: 'checkpoint', iteration: this.#iteration, path };
+  }
+
+  /** Writes a checkpoint unless this state has one already. */
+  async #save(): Promise<string | null> {
+    const { folder, student, teacher, loop, identity, environment, settings } = this.#setup;
+    if (!folder || this.#iteration === 0 || this.#saved === this.#iteration) return null;
+    const state: TrainingState = {
+      iteration: this.#iteration,
+      identity,
+      sampler: this.#sampler,
+      cache: loop.policy.cache.map(recipeOf),
+      best: this.#best,
+      validationDue: this.#validationDue,
+      watch: this.#watch.state,
+      environment,
+    };
+    this.#lastCheckpoint = await folder.checkpoints.save(
+      {
+        state,
+        student: await student.state(),
+        teacher: teacher && withoutOptimizer(await teacher.state()),
+      },
+      settings.checkpoint,
+    );
+    this.#saved = this.#iteration;
+    return this.#lastCheckpoint;
+  }
+
+  async #log(type: string, record: Record<string, unknown>): Promise<void> {
+    await this.#setup.folder?.log({ type, iteration: this.#iteration, ...record });
+  }
+}
+
+/** COCO's twelve numbers by name; null where no class has ground truth for one. */
+function summaryOf(metrics: CocoMetrics): Record<string, number | null> {
+  return Object.fromEntries(
+    statNames(metrics).map((name, i) => [name, metrics.stats[i] === -1 ? null : metrics.stats[i]!]),
+  );
+}
+
+function isDue(iteration: number, interval: number): boolean {
+  return interval > 0 && iteration % interval === 0;
+}
+
+function memoryNow(): StepEvent['memory'] {
+  const { liveBytes, peakLiveBytes } = native.memoryStats();
+  return {
+    rssBytes: process.memoryUsage.rss(),
+    tensorBytes: liveBytes,
+    peakTensorBytes: peakLiveBytes,
+  };
+}

@@ -1,0 +1,498 @@
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { MixplError } from '../../../lib/errors.js';
+import { readSafetensors } from '../../../lib/safetensors.js';
+import type { TrainSettingsInput } from '../../../lib/train/index.js';
+import {
+  type StepEvent,
+  type TrainEvent,
+  type TrainOptions,
+  trainSemiSupervised,
+} from '../../../lib/train/index.js';
+import { detections, FakeDetector } from '../semi/fake-detector.js';
+import { decodeTiny, tinyData, tinySettings } from './tiny-data.js';
+
+let folder: string;
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'mixpl-train-'));
+});
+afterEach(() => rm(folder, { recursive: true, force: true }));
+
+/** Finds a box whose place depends on the pixels. */
+function newStudent() {
+  const student = new FakeDetector({ who: 'student' });
+  student.predict_ = async (batch) => {
+    const pixels = (await batch.tensor.read()) as Float32Array;
+    const per = pixels.length / batch.sizes.length;
+    return batch.sizes.map((_, i) => {
+      const at = Math.abs(pixels[i * per + 100]!) % 10;
+      return detections([at, 2, at + 20, 24, 0.5 + at / 30, i % 3], [1, 1, 9, 9, 0.2, 0]);
+    });
+  };
+  return student;
+}
+
+function options(
+  changes: Partial<TrainOptions> = {},
+  settings: TrainSettingsInput = {},
+): TrainOptions {
+  return {
+    data: tinyData(),
+    settings: { ...tinySettings, ...settings },
+    decode: decodeTiny,
+    ...changes,
+  };
+}
+
+async function train(
+  changes: Partial<TrainOptions> = {},
+  settings: TrainSettingsInput = {},
+  student = newStudent(),
+) {
+  const events: TrainEvent[] = [];
+  for await (const event of trainSemiSupervised(student, options(changes, settings)))
+    events.push(event);
+  return { events, steps: stepsOf(events), student };
+}
+
+const stepsOf = (events: TrainEvent[]) => events.filter((e): e is StepEvent => e.type === 'step');
+/** What must be the same to the last bit. */
+const essence = (steps: StepEvent[]) =>
+  steps.map(({ iteration, losses, gradNorm, lr, emaMomentum, pseudo, silenced }) => ({
+    ...{ iteration, losses, gradNorm, lr, emaMomentum, pseudo, silenced },
+  }));
+const kinds = (events: TrainEvent[]) => events.map((e) => `${e.type} ${e.iteration}`);
+
+describe('a run', () => {
+  test('yields its events in order and ends', async () => {
+    const { events } = await train({ out: folder });
+    expect(kinds(events).filter((k) => !k.startsWith('step'))).toEqual([
+      'checkpoint 5',
+      'validation 6',
+      'checkpoint 10',
+      'validation 12',
+      'checkpoint 12',
+      'end 12',
+    ]);
+    expect(stepsOf(events)).toHaveLength(12);
+    expect(events.at(-1)).toMatchObject({ reason: 'finished' });
+  });
+
+  test('leaves metrics, the newest checkpoints and the best weights', async () => {
+    await train({ out: folder, metadata: { name: 'tiny' } });
+    expect((await readdir(folder)).sort()).toEqual([
+      'best.safetensors',
+      'checkpoints',
+      'metrics.jsonl',
+    ]);
+    expect((await readdir(join(folder, 'checkpoints'))).sort()).toEqual([
+      'iteration-000010',
+      'iteration-000012',
+    ]);
+    const best = await readSafetensors(join(folder, 'best.safetensors'));
+    expect([...best.tensors.keys()]).toEqual(['weight']);
+    expect(best.metadata).toMatchObject({ name: 'tiny', branch: 'teacher', format: 'mixpl' });
+    expect(JSON.parse(best.metadata.categories!)).toHaveLength(3);
+    const lines = (await readFile(join(folder, 'metrics.jsonl'), 'utf8')).trim().split('\n');
+    const records = lines.map((line) => JSON.parse(line));
+    expect(records.map((r) => `${r.type} ${r.iteration}`)).toEqual([
+      'step 4',
+      'validation 6',
+      'step 8',
+      'step 12',
+      'validation 12',
+    ]);
+    expect(records[2]).toMatchObject({
+      steps: 4,
+      phase: 'semi-supervised',
+      pseudo: { perImage: 1, emptyShare: 0, perClass: { red: 0.5, green: 0.25, blue: 0.25 } },
+    });
+    expect(Object.keys(records[1].teacher)).toContain('AP50');
+  });
+
+  test('without a folder it writes nothing and still reports', async () => {
+    const { events } = await train();
+    expect(kinds(events)).toContain('validation 12');
+    expect(events.some((e) => e.type === 'checkpoint')).toBe(false);
+    expect(await readdir(folder)).toEqual([]);
+  });
+
+  test('the loop gets learning rate, weak and strong pictures, and mixes from the third step', async () => {
+    const { steps } = await train();
+    expect(steps[0]!.lr).toBeCloseTo(0.01 * 0.001, 12);
+    expect(steps[3]!.lr).toBe(0.01);
+    const mosaic = steps.map((s) => 'mosaic_unsup_loss_cls' in s.losses);
+    expect(mosaic).toEqual([false, false, ...Array(10).fill(true)]);
+    expect(steps[2]!.emaMomentum).toBeCloseTo(0.6667, 4);
+    expect(steps[0]!.memory.rssBytes).toBeGreaterThan(0);
+    expect(steps[11]!.etaSeconds).toBe(0);
+  });
+
+  test('the same seed gives the same losses whatever the loader does; another seed does not', async () => {
+    const first = await train();
+    const second = await train({}, { loader: { prefetch: 7, cacheMiB: 0 } });
+    expect(essence(second.steps)).toEqual(essence(first.steps));
+    const third = await train({}, { seed: 8 });
+    expect(essence(third.steps)).not.toEqual(essence(first.steps));
+  });
+
+  test('two at once in one process do not disturb each other', async () => {
+    const [alone] = [await train()];
+    const [a, b] = await Promise.all([
+      train({ out: join(folder, 'a') }),
+      train({ out: join(folder, 'b') }),
+    ]);
+    expect(essence(a.steps)).toEqual(essence(alone.steps));
+    expect(essence(b.steps)).toEqual(essence(alone.steps));
+  });
+});
+
+describe('phases', () => {
+  test('burn-in: labelled pictures alone, then the teacher starts as a copy', async () => {
+    const { steps, student, events } = await train(
+      {},
+      { semi: { ...tinySettings.semi, burnIn: 6 } },
+    );
+    expect(steps.map((s) => s.phase)).toEqual([
+      ...Array(6).fill('burn-in'),
+      ...Array(6).fill('semi-supervised'),
+    ]);
+    expect(steps.slice(0, 6).every((s) => s.pseudo === null && s.emaMomentum === null)).toBe(true);
+    const emas = student.calls.filter((c) => c.what === 'ema').map((c) => c.momentum);
+    expect(emas).toEqual([1, expect.closeTo(4 / 6, 9), expect.closeTo(4 / 9, 9)]);
+    const validations = events.filter((e) => e.type === 'validation');
+    expect(validations.map((v) => v.headline)).toEqual(['student', 'teacher']);
+    expect(validations[0]!.teacher).toBeNull();
+  });
+
+  test('supervised: no teacher at all', async () => {
+    const { steps, student, events } = await train(
+      { data: { ...tinyData(), unlabelled: null } },
+      { semi: { method: 'supervised' } },
+    );
+    expect(steps.every((s) => s.phase === 'supervised')).toBe(true);
+    expect(new Set(student.calls.map((c) => c.what))).toEqual(
+      new Set(['loss', 'backward', 'step', 'predict']),
+    );
+    expect(events.find((e) => e.type === 'validation')).toMatchObject({ headline: 'student' });
+  });
+
+  test('mean teacher: unmixed strong views', async () => {
+    const { steps } = await train({}, { semi: { method: 'mean-teacher' } });
+    const names = Object.keys(steps.at(-1)!.losses).filter((n) => n.includes('loss'));
+    expect(names).toEqual(['sup_loss_cls', 'sup_loss_bbox', 'unsup_loss_cls', 'unsup_loss_bbox']);
+  });
+});
+
+describe('resuming', () => {
+  test.each([1, 3, 5, 8, 11])('stopped after step %i it goes on to the last bit', async (stop) => {
+    const whole = await train();
+    const controller = new AbortController();
+    const first: TrainEvent[] = [];
+    const student = newStudent();
+    for await (const event of trainSemiSupervised(
+      student,
+      options({ out: folder, signal: controller.signal }),
+    )) {
+      first.push(event);
+      if (event.type === 'step' && event.iteration === stop) controller.abort();
+    }
+    expect(first.at(-1)).toMatchObject({ type: 'end', iteration: stop, reason: 'aborted' });
+    const rest = await train({ out: folder, resume: true });
+    expect(rest.events[0]).toMatchObject({ type: 'resumed', iteration: stop });
+    expect(essence([...stepsOf(first), ...rest.steps])).toEqual(essence(whole.steps));
+    expect(rest.student.weight).toBe(whole.student.weight);
+    const steps = (await metrics()).filter((r) => r.type === 'step').map((r) => r.iteration);
+    expect(steps).toEqual([4, 8, 12]);
+  });
+
+  test('through a burn-in and repeated classes', async () => {
+    const settings: TrainSettingsInput = {
+      semi: {
+        ...tinySettings.semi,
+        burnIn: 4,
+        resampling: { threshold: 0.9, rounding: 'stochastic' },
+        indexRule: 'paper',
+      },
+    };
+    const whole = await train({}, settings);
+    for (const stop of [2, 4, 9]) {
+      const out = join(folder, String(stop));
+      const first = await stoppedAfter(stop, { out }, settings);
+      const rest = await train({ out, resume: true }, settings);
+      expect(essence([...first, ...rest.steps])).toEqual(essence(whole.steps));
+    }
+  });
+
+  test('a run that was killed goes on from its last checkpoint', async () => {
+    const whole = await train({ out: join(folder, 'whole') });
+    // The student throws what no handler expects: the process might as well have died.
+    const student = newStudent();
+    const loss = student.loss.bind(student);
+    let losses = 0;
+    student.loss = async (...args) => {
+      if (++losses > 22) throw new Error('killed');
+      return loss(...args);
+    };
+    await expect(train({ out: folder }, {}, student)).rejects.toThrow('killed');
+    const rest = await train({ out: folder, resume: true });
+    expect(rest.events[0]).toMatchObject({ type: 'resumed', iteration: 5 });
+    expect(essence(rest.steps)).toEqual(essence(whole.steps.slice(5)));
+  });
+
+  test('leaving the loop writes a checkpoint', async () => {
+    for await (const event of trainSemiSupervised(newStudent(), options({ out: folder })))
+      if (event.type === 'step' && event.iteration === 2) break;
+    expect(await readdir(join(folder, 'checkpoints'))).toEqual(['iteration-000002']);
+  });
+
+  test('a finished run has nothing left to do', async () => {
+    await train({ out: folder });
+    const { events } = await train({ out: folder, resume: true });
+    expect(kinds(events)).toEqual(['resumed 12', 'end 12']);
+  });
+
+  test('resume in an empty folder is a fresh start', async () => {
+    const { events } = await train({ out: join(folder, 'new'), resume: true });
+    expect(kinds(events)[0]).toBe('step 1');
+  });
+
+  test('a longer schedule needs permission', async () => {
+    await train({ out: folder });
+    const longer = { schedule: { ...tinySettings.schedule, iterations: 14 } };
+    await expect(train({ out: folder, resume: true }, longer)).rejects.toMatchObject({
+      code: 'ERR_CHECKPOINT',
+      message: expect.stringMatching(/schedule.iterations: checkpoint 12, now 14; /),
+    });
+    const { steps } = await train(
+      { out: folder, resume: true, allowChanges: ['schedule.iterations'] },
+      longer,
+    );
+    expect(steps.map((s) => s.iteration)).toEqual([13, 14]);
+  });
+
+  test('other data or options are refused with the difference, and nothing changes', async () => {
+    await train({ out: folder });
+    const before = await snapshot();
+    await expect(
+      train({ out: folder, resume: true, data: tinyData({ unlabelled: 13 }) }),
+    ).rejects.toThrow(/unlabelled data: checkpoint \w{12}, now \w{12}/);
+    await expect(train({ out: folder, resume: true }, { seed: 8, lr: 0.02 })).rejects.toThrow(
+      /seed: checkpoint 7, now 8\n {2}lr: checkpoint 0.01, now 0.02/,
+    );
+    expect(await snapshot()).toEqual(before);
+  });
+
+  test('a folder that holds a run is not overwritten', async () => {
+    await train({ out: folder });
+    const before = await snapshot();
+    await expect(train({ out: folder })).rejects.toMatchObject({ code: 'ERR_STATE' });
+    expect(await snapshot()).toEqual(before);
+  });
+
+  test('two trainings cannot share a folder', async () => {
+    const first = trainSemiSupervised(newStudent(), options({ out: folder }));
+    await first.next();
+    await expect(train({ out: folder, resume: true })).rejects.toMatchObject({
+      code: 'ERR_STATE',
+      message: expect.stringMatching(/a training writes into/),
+    });
+    await first.return();
+    await expect(train({ out: folder, resume: true })).resolves.toBeDefined();
+  });
+
+  test('resumed on another machine says so', async () => {
+    await stoppedAfter(5, { out: folder });
+    const state = join(folder, 'checkpoints', 'iteration-000005', 'state.json');
+    const { writeFile } = await import('node:fs/promises');
+    const text = (await readFile(state, 'utf8')).replace(/"threads":\d+/, '"threads":64');
+    await writeFile(state, text);
+    const { events } = await train({ out: folder, resume: true });
+    expect(events[1]).toMatchObject({ type: 'warning', code: 'environment-changed' });
+  });
+});
+
+describe('abort', () => {
+  test('before the first step', async () => {
+    const { events } = await train({ out: folder, signal: AbortSignal.abort() });
+    expect(kinds(events)).toEqual(['end 0']);
+    expect(events[0]).toMatchObject({ reason: 'aborted' });
+  });
+
+  test('during a validation: it is repeated after resuming', async () => {
+    const controller = new AbortController();
+    const student = newStudent();
+    const predict = student.predict_;
+    let during = false;
+    student.predict_ = async (batch) => {
+      // The student predicts in validations only.
+      if (!during) controller.abort(new Error('stop'));
+      during = true;
+      return predict(batch);
+    };
+    const createTeacher = student.createTeacher.bind(student);
+    student.createTeacher = async () => {
+      const teacher = await createTeacher();
+      teacher.predict_ = predict;
+      return teacher;
+    };
+    const first = await train({ out: folder, signal: controller.signal }, {}, student);
+    expect(kinds(first.events).slice(-2)).toEqual(['checkpoint 6', 'end 6']);
+    const rest = await train({ out: folder, resume: true });
+    expect(kinds(rest.events).slice(0, 3)).toEqual(['resumed 6', 'validation 6', 'step 7']);
+  });
+
+  test('at any event nothing is lost and the folder is free again', async () => {
+    const whole = await train();
+    for (let after = 1; after <= 16; after += 3) {
+      const out = join(folder, String(after));
+      const controller = new AbortController();
+      let count = 0;
+      let last = 0;
+      for await (const event of trainSemiSupervised(
+        newStudent(),
+        options({ out, signal: controller.signal }),
+      )) {
+        if (event.type === 'step') last = event.iteration;
+        if (++count === after) controller.abort();
+      }
+      const rest = await train({ out, resume: true });
+      expect(essence(rest.steps)).toEqual(essence(whole.steps.slice(last)));
+    }
+  });
+});
+
+describe('divergence', () => {
+  test('stops with the last good checkpoint kept', async () => {
+    const student = newStudent();
+    const loss = student.loss.bind(student);
+    let losses = 0;
+    student.loss = async (...args) => {
+      if (++losses === 20) student.nextLoss = Number.NaN;
+      return loss(...args);
+    };
+    await expect(train({ out: folder }, {}, student)).rejects.toMatchObject({
+      code: 'ERR_DIVERGED',
+      message: expect.stringMatching(
+        /sup_loss_cls must be finite, got NaN, after \d+ iterations; nothing was updated, the last good checkpoint is .*iteration-000005; try a lower learning rate/,
+      ),
+    });
+    expect(await readdir(join(folder, 'checkpoints'))).toEqual(['iteration-000005']);
+  });
+
+  test('a gradient that is not finite stops too', async () => {
+    const student = newStudent();
+    student.step = async () => {
+      throw new MixplError('ERR_DIVERGED', 'step: the gradient is not finite');
+    };
+    await expect(train({ out: folder }, {}, student)).rejects.toThrow(/there is no checkpoint yet/);
+  });
+});
+
+describe('warnings', () => {
+  test('no pseudo label for long', async () => {
+    const student = new FakeDetector({ who: 'student' });
+    const { events } = await train(
+      {},
+      { schedule: { iterations: 201 }, validation: { interval: 0 } },
+      student,
+    );
+    expect(events.filter((e) => e.type === 'warning')).toMatchObject([
+      { iteration: 200, code: 'no-pseudo-labels' },
+    ]);
+  });
+
+  test('a batch that does not fit the recipe', async () => {
+    const { events } = await train({ recipe: { labelled: 8, unlabelled: 32, lr: 0.01 } });
+    expect(events[0]).toMatchObject({ type: 'warning', code: 'batch-and-rate', iteration: 0 });
+  });
+
+  test('pictures that cannot be read: refused, or replaced and told', async () => {
+    const decode = (path: string) =>
+      path === 'unlabelled/3'
+        ? Promise.reject(new MixplError('ERR_BAD_FILE', `${path}: must be an image`))
+        : decodeTiny(path);
+    await expect(train({ decode, out: folder })).rejects.toMatchObject({ code: 'ERR_BAD_FILE' });
+    const { events, steps } = await train({ decode, unreadable: 'skip' });
+    expect(steps).toHaveLength(12);
+    expect(events.filter((e) => e.type === 'warning')).toMatchObject([
+      {
+        code: 'unusable-image',
+        message: expect.stringMatching(/^unlabelled\/3: must be an image/),
+      },
+    ]);
+  });
+});
+
+describe('wrong options', () => {
+  test.each<[string, Partial<TrainOptions>, TrainSettingsInput, RegExp]>([
+    [
+      'no unlabelled data',
+      { data: { labelled: tinyData().labelled } },
+      {},
+      /data.unlabelled must be given/,
+    ],
+    [
+      'labelled data without labels',
+      { data: { ...tinyData(), labelled: tinyData().unlabelled } },
+      {},
+      /data.labelled must have annotations/,
+    ],
+    [
+      'a cache that is too small',
+      {},
+      { batch: { labelled: 1, unlabelled: 6 } },
+      /cacheSize must be at least 10/,
+    ],
+    ['an unknown setting', {}, { semi: { mixUp: true } as object }, /settings.semi: .*mixUp/],
+    ['a negative rate', {}, { lr: -1 }, /settings.lr/],
+  ])('%s', async (_, changes, settings, message) => {
+    await expect(train({ out: folder, ...changes }, settings)).rejects.toMatchObject({
+      code: 'ERR_CONFIG',
+      message: expect.stringMatching(message),
+    });
+    expect(await readdir(folder)).toEqual([]);
+  });
+
+  test('a detector of other classes', async () => {
+    const student = new FakeDetector({ numClasses: 4 });
+    await expect(train({}, {}, student)).rejects.toThrow(
+      /detector must have 3 classes \(those of labelled: red, green, blue\), got 4/,
+    );
+  });
+});
+
+async function stoppedAfter(
+  stop: number,
+  changes: Partial<TrainOptions>,
+  settings: TrainSettingsInput = {},
+): Promise<StepEvent[]> {
+  const controller = new AbortController();
+  const steps: StepEvent[] = [];
+  const run = options({ ...changes, signal: controller.signal }, settings);
+  for await (const event of trainSemiSupervised(newStudent(), run)) {
+    if (event.type !== 'step') continue;
+    steps.push(event);
+    if (event.iteration === stop) controller.abort();
+  }
+  return steps;
+}
+
+async function metrics(): Promise<Record<string, unknown>[]> {
+  const text = await readFile(join(folder, 'metrics.jsonl'), 'utf8');
+  return text
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+}
+
+/** Every file of the run with its content. */
+async function snapshot(): Promise<Record<string, string>> {
+  const names = await readdir(folder, { recursive: true, withFileTypes: true });
+  const files = names.filter((n) => n.isFile()).map((n) => join(n.parentPath, n.name));
+  return Object.fromEntries(
+    await Promise.all(files.map(async (f) => [f, await readFile(f, 'base64')] as const)),
+  );
+}

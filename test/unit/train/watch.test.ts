@@ -1,0 +1,98 @@
+import { describe, expect, test } from 'vitest';
+import type { StepReport } from '../../../lib/semi/index.js';
+import { batchWarning, paperBatch, TrainingWatch } from '../../../lib/train/watch.js';
+
+function report(changes: Partial<NonNullable<StepReport['pseudo']>> = {}, silenced: string[] = []) {
+  return {
+    losses: { sup_loss_cls: 1, mixup_unsup_loss_cls: silenced.length ? 0 : 0.5 },
+    total: 1,
+    gradNorm: 1,
+    emaMomentum: null,
+    silenced,
+    pseudo: {
+      images: 4,
+      boxes: 3,
+      emptyImages: 1,
+      meanScore: 0.5,
+      bestScore: 0.6,
+      perClass: [3],
+      bySize: [3, 0, 0] as [number, number, number],
+      ...changes,
+    },
+  } satisfies StepReport;
+}
+const nothing = report({ boxes: 0, emptyImages: 4, meanScore: null, bestScore: 0.21 }, [
+  'mixup_unsup_',
+]);
+
+function warn(watch: TrainingWatch, reports: StepReport[]) {
+  return reports.map((r) => watch.afterStep(r).map((w) => w.code));
+}
+
+describe('pseudo labels', () => {
+  test('a warning after N iterations without one, and again after N more', () => {
+    const watch = new TrainingWatch({ scoreThr: 0.4, patience: 3 });
+    const codes = warn(
+      watch,
+      Array.from({ length: 7 }, () => nothing),
+    );
+    expect(codes).toEqual([[], [], ['no-pseudo-labels'], [], [], ['no-pseudo-labels'], []]);
+  });
+
+  test('it says threshold, count and the best score', () => {
+    const watch = new TrainingWatch({ scoreThr: 0.4, patience: 1 });
+    expect(watch.afterStep(nothing)[0]!.message).toMatch(
+      /no pseudo label above 0.4 for 1 iterations \(best score 0.210\)/,
+    );
+  });
+
+  test('one label starts the count anew; supervised steps do not count', () => {
+    const watch = new TrainingWatch({ scoreThr: 0.4, patience: 2 });
+    const supervised = { ...report(), pseudo: null };
+    const codes = warn(watch, [nothing, report(), nothing, supervised, nothing]);
+    expect(codes.flat()).toEqual(['no-pseudo-labels']);
+    expect(codes[4]).toEqual(['no-pseudo-labels']);
+  });
+
+  test('the count survives a checkpoint', () => {
+    const first = new TrainingWatch({ scoreThr: 0.4, patience: 3 });
+    warn(first, [nothing, nothing]);
+    const second = new TrainingWatch({ scoreThr: 0.4, patience: 3 });
+    second.state = JSON.parse(JSON.stringify(first.state));
+    expect(warn(second, [nothing])).toEqual([['no-pseudo-labels']]);
+  });
+
+  test('labels that the branch gate never lets through', () => {
+    const watch = new TrainingWatch({ scoreThr: 0.4, patience: 2 });
+    const gated = report({}, ['mixup_unsup_']);
+    expect(warn(watch, [gated, gated, report(), gated])).toEqual([[], ['branch-silenced'], [], []]);
+  });
+});
+
+test('a teacher far below its student', () => {
+  const watch = new TrainingWatch({ scoreThr: 0.4 });
+  const codes = (teacher: number, student: number) =>
+    watch.afterValidation({ teacher, student }).map((w) => w.code);
+  expect(codes(0, 0.3)).toEqual(['teacher-behind']);
+  expect(codes(0.2, 0.3)).toEqual([]);
+  expect(codes(0, 0.01)).toEqual([]);
+  expect(codes(-1, -1)).toEqual([]);
+});
+
+describe('batch and learning rate', () => {
+  test('the paper is silent about itself', () => {
+    expect(batchWarning(paperBatch, paperBatch)).toEqual([]);
+  });
+  test('one process with the rate of eight: the linear rule is named', () => {
+    const [warning] = batchWarning({ labelled: 1, unlabelled: 4, lr: 0.01 }, paperBatch);
+    expect(warning).toMatchObject({ code: 'batch-and-rate' });
+    expect(warning!.message).toMatch(/by the linear rule this batch wants 0.00125/);
+    expect(batchWarning({ labelled: 1, unlabelled: 4, lr: 0.00125 }, paperBatch)).toEqual([]);
+  });
+  test('another ratio of the sources', () => {
+    const warnings = batchWarning({ labelled: 4, unlabelled: 4, lr: 0.002 }, paperBatch);
+    expect(warnings.map((w) => w.message)).toEqual([
+      '4 labelled to 4 unlabelled pictures an iteration; the recipe has 8 to 32',
+    ]);
+  });
+});
