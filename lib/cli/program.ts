@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { addConfigCommands } from './config.js';
 import { addDataCommands } from './data.js';
+import { addDemoCommand } from './demo.js';
 import { addDoctorCommand } from './doctor.js';
 import { addEvalCommand } from './eval.js';
 import { exitCodes, reportError } from './output.js';
@@ -53,6 +54,7 @@ function createProgram(complain: (text: string) => void): Command {
     );
   addConfigCommands(program);
   addDataCommands(program);
+  addDemoCommand(program);
   addDoctorCommand(program);
   addEvalCommand(program);
   return program;

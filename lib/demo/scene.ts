@@ -21,7 +21,7 @@ export interface Scene {
 }
 
 /**
- * Draws a textured scene with 3 … 14 objects between 10 px and half the picture, log-uniform in
+ * Draws a textured scene with 3 … 14 objects between 10 px and two thirds of the picture, log-uniform in
  * size, partly overlapping. The same `random` gives the same bytes on every machine.
  */
 export function drawScene(
@@ -57,7 +57,7 @@ function placeShape(
   height: number,
   placed: readonly PlacedShape[],
 ): PlacedShape {
-  const largest = Math.min(width, height) / 4;
+  const largest = Math.min(width, height) / 3;
   let best: PlacedShape | undefined;
   let bestOverlap = Number.POSITIVE_INFINITY;
   // Of a few candidates keep the least covered one: overlaps happen, heaps do not.

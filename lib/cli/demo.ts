@@ -1,0 +1,80 @@
+import type { Command } from 'commander';
+import { withInterrupt } from './interrupt.js';
+import { createOutput } from './output.js';
+
+interface DemoFlags {
+  out: string;
+  iterations: string;
+  seed: string;
+  json?: boolean;
+}
+
+export function addDemoCommand(program: Command): void {
+  program
+    .command('demo')
+    .description('the main job on data of its own: three methods on the same few labels')
+    .option('--out <dir>', 'folder for data, runs and pictures', 'runs/demo')
+    .option('--iterations <n>', 'of each training', '1500')
+    .option('--seed <n>', 'of data and training', '1')
+    .option('--json', 'print { "methods": { name: { stats, perClassAP, seconds } }, "pictures" }')
+    .action(async (flags: DemoFlags, command: Command) => {
+      const output = createOutput(flags);
+      const iterations = whole(flags.iterations, '--iterations', 30, command);
+      const seed = whole(flags.seed, '--seed', 0, command);
+      const { demoMethods, formatDemo, runDemo } = await import('../demo/run-demo.js');
+      const { Progress, StatusLine } = await import('../log/index.js');
+      const line = new StatusLine(process.stderr);
+      let progress: InstanceType<typeof Progress> | undefined;
+      let current = '';
+      const result = await withInterrupt((signal) =>
+        runDemo({
+          out: flags.out,
+          iterations,
+          seed,
+          signal,
+          onEvent(method, event) {
+            if (method !== current) {
+              current = method;
+              progress = new Progress(line, { total: iterations, label: method.padEnd(12) });
+            }
+            if (event.type === 'step')
+              progress?.update(event.iteration, {
+                loss: event.total,
+                ...(event.pseudo
+                  ? { 'pseudo/image': event.pseudo.boxes / event.pseudo.images }
+                  : {}),
+              });
+            else if (event.type === 'warning') line.print(`warning: ${event.message}`);
+            else if (event.type === 'validation')
+              line.print(
+                `${method}: AP ${(event.teacher ?? event.student).stats[0]!.toFixed(3)} after ${event.iteration} iterations`,
+              );
+          },
+        }),
+      );
+      line.finish();
+      const methods = Object.fromEntries(
+        demoMethods.map((method) => {
+          const { stats, perClass } = result.metrics[method];
+          return [
+            method,
+            {
+              stats,
+              perClassAP: Object.fromEntries(perClass.map((c) => [c.category.id, c.ap])),
+              seconds: result.seconds[method],
+            },
+          ];
+        }),
+      );
+      await output.result({ methods, pictures: result.pictures }, async () =>
+        [await formatDemo(result), ...result.pictures.map((path) => `picture: ${path}`)].join('\n'),
+      );
+    });
+}
+
+function whole(text: string, flag: string, least: number, command: Command): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < least)
+    command.error(`error: ${flag} must be a whole number >= ${least}, got '${text}'`);
+  return value;
+}
