@@ -40,7 +40,7 @@ export async function makeDemoData(directory: string, options: DemoDataOptions):
     test: file('test'),
     images,
   };
-  const stamp = JSON.stringify({ version: 1, ...options });
+  const stamp = JSON.stringify({ version: 2, ...options });
   const stampFile = join(directory, 'stamp.json');
   if ((await readFile(stampFile, 'utf8').catch(() => '')) === stamp) return paths;
 
