@@ -1,5 +1,5 @@
 #include <algorithm>
-#include <type_traits>
+#include <bit>
 
 #include "core/onednn.h"
 #include "core/parallel.h"
@@ -178,22 +178,41 @@ namespace {
 // Rows are summed in chunks of kRows, chunks in order: the same bits for any number of threads.
 constexpr int64_t kRows = 256;
 
-// Positive as an integer is positive as a float: the mask needs no conversion, so it vectorises.
-template <typename T>
-void mask_rows(const T* y, const T* dy, T* masked, float* sums, int64_t rows, int64_t k) {
-  using Bits = std::conditional_t<sizeof(T) == 2, int16_t, int32_t>;
-  for (int64_t row = 0; row < rows; ++row) {
-    const T* in = dy + row * k;
-    if (y) {
-      const Bits* act = reinterpret_cast<const Bits*>(y + row * k);
-      const Bits* from = reinterpret_cast<const Bits*>(in);
-      Bits* out = reinterpret_cast<Bits*>(masked + row * k);
-      for (int64_t i = 0; i < k; ++i) out[i] = act[i] > 0 ? from[i] : Bits{0};
-      in = masked + row * k;
+// bf16 as bare bits, so that the loop below becomes plain integer lanes. NaN lets gradients pass.
+inline bool positive(float y) { return !(y <= 0); }
+inline float widen(float v) { return v; }
+inline bool positive(uint16_t y) { return static_cast<int16_t>(y) > 0; }
+inline float widen(uint16_t v) { return std::bit_cast<float>(uint32_t{v} << 16); }
+
+template <typename T, bool kMask, bool kSum>
+void mask_rows(const T* __restrict act, const T* in, T* out, float* __restrict sums, int64_t rows,
+               int64_t k) {
+  for (int64_t row = 0; row < rows; ++row, act += kMask ? k : 0, in += k, out += k) {
+#pragma omp simd
+    for (int64_t i = 0; i < k; ++i) {
+      T v = in[i];
+      if constexpr (kMask) {
+        v = positive(act[i]) ? v : T(0);
+        out[i] = v;
+      }
+      if constexpr (kSum) sums[i] += widen(v);
     }
-    if (sums)
-      for (int64_t i = 0; i < k; ++i) sums[i] += float(in[i]);
   }
+}
+
+template <typename T>
+void mask_chunks(const T* act, const T* in, T* out, float* partial, int64_t rows, int64_t k) {
+  const int64_t chunks = (rows + kRows - 1) / kRows;
+  parallel_for(chunks, std::max<int64_t>(1, 65536 / (kRows * k)), [&](int64_t c) {
+    const int64_t at = c * kRows * k, count = std::min(kRows, rows - c * kRows);
+    float* sums = partial + c * k;
+    if (act && partial)
+      mask_rows<T, true, true>(act + at, in + at, out + at, sums, count, k);
+    else if (act)
+      mask_rows<T, true, false>(act + at, in + at, out + at, nullptr, count, k);
+    else if (partial)
+      mask_rows<T, false, true>(nullptr, in + at, out + at, sums, count, k);
+  });
 }
 
 }  // namespace
@@ -202,17 +221,14 @@ void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tens
   const int64_t k = dy.size(-1), rows = k ? dy.numel() / k : 0;
   const int64_t chunks = (rows + kRows - 1) / kRows;
   std::vector<float> partial(dbias.defined() ? chunks * k : 0, 0.0f);
-  dispatch_floating(dy.dtype(), [&](auto tag) {
-    using T = decltype(tag);
-    const T* act = y.defined() ? y.data<T>() : nullptr;
-    const T* in = dy.data<T>();
-    T* out = masked.data<T>();
-    parallel_for(chunks, std::max<int64_t>(1, 65536 / (kRows * k)), [&](int64_t c) {
-      const int64_t begin = c * kRows, count = std::min(kRows, rows - begin);
-      mask_rows<T>(act ? act + begin * k : nullptr, in + begin * k, out + begin * k,
-                   partial.empty() ? nullptr : partial.data() + c * k, count, k);
-    });
-  });
+  float* sums = partial.empty() ? nullptr : partial.data();
+  const void* act = y.defined() ? y.raw() : nullptr;
+  if (dy.dtype() == DType::f32)
+    mask_chunks(static_cast<const float*>(act), dy.data<float>(), masked.data<float>(), sums, rows,
+                k);
+  else
+    mask_chunks(static_cast<const uint16_t*>(act), static_cast<const uint16_t*>(dy.raw()),
+                static_cast<uint16_t*>(masked.raw()), sums, rows, k);
   if (!dbias.defined()) return;
   dbias.fill(0);
   float* sum = dbias.data<float>();
