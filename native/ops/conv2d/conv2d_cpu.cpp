@@ -55,18 +55,19 @@ struct Problem {
   }
 };
 
-dnnl::primitive_attr attributes(bool sum, bool relu) {
+// The residual is an operand of its own: adding it in place would first copy it into the output.
+dnnl::primitive_attr attributes(const memory::desc* residual, bool relu) {
   dnnl::primitive_attr attr;
   attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   dnnl::post_ops ops;
-  if (sum) ops.append_sum(1.0f);
+  if (residual) ops.append_binary(dnnl::algorithm::binary_add, *residual);
   if (relu) ops.append_eltwise(1.0f, dnnl::algorithm::eltwise_relu, 0.0f, 0.0f);
   attr.set_post_ops(ops);
   return attr;
 }
 
-dnnl::convolution_forward::primitive_desc forward_desc(const Problem& p, bool bias, bool sum,
-                                                       bool relu) {
+dnnl::convolution_forward::primitive_desc forward_desc(const Problem& p, bool bias,
+                                                       bool residual, bool relu) {
   const auto kind = dnnl::prop_kind::forward_training;
   const auto algorithm = dnnl::algorithm::convolution_direct;
   const memory::desc b({p.y[1]}, memory::data_type::f32, Tag::x);
@@ -76,7 +77,8 @@ dnnl::convolution_forward::primitive_desc forward_desc(const Problem& p, bool bi
                          : dnnl::convolution_forward::desc(
                                kind, algorithm, p.x_desc(), p.w_any(p.type), p.y_desc(), p.stride,
                                p.dilation, p.padding, p.padding_right());
-  return {desc, attributes(sum, relu), onednn::engine()};
+  const memory::desc y = p.y_desc();
+  return {desc, attributes(residual ? &y : nullptr, relu), onednn::engine()};
 }
 
 template <typename Primitive>
@@ -106,24 +108,20 @@ void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
                     const Tensor& residual, const Conv2dOptions& o, Tensor& y) {
   if (y.numel() == 0) return;
   const Problem p(x.shape(), weight.shape(), y.shape(), x.dtype(), o);
-  const bool sum = residual.defined();
+  const bool add = residual.defined();
   const auto ready =
-      cache<dnnl::convolution_forward>().get(p.key(bias.defined() + 2 * sum + 4 * o.relu), [&] {
-        return Ready<dnnl::convolution_forward>(forward_desc(p, bias.defined(), sum, o.relu));
+      cache<dnnl::convolution_forward>().get(p.key(bias.defined() + 2 * add + 4 * o.relu), [&] {
+        return Ready<dnnl::convolution_forward>(forward_desc(p, bias.defined(), add, o.relu));
       });
-  if (sum) {
-    const int64_t bytes = y.nbytes();
-    parallel_chunks(bytes, 1 << 18, [&](int64_t begin, int64_t end) {
-      std::memcpy(static_cast<char*>(y.raw()) + begin, static_cast<char*>(residual.raw()) + begin,
-                  end - begin);
-    });
-  }
   const Tensor packed = onednn::pack_weight(weight, p.w_plain(), ready->desc.weights_desc());
   std::unordered_map<int, memory> args{
       {DNNL_ARG_SRC, onednn::view(p.x_desc(), x)},
       {DNNL_ARG_WEIGHTS, onednn::view(ready->desc.weights_desc(), packed)},
       {DNNL_ARG_DST, onednn::view(p.y_desc(), y)}};
   if (bias.defined()) args.emplace(DNNL_ARG_BIAS, onednn::view(ready->desc.bias_desc(), bias));
+  if (add)
+    args.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1,
+                 onednn::view(p.y_desc(), residual));
   run(ready->primitive, ready->desc.scratchpad_desc(), std::move(args));
 }
 
@@ -140,7 +138,7 @@ void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOp
         dnnl::algorithm::convolution_direct, p.x_desc(), p.w_any(p.type), p.y_desc(), p.stride,
         p.dilation, p.padding, p.padding_right());
     return Ready<dnnl::convolution_backward_data>(
-        {desc, attributes(false, false), onednn::engine(), forward_desc(p, false, false, false)});
+        {desc, attributes(nullptr, false), onednn::engine(), forward_desc(p, false, false, false)});
   });
   const Tensor packed = onednn::pack_weight(weight, p.w_plain(), ready->desc.weights_desc());
   run(ready->primitive, ready->desc.scratchpad_desc(),
@@ -161,7 +159,7 @@ void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptio
         dnnl::algorithm::convolution_direct, p.x_desc(), p.w_any(memory::data_type::f32),
         p.y_desc(), p.stride, p.dilation, p.padding, p.padding_right());
     return Ready<dnnl::convolution_backward_weights>(
-        {desc, attributes(false, false), onednn::engine(), forward_desc(p, false, false, false)});
+        {desc, attributes(nullptr, false), onednn::engine(), forward_desc(p, false, false, false)});
   });
   const memory::desc target = ready->desc.diff_weights_desc();
   const bool direct = target == p.w_plain();
