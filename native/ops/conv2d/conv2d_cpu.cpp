@@ -125,11 +125,48 @@ void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
   run(ready->primitive, ready->desc.scratchpad_desc(), std::move(args));
 }
 
+namespace {
+
+// The data gradient of a stride-1 convolution is a convolution of dy with the kernel turned by 180
+// degrees and its channels swapped. oneDNN's forward kernels are the quicker ones, see DECISIONS.md.
+bool gradient_is_convolution(const Shape& weight, const Conv2dOptions& o) {
+  return o.stride == 1 && o.groups == 1 && weight[1] == weight[2] &&
+         o.padding <= o.dilation * (weight[1] - 1) && weight[0] % 16 == 0;
+}
+
+Tensor turned_weight(const Tensor& weight) {
+  return weight.derived<Tensor>("turned", [&] {
+    const int64_t k = weight.size(0), c = weight.size(3), rs = weight.size(1) * weight.size(2);
+    Tensor turned = Tensor::empty({c, weight.size(1), weight.size(2), k}, DType::f32);
+    const float* in = weight.data<float>();
+    float* out = turned.data<float>();
+    constexpr int64_t kTile = 16;  // both sides of a tile stay in the first cache
+    const int64_t tiles = (c + kTile - 1) / kTile;
+    parallel_for(rs * tiles, std::max<int64_t>(1, 16384 / (k * kTile)), [&](int64_t i) {
+      const int64_t at = i / tiles, begin = i % tiles * kTile, end = std::min(c, begin + kTile);
+      for (int64_t row = 0; row < k; row += kTile)
+        for (int64_t col = begin; col < end; ++col)
+          for (int64_t j = row; j < std::min(k, row + kTile); ++j)
+            out[(col * rs + rs - 1 - at) * k + j] = in[(j * rs + at) * c + col];
+    });
+    return turned;
+  });
+}
+
+}  // namespace
+
 void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOptions& o,
                           Tensor& dx) {
   if (dx.numel() == 0) return;
   if (dy.numel() == 0) {
     std::memset(dx.raw(), 0, dx.nbytes());
+    return;
+  }
+  if (gradient_is_convolution(weight.shape(), o)) {
+    Conv2dOptions turned;
+    turned.dilation = o.dilation;
+    turned.padding = o.dilation * (static_cast<int>(weight.size(1)) - 1) - o.padding;
+    conv2d_forward(dy, turned_weight(weight), {}, {}, turned, dx);
     return;
   }
   const Problem p(dx.shape(), weight.shape(), dy.shape(), dy.dtype(), o);
