@@ -4,6 +4,7 @@
 #include "core/onednn.h"
 #include "core/parallel.h"
 #include "ops/conv2d/conv2d.h"
+#include "ops/conv2d/weight_gradient_cpu.h"
 
 namespace mixpl::cpu {
 namespace {
@@ -102,11 +103,27 @@ void run(const dnnl::primitive& primitive, const memory::desc& scratch,
   onednn::stream().wait();
 }
 
+// Nothing to convolve (no channels, or all padding): bias and residual remain.
+void fill_without_input(const Tensor& bias, const Tensor& residual, bool relu, Tensor& y) {
+  const int64_t k = y.size(3);
+  const float* b = bias.defined() ? bias.data<float>() : nullptr;
+  dispatch_floating(y.dtype(), [&](auto tag) {
+    using T = decltype(tag);
+    const T* add = residual.defined() ? residual.data<T>() : nullptr;
+    T* out = y.data<T>();
+    for (int64_t i = 0; i < y.numel(); ++i) {
+      const float sum = (b ? b[i % k] : 0.0f) + (add ? float(add[i]) : 0.0f);
+      out[i] = T(relu && sum < 0 ? 0.0f : sum);
+    }
+  });
+}
+
 }  // namespace
 
 void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
                     const Tensor& residual, const Conv2dOptions& o, Tensor& y) {
   if (y.numel() == 0) return;
+  if (x.numel() == 0) return fill_without_input(bias, residual, o.relu, y);
   const Problem p(x.shape(), weight.shape(), y.shape(), x.dtype(), o);
   const bool add = residual.defined();
   const auto ready =
@@ -190,6 +207,7 @@ void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptio
     std::memset(dweight.raw(), 0, dweight.nbytes());
     return;
   }
+  if (!getenv("ONEDNN_W") && weight_gradient_avx512(x, dy, o, dweight)) return;
   const Problem p(x.shape(), dweight.shape(), dy.shape(), x.dtype(), o);
   const auto ready = cache<dnnl::convolution_backward_weights>().get(p.key(0), [&] {
     const dnnl::convolution_backward_weights::desc desc(
@@ -213,10 +231,10 @@ namespace {
 // Rows are summed in chunks of kRows, chunks in order: the same bits for any number of threads.
 constexpr int64_t kRows = 256;
 
-// bf16 as bare bits, so that the loop below becomes plain integer lanes. NaN lets gradients pass.
-inline bool positive(float y) { return !(y <= 0); }
+// bf16 as bare bits, so that the loop below becomes plain integer lanes: above zero and no NaN.
+inline bool positive(float y) { return y > 0; }
 inline float widen(float v) { return v; }
-inline bool positive(uint16_t y) { return static_cast<int16_t>(y) > 0; }
+inline bool positive(uint16_t y) { return static_cast<uint16_t>(y - 1) < uint16_t{0x7f80}; }
 inline float widen(uint16_t v) { return std::bit_cast<float>(uint32_t{v} << 16); }
 
 template <typename T, bool kMask, bool kSum>

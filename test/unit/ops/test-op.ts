@@ -10,6 +10,8 @@ export interface OpCase {
   inputs: Record<string, NdArray>;
   options?: Record<string, unknown>;
   training?: boolean;
+  /** The bits may depend on the number of threads (never on the run). */
+  dependsOnThreads?: boolean;
 }
 
 export interface OpSpec {
@@ -24,6 +26,8 @@ export interface OpSpec {
   differentiable: readonly string[];
   /** Inputs that may be bf16; empty for ops that are f32 only. */
   activations: readonly string[];
+  /** f32 inputs that the op itself rounds to bf16 when it computes in it (weights). */
+  casts?: readonly string[];
   /** Inputs of type i32. */
   integers?: readonly string[];
   /** The output is a sum (a loss): f32 whatever the inputs are. */
@@ -143,15 +147,15 @@ export function testOp(name: string, spec: OpSpec): void {
     for (const original of cases)
       for (const dtype of dtypes)
         test(`${original.name}, ${dtype}`, async () => {
-          const call = dtype === 'bf16' ? rounded(original, spec.activations) : original;
+          const call = dtype === 'bf16' ? rounded(original, [...spec.activations, ...(spec.casts ?? [])]) : original;
           await check(name, spec, call, dtype);
         });
   });
 }
 
-function rounded(call: OpCase, activations: readonly string[]): OpCase {
+export function rounded(call: OpCase, names: readonly string[]): OpCase {
   const inputs = { ...call.inputs };
-  for (const name of activations)
+  for (const name of names)
     if (inputs[name]) inputs[name] = ndarray(inputs[name].shape, inputs[name].data.map(toBf16));
   return { ...call, inputs };
 }
@@ -181,6 +185,7 @@ async function check(name: string, spec: OpSpec, call: OpCase, dtype: 'f32' | 'b
 
   const again = await runOp(name, call, { dtype, spec, dout });
   expect(again, 'the same bits on a second run').toEqual(got);
+  if (call.dependsOnThreads) return;
   native.setNumThreads(3);
   const threaded = await runOp(name, call, { dtype, spec, dout }).finally(() =>
     native.setNumThreads(1),
