@@ -32,6 +32,7 @@ constexpr int kVectors = 4;                     // vectors of input channels a t
 constexpr int kChannels = kLanes * kVectors;    // input channels of a task
 constexpr int kFilters = 6;                     // filters of a tile: 6 x 4 accumulators
 static int64_t kPanelBytes = (getenv("PB")?atoi(getenv("PB")):32) << 10;
+constexpr int64_t kMostFilters = 264;
 static int64_t kSumBytes = (getenv("SB")?atoi(getenv("SB")):512) << 10;
 
 // dy comes packed as [row][tile of filters][step][kFilters], so a tile streams it in order. One step
@@ -135,61 +136,48 @@ MIXPL_AVX512 void interleave(const uint16_t* a, const uint16_t* b, uint32_t* out
   }
 }
 
+constexpr int64_t tiles(int64_t filters) { return (filters + kFilters - 1) / kFilters; }
+
 struct Problem {
   int64_t n, h, w, c, k, r, s, p, q;
   int64_t stride, padding, dilation;
+  bool patches;   // few channels: the s columns of a pixel, contiguous in x, count as its channels
   int pixels;     // of a step: 1 in f32, 2 in bf16
   int64_t steps;  // of an output row
+  int64_t band;   // output rows worked on at a time
   const void* x;
-  int64_t dy_row;  // words of a packed row
-  const uint32_t* dy;
+  const void* dy;
   float* dw;
+
+  int64_t channels() const { return patches ? s * c : c; }
+  int64_t columns() const { return patches ? 1 : s; }  // of the kernel, apart from the channels
+  int64_t bytes(int64_t numbers) const { return numbers * (pixels == 2 ? 2 : 4); }
 };
 
-void pack_dy(const Problem& p, const void* dy, uint32_t* out) {
-  parallel_chunks(p.n * p.p, std::max<int64_t>(1, 32768 / (p.q * p.k)), [&](int64_t begin, int64_t end) {
-    std::vector<uint32_t> step(p.k + kLanes);
-    for (int64_t row = begin; row < end; ++row)
-      for (int64_t i = 0; i < p.steps; ++i) {
-        const int64_t at = (row * p.q + i * p.pixels) * p.k;
-        const uint32_t* from = step.data();
-        if (p.pixels == 2) {
-          const uint16_t* first = static_cast<const uint16_t*>(dy) + at;
-          interleave(first, 2 * i + 1 < p.q ? first + p.k : nullptr, step.data(), p.k);
-        } else {
-          from = static_cast<const uint32_t*>(dy) + at;
-        }
-        uint32_t* to = out + row * p.dy_row + i * kFilters;
-        int64_t f = 0;
-        for (; f + kFilters <= p.k; f += kFilters, to += p.steps * kFilters)
-          std::memcpy(to, from + f, kFilters * sizeof(uint32_t));
-        for (int64_t left = f; left < p.k; ++left) to[left - f] = from[left];
-      }
-  });
-}
-
-// Rows of x for the task's channels, packed when first needed.
+// Rows of x for one block of channels, packed when first needed. Columns outside are zeros.
 class Panel {
  public:
-  Panel(const Problem& problem, int64_t channel, int64_t channels, int64_t band)
+  Panel(const Problem& problem, int64_t channel)
       : p_(problem),
         channel_(channel),
-        channels_(channels),
-        width_((channels + kLanes - 1) / kLanes * kLanes) {
-    // Columns s and s + period of the kernel read the same packing, one step apart.
-    period_ = p_.pixels * p_.stride;
-    const int64_t reach = p_.dilation * (p_.s - 1);
+        channels_(std::min<int64_t>(kChannels, p_.channels() - channel)),
+        vectors_(static_cast<int>((channels_ + kLanes - 1) / kLanes)),
+        width_(vectors_ * kLanes),
+        period_(p_.pixels * p_.stride) {
+    // Kernel columns that lie a whole step apart read the same packing.
+    const int64_t reach = p_.dilation * (p_.columns() - 1);
     classes_.assign(period_, -1);
     int64_t count = 0;
-    for (int64_t s = 0; s < p_.s; ++s) {
+    for (int64_t s = 0; s < p_.columns(); ++s) {
       int64_t& id = classes_[s * p_.dilation % period_];
       if (id < 0) id = count++;
     }
     steps_ = p_.steps + reach / period_;
     row_words_ = count * steps_ * width_;
-    slots_ = std::min<int64_t>(p_.h, (band - 1) * p_.stride + p_.dilation * (p_.r - 1) + 1);
+    slots_ = std::min<int64_t>(p_.h, (p_.band - 1) * p_.stride + p_.dilation * (p_.r - 1) + 1);
     storage_ = Tensor::empty({slots_ * row_words_}, DType::i32);
     held_.assign(slots_, {-1, -1});
+    if (p_.patches) padded_.assign(p_.bytes((p_.w + 2 * p_.padding) * p_.c), 0);
   }
   const uint32_t* row(int64_t n, int64_t y, int64_t s) {
     const int64_t slot = y % slots_;
@@ -201,24 +189,35 @@ class Panel {
     const int64_t shift = s * p_.dilation;
     return at + (classes_[shift % period_] * steps_ + shift / period_) * width_;
   }
+  int64_t channel() const { return channel_; }
+  int vectors() const { return vectors_; }
+  uint16_t last_lanes() const { return static_cast<uint16_t>(0xffffu >> (width_ - channels_)); }
 
  private:
-  template <typename T>
-  const T* pixel(int64_t n, int64_t y, int64_t column) const {
-    return column < 0 || column >= p_.w
-               ? nullptr
-               : static_cast<const T*>(p_.x) + ((n * p_.h + y) * p_.w + column) * p_.c + channel_;
+  const uint8_t* pixel(int64_t n, int64_t y, int64_t column) const {
+    if (p_.patches) return padded_.data() + p_.bytes((column + p_.padding) * p_.c + channel_);
+    if (column < 0 || column >= p_.w) return nullptr;
+    return static_cast<const uint8_t*>(p_.x) +
+           p_.bytes(((n * p_.h + y) * p_.w + column) * p_.c + channel_);
   }
-  void pack(int64_t n, int64_t y, uint32_t* out) const {
+  void pack(int64_t n, int64_t y, uint32_t* out) {
+    if (p_.patches)
+      std::memcpy(padded_.data() + p_.bytes(p_.padding * p_.c),
+                  static_cast<const uint8_t*>(p_.x) + p_.bytes((n * p_.h + y) * p_.w * p_.c),
+                  p_.bytes(p_.w * p_.c));
     for (int64_t first = 0; first < period_; ++first) {
       if (classes_[first] < 0) continue;
       uint32_t* to = out + classes_[first] * steps_ * width_;
       for (int64_t i = 0; i < steps_; ++i, to += width_) {
         const int64_t column = i * period_ + first - p_.padding;
         if (p_.pixels == 2) {
-          interleave(pixel<uint16_t>(n, y, column), pixel<uint16_t>(n, y, column + p_.stride), to,
-                     channels_);
-        } else if (const float* from = pixel<float>(n, y, column)) {
+          // An odd row's last pair reaches past it, where dy is zero.
+          const bool beyond = p_.patches && 2 * i + 1 >= p_.q;
+          interleave(reinterpret_cast<const uint16_t*>(pixel(n, y, column)),
+                     beyond ? nullptr
+                            : reinterpret_cast<const uint16_t*>(pixel(n, y, column + p_.stride)),
+                     to, channels_);
+        } else if (const uint8_t* from = pixel(n, y, column)) {
           std::memcpy(to, from, channels_ * sizeof(float));
           std::memset(to + channels_, 0, (width_ - channels_) * sizeof(float));
         } else {
@@ -229,46 +228,89 @@ class Panel {
   }
 
   const Problem& p_;
-  int64_t channel_, channels_, width_, period_ = 1, steps_ = 0, row_words_ = 0, slots_ = 0;
+  int64_t channel_, channels_;
+  int vectors_;
+  int64_t width_, period_, steps_ = 0, row_words_ = 0, slots_ = 0;
   std::vector<int64_t> classes_;
   Tensor storage_;
   std::vector<std::pair<int64_t, int64_t>> held_;
+  std::vector<uint8_t> padded_;
 };
 
-void run_task(const Problem& p, int64_t channel, int64_t filter, int64_t filters, int64_t band) {
-  const int64_t channels = std::min<int64_t>(kChannels, p.c - channel);
-  const int vectors = static_cast<int>((channels + kLanes - 1) / kLanes);
-  Panel panel(p, channel, channels, band);
-  std::vector<const uint32_t*> rows(band);
-  const bool bf16 = p.pixels == 2;
+// Rows of dy for filters [filter, filter + filters) as [row][tile][step][kFilters].
+void pack_dy(const Problem& p, int64_t row, int64_t rows, int64_t filter, int64_t filters,
+             uint32_t* out) {
+  static_assert(kFilters == 6, "copies below are of four and two words");
+  const int64_t whole = filters / kFilters * kFilters;
+  for (const int64_t end = row + rows; row < end; ++row)
+    for (int64_t i = 0; i < p.steps; ++i) {
+      const int64_t at = (row * p.q + i * p.pixels) * p.k + filter;
+      uint32_t* to = out + ((row - end + rows) * tiles(filters) * p.steps + i) * kFilters;
+      const int64_t tile = p.steps * kFilters;
+      if (p.pixels == 1) {
+        const float* from = static_cast<const float*>(p.dy) + at;
+        for (int64_t f = 0; f < whole; f += kFilters, to += tile)
+          std::memcpy(to, from + f, kFilters * sizeof(float));
+        std::memcpy(to, from + whole, (filters - whole) * sizeof(float));
+        continue;
+      }
+      const uint16_t* first = static_cast<const uint16_t*>(p.dy) + at;
+      const bool pair = 2 * i + 1 < p.q;
+      int64_t f = 0;
+      // Reads eight numbers to keep six, so stops before the end.
+      if (pair)
+        for (; f + 8 <= filters; f += kFilters, to += tile) {
+          const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i*>(first + f));
+          const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i*>(first + p.k + f));
+          _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_unpacklo_epi16(a, b));
+          _mm_storel_epi64(reinterpret_cast<__m128i*>(to + 4), _mm_unpackhi_epi16(a, b));
+        }
+      for (; f < filters; f += kFilters, to += tile)
+        for (int64_t j = f; j < std::min(filters, f + kFilters); ++j)
+          to[j - f] = first[j] | (pair ? uint32_t{first[p.k + j]} << 16 : 0);
+    }
+}
+
+// Blocks [first, last) of channels for filters [filter, filter + filters).
+void run_task(const Problem& p, int64_t first_block, int64_t last_block, int64_t filter,
+              int64_t filters) {
+  std::vector<Panel> panels;
+  for (int64_t block = first_block; block < last_block; ++block)
+    panels.emplace_back(p, block * kChannels);
+  const int64_t dy_row = tiles(filters) * kFilters * p.steps;
+  const Tensor packed = Tensor::empty({p.band * dy_row}, DType::i32);
+  uint32_t* dy = reinterpret_cast<uint32_t*>(packed.raw());
+  std::vector<const uint32_t*> rows(p.band);
   Tile tile;
   tile.x = rows.data();
   tile.steps = p.steps;
-  tile.dy_row = p.dy_row;
-  tile.last = static_cast<uint16_t>(0xffffu >> (vectors * kLanes - channels));
+  tile.dy_row = dy_row;
   tile.dw_filter = p.r * p.s * p.c;
   for (int64_t n = 0; n < p.n; ++n)
-    for (int64_t top = 0; top < p.p; top += band)
-      for (int64_t r = 0; r < p.r; ++r)
-        for (int64_t s = 0; s < p.s; ++s) {
-          // Output rows of the band whose input row is inside the image.
-          int64_t first = -1;
-          tile.rows = 0;
-          for (int64_t y = top; y < std::min(p.p, top + band); ++y) {
-            const int64_t input = y * p.stride + r * p.dilation - p.padding;
-            if (input < 0 || input >= p.h) continue;
-            if (first < 0) first = y;
-            rows[tile.rows++] = panel.row(n, input, s);
+    for (int64_t top = 0; top < p.p; top += p.band) {
+      const int64_t bottom = std::min(p.p, top + p.band);
+      pack_dy(p, n * p.p + top, bottom - top, filter, filters, dy);
+      for (Panel& panel : panels)
+        for (int64_t r = 0; r < p.r; ++r)
+          for (int64_t s = 0; s < p.columns(); ++s) {
+            // Output rows of the band whose input row is inside the image.
+            int64_t first = -1;
+            tile.rows = 0;
+            for (int64_t y = top; y < bottom; ++y) {
+              const int64_t input = y * p.stride + r * p.dilation - p.padding;
+              if (input < 0 || input >= p.h) continue;
+              if (first < 0) first = y;
+              rows[tile.rows++] = panel.row(n, input, s);
+            }
+            if (!tile.rows) continue;
+            tile.last = panel.last_lanes();
+            for (int64_t f = 0; f < filters; f += kFilters) {
+              tile.dy = dy + (first - top) * dy_row + f * p.steps;
+              tile.dw = p.dw + (((filter + f) * p.r + r) * p.s + s) * p.c + panel.channel();
+              pick(p.pixels == 2, std::min<int64_t>(kFilters, filters - f), panel.vectors())(tile);
+            }
           }
-          if (!tile.rows) continue;
-          const uint32_t* dy = p.dy + (n * p.p + first) * p.dy_row;
-          for (int64_t f = filter; f < filter + filters; f += kFilters) {
-            const int64_t count = std::min<int64_t>(kFilters, filter + filters - f);
-            tile.dy = dy + f * p.steps;
-            tile.dw = p.dw + ((f * p.r + r) * p.s + s) * p.c + channel;
-            pick(bf16, count, vectors)(tile);
-          }
-        }
+    }
 }
 
 bool has_avx512() {
@@ -293,6 +335,9 @@ bool weight_gradient_avx512(const Tensor& x, const Tensor& dy, const Conv2dOptio
   p.k = dweight.size(0), p.r = dweight.size(1), p.s = dweight.size(2);
   p.p = dy.size(1), p.q = dy.size(2);
   p.stride = o.stride, p.padding = o.padding, p.dilation = o.dilation;
+  p.patches = p.c < kLanes && p.s > 1 && p.dilation == 1;
+  p.pixels = bf16 ? 2 : 1;
+  p.x = x.raw(), p.dy = dy.raw(), p.dw = dweight.data<float>();
   if (p.r == 1 && p.s == 1 && p.stride == 1 && p.padding == 0) {
     // Pixels need no neighbours: cut them into rows of a handy length.
     const int64_t all = p.n * p.h * p.w;
@@ -300,29 +345,24 @@ bool weight_gradient_avx512(const Tensor& x, const Tensor& dy, const Conv2dOptio
     while (row > 1 && all % row) --row;
     if (row >= 16) p.n = 1, p.h = p.p = all / row, p.w = p.q = row;
   }
-  p.pixels = bf16 ? 2 : 1;
   p.steps = (p.q + p.pixels - 1) / p.pixels;
-  p.x = x.raw();
-  p.dw = dweight.data<float>();
-  p.dy_row = (p.k + kFilters - 1) / kFilters * kFilters * p.steps;
-  const Tensor packed = Tensor::empty({p.n * p.p, p.dy_row}, DType::i32);
-  p.dy = reinterpret_cast<const uint32_t*>(packed.raw());
-  pack_dy(p, dy.raw(), reinterpret_cast<uint32_t*>(packed.raw()));
+  constexpr int64_t kStepBytes = kChannels * sizeof(uint32_t);
+  p.band = std::clamp<int64_t>(kPanelBytes / std::max<int64_t>(1, p.steps * kStepBytes), 1, p.p);
+
+  // Without neighbours, packing is what costs: all channels in a task, so that dy is packed once.
+  const int64_t blocks = (p.channels() + kChannels - 1) / kChannels;
+  const int64_t per_filter = p.r * p.columns() * kStepBytes;  // of dW in a block
+  const int64_t most_filters = std::max<int64_t>(kFilters, std::min<int64_t>(kMostFilters, kSumBytes / per_filter));
+  const int64_t per_task = p.r * p.columns() > 1 ? 1 : std::clamp<int64_t>(kSumBytes / (per_filter * std::min(most_filters, p.k)), 1, blocks);
+  const int64_t sets = (blocks + per_task - 1) / per_task;
+  int64_t splits = (p.k + most_filters - 1) / most_filters;
+  while (sets * splits % num_threads() && splits * kFilters * 4 < p.k) ++splits;
+  const int64_t filters = tiles((p.k + splits - 1) / splits) * kFilters;
+  splits = (p.k + filters - 1) / filters;
   std::memset(dweight.raw(), 0, dweight.nbytes());
-  const int64_t step_bytes = kChannels * sizeof(uint32_t);
-  const int64_t band =
-      std::clamp<int64_t>(kPanelBytes / std::max<int64_t>(1, p.steps * step_bytes), 1, p.p);
-  const int64_t channel_blocks = (p.c + kChannels - 1) / kChannels;
-  const int64_t per_filter = p.r * p.s * step_bytes;
-  int64_t filters = std::max<int64_t>(1, kSumBytes / per_filter / kFilters) * kFilters;
-  // At least two tasks a thread where the filters allow it.
-  const int64_t wanted = (2 * num_threads() + channel_blocks - 1) / channel_blocks;
-  const int64_t share = (p.k + wanted - 1) / wanted;
-  filters = std::min(filters, (share + kFilters - 1) / kFilters * kFilters);
-  const int64_t filter_blocks = (p.k + filters - 1) / filters;
-  parallel_for(channel_blocks * filter_blocks, 1, [&](int64_t task) {
-    const int64_t filter = task % filter_blocks * filters;
-    run_task(p, task / filter_blocks * kChannels, filter, std::min(filters, p.k - filter), band);
+  parallel_for(sets * splits, 1, [&](int64_t task) {
+    const int64_t block = task / splits * per_task, filter = task % splits * filters;
+    run_task(p, block, std::min(blocks, block + per_task), filter, std::min(filters, p.k - filter));
   });
   return true;
 }
