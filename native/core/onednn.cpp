@@ -31,6 +31,12 @@ memory::data_type type_of(DType dtype) {
   }
 }
 
+bool has_bf16() {
+  constexpr int kAvx512 = static_cast<int>(dnnl::cpu_isa::avx512_core);
+  static const bool yes = (static_cast<int>(dnnl::get_effective_cpu_isa()) & kAvx512) == kAvx512;
+  return yes;
+}
+
 int64_t current_threads() { return num_threads(); }
 
 Tensor scratchpad(const memory::desc& desc) {

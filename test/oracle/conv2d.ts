@@ -37,8 +37,7 @@ export function conv2dLoop(
               if (z < 0 || z >= width) continue;
               const from = ((n * height + y) * width + z) * channels + first;
               const filter = ((k * rows + r) * columns + s) * depth;
-              for (let c = 0; c < depth; c++)
-                sum += x!.data[from + c]! * weight!.data[filter + c]!;
+              for (let c = 0; c < depth; c++) sum += x!.data[from + c]! * weight!.data[filter + c]!;
             }
           }
           if (residual) sum += residual.data[at]!;

@@ -26,6 +26,9 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias,
   check.at_least("dilation", options.dilation, 1);
   check.at_least("padding", options.padding, 0);
   check.at_least("groups", options.groups, 1);
+  if (weight.size(1) < 1 || weight.size(2) < 1)
+    throw ShapeError(
+        str("conv2d: weight must have a kernel of one pixel at least, got ", weight.shape()));
   if (weight.size(0) % options.groups)
     throw ShapeError(str("conv2d: groups must divide the output channels, got ", options.groups,
                          " groups and weight ", weight.shape()));

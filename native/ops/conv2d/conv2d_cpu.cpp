@@ -67,8 +67,8 @@ dnnl::primitive_attr attributes(const memory::desc* residual, bool relu) {
   return attr;
 }
 
-dnnl::convolution_forward::primitive_desc forward_desc(const Problem& p, bool bias,
-                                                       bool residual, bool relu) {
+dnnl::convolution_forward::primitive_desc forward_desc(const Problem& p, bool bias, bool residual,
+                                                       bool relu) {
   const auto kind = dnnl::prop_kind::forward_training;
   const auto algorithm = dnnl::algorithm::convolution_direct;
   const memory::desc b({p.y[1]}, memory::data_type::f32, Tag::x);
@@ -103,6 +103,13 @@ void run(const dnnl::primitive& primitive, const memory::desc& scratch,
   onednn::stream().wait();
 }
 
+// Where the processor has no bf16 kernels: computes in f32 between two roundings.
+bool needs_f32(const Tensor& t) { return t.dtype() == DType::bf16 && !onednn::has_bf16(); }
+Tensor widened(const Tensor& t) { return t.defined() ? t.to(DType::f32) : t; }
+void narrow(const Tensor& from, Tensor& to) {
+  std::memcpy(to.raw(), from.to(DType::bf16).raw(), to.nbytes());
+}
+
 // Nothing to convolve (no channels, or all padding): bias and residual remain.
 void fill_without_input(const Tensor& bias, const Tensor& residual, bool relu, Tensor& y) {
   const int64_t k = y.size(3);
@@ -124,6 +131,12 @@ void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
                     const Tensor& residual, const Conv2dOptions& o, Tensor& y) {
   if (y.numel() == 0) return;
   if (x.numel() == 0) return fill_without_input(bias, residual, o.relu, y);
+  if (needs_f32(x)) {
+    Tensor wide = Tensor::empty(y.shape(), DType::f32);
+    conv2d_forward(widened(x), weight.to(DType::bf16).to(DType::f32), bias, widened(residual), o,
+                   wide);
+    return narrow(wide, y);
+  }
   const Problem p(x.shape(), weight.shape(), y.shape(), x.dtype(), o);
   const bool add = residual.defined();
   const auto ready =
@@ -145,10 +158,27 @@ void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
 namespace {
 
 // The data gradient of a stride-1 convolution is a convolution of dy with the kernel turned by 180
-// degrees and its channels swapped. oneDNN's forward kernels are the quicker ones, see DECISIONS.md.
+// degrees and its channels swapped. oneDNN's forward kernels are the quicker ones, see
+// DECISIONS.md.
 bool gradient_is_convolution(const Shape& weight, const Conv2dOptions& o) {
   return o.stride == 1 && o.groups == 1 && weight[1] == weight[2] &&
-         o.padding <= o.dilation * (weight[1] - 1) && weight[0] % 16 == 0;
+         o.padding <= o.dilation * (weight[1] - 1);
+}
+
+// Pixel (p, q) of `dense` goes to (p stride, q stride) of dx; zeros between.
+void spread(const Tensor& dense, int64_t stride, Tensor& dx) {
+  const int64_t h = dx.size(1), w = dx.size(2), p = dense.size(1), q = dense.size(2);
+  const int64_t bytes = dx.size(3) * size_of(dx.dtype());
+  const char* in = static_cast<const char*>(dense.raw());
+  char* out = static_cast<char*>(dx.raw());
+  parallel_for(dx.size(0) * h, std::max<int64_t>(1, 65536 / (w * bytes)), [&](int64_t row) {
+    const int64_t n = row / h, y = row % h;
+    std::memset(out + row * w * bytes, 0, w * bytes);
+    if (y % stride || y / stride >= p) return;
+    for (int64_t i = 0; i < q; ++i)
+      std::memcpy(out + (row * w + i * stride) * bytes, in + ((n * p + y / stride) * q + i) * bytes,
+                  bytes);
+  });
 }
 
 Tensor turned_weight(const Tensor& weight) {
@@ -179,6 +209,19 @@ void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOp
     std::memset(dx.raw(), 0, dx.nbytes());
     return;
   }
+  if (needs_f32(dy)) {
+    Tensor wide = Tensor::empty(dx.shape(), DType::f32);
+    conv2d_backward_data(widened(dy), weight.to(DType::bf16).to(DType::f32), o, wide);
+    return narrow(wide, dx);
+  }
+  if (weight.size(1) == 1 && weight.size(2) == 1 && o.stride > 1 && o.padding == 0 &&
+      o.groups == 1) {
+    // Where no window reaches the gradient is zero; the rest is a dense 1x1 convolution.
+    Tensor dense = Tensor::empty({dy.size(0), dy.size(1), dy.size(2), dx.size(3)}, dx.dtype());
+    conv2d_backward_data(dy, weight, {}, dense);
+    spread(dense, o.stride, dx);
+    return;
+  }
   if (gradient_is_convolution(weight.shape(), o)) {
     Conv2dOptions turned;
     turned.dilation = o.dilation;
@@ -201,13 +244,77 @@ void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOp
        {DNNL_ARG_DIFF_SRC, onednn::view(p.x_desc(), dx)}});
 }
 
+namespace {
+
+// The channels [first, first + count) of an activation.
+Tensor channel_slice(const Tensor& t, int64_t first, int64_t count) {
+  Tensor out = Tensor::empty({t.size(0), t.size(1), t.size(2), count}, t.dtype());
+  const int64_t item = size_of(t.dtype()), from = t.size(3) * item, to = count * item;
+  const char* in = static_cast<const char*>(t.raw()) + first * item;
+  parallel_for(t.numel() / t.size(3), std::max<int64_t>(1, 65536 / to), [&](int64_t pixel) {
+    std::memcpy(static_cast<char*>(out.raw()) + pixel * to, in + pixel * from, to);
+  });
+  return out;
+}
+
+// oneDNN 2.6 gets some small weight gradients wrong (see DECISIONS.md): a kernel about as large as
+// the picture, or strided 1x1 over few channels, where it writes past its scratchpad.
+bool onednn_is_right(const Tensor& x, const Tensor& dweight, const Conv2dOptions& o) {
+  const int64_t r = dweight.size(1), s = dweight.size(2);
+  if (r == 1 && s == 1) return x.size(3) >= 16 || o.stride == 1;
+  return x.size(1) >= 2 * (o.dilation * (r - 1) + 1) && x.size(2) >= 2 * (o.dilation * (s - 1) + 1);
+}
+
+// In plain loops, for what is left.
+void weight_gradient_loops(const Tensor& x, const Tensor& dy, const Conv2dOptions& o,
+                           Tensor& dweight) {
+  const int64_t n = x.size(0), h = x.size(1), w = x.size(2), c = x.size(3);
+  const int64_t p = dy.size(1), q = dy.size(2), k = dy.size(3);
+  const int64_t r = dweight.size(1), s = dweight.size(2);
+  dispatch_floating(x.dtype(), [&](auto tag) {
+    using T = decltype(tag);
+    const T *in = x.data<T>(), *d = dy.data<T>();
+    parallel_for(k * r * s, 1, [&](int64_t at) {
+      float* sum = dweight.data<float>() + at * c;
+      std::fill(sum, sum + c, 0.0f);
+      const int64_t f = at / (r * s), down = at / s % r * o.dilation - o.padding,
+                    right = at % s * o.dilation - o.padding;
+      for (int64_t pixel = 0; pixel < n * p * q; ++pixel) {
+        const int64_t y = pixel / q % p * o.stride + down, z = pixel % q * o.stride + right;
+        if (y < 0 || y >= h || z < 0 || z >= w) continue;
+        const float dout = float(d[pixel * k + f]);
+        const T* from = in + ((pixel / (p * q) * h + y) * w + z) * c;
+        for (int64_t i = 0; i < c; ++i) sum[i] += dout * float(from[i]);
+      }
+    });
+  });
+}
+
+}  // namespace
+
 void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptions& o,
                             Tensor& dweight) {
   if (dy.numel() == 0 || x.numel() == 0) {
     std::memset(dweight.raw(), 0, dweight.nbytes());
     return;
   }
-  if (!getenv("ONEDNN_W") && weight_gradient_avx512(x, dy, o, dweight)) return;
+  if (needs_f32(x)) return conv2d_backward_weight(widened(x), widened(dy), o, dweight);
+  if (o.groups > 1) {
+    // oneDNN's grouped kernels are wrong for some shapes; the groups' filters lie one after
+    // another.
+    Conv2dOptions alone = o;
+    alone.groups = 1;
+    const int64_t c = dweight.size(3), k = dweight.size(0) / o.groups;
+    Tensor part = Tensor::empty({k, dweight.size(1), dweight.size(2), c}, DType::f32);
+    for (int64_t g = 0; g < o.groups; ++g) {
+      conv2d_backward_weight(channel_slice(x, g * c, c), channel_slice(dy, g * k, k), alone, part);
+      std::memcpy(dweight.data<float>() + g * part.numel(), part.raw(), part.nbytes());
+    }
+    return;
+  }
+  const bool right = onednn_is_right(x, dweight, o);
+  if (weight_gradient_avx512(x, dy, o, !right, dweight)) return;
+  if (!right) return weight_gradient_loops(x, dy, o, dweight);
   const Problem p(x.shape(), dweight.shape(), dy.shape(), x.dtype(), o);
   const auto ready = cache<dnnl::convolution_backward_weights>().get(p.key(0), [&] {
     const dnnl::convolution_backward_weights::desc desc(

@@ -1,4 +1,5 @@
-// Weight gradient of a convolution of one group with AVX-512. dW[k, r, s, c] = sum over pixels of dy[pixel, k] x[shifted pixel, c].
+// Weight gradient of a convolution of one group with AVX-512:
+// dW[k, r, s, c] = sum over output pixels of dy[pixel, k] x[pixel shifted by (r, s), c].
 //
 // A task owns 64 input channels and a block of filters of dW, which stay in the second-level cache
 // while the pixels stream by; nobody else writes there, so the sums have one fixed order whatever
@@ -9,7 +10,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <cstdlib>
 #include <vector>
 
 #include "core/parallel.h"
@@ -26,25 +26,25 @@ namespace {
 #define MIXPL_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq")))
 #define MIXPL_AVX512_BF16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
 
-constexpr int kLanes = 16;                      // f32 of a vector
+constexpr int kLanes = 16;  // f32 of a vector
 constexpr __mmask16 kAllLanes = 0xffff;
-constexpr int kVectors = 4;                     // vectors of input channels a tile spans
-constexpr int kChannels = kLanes * kVectors;    // input channels of a task
-constexpr int kFilters = 6;                     // filters of a tile: 6 x 4 accumulators
-static int64_t kPanelBytes = (getenv("PB")?atoi(getenv("PB")):32) << 10;
-constexpr int64_t kMostFilters = 264;
-static int64_t kSumBytes = (getenv("SB")?atoi(getenv("SB")):512) << 10;
+constexpr int kVectors = 4;                   // vectors of input channels a tile spans
+constexpr int kChannels = kLanes * kVectors;  // input channels of a task
+constexpr int kFilters = 6;                   // filters of a tile: 6 x 4 accumulators
+constexpr int64_t kPanelBytes = 32 << 10;     // of one (r, s), to stay in the first-level cache
+constexpr int64_t kMostFilters = 264;         // of a task, so that packed dy fits beside dW
+constexpr int64_t kSumBytes = 512 << 10;      // of dW a task works on, second-level cache
 
-// dy comes packed as [row][tile of filters][step][kFilters], so a tile streams it in order. One step
-// of a panel is 64 words of 32 bits: a pixel in f32, two interleaved pixels in bf16.
+// dy comes packed as [row][tile of filters][step][kFilters], so a tile streams it in order. One
+// step of a panel is 64 words of 32 bits: a pixel in f32, two interleaved pixels in bf16.
 struct Tile {
   const uint32_t* const* x;  // first step of each row
   const uint32_t* dy;        // words [row][step][kFilters]
   int64_t rows, steps;
-  int64_t dy_row;  // pitch in words
-  float* dw;                // [filter][channel]
-  int64_t dw_filter;        // pitch
-  uint16_t last;            // lanes of the last vector that are channels
+  int64_t dy_row;     // pitch in words
+  float* dw;          // [filter][channel]
+  int64_t dw_filter;  // pitch
+  uint16_t last;      // lanes of the last vector that are channels
 };
 
 template <int F, int V>
@@ -130,8 +130,10 @@ TileFunction pick(bool bf16, int64_t filters, int vectors) {
 MIXPL_AVX512 void interleave(const uint16_t* a, const uint16_t* b, uint32_t* out, int64_t n) {
   for (int64_t i = 0; i < n; i += kLanes) {
     const __mmask16 lanes = n - i >= kLanes ? kAllLanes : __mmask16((1u << (n - i)) - 1);
-    const __m512i low = _mm512_cvtepu16_epi32(a ? _mm256_maskz_loadu_epi16(lanes, a + i) : _mm256_setzero_si256());
-    const __m512i high = _mm512_cvtepu16_epi32(b ? _mm256_maskz_loadu_epi16(lanes, b + i) : _mm256_setzero_si256());
+    const __m512i low =
+        _mm512_cvtepu16_epi32(a ? _mm256_maskz_loadu_epi16(lanes, a + i) : _mm256_setzero_si256());
+    const __m512i high =
+        _mm512_cvtepu16_epi32(b ? _mm256_maskz_loadu_epi16(lanes, b + i) : _mm256_setzero_si256());
     _mm512_storeu_si512(out + i, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
   }
 }
@@ -141,7 +143,6 @@ constexpr int64_t tiles(int64_t filters) { return (filters + kFilters - 1) / kFi
 struct Problem {
   int64_t n, h, w, c, k, r, s, p, q;
   int64_t stride, padding, dilation;
-  bool patches;   // few channels: the s columns of a pixel, contiguous in x, count as its channels
   int pixels;     // of a step: 1 in f32, 2 in bf16
   int64_t steps;  // of an output row
   int64_t band;   // output rows worked on at a time
@@ -149,8 +150,6 @@ struct Problem {
   const void* dy;
   float* dw;
 
-  int64_t channels() const { return patches ? s * c : c; }
-  int64_t columns() const { return patches ? 1 : s; }  // of the kernel, apart from the channels
   int64_t bytes(int64_t numbers) const { return numbers * (pixels == 2 ? 2 : 4); }
 };
 
@@ -160,15 +159,15 @@ class Panel {
   Panel(const Problem& problem, int64_t channel)
       : p_(problem),
         channel_(channel),
-        channels_(std::min<int64_t>(kChannels, p_.channels() - channel)),
+        channels_(std::min<int64_t>(kChannels, p_.c - channel)),
         vectors_(static_cast<int>((channels_ + kLanes - 1) / kLanes)),
         width_(vectors_ * kLanes),
         period_(p_.pixels * p_.stride) {
     // Kernel columns that lie a whole step apart read the same packing.
-    const int64_t reach = p_.dilation * (p_.columns() - 1);
+    const int64_t reach = p_.dilation * (p_.s - 1);
     classes_.assign(period_, -1);
     int64_t count = 0;
-    for (int64_t s = 0; s < p_.columns(); ++s) {
+    for (int64_t s = 0; s < p_.s; ++s) {
       int64_t& id = classes_[s * p_.dilation % period_];
       if (id < 0) id = count++;
     }
@@ -177,7 +176,6 @@ class Panel {
     slots_ = std::min<int64_t>(p_.h, (p_.band - 1) * p_.stride + p_.dilation * (p_.r - 1) + 1);
     storage_ = Tensor::empty({slots_ * row_words_}, DType::i32);
     held_.assign(slots_, {-1, -1});
-    if (p_.patches) padded_.assign(p_.bytes((p_.w + 2 * p_.padding) * p_.c), 0);
   }
   const uint32_t* row(int64_t n, int64_t y, int64_t s) {
     const int64_t slot = y % slots_;
@@ -195,28 +193,20 @@ class Panel {
 
  private:
   const uint8_t* pixel(int64_t n, int64_t y, int64_t column) const {
-    if (p_.patches) return padded_.data() + p_.bytes((column + p_.padding) * p_.c + channel_);
     if (column < 0 || column >= p_.w) return nullptr;
     return static_cast<const uint8_t*>(p_.x) +
            p_.bytes(((n * p_.h + y) * p_.w + column) * p_.c + channel_);
   }
   void pack(int64_t n, int64_t y, uint32_t* out) {
-    if (p_.patches)
-      std::memcpy(padded_.data() + p_.bytes(p_.padding * p_.c),
-                  static_cast<const uint8_t*>(p_.x) + p_.bytes((n * p_.h + y) * p_.w * p_.c),
-                  p_.bytes(p_.w * p_.c));
     for (int64_t first = 0; first < period_; ++first) {
       if (classes_[first] < 0) continue;
       uint32_t* to = out + classes_[first] * steps_ * width_;
       for (int64_t i = 0; i < steps_; ++i, to += width_) {
         const int64_t column = i * period_ + first - p_.padding;
         if (p_.pixels == 2) {
-          // An odd row's last pair reaches past it, where dy is zero.
-          const bool beyond = p_.patches && 2 * i + 1 >= p_.q;
           interleave(reinterpret_cast<const uint16_t*>(pixel(n, y, column)),
-                     beyond ? nullptr
-                            : reinterpret_cast<const uint16_t*>(pixel(n, y, column + p_.stride)),
-                     to, channels_);
+                     reinterpret_cast<const uint16_t*>(pixel(n, y, column + p_.stride)), to,
+                     channels_);
         } else if (const uint8_t* from = pixel(n, y, column)) {
           std::memcpy(to, from, channels_ * sizeof(float));
           std::memset(to + channels_, 0, (width_ - channels_) * sizeof(float));
@@ -234,7 +224,6 @@ class Panel {
   std::vector<int64_t> classes_;
   Tensor storage_;
   std::vector<std::pair<int64_t, int64_t>> held_;
-  std::vector<uint8_t> padded_;
 };
 
 // Rows of dy for filters [filter, filter + filters) as [row][tile][step][kFilters].
@@ -292,7 +281,7 @@ void run_task(const Problem& p, int64_t first_block, int64_t last_block, int64_t
       pack_dy(p, n * p.p + top, bottom - top, filter, filters, dy);
       for (Panel& panel : panels)
         for (int64_t r = 0; r < p.r; ++r)
-          for (int64_t s = 0; s < p.columns(); ++s) {
+          for (int64_t s = 0; s < p.s; ++s) {
             // Output rows of the band whose input row is inside the image.
             int64_t first = -1;
             tile.rows = 0;
@@ -325,17 +314,23 @@ bool has_avx512_bf16() {
 
 }  // namespace
 
-bool weight_gradient_avx512(const Tensor& x, const Tensor& dy, const Conv2dOptions& o,
+bool weight_gradient_avx512(const Tensor& x, const Tensor& dy, const Conv2dOptions& o, bool always,
                             Tensor& dweight) {
   const bool bf16 = x.dtype() == DType::bf16;
   if (!(bf16 ? has_avx512_bf16() : has_avx512())) return false;
-  if (o.groups != 1) return false;
+  // Where oneDNN's kernels are no slower, they stay: large maps at stride 1, most of f32, the stem.
+  const int64_t pixels = dy.size(0) * dy.size(1) * dy.size(2);
+  const int64_t taps = dweight.size(1) * dweight.size(2);
+  const bool strided = o.stride > 1 && taps > 1;
+  const bool small = pixels * taps <= (bf16 ? 25000 : 2000);
+  const bool quicker = strided || small || dweight.size(0) % kLanes != 0;
+  if (!always && (!quicker || x.size(3) < kLanes)) return false;
+
   Problem p{};
   p.n = x.size(0), p.h = x.size(1), p.w = x.size(2), p.c = x.size(3);
   p.k = dweight.size(0), p.r = dweight.size(1), p.s = dweight.size(2);
   p.p = dy.size(1), p.q = dy.size(2);
   p.stride = o.stride, p.padding = o.padding, p.dilation = o.dilation;
-  p.patches = p.c < kLanes && p.s > 1 && p.dilation == 1;
   p.pixels = bf16 ? 2 : 1;
   p.x = x.raw(), p.dy = dy.raw(), p.dw = dweight.data<float>();
   if (p.r == 1 && p.s == 1 && p.stride == 1 && p.padding == 0) {
@@ -350,10 +345,14 @@ bool weight_gradient_avx512(const Tensor& x, const Tensor& dy, const Conv2dOptio
   p.band = std::clamp<int64_t>(kPanelBytes / std::max<int64_t>(1, p.steps * kStepBytes), 1, p.p);
 
   // Without neighbours, packing is what costs: all channels in a task, so that dy is packed once.
-  const int64_t blocks = (p.channels() + kChannels - 1) / kChannels;
-  const int64_t per_filter = p.r * p.columns() * kStepBytes;  // of dW in a block
-  const int64_t most_filters = std::max<int64_t>(kFilters, std::min<int64_t>(kMostFilters, kSumBytes / per_filter));
-  const int64_t per_task = p.r * p.columns() > 1 ? 1 : std::clamp<int64_t>(kSumBytes / (per_filter * std::min(most_filters, p.k)), 1, blocks);
+  const int64_t blocks = (p.c + kChannels - 1) / kChannels;
+  const int64_t per_filter = p.r * p.s * kStepBytes;  // of dW in a block
+  const int64_t most_filters =
+      std::max<int64_t>(kFilters, std::min<int64_t>(kMostFilters, kSumBytes / per_filter));
+  const int64_t per_task =
+      p.r * p.s > 1
+          ? 1
+          : std::clamp<int64_t>(kSumBytes / (per_filter * std::min(most_filters, p.k)), 1, blocks);
   const int64_t sets = (blocks + per_task - 1) / per_task;
   int64_t splits = (p.k + most_filters - 1) / most_filters;
   while (sets * splits % num_threads() && splits * kFilters * 4 < p.k) ++splits;
@@ -369,7 +368,7 @@ bool weight_gradient_avx512(const Tensor& x, const Tensor& dy, const Conv2dOptio
 
 #else
 
-bool weight_gradient_avx512(const Tensor&, const Tensor&, const Conv2dOptions&, Tensor&) {
+bool weight_gradient_avx512(const Tensor&, const Tensor&, const Conv2dOptions&, bool, Tensor&) {
   return false;
 }
 

@@ -5,8 +5,9 @@
 namespace mixpl::cpu {
 
 /// dweight of a convolution (see conv2d_backward_weight), the same bits for any number of threads.
-/// False, and nothing written, when this processor or these shapes are not covered.
+/// One group. False, and nothing written, on another processor, and, unless `always`, for few
+/// channels and for shapes that oneDNN is as quick at.
 bool weight_gradient_avx512(const Tensor& x, const Tensor& dy, const Conv2dOptions& options,
-                            Tensor& dweight);
+                            bool always, Tensor& dweight);
 
 }  // namespace mixpl::cpu

@@ -29,7 +29,9 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
   Conv2dOptions conv;
   conv.relu = options.relu;
   // Kept with the weight, so that what the kernels derive from it is kept too.
-  const Tensor filters = weight.derived<Tensor>("filters", [&] { return weight.alias({k, 1, 1, c}); });
+  const Tensor filters = weight.derived<Tensor>("filters", [&] {
+    return weight.alias({k, 1, 1, c});
+  });
   const Shape in{1, 1, rows, c}, out{1, 1, rows, k};
 
   Tensor y = Tensor::empty(Shape(std::move(shape)), x.dtype(), x.device());

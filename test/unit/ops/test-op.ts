@@ -147,7 +147,10 @@ export function testOp(name: string, spec: OpSpec): void {
     for (const original of cases)
       for (const dtype of dtypes)
         test(`${original.name}, ${dtype}`, async () => {
-          const call = dtype === 'bf16' ? rounded(original, [...spec.activations, ...(spec.casts ?? [])]) : original;
+          const call =
+            dtype === 'bf16'
+              ? rounded(original, [...spec.activations, ...(spec.casts ?? [])])
+              : original;
           await check(name, spec, call, dtype);
         });
   });
