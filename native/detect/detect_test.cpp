@@ -1,0 +1,242 @@
+// Sizes around block borders, hostile numbers and thread counts; the values themselves are held
+// against oracles in test/unit/detect.
+#include <gtest/gtest.h>
+#include <omp.h>
+
+#include <cmath>
+#include <limits>
+#include <set>
+
+#include "core/philox.h"
+#include "detect/anchors.h"
+#include "detect/box_iou.h"
+#include "detect/dense_post_process.h"
+#include "detect/dense_targets.h"
+#include "detect/nms.h"
+
+namespace mixpl {
+namespace {
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN(),
+                kInf = std::numeric_limits<float>::infinity();
+
+std::vector<Box> random_boxes(int64_t count, uint64_t seed, float extent = 200) {
+  const Philox random{seed, 1};
+  std::vector<Box> boxes;
+  for (int64_t i = 0; i < count; ++i) {
+    const float x = extent * random.uniform(4 * i), y = extent * random.uniform(4 * i + 1);
+    boxes.push_back(
+        {x, y, x + 2 + 50 * random.uniform(4 * i + 2), y + 2 + 50 * random.uniform(4 * i + 3)});
+  }
+  return boxes;
+}
+
+std::vector<float> random_scores(int64_t count, uint64_t seed) {
+  const Philox random{seed, 2};
+  std::vector<float> scores;
+  for (int64_t i = 0; i < count; ++i) scores.push_back(random.uniform(i));
+  return scores;
+}
+
+Tensor tensor_of(const std::vector<Box>& boxes) {
+  Tensor t = Tensor::empty({static_cast<int64_t>(boxes.size()), 4}, DType::f32);
+  if (!boxes.empty()) std::memcpy(t.raw(), boxes.data(), boxes.size() * sizeof(Box));
+  return t;
+}
+
+// Per anchor the definition, with the IoU that the assigner uses.
+std::vector<int32_t> assign_slowly(const std::vector<Box>& anchors, const std::vector<Box>& boxes,
+                                   const MaxIouOptions& o) {
+  std::vector<int32_t> out;
+  std::vector<float> most(boxes.size(), 0.0f);
+  for (const Box& a : anchors)
+    for (size_t j = 0; j < boxes.size(); ++j) most[j] = std::max(most[j], box_iou(a, boxes[j]));
+  for (const Box& a : anchors) {
+    float best = -1;
+    int32_t own = kNegative, tie = kNegative;
+    for (size_t j = 0; j < boxes.size(); ++j) {
+      const float iou = box_iou(a, boxes[j]);
+      if (iou > best) {
+        best = iou;
+        own = static_cast<int32_t>(j);
+      }
+      if (iou == most[j]) tie = static_cast<int32_t>(j);
+    }
+    if (boxes.empty() || best < o.neg_iou)
+      own = kNegative;
+    else if (best < o.pos_iou)
+      own = kIgnored;
+    out.push_back(tie >= 0 ? tie : own);
+  }
+  return out;
+}
+
+TEST(MaxIouAssigner, AnyNumberOfAnchors) {
+  for (int64_t count : {0, 1, 15, 16, 255, 256, 257, 511, 513, 1300})
+    for (int64_t truth : {0, 1, 3, 40}) {
+      const auto anchors = random_boxes(count, 3), boxes = random_boxes(truth, 4);
+      EXPECT_EQ(assign_max_iou(tensor_of(anchors), tensor_of(boxes), {}, {}),
+                assign_slowly(anchors, boxes, {}))
+          << count << " anchors, " << truth << " boxes";
+    }
+}
+
+TEST(MaxIouAssigner, SameForAnyNumberOfThreads) {
+  const Tensor anchors = level_anchors({}, 0, 60, 70), boxes = tensor_of(random_boxes(80, 5, 480));
+  const int saved = omp_get_max_threads();
+  omp_set_num_threads(1);
+  const auto once = assign_max_iou(anchors, boxes, {}, {});
+  for (int threads : {2, 3, 7}) {
+    omp_set_num_threads(threads);
+    EXPECT_EQ(assign_max_iou(anchors, boxes, {}, {}), once) << threads;
+  }
+  omp_set_num_threads(saved);
+}
+
+TEST(DenseTargets, InvalidAnchorsAreIgnored) {
+  const AnchorOptions options;
+  const Tensor fine = level_anchors(options, 0, 5, 6), coarse = level_anchors(options, 1, 3, 3);
+  std::vector<uint8_t> valid(fine.size(0) + coarse.size(0), 1);
+  ASSERT_TRUE(mark_valid_anchors(options, 0, 5, 6, 20, 48, valid.data()));
+  ASSERT_FALSE(mark_valid_anchors(options, 1, 3, 3, 33, 48, valid.data() + fine.size(0)));
+  const Tensor boxes = tensor_of({{2, 3, 30, 35}}), labels = Tensor::from<int32_t>({1}, {1});
+  const DenseTargets targets =
+      assign_dense_targets({fine, coarse}, {boxes, tensor_of({})},
+                           {labels, Tensor::from<int32_t>({}, {0})}, {valid, {}}, 2, {}, {});
+  ASSERT_EQ(targets.labels.size(), 2u);
+  const int32_t* label = targets.labels[0].data<int32_t>();
+  int64_t positives = 0;
+  for (int64_t i = 0; i < fine.size(0); ++i) {
+    const int64_t row = i / (6 * options.per_cell());
+    if (row >= 3) EXPECT_EQ(label[i], -1) << i;  // rows of cells from ceil(20 / 8) on
+    EXPECT_EQ(label[fine.size(0) + i], 2) << i;  // the second image has no boxes
+    positives += label[i] == 1;
+  }
+  for (int64_t i = 0; i < coarse.size(0); ++i)
+    positives += targets.labels[1].data<int32_t>()[i] == 1;
+  EXPECT_GT(positives, 0);
+  EXPECT_EQ(targets.positives, (std::vector<int64_t>{positives, 0}));
+  EXPECT_EQ(targets.average_factor(), positives + 1);
+}
+
+// Suppresses one by one.
+std::vector<int32_t> nms_slowly(const std::vector<Box>& boxes, const std::vector<float>& scores,
+                                float thr) {
+  std::vector<int32_t> order(boxes.size()), kept;
+  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int32_t>(i);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int32_t a, int32_t b) { return scores[a] > scores[b]; });
+  for (int32_t i : order)
+    if (std::none_of(kept.begin(), kept.end(),
+                     [&](int32_t k) { return box_iou(boxes[k], boxes[i]) > thr; }))
+      kept.push_back(i);
+  return kept;
+}
+
+TEST(Nms, AnyNumberOfBoxes) {
+  for (int64_t count : {0, 1, 2, 63, 64, 65, 511, 512, 513, 1100})
+    for (float thr : {0.0f, 0.3f, 0.5f, 1.0f}) {
+      const auto boxes = random_boxes(count, 7);
+      const auto scores = random_scores(count, 8);
+      EXPECT_EQ(nms(boxes, scores, {}, thr), nms_slowly(boxes, scores, thr))
+          << count << " boxes, threshold " << thr;
+    }
+}
+
+TEST(Nms, ThreadsShareLargeClasses) {
+  // Enough kept boxes in one class that its windows are compared by all threads.
+  const int64_t count = 9000;
+  const auto boxes = random_boxes(count, 9, 4000);
+  const auto scores = random_scores(count, 10);
+  std::vector<int32_t> labels(count);
+  for (int64_t i = 0; i < count; ++i) labels[i] = i % 9 == 0 ? static_cast<int32_t>(i % 5) : -7;
+  const int saved = omp_get_max_threads();
+  omp_set_num_threads(1);
+  const auto single = nms(boxes, scores, {}, 0.5f), classwise = nms(boxes, scores, labels, 0.5f);
+  EXPECT_GT(single.size(), 4200u);
+  for (int threads : {2, 3}) {
+    omp_set_num_threads(threads);
+    EXPECT_EQ(nms(boxes, scores, {}, 0.5f), single);
+    EXPECT_EQ(nms(boxes, scores, labels, 0.5f), classwise);
+    const auto best = nms(boxes, scores, labels, 0.5f, 1000);
+    EXPECT_TRUE(std::equal(best.begin(), best.end(), classwise.begin()));
+    EXPECT_EQ(best.size(), 1000u);
+  }
+  omp_set_num_threads(saved);
+}
+
+TEST(Nms, HostileNumbers) {
+  auto boxes = random_boxes(300, 11);
+  auto scores = random_scores(300, 12);
+  const float odd[] = {kNan, kInf, -kInf, 0.0f, -0.0f, 1e38f, -1e38f, 1e-45f};
+  for (size_t i = 0; i < boxes.size(); i += 3) {
+    (&boxes[i].x1)[i % 4] = odd[i % 8];
+    scores[i] = odd[(i / 3) % 8];
+  }
+  std::vector<int32_t> labels;
+  for (size_t i = 0; i < boxes.size(); ++i)
+    labels.push_back(i % 2 ? std::numeric_limits<int32_t>::min()
+                           : std::numeric_limits<int32_t>::max());
+  const auto kept = nms(boxes, scores, labels, 0.5f);
+  EXPECT_EQ(std::set<int32_t>(kept.begin(), kept.end()).size(), kept.size());
+  bool nan_seen = false;
+  for (int32_t i : kept) {
+    EXPECT_TRUE(i >= 0 && i < 300);
+    nan_seen |= std::isnan(scores[i]);
+    EXPECT_TRUE(!nan_seen || std::isnan(scores[i])) << "a number came after NaN";
+  }
+  EXPECT_TRUE(nan_seen);
+}
+
+TEST(DensePostProcess, EverythingAboveTheThreshold) {
+  // A score threshold of 0 makes every pair a candidate; pieces and levels end unevenly.
+  const AnchorOptions options;
+  std::vector<Tensor> logits, deltas, anchors;
+  const int64_t classes = 37, images = 2;
+  const Philox random{13, 0};
+  uint64_t drawn = 0;
+  for (int level : {0, 1}) {
+    anchors.push_back(level_anchors(options, level, 17 - 7 * level, 19));
+    for (auto [list, width] : {std::pair{&logits, classes}, std::pair{&deltas, int64_t{4}}}) {
+      Tensor t = Tensor::empty({images, anchors.back().size(0), width}, DType::f32);
+      for (int64_t i = 0; i < t.numel(); ++i) t.data<float>()[i] = random.normal(drawn++);
+      list->push_back(t);
+    }
+  }
+  logits[0].data<float>()[5] = kNan;
+  logits[1].data<float>()[6] = kInf;
+  deltas[1].data<float>()[9] = kNan;
+  DensePostProcessOptions o;
+  o.score_thr = 0;
+  o.nms_pre = 500;
+  const auto once =
+      dense_post_process(logits, deltas, anchors, {{100, 140}, {136, 90}}, classes, {}, o);
+  ASSERT_EQ(once.size(), 2u);
+  for (size_t n = 0; n < 2; ++n) {
+    const Detections& found = once[n];
+    EXPECT_EQ(found.scores.size(), 100u);
+    ASSERT_EQ(found.boxes.size(), 4 * found.scores.size());
+    for (size_t i = 0; i < found.scores.size(); ++i) {
+      EXPECT_TRUE(i == 0 || found.scores[i] <= found.scores[i - 1]);
+      EXPECT_TRUE(found.labels[i] >= 0 && found.labels[i] < classes);
+      const float* b = &found.boxes[4 * i];
+      EXPECT_TRUE(b[0] >= 0 && b[1] >= 0 && b[2] <= (n ? 90 : 140) && b[3] <= (n ? 136 : 100));
+      EXPECT_TRUE(b[2] > b[0] && b[3] > b[1]);
+    }
+  }
+}
+
+TEST(Checks, SayWhatTheyWanted) {
+  const Tensor boxes = tensor_of(random_boxes(3, 1));
+  EXPECT_THROW(pairwise_iou(boxes, boxes.alias({12})), ShapeError);
+  EXPECT_THROW(pairwise_iou(boxes, Tensor()), ShapeError);
+  EXPECT_THROW(assign_max_iou(boxes, boxes, {1, 1}, {}), ShapeError);
+  EXPECT_THROW(encode_boxes(boxes, boxes.to(DType::bf16), {}), DTypeError);
+  EXPECT_THROW(dense_post_process({boxes}, {}, {}, {}, 1, {}, {}), ShapeError);
+  AnchorOptions options;
+  options.sizes = {{32}, {64}};
+  EXPECT_THROW(AnchorGenerator{options}, ConfigError);
+}
+
+}  // namespace
+}  // namespace mixpl
