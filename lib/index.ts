@@ -1,6 +1,17 @@
 export * from './augment/index.js';
+export {
+  formatConfig,
+  jsonSchema,
+  type LoadOptions,
+  listPresets,
+  loadConfig,
+  parseConfig,
+  type ResolvedConfig,
+  type RunConfig,
+} from './config/index.js';
 export * from './data/index.js';
 export * from './detector/detector.js';
+export { type OpenedDetector, openDetector } from './detector/open.js';
 export * from './detector/types.js';
 export { MixplError, type MixplErrorCode } from './errors.js';
 export * from './eval/index.js';

@@ -13,8 +13,13 @@ export interface DatasetFlags {
 
 /** Adds the argument and the options that say how to read it. */
 export function withDatasetArgument(command: Command): Command {
+  return withDatasetOptions(
+    command.argument('<dataset>', 'COCO file, VOC folder, or plain folder of images'),
+  );
+}
+
+export function withDatasetOptions(command: Command): Command {
   return command
-    .argument('<dataset>', 'COCO file, VOC folder, or plain folder of images')
     .addOption(
       new Option('--format <name>', 'instead of what the path looks like').choices([
         'coco',

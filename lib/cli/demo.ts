@@ -53,17 +53,11 @@ export function addDemoCommand(program: Command): void {
         }),
       );
       line.finish();
+      const { metricNumbers } = await import('../eval/index.js');
       const methods = Object.fromEntries(
         demoMethods.map((method) => {
-          const { stats, perClass } = result.metrics[method];
-          return [
-            method,
-            {
-              stats,
-              perClassAP: Object.fromEntries(perClass.map((c) => [c.category.id, c.ap])),
-              seconds: result.seconds[method],
-            },
-          ];
+          const numbers = metricNumbers(result.metrics[method]);
+          return [method, { ...numbers, seconds: result.seconds[method] }];
         }),
       );
       await output.result({ methods, pictures: result.pictures }, async () =>

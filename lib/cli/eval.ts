@@ -1,40 +1,140 @@
+import { join } from 'node:path';
 import { type Command, Option } from 'commander';
-import { createOutput } from './output.js';
+import type { DetectionDataset } from '../data/index.js';
+import { MixplError } from '../errors.js';
+import type { CocoMetrics } from '../eval/index.js';
+import { type DatasetFlags, datasetArgument, withDatasetOptions } from './dataset-argument.js';
+import { withInterrupt } from './interrupt.js';
+import { createOutput, type Output } from './output.js';
+import { createStatus } from './status.js';
 
-interface EvalFlags {
+interface EvalFlags extends DatasetFlags {
   annotations?: string;
   detections?: string;
+  checkpoint?: string;
+  save?: string;
+  device: string;
   protocol: 'coco' | 'mmdetection';
   json?: boolean;
 }
 
 export function addEvalCommand(program: Command): void {
-  program
-    .command('eval')
-    .description('COCO box metrics of detections')
+  withDatasetOptions(
+    program
+      .command('eval')
+      .description('COCO box metrics of detections in a file, or of a trained detector')
+      .argument('[dataset]', "COCO file or VOC folder (default: the run's own test data)"),
+  )
     .option('--annotations <file>', 'ground truth, COCO JSON')
     .option('--detections <file>', 'detections, COCO results JSON')
+    .option('--checkpoint <path>', 'weights file, checkpoint or folder of a run')
+    .option('--save <file>', 'write the detections of --checkpoint as COCO results JSON')
+    .option('--device <name>', 'auto or cpu', 'auto')
     .addOption(
       new Option('--protocol <name>', 'limits of detections per image and class')
         .choices(['coco', 'mmdetection'])
         .default('coco'),
     )
     .option('--json', 'print { "stats": [12 numbers], "perClassAP": { id: number or null } }')
-    .action(async (flags: EvalFlags, command: Command) => {
+    .action(async (dataset: string | undefined, flags: EvalFlags, command: Command) => {
       const output = createOutput(flags);
+      if (flags.checkpoint !== undefined) return evaluateCheckpoint(dataset, flags, output);
       const { annotations, detections, protocol } = flags;
       if (annotations === undefined || detections === undefined)
-        command.error('error: eval needs --annotations and --detections');
+        command.error('error: eval needs --annotations and --detections, or --checkpoint');
       const { evaluateFiles } = await import('./eval-files.js');
-      const { stats, perClassAP, metrics, warnings } = await evaluateFiles({
-        annotations,
-        detections,
-        protocol,
-      });
+      const { metrics, warnings } = await evaluateFiles({ annotations, detections, protocol });
       for (const warning of warnings) output.warn(warning);
-      await output.result({ stats, perClassAP }, async () => {
-        const { formatPerClass, formatSummary } = await import('../eval/index.js');
-        return `${formatSummary(metrics)}\n\n${await formatPerClass(metrics)}`;
-      });
+      const { metricNumbers } = await import('../eval/index.js');
+      await output.result(metricNumbers(metrics), () => describe(metrics));
     });
+}
+
+/** Of a detector's weights; of a checkpoint with both branches, teacher and student side by side. */
+async function evaluateCheckpoint(
+  path: string | undefined,
+  flags: EvalFlags,
+  output: Output,
+): Promise<void> {
+  const checkpoint = flags.checkpoint!;
+  const { openDetector } = await import('../detector/open.js');
+  const { evaluateDetections, formatComparison, metricNumbers, writeCocoResults } = await import(
+    '../eval/index.js'
+  );
+  const { ImageCache } = await import('../data/index.js');
+  const { detectDataset, findWeights } = await import('../train/index.js');
+  const { headline, student, teacher } = await findWeights(checkpoint);
+  const status = createStatus();
+  let dataset: DetectionDataset | undefined;
+  const cache = new ImageCache();
+  const evaluate = async (file: string, signal: AbortSignal, save?: string) => {
+    const { detector, categories } = await openDetector(file, { device: flags.device });
+    try {
+      dataset ??= await testData(path, { flags, checkpoint, categories, signal });
+      const { preprocess, computeDtype: dtype } = detector;
+      const detections = await detectDataset(detector, dataset, {
+        ...{ preprocess, dtype, cache, signal, resize: preprocess.resize },
+        onProgress: (done, total) => status.set(`${file}: ${done}/${total}`),
+      });
+      if (save !== undefined) await writeCocoResults(save, { dataset, detections });
+      return await evaluateDetections({ dataset, detections }, { protocol: flags.protocol });
+    } finally {
+      detector.dispose();
+    }
+  };
+  const { metrics, branches } = await withInterrupt(async (signal) => ({
+    metrics: await evaluate(headline, signal, flags.save),
+    branches:
+      student && teacher
+        ? { student: await evaluate(student, signal), teacher: await evaluate(teacher, signal) }
+        : null,
+  }));
+  status.clear();
+  const both = branches && {
+    student: metricNumbers(branches.student),
+    teacher: metricNumbers(branches.teacher),
+  };
+  await output.result({ weights: headline, ...metricNumbers(metrics), ...both }, async () =>
+    [
+      `weights: ${headline}`,
+      await describe(metrics),
+      ...(branches ? ['newest checkpoint:', await formatComparison(branches)] : []),
+    ].join('\n\n'),
+  );
+}
+
+/** @throws MixplError ERR_CONFIG when neither the command line nor the run names test data */
+async function testData(
+  path: string | undefined,
+  of: {
+    flags: EvalFlags;
+    checkpoint: string;
+    categories: readonly { id: number; name: string }[];
+    signal: AbortSignal;
+  },
+): Promise<DetectionDataset> {
+  const { flags, checkpoint, categories, signal } = of;
+  const { loadDataset } = await import('../data/index.js');
+  if (path !== undefined)
+    return loadDataset(await datasetArgument(path, flags), { categories, signal });
+  const { datasetSource, loadConfig } = await import('../config/index.js');
+  const config = await loadConfig(join(checkpoint, 'config.yaml')).catch((cause: unknown) => {
+    throw new MixplError(
+      'ERR_CONFIG',
+      `eval: name a data set; ${checkpoint} is no folder of a run, whose config would name one`,
+      { cause },
+    );
+  });
+  const source = datasetSource(config, 'test');
+  if (!source)
+    throw new MixplError(
+      'ERR_CONFIG',
+      `eval: name a data set; the config of ${checkpoint} has none`,
+    );
+  return loadDataset(source, { categories, signal, policy: config.data.policy });
+}
+
+async function describe(metrics: CocoMetrics): Promise<string> {
+  const { formatPerClass, formatSummary } = await import('../eval/index.js');
+  return `${formatSummary(metrics)}\n\n${await formatPerClass(metrics)}`;
 }

@@ -9,6 +9,8 @@ import { addDemoCommand } from './demo.js';
 import { addDoctorCommand } from './doctor.js';
 import { addEvalCommand } from './eval.js';
 import { exitCodes, reportError } from './output.js';
+import { addPredictCommand } from './predict.js';
+import { addTrainCommand } from './train.js';
 
 /** The version in package.json. */
 export function packageVersion(): string {
@@ -52,11 +54,13 @@ function createProgram(complain: (text: string) => void): Command {
       'after',
       '\nExit codes: 0 done, 1 failed, 2 wrong command line or config, 70 fault of mixpl.',
     );
-  addConfigCommands(program);
+  addTrainCommand(program);
+  addEvalCommand(program);
+  addPredictCommand(program);
   addDataCommands(program);
+  addConfigCommands(program);
   addDemoCommand(program);
   addDoctorCommand(program);
-  addEvalCommand(program);
   return program;
 }
 

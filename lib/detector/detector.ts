@@ -322,18 +322,15 @@ export class Detector implements TeachableDetector, AsyncDisposable {
 
   /**
    * Writes parameters and buffers as safetensors in our own layout (weights OHWI), with the options
-   * that rebuild the detector as metadata. Atomic.
+   * that rebuild the detector as metadata: openDetector reads it. Atomic.
+   * @param metadata goes into the file too
    * @throws MixplError ERR_IO
    */
-  async save(path: string): Promise<void> {
+  async save(path: string, metadata: Readonly<Record<string, string>> = {}): Promise<void> {
     const tensors = new Map<string, StoredTensor>();
     for (const { name, shape } of this.parameters())
       tensors.set(name, { shape, data: await this.#handle.read(name) });
-    await writeSafetensors(path, tensors, {
-      format: 'mixpl',
-      layout: 'ohwi',
-      detector: JSON.stringify(this.options),
-    });
+    await writeSafetensors(path, tensors, { ...this.metadata(), ...metadata });
   }
 
   /**
@@ -343,6 +340,8 @@ export class Detector implements TeachableDetector, AsyncDisposable {
    */
   async loadWeights(path: string): Promise<void> {
     const { tensors } = await readSafetensors(path);
+    // A student's checkpoint holds more than its weights.
+    for (const name of tensors.keys()) if (name.startsWith('optimizer.')) tensors.delete(name);
     const problems = this.#misfits(tensors);
     for (const [name, { data }] of tensors)
       if (!data.every(Number.isFinite)) problems.push(`${name}: not finite`);
@@ -362,6 +361,16 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     for (const name of tensors.keys())
       if (!own.has(name) && !optional.has(name)) problems.push(`${name}: unexpected`);
     return problems;
+  }
+
+  /** What a weights file says about itself: enough to rebuild the detector and its input. */
+  metadata(): Record<string, string> {
+    return {
+      format: 'mixpl',
+      layout: 'ohwi',
+      detector: JSON.stringify(this.options),
+      preprocess: JSON.stringify(this.preprocess),
+    };
   }
 
   /** Lets go of the native memory; idempotent. Jobs already queued still finish. */

@@ -36,6 +36,21 @@ export function formatSummary(metrics: CocoMetrics): string {
     .join('\n');
 }
 
+/** What the command line prints with --json. */
+export interface MetricNumbers {
+  /** The twelve numbers in pycocotools' order; -1 where no class has ground truth. */
+  stats: number[];
+  /** AP by category id; null for a category without ground truth that counts. */
+  perClassAP: Record<string, number | null>;
+}
+
+export function metricNumbers({ stats, perClass }: CocoMetrics): MetricNumbers {
+  return {
+    stats,
+    perClassAP: Object.fromEntries(perClass.map(({ category, ap }) => [String(category.id), ap])),
+  };
+}
+
 /** A table with one row per class. */
 export async function formatPerClass(metrics: CocoMetrics): Promise<string> {
   const table = await tableOf(['class', 'boxes', 'AP', 'AP50', 'AP75', 'AP_S', 'AP_M', 'AP_L']);

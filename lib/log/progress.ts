@@ -75,6 +75,9 @@ export interface ProgressOptions {
   now?: () => number;
 }
 
+/** Below it a rate says nothing. */
+const shortest_ms = 500;
+
 /** `label 120/1200 10% 3.2/s ETA 5m37s  name value  name value`. */
 export class Progress {
   readonly #line: StatusLine;
@@ -95,7 +98,8 @@ export class Progress {
     this.#marks.push({ at_ms, done });
     while (this.#marks.length > 2 && at_ms - this.#marks[1]!.at_ms > 30_000) this.#marks.shift();
     const first = this.#marks[0]!;
-    const rate = ((done - first.done) / Math.max(1e-9, at_ms - first.at_ms)) * 1000;
+    const elapsed_ms = at_ms - first.at_ms;
+    const rate = elapsed_ms < shortest_ms ? 0 : ((done - first.done) / elapsed_ms) * 1000;
     const head = [
       label,
       `${done}/${total}`,

@@ -20,6 +20,8 @@ export interface DetectOptions {
   cache: ImageCache;
   /** Stops between batches, with its reason. */
   signal?: AbortSignal | undefined;
+  /** Pictures looked at, of how many. */
+  onProgress?: (done: number, total: number) => void;
 }
 
 /**
@@ -31,7 +33,7 @@ export async function detectDataset(
   dataset: DetectionDataset,
   options: DetectOptions,
 ): Promise<Detections[]> {
-  const { resize, preprocess, dtype, batch = 1, cache, signal } = options;
+  const { resize, preprocess, dtype, batch = 1, cache, signal, onProgress } = options;
   const found: Detections[] = [];
   const groups = Array.from({ length: Math.ceil(dataset.images.length / batch) }, (_, i) =>
     dataset.images.slice(i * batch, (i + 1) * batch),
@@ -55,6 +57,7 @@ export async function detectDataset(
     } finally {
       input.dispose();
     }
+    onProgress?.(found.length, dataset.images.length);
   }
   return found;
 }

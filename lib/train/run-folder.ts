@@ -1,8 +1,8 @@
-import { mkdir, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { DetectorState } from '../detector/types.js';
 import { MixplError } from '../errors.js';
-import { ioError } from '../files.js';
+import { makeFolder } from '../files.js';
 import { JsonLinesWriter, trimJsonLines } from '../log/index.js';
 import { writeSafetensors } from '../safetensors.js';
 import { type Checkpoint, CheckpointStore, readCheckpoint } from './checkpoint.js';
@@ -72,9 +72,7 @@ export class RunFolder {
       const from = typeof resume === 'string' ? resume : resume ? existing[0] : undefined;
       const resumed = from === undefined ? null : await readOrHint(from, existing);
       if (resumed) accept(resumed);
-      await mkdir(path, { recursive: true }).catch((cause) => {
-        throw ioError(path, 'must be a folder that can be written', cause);
-      });
+      await makeFolder(path);
       const done = resumed?.state.iteration ?? 0;
       if (await isFilled(metrics))
         await trimJsonLines(metrics, ({ iteration }) => Number(iteration) <= done);

@@ -1,15 +1,20 @@
 import { join, resolve } from 'node:path';
-import { formatConfig, type ResolvedConfig } from '../config/index.js';
+import {
+  datasetSource,
+  detectorOptions,
+  formatConfig,
+  optimizerOptions,
+  type ResolvedConfig,
+} from '../config/index.js';
 import {
   asUnlabelled,
-  type DatasetSource,
   decodeImage,
   filterLabelled,
   loadDataset,
   splitDataset,
 } from '../data/index.js';
 import type { DetectionDataset } from '../data/types.js';
-import { createDetector, type Detector, type OptimizerOptions } from '../detector/detector.js';
+import { createDetector, type Detector } from '../detector/detector.js';
 import { MixplError } from '../errors.js';
 import { writeFileWhole } from '../files.js';
 import { native } from '../native.js';
@@ -35,20 +40,20 @@ export async function loadRunData(
   config: ResolvedConfig,
   { signal }: { signal?: AbortSignal | undefined } = {},
 ): Promise<RunData> {
-  const { root, split, classes, filter, policy, ...sources } = config.data;
+  const { split, classes, filter, policy } = config.data;
   const common = { policy, signal };
-  const whole = await loadDataset(under(root, sources.labelled), {
+  const whole = await loadDataset(datasetSource(config, 'labelled')!, {
     ...common,
     classes: classes ?? undefined,
   });
   const { categories } = whole;
   const parts = split ? splitDataset(whole, split) : null;
-  const unlabelled = sources.unlabelled
-    ? await loadDataset(under(root, sources.unlabelled), { ...common, labelled: false, categories })
+  const unlabelledSource = datasetSource(config, 'unlabelled');
+  const unlabelled = unlabelledSource
+    ? await loadDataset(unlabelledSource, { ...common, labelled: false, categories })
     : (parts?.unlabelled ?? null);
-  const test = sources.test
-    ? await loadDataset(under(root, sources.test), { ...common, categories })
-    : null;
+  const testSource = datasetSource(config, 'test');
+  const test = testSource ? await loadDataset(testSource, { ...common, categories }) : null;
   return {
     labelled: filterLabelled(parts?.labelled ?? whole, filter),
     unlabelled: unlabelled && asUnlabelled(unlabelled),
@@ -62,22 +67,19 @@ export async function createRunDetector(
   config: ResolvedConfig,
   numClasses: number,
 ): Promise<Detector> {
-  const { numClasses: wanted, weights, ...network } = config.model;
+  const { numClasses: wanted, weights } = config.model;
   if (wanted !== null && wanted !== numClasses)
     throw new MixplError(
       'ERR_CONFIG',
       `model.numClasses must be ${numClasses} (what the labelled data has), got ${wanted}`,
     );
-  const detector = await createDetector(
-    { ...network, numClasses },
-    {
-      device: config.device,
-      dtype: config.dtype,
-      seed: config.seed,
-      optimizer: optimizerOf(config),
-      preprocess: { ...config.preprocess, resize: config.augment.test },
-    },
-  );
+  const detector = await createDetector(detectorOptions(config, numClasses), {
+    device: config.device,
+    dtype: config.dtype,
+    seed: config.seed,
+    optimizer: optimizerOptions(config),
+    preprocess: { ...config.preprocess, resize: config.augment.test },
+  });
   try {
     if (weights) await detector.loadWeights(weights);
   } catch (error) {
@@ -173,29 +175,5 @@ export async function runTraining(config: ResolvedConfig, options: RunOptions): 
     return result;
   } finally {
     detector.dispose();
-  }
-}
-
-function optimizerOf({ optimizer }: ResolvedConfig): OptimizerOptions {
-  const { lr: _, normDecay, ...rest } = optimizer;
-  return { ...rest, ...(normDecay === null ? {} : { normDecay }) };
-}
-
-type ConfigSource = NonNullable<ResolvedConfig['data']['unlabelled']>;
-
-/** The source with its file names under `root`. */
-function under(root: string, source: ConfigSource): DatasetSource {
-  const at = (path: string) => resolve(root, path);
-  switch (source.format) {
-    case 'coco':
-      return {
-        ...source,
-        annotations: at(source.annotations),
-        images: source.images === null ? undefined : at(source.images),
-      };
-    case 'voc':
-      return { ...source, folder: at(source.folder), imageSet: source.imageSet ?? undefined };
-    case 'folder':
-      return { ...source, images: at(source.images) };
   }
 }

@@ -187,8 +187,7 @@ function metadataOf(
   }: Pick<TrainingSetup, 'preprocess' | 'resize' | 'options'> & { labelled: DetectionDataset },
 ): Record<string, string> {
   return {
-    format: 'mixpl',
-    ...(own ? { layout: 'ohwi', detector: JSON.stringify(own.options) } : {}),
+    ...(own ? own.metadata() : { format: 'mixpl' }),
     preprocess: JSON.stringify({ ...plain(preprocess), resize }),
     categories: JSON.stringify(labelled.categories),
     ...options.metadata,

@@ -218,7 +218,7 @@ describe('extends', () => {
     );
     const config = await loadConfig(file);
     expect(config.seed).toBe(4);
-    expect(config.optimizer).toMatchObject({ type: 'adamw', lr: 0.25, clipNorm: 20 });
+    expect(config.optimizer).toMatchObject({ type: 'adamw', lr: 0.25, clipNorm: 10 });
     expect(config.model.anchors).toMatchObject({ ratios: [1], scalesPerOctave: 3 });
     expect(config.model.backbone.depth).toBe(18);
     expect(config.data.root).toBe(folder);

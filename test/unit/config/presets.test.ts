@@ -64,8 +64,8 @@ describe('advice', () => {
   });
 
   test('names a burn-in that never ends', async () => {
-    const config = await loadConfig('bccd-5', { overrides: ['semi.burnIn=1200'] });
-    expect(adviceFor(config).join('\n')).toMatch(/burnIn 1200 leaves no iteration of 1200/);
+    const config = await loadConfig('bccd-5', { overrides: ['semi.burnIn=3000'] });
+    expect(adviceFor(config).join('\n')).toMatch(/burnIn 3000 leaves no iteration of 3000/);
   });
 });
 

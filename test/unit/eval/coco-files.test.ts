@@ -10,6 +10,7 @@ import {
   parseCocoResults,
   writeCocoResults,
 } from '../../../lib/eval/coco-files.js';
+import { metricNumbers } from '../../../lib/eval/report.js';
 
 let folder = '';
 beforeAll(async () => {
@@ -44,7 +45,8 @@ describe('evaluateFiles', () => {
   test('gives the twelve numbers and AP by category id', async () => {
     const annotations = await file('gt.json', truth());
     const detections = await file('dt.json', `\uFEFF${JSON.stringify(results())}`);
-    const { stats, perClassAP, warnings } = await evaluateFiles({ annotations, detections });
+    const { metrics, warnings } = await evaluateFiles({ annotations, detections });
+    const { stats, perClassAP } = metricNumbers(metrics);
     expect(stats).toHaveLength(12);
     expect(stats[0]).toBeCloseTo(1, 12);
     expect(stats[5]).toBe(-1);
@@ -57,7 +59,7 @@ describe('evaluateFiles', () => {
   test('no detections at all score 0', async () => {
     const annotations = await file('gt.json', truth());
     const detections = await file('none.json', []);
-    const { stats } = await evaluateFiles({ annotations, detections });
+    const { stats } = (await evaluateFiles({ annotations, detections })).metrics;
     expect(stats.slice(0, 2)).toEqual([0, 0]);
   });
 
@@ -220,7 +222,7 @@ describe('a data set in memory', () => {
     const annotations = await file('gt.json', truth());
     const fromFiles = await evaluateFiles({ annotations, detections: path });
     const inMemory = await evaluateDetections({ dataset, detections });
-    expect(inMemory.stats).toEqual(fromFiles.stats);
+    expect(inMemory.stats).toEqual(fromFiles.metrics.stats);
     expect(inMemory.stats[8]).toBeCloseTo(0.5, 12);
     const written = JSON.parse(await readFile(path, 'utf8')) as { category_id: number }[];
     expect(written.map((entry) => entry.category_id)).toEqual([5, 2]);

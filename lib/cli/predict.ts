@@ -1,0 +1,156 @@
+import { stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import type { Command } from 'commander';
+import type { Detections } from '../detector/types.js';
+import { MixplError } from '../errors.js';
+import { withInterrupt } from './interrupt.js';
+import { createOutput, exitCodes } from './output.js';
+import { createStatus } from './status.js';
+
+interface PredictFlags {
+  checkpoint: string;
+  scoreThr: string;
+  draw?: string;
+  device: string;
+  json?: boolean;
+}
+
+/** Of one file; an image that cannot be read has `error` alone. */
+interface FilePrediction {
+  file: string;
+  width?: number;
+  height?: number;
+  detections?: { box: number[]; score: number; label: number; category: string }[];
+  error?: { code: string; message: string };
+}
+
+export function addPredictCommand(program: Command): void {
+  program
+    .command('predict')
+    .description('find objects in images')
+    .argument('<image...>', 'image files, or folders of them')
+    .requiredOption('--checkpoint <path>', 'weights file, checkpoint or folder of a run')
+    .option('--score-thr <number>', 'lowest score that is shown', '0.3')
+    .option('--draw <dir>', 'also write every image with its boxes as PNG')
+    .option('--device <name>', 'auto or cpu', 'auto')
+    .option(
+      '--json',
+      'print { "images": [{ file, width, height, detections: [{ box: [x1, y1, x2, y2], score, label, category }] }] }',
+    )
+    .action(predict);
+}
+
+async function predict(paths: string[], flags: PredictFlags, command: Command): Promise<void> {
+  const output = createOutput(flags);
+  const threshold = Number(flags.scoreThr);
+  if (flags.scoreThr.trim() === '' || !(threshold >= 0 && threshold <= 1))
+    command.error(`error: --score-thr must be in [0, 1], got '${flags.scoreThr}'`);
+  const { openDetector } = await import('../detector/open.js');
+  const { findWeights } = await import('../train/weights-file.js');
+  const files = await imageFiles(paths);
+  const { headline } = await findWeights(flags.checkpoint);
+  const { detector, categories } = await openDetector(headline, { device: flags.device });
+  const status = createStatus();
+  const nameOf = (label: number) => categories[label]?.name ?? String(label);
+  const images: FilePrediction[] = [];
+  try {
+    const { decodeImage, prefetch } = await import('../data/index.js');
+    await withInterrupt(async (signal) => {
+      const decoded = prefetch(
+        files,
+        (file) => decodeImage(file).catch((error: unknown) => refused(error)),
+        { concurrency: 2, signal },
+      );
+      for await (const image of decoded) {
+        const file = files[images.length]!;
+        status.set(`${images.length}/${files.length} ${file}`);
+        if (image instanceof MixplError) {
+          images.push({ file, error: { code: image.code, message: image.message } });
+          continue;
+        }
+        const found = above((await detector.predict([image]))[0]!, threshold);
+        images.push({
+          file,
+          width: image.width,
+          height: image.height,
+          detections: Array.from(found.labels, (label, i) => ({
+            box: [...found.boxes.subarray(4 * i, 4 * i + 4)],
+            score: found.scores[i]!,
+            label,
+            category: nameOf(label),
+          })),
+        });
+        if (flags.draw !== undefined)
+          await draw(flags.draw, { file, image, found, names: categories.map((c) => c.name) });
+      }
+    });
+  } finally {
+    status.clear();
+    detector.dispose();
+  }
+  for (const { error } of images) if (error) output.warn(error.message);
+  if (images.some(({ error }) => error)) process.exitCode = exitCodes.failed;
+  await output.result({ images }, () => images.flatMap(describe).join('\n'));
+}
+
+/** A file that cannot be used does not keep the others from being looked at. */
+function refused(error: unknown): MixplError {
+  if (error instanceof MixplError) return error;
+  throw error;
+}
+
+async function imageFiles(paths: readonly string[]): Promise<string[]> {
+  const { loadImageFolder } = await import('../data/index.js');
+  const files: string[] = [];
+  for (const path of paths) {
+    const folder = await stat(path).then(
+      (found) => found.isDirectory(),
+      () => false,
+    );
+    if (!folder) files.push(path);
+    else
+      for (const image of (await loadImageFolder(path, { policy: { 'unreadable-image': 'skip' } }))
+        .images)
+        files.push(image.path);
+  }
+  return files;
+}
+
+function above({ boxes, scores, labels }: Detections, threshold: number): Detections {
+  const kept = scores.findIndex((score) => score < threshold);
+  const n = kept < 0 ? scores.length : kept;
+  return {
+    boxes: boxes.subarray(0, 4 * n),
+    scores: scores.subarray(0, n),
+    labels: labels.subarray(0, n),
+  };
+}
+
+async function draw(
+  folder: string,
+  picture: {
+    file: string;
+    image: { data: Uint8Array; width: number; height: number };
+    found: Detections;
+    names: readonly string[];
+  },
+): Promise<void> {
+  const { writePanel } = await import('../report/pictures.js');
+  const { makeFolder } = await import('../files.js');
+  const { file, image, found, names } = picture;
+  await makeFolder(folder);
+  await writePanel(
+    join(folder, `${basename(file)}.png`),
+    [[{ image, boxes: found, title: basename(file) }]],
+    names,
+  );
+}
+
+function describe({ file, detections = [], error }: FilePrediction): string[] {
+  if (error) return [];
+  const rows = detections.map(
+    ({ box, score, category }) =>
+      `  ${score.toFixed(3)}  ${category}  [${box.map((v) => v.toFixed(1)).join(', ')}]`,
+  );
+  return [`${file}: ${rows.length} object${rows.length === 1 ? '' : 's'}`, ...rows];
+}

@@ -1,0 +1,167 @@
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import type { ResolvedConfig } from '../config/index.js';
+import type { CocoMetrics } from '../eval/index.js';
+import type { RunData, RunResult, StepEvent, TrainEvent, ValidationEvent } from '../train/index.js';
+import { collect, setOption } from './config.js';
+import { withInterrupt } from './interrupt.js';
+import { createOutput, exitCodes } from './output.js';
+
+interface TrainFlags {
+  set: string[];
+  out?: string;
+  resume?: boolean;
+  allowChange: string[];
+  json?: boolean;
+}
+
+export function addTrainCommand(program: Command): void {
+  program
+    .command('train')
+    .description('train a detector as a config says')
+    .argument('<config>', 'YAML file or name of a preset')
+    .option(...setOption)
+    .option('--out <dir>', 'folder of the run (default: runs/ and the name of the config)')
+    .option('--resume', 'go on from the newest checkpoint of the folder, if there is one')
+    .option(
+      '--allow-change <option>',
+      'with --resume: an option that may differ from the checkpoint; may be repeated',
+      collect,
+      [],
+    )
+    .option('--json', 'print { out, reason, iteration, best, teacher, student, … } at the end')
+    .action(train);
+}
+
+async function train(source: string, flags: TrainFlags): Promise<void> {
+  const output = createOutput(flags);
+  const { adviceFor, loadConfig } = await import('../config/index.js');
+  const config = await loadConfig(source, { overrides: flags.set });
+  const { runTraining } = await import('../train/index.js');
+  const out = flags.out ?? join('runs', config.name);
+  const report = await createReport(config);
+  for (const advice of adviceFor(config)) report.warn(advice);
+  const began = performance.now();
+  let result: RunResult;
+  try {
+    result = await withInterrupt(
+      (signal) =>
+        runTraining(config, {
+          out,
+          signal,
+          resume: flags.resume ?? false,
+          allowChanges: flags.allowChange,
+          onData: (data) => report.data(data),
+          onEvent: (event) => report.event(event),
+        }),
+      { onInterrupt: () => report.warn('finishing the step; once more to stop at once') },
+    );
+  } finally {
+    report.finish();
+  }
+  const seconds = (performance.now() - began) / 1000;
+  if (result.reason === 'aborted') process.exitCode = exitCodes.interrupted;
+  await output.result(await summaryOf(result, { out, seconds }), () => describe(result, { out }));
+}
+
+/** What people see while it runs, on stderr. */
+async function createReport(config: ResolvedConfig) {
+  const { createLogger, Progress, StatusLine } = await import('../log/index.js');
+  const line = new StatusLine(process.stderr);
+  const log = createLogger({ level: config.logging.level, write: (text) => line.print(text) });
+  let progress: InstanceType<typeof Progress> | undefined;
+  const total = config.schedule.iterations;
+  return {
+    warn: (message: string) => log.warn(message),
+    data({ labelled, unlabelled, test, splitHash }: RunData) {
+      const parts = [
+        `${labelled.images.length} labelled`,
+        `${unlabelled?.images.length ?? 0} unlabelled`,
+        `${test?.images.length ?? 0} test images`,
+      ];
+      log.info(`data: ${parts.join(', ')}${splitHash ? `; split ${splitHash.slice(0, 12)}` : ''}`);
+      for (const set of [labelled, unlabelled, test])
+        for (const { kind, action, count } of set?.report.problems ?? [])
+          log.warn(`${set!.name}: ${count} × ${kind}: ${action}`);
+    },
+    event(event: TrainEvent) {
+      switch (event.type) {
+        case 'step':
+          progress ??= new Progress(line, { total, done: event.iteration - 1, label: config.name });
+          progress.update(event.iteration, fieldsOf(event));
+          break;
+        case 'validation':
+          log.info(describeValidation(event));
+          break;
+        case 'checkpoint':
+          log.info(`checkpoint: ${event.path}`);
+          break;
+        case 'resumed':
+          log.info(`resumed from ${event.path}`);
+          break;
+        case 'warning':
+          log.warn(event.message);
+      }
+    },
+    finish: () => line.finish(),
+  };
+}
+
+/** Of the progress line. */
+function fieldsOf(event: StepEvent): Record<string, number | string> {
+  const { pseudo, losses } = event;
+  const sum = (prefix: RegExp) =>
+    Object.entries(losses).reduce((s, [name, v]) => (prefix.test(name) ? s + v : s), 0);
+  return {
+    loss: event.total,
+    ...(pseudo
+      ? {
+          sup: sum(/^sup_.*loss/),
+          unsup: sum(/unsup_.*loss/),
+          'pseudo/image': pseudo.boxes / pseudo.images,
+          empty: `${Math.round((100 * pseudo.emptyImages) / pseudo.images)}%`,
+        }
+      : {}),
+    'images/s': event.imagesPerSecond,
+  };
+}
+
+function describeValidation({ iteration, headline, teacher, student, best }: ValidationEvent) {
+  const numbers = (metrics: CocoMetrics) =>
+    `AP ${metrics.stats[0]!.toFixed(3)} AP50 ${metrics.stats[1]!.toFixed(3)}`;
+  const branches = [
+    ...(teacher ? [`teacher ${numbers(teacher)}`] : []),
+    `student ${numbers(student)}`,
+  ];
+  return `iteration ${iteration}: ${branches.join(', ')}${best ? ` (best ${headline} so far)` : ''}`;
+}
+
+async function summaryOf(result: RunResult, { out, seconds }: { out: string; seconds: number }) {
+  const { metricNumbers } = await import('../eval/index.js');
+  const numbersOf = (metrics: CocoMetrics | null | undefined) =>
+    metrics ? metricNumbers(metrics) : null;
+  const { reason, iteration, validation, best, data } = result;
+  return {
+    ...{ out, reason, iteration, seconds, splitHash: data.splitHash },
+    best: best && {
+      iteration: best.iteration,
+      branch: best.headline,
+      ...numbersOf(best.headline === 'teacher' ? best.teacher : best.student),
+    },
+    teacher: numbersOf(validation?.teacher),
+    student: numbersOf(validation?.student),
+  };
+}
+
+async function describe(result: RunResult, { out }: { out: string }): Promise<string> {
+  const { reason, iteration, validation } = result;
+  if (reason === 'aborted')
+    return `stopped after ${iteration} iterations; go on with the same command and --resume --out ${out}`;
+  const lines = [`done: ${iteration} iterations, in ${out}`];
+  if (validation) {
+    const { formatComparison } = await import('../eval/index.js');
+    const { student, teacher } = validation;
+    lines.push(await formatComparison(teacher ? { student, teacher } : { student }));
+  }
+  return lines.join('\n');
+}

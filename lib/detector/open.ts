@@ -1,0 +1,57 @@
+import { MixplError } from '../errors.js';
+import { readSafetensors } from '../safetensors.js';
+import {
+  createDetector,
+  type Detector,
+  type DetectorOptions,
+  type DetectorPreprocess,
+  type DetectorRuntime,
+} from './detector.js';
+
+/** A detector that came from a file, and its classes. */
+export interface OpenedDetector {
+  detector: Detector;
+  /** In label order; none when the file does not name them. */
+  categories: { id: number; name: string }[];
+  /** Everything else that the file says about itself. */
+  metadata: Record<string, string>;
+}
+
+/**
+ * Builds the detector that a weights file describes (of `detector.save`, or of a training) and loads
+ * its weights.
+ * @throws MixplError ERR_IO, ERR_BAD_FILE (no safetensors, cut off, not of mixpl), ERR_CHECKPOINT
+ */
+export async function openDetector(
+  path: string,
+  runtime: Omit<DetectorRuntime, 'seed'> = {},
+): Promise<OpenedDetector> {
+  const { metadata } = await readSafetensors(path);
+  if (metadata.format !== 'mixpl' || metadata.detector === undefined)
+    throw new MixplError(
+      'ERR_BAD_FILE',
+      `${path}: must be a weights file of mixpl (its metadata describes the detector), got one without; ` +
+        'build the detector with createDetector and load the file into it',
+    );
+  const part = <T>(name: string, missing: T): T => {
+    const text = metadata[name];
+    if (text === undefined) return missing;
+    try {
+      return JSON.parse(text) as T;
+    } catch (cause) {
+      throw new MixplError('ERR_BAD_FILE', `${path}: metadata.${name} must be JSON, got ${text}`, {
+        cause,
+      });
+    }
+  };
+  const options = part<DetectorOptions | null>('detector', null)!;
+  const preprocess = part<Partial<DetectorPreprocess>>('preprocess', {});
+  const detector = await createDetector(options, { preprocess, ...runtime });
+  try {
+    await detector.loadWeights(path);
+  } catch (error) {
+    detector.dispose();
+    throw error;
+  }
+  return { detector, categories: part('categories', []), metadata };
+}
