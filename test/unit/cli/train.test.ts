@@ -164,7 +164,12 @@ describe('mixpl eval --checkpoint', () => {
     const args = ['eval', '--checkpoint', run(), '--save', saved, '--json'];
     const { code, stdout } = await runCli(args);
     expect(code).toBe(0);
-    const { stats, perClassAP, student, teacher } = JSON.parse(stdout) as Record<string, never>;
+    const { stats, perClassAP, student, teacher } = JSON.parse(stdout) as {
+      stats: number[];
+      perClassAP: object;
+      student: object;
+      teacher: object;
+    };
     expect(stats).toHaveLength(12);
     expect(Object.keys(perClassAP)).toHaveLength(6);
     expect([student, teacher]).toMatchObject([{ perClassAP: {} }, { perClassAP: {} }]);
