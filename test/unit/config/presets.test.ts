@@ -64,8 +64,8 @@ describe('advice', () => {
   });
 
   test('names a burn-in that never ends', async () => {
-    const config = await loadConfig('bccd-5', { overrides: ['semi.burnIn=3000'] });
-    expect(adviceFor(config).join('\n')).toMatch(/burnIn 3000 leaves no iteration of 3000/);
+    const config = await loadConfig('bccd-5', { overrides: ['semi.burnIn=2500'] });
+    expect(adviceFor(config).join('\n')).toMatch(/burnIn 2500 leaves no iteration of 2500/);
   });
 });
 
