@@ -13,4 +13,5 @@ export {
   type NmsOptions,
   nms,
 } from './boxes.js';
+export { type ComposeKernelOptions, compose } from './images.js';
 export { ema, type FocalLossOptions, sigmoidFocalLoss } from './training.js';

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import ndarray from 'ndarray';
 import { describe, expect, test } from 'vitest';
 import { MixplError } from '../../../lib/errors.js';
+import { compositionOf, testView } from '../../../lib/image/index.js';
 import * as kernels from '../../../lib/kernels/index.js';
 import { anchorGrid, type Box, decode, encode, giou, iou, toBoxes } from '../../oracle/boxes.js';
 import { nms as nmsLoop } from '../../oracle/detect.js';
@@ -46,6 +47,31 @@ describe('kernels', () => {
     // The result is an ndarray's make-up.
     const { data, shape, stride, offset } = plain;
     expect(ndarray(data, shape, stride, offset).get(1, 0)).toBe(1);
+  });
+
+  test('compose: pictures as they are, normalised, padded', async () => {
+    const picture = (width: number, height: number) => ({
+      width,
+      height,
+      data: Uint8Array.from({ length: 3 * width * height }, (_, i) => (7 * i) % 256),
+    });
+    const whole = (source: ReturnType<typeof picture>) =>
+      compositionOf(testView(source, { long: 8, short: 8 }));
+    const square = picture(8, 8);
+    const plain = await kernels.compose([whole(square)]);
+    expect(plain.shape).toEqual([1, 8, 8, 3]);
+    expect([...plain.data]).toEqual([...square.data]);
+
+    const both = await kernels.compose([whole(square), whole(picture(8, 4))], {
+      ...{ mean: [10, 20, 30], std: [2, 2, 2], channelOrder: 'bgr', padDivisor: 16 },
+    });
+    expect(both.shape).toEqual([2, 16, 16, 3]);
+    const { data, shape, stride, offset } = both;
+    const at = ndarray(data, shape, stride, offset);
+    expect(at.get(1, 3, 5, 0)).toBe((square.data[3 * (3 * 8 + 5) + 2]! - 10) / 2);
+    expect(at.get(1, 4, 0, 0)).toBe(0);
+    const wrong = { ...whole(square), width: -1 };
+    expect(await failure(kernels.compose([wrong]))).toMatchObject({ code: 'ERR_SHAPE' });
   });
 
   test('encodeBoxes and decodeBoxes', async () => {
