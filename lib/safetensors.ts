@@ -1,6 +1,7 @@
-import { open } from 'node:fs/promises';
+import { type ElementType, elementSizes, isElementType, toFloat32 } from './element-types.js';
 import { MixplError } from './errors.js';
-import { ioError, writeFileWhole } from './files.js';
+import { FileBytes } from './file-bytes.js';
+import { writeFileWhole } from './files.js';
 
 /** One tensor of a file: f32, row-major. */
 export interface StoredTensor {
@@ -56,67 +57,87 @@ function* pieces(
     yield new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 }
 
+/** A tensor that is still in its file. */
+export interface TensorEntry {
+  shape: readonly number[];
+  type: ElementType;
+}
+
 /**
- * Reads a safetensors file; F32, F16 and BF16 tensors arrive as f32. Everything the header claims is
+ * Reads a safetensors file; numbers of every type arrive as f32. Everything the header claims is
  * checked against the file before memory is taken for it.
  * @throws MixplError ERR_IO (cannot be opened), ERR_BAD_FILE (not such a file, cut off, overlapping, other types)
  */
 export async function readSafetensors(path: string): Promise<SafetensorsFile> {
-  const fail = (what: string): never => {
-    throw new MixplError('ERR_BAD_FILE', `${path}: must be a safetensors file, got ${what}`);
-  };
-  const file = await open(path, 'r').catch((cause) => {
-    throw ioError(path, 'must be a readable file', cause);
-  });
-  try {
-    const { size } = await file.stat();
-    if (size < 8) fail(`${size} bytes`);
-    const first = Buffer.alloc(8);
-    await file.read(first, 0, 8, 0);
-    const headerLength = first.readBigUInt64LE();
-    if (headerLength > BigInt(largestHeader) || headerLength > BigInt(size - 8))
-      fail(`a header of ${headerLength} bytes in a file of ${size}: cut off, or another format`);
-    const headerBytes = Buffer.alloc(Number(headerLength));
-    await file.read(headerBytes, 0, headerBytes.length, 8);
-    const base = 8 + headerBytes.length;
-    const entries = parseHeader(headerBytes, size - base, fail);
-    const tensors = new Map<string, StoredTensor>();
-    for (const entry of entries.tensors) {
-      const bytes = Buffer.alloc(entry.end - entry.begin);
-      let done = 0;
-      while (done < bytes.length) {
-        const { bytesRead } = await file.read(
-          bytes,
-          done,
-          bytes.length - done,
-          base + entry.begin + done,
-        );
-        if (bytesRead === 0) fail(`the end of the file inside ${entry.name}`);
-        done += bytesRead;
-      }
-      tensors.set(entry.name, { shape: entry.shape, data: toFloat32(bytes, entry.dtype) });
+  await using file = await SafetensorsReader.open(await FileBytes.open(path));
+  const tensors = new Map<string, StoredTensor>();
+  for (const [name, { shape }] of file.entries)
+    tensors.set(name, { shape, data: await file.read(name) });
+  return { tensors, metadata: file.metadata };
+}
+
+/** The header of a safetensors file, and its tensors one by one. */
+export class SafetensorsReader implements AsyncDisposable {
+  readonly entries: ReadonlyMap<string, TensorEntry>;
+  readonly metadata: Record<string, string>;
+  readonly #file: FileBytes;
+  readonly #ranges: ReadonlyMap<string, Entry>;
+  /** Where the data begins. */
+  readonly #base: number;
+
+  private constructor(file: FileBytes, header: Header, base: number) {
+    this.#file = file;
+    this.#base = base;
+    this.#ranges = new Map(header.tensors.map((entry) => [entry.name, entry]));
+    this.entries = this.#ranges;
+    this.metadata = header.metadata;
+  }
+
+  /** Takes the file over: it is closed with the reader, or at once when it is refused. */
+  static async open(file: FileBytes): Promise<SafetensorsReader> {
+    const fail = (what: string): never => {
+      throw new MixplError('ERR_BAD_FILE', `${file.path}: must be a safetensors file, got ${what}`);
+    };
+    try {
+      if (file.size < 8) fail(`${file.size} bytes`);
+      const length = (await file.read(0, 8, 'header length')).readBigUInt64LE();
+      if (length > BigInt(largestHeader) || length > BigInt(file.size - 8))
+        fail(`a header of ${length} bytes in a file of ${file.size}: cut off, or another format`);
+      const bytes = await file.read(8, Number(length), 'header');
+      const base = 8 + bytes.length;
+      return new SafetensorsReader(file, parseHeader(bytes, file.size - base, fail), base);
+    } catch (error) {
+      await file.close();
+      throw error;
     }
-    return { tensors, metadata: entries.metadata };
-  } finally {
-    await file.close();
+  }
+
+  /** @param name one of entries */
+  async read(name: string): Promise<Float32Array> {
+    const { begin, end, type } = this.#ranges.get(name)!;
+    return toFloat32(await this.#file.read(this.#base + begin, end - begin, name), type);
+  }
+
+  async close(): Promise<void> {
+    await this.#file.close();
+  }
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
   }
 }
 
-interface Entry {
+interface Entry extends TensorEntry {
   name: string;
-  dtype: keyof typeof elementSize;
-  shape: number[];
   begin: number;
   end: number;
 }
 
-const elementSize = { F32: 4, F16: 2, BF16: 2 } as const;
+interface Header {
+  tensors: Entry[];
+  metadata: Record<string, string>;
+}
 
-function parseHeader(
-  bytes: Buffer,
-  dataLength: number,
-  fail: (what: string) => never,
-): { tensors: Entry[]; metadata: Record<string, string> } {
+function parseHeader(bytes: Buffer, dataLength: number, fail: (what: string) => never): Header {
   let header: unknown;
   try {
     header = JSON.parse(bytes.toString('utf8'));
@@ -128,21 +149,17 @@ function parseHeader(
   const { __metadata__: metadata = {}, ...rest } = header as Record<string, unknown>;
   const tensors = Object.entries(rest).map(([name, value]) => {
     const { dtype, shape, data_offsets: offsets } = (value ?? {}) as Record<string, unknown>;
-    if (typeof dtype !== 'string' || !(dtype in elementSize))
-      fail(`${name} of type ${String(dtype)} (F32, F16 and BF16 are read)`);
+    if (!isElementType(dtype))
+      return fail(
+        `${name} of type ${String(dtype)} (${Object.keys(elementSizes).join(', ')} are read)`,
+      );
     const whole = (v: unknown) => Number.isSafeInteger(v) && (v as number) >= 0;
     if (!Array.isArray(shape) || !shape.every(whole)) fail(`${name} without a shape`);
     if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(whole))
       fail(`${name} without offsets`);
     const [begin, end] = offsets as [number, number];
-    const entry: Entry = {
-      name,
-      dtype: dtype as Entry['dtype'],
-      shape: shape as number[],
-      begin,
-      end,
-    };
-    const wanted = entry.shape.reduce((product, s) => product * s, 1) * elementSize[entry.dtype];
+    const entry: Entry = { name, type: dtype, shape: shape as number[], begin, end };
+    const wanted = entry.shape.reduce((product, s) => product * s, 1) * elementSizes[dtype];
     if (end - begin !== wanted)
       fail(`${name} of ${end - begin} bytes where [${entry.shape}] needs ${wanted}`);
     if (end > dataLength)
@@ -154,23 +171,13 @@ function parseHeader(
     if (entry.begin < last) fail(`${entry.name} overlapping another tensor`);
     last = entry.end;
   }
-  return { tensors, metadata: metadata as Record<string, string> };
+  return { tensors, metadata: textsOf(metadata) };
 }
 
-function toFloat32(bytes: Buffer, dtype: Entry['dtype']): Float32Array {
-  const buffer = bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length);
-  if (dtype === 'F32') return new Float32Array(buffer);
-  const half = new Uint16Array(buffer);
-  if (dtype === 'BF16') {
-    const words = Uint32Array.from(half, (h) => h << 16);
-    return new Float32Array(words.buffer);
-  }
-  return Float32Array.from(half, (h) => {
-    const sign = h & 0x8000 ? -1 : 1;
-    const exponent = (h >> 10) & 0x1f;
-    const fraction = h & 0x3ff;
-    if (exponent === 0) return sign * fraction * 2 ** -24;
-    if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-    return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-  });
+/** Of the metadata what the format allows: texts. */
+function textsOf(metadata: unknown): Record<string, string> {
+  const entries = Object.entries((metadata ?? {}) as Record<string, unknown>);
+  return Object.fromEntries(
+    entries.filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
+  );
 }
