@@ -9,7 +9,8 @@ import {
   type View,
 } from '../image/index.js';
 import { type NativeDetector, native } from '../native.js';
-import { readSafetensors, type StoredTensor, writeSafetensors } from '../safetensors.js';
+import { type StoredTensor, writeSafetensors } from '../safetensors.js';
+import type { LayoutName } from '../weights/layouts.js';
 import type {
   BufferPolicy,
   Detections,
@@ -19,6 +20,14 @@ import type {
   Targets,
   TeachableDetector,
 } from './types.js';
+import {
+  type ExportLayout,
+  exportWeights,
+  type LoadedWeights,
+  type LoadWeightsOptions,
+  loadWeights,
+  parameterNamed,
+} from './weights.js';
 
 /** Shape, kind and name of one parameter or buffer. */
 export interface ParameterInfo {
@@ -281,9 +290,19 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     await this.#handle.ema(student.#handle, momentum, buffers);
   }
 
-  /** Gradient gathered since the last step, or null; weights OHWI. */
-  async gradient(name: string): Promise<Float32Array | null> {
-    return this.#handle.gradient(name);
+  /**
+   * Gradient gathered since the last step, or null. Weights OHWI; in another layout `name` is that
+   * layout's, and so is the order (OIHW).
+   * @throws MixplError ERR_RANGE unknown name
+   */
+  async gradient(
+    name: string,
+    { layout = 'mixpl' }: { layout?: LayoutName } = {},
+  ): Promise<Float32Array | null> {
+    if (layout === 'mixpl') return this.#handle.gradient(name);
+    const { parameter, fromOhwi } = parameterNamed(this, name, layout);
+    const gradient = await this.#handle.gradient(parameter.name);
+    return gradient && fromOhwi(gradient);
   }
 
   /** Forgets the gradients gathered so far. */
@@ -334,19 +353,23 @@ export class Detector implements TeachableDetector, AsyncDisposable {
   }
 
   /**
-   * Reads what save() wrote into this detector.
-   * @throws MixplError ERR_IO, ERR_BAD_FILE, ERR_CHECKPOINT listing names that are missing, unexpected
-   *   or of another shape, or weights that are not finite; then nothing was changed
+   * Reads weights into this detector: what save() wrote, or a file of torchvision, mmdetection or timm,
+   * as safetensors or as a checkpoint of torch.save (whose pickle is read without running anything).
+   * Class layers are taken row by row: torchvision's has a row for the background before the others.
+   * @throws MixplError ERR_IO, ERR_BAD_FILE, ERR_CONFIG, ERR_CHECKPOINT listing every name that is missing,
+   *   unexpected, of another shape or not finite; then nothing was changed
    */
-  async loadWeights(path: string): Promise<void> {
-    const { tensors } = await readSafetensors(path);
-    // A student's checkpoint holds more than its weights.
-    for (const name of tensors.keys()) if (name.startsWith('optimizer.')) tensors.delete(name);
-    const problems = this.#misfits(tensors);
-    for (const [name, { data }] of tensors)
-      if (!data.every(Number.isFinite)) problems.push(`${name}: not finite`);
-    if (problems.length) throw misfit(`${path}: the weights do not fit the detector`, problems);
-    for (const [name, { data }] of tensors) await this.#handle.write(name, data);
+  async loadWeights(path: string, options: LoadWeightsOptions = {}): Promise<LoadedWeights> {
+    return loadWeights(this, path, options);
+  }
+
+  /**
+   * Writes parameters and buffers as safetensors under another library's names, weights OIHW; loading the
+   * file gives the same bits. Atomic. (PyTorch's num_batches_tracked is not written.)
+   * @throws MixplError ERR_IO, ERR_CONFIG (no such layout, or one without a name for a parameter)
+   */
+  async exportWeights(path: string, { layout }: { layout: ExportLayout }): Promise<void> {
+    await exportWeights(this, path, { layout, metadata: this.metadata() });
   }
 
   #misfits(tensors: ReadonlyMap<string, StoredTensor>, optional = new Set<string>()): string[] {

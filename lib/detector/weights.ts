@@ -1,0 +1,249 @@
+/** Weights of a detector from files of others, and for them. */
+import { MixplError, nearestName } from '../errors.js';
+import { type StoredTensor, writeSafetensors } from '../safetensors.js';
+import { fromOhwi, shapeIn, toOhwi } from '../weights/axes.js';
+import { detectLayout } from '../weights/detect-layout.js';
+import { type Layout, type LayoutName, layoutNames, layoutOf } from '../weights/layouts.js';
+import { differsInClasses, matchWeights, WeightsMisfit } from '../weights/match.js';
+import { openWeights, type WeightsFile } from '../weights/open.js';
+import type { DetectorOptions, DetectorPreprocess, ParameterInfo } from './detector.js';
+
+export interface LoadWeightsOptions {
+  /** Whose names the file has. @defaultValue found out by them; see detectLayout */
+  layout?: LayoutName;
+  /**
+   * true: every parameter has to be in the file, and nothing else; a backbone alone counts as whole.
+   * 'except-classes': the same, but a class layer for another number of classes is left out.
+   * false: missing and unexpected names are left out too; other shapes are still refused.
+   * @defaultValue true
+   */
+  strict?: boolean | 'except-classes';
+  /**
+   * What stands before the names, e.g. `student`, or `ema_state_dict` for a dictionary in the file.
+   * @defaultValue the likeliest dictionary, `module.` and `model.` cut off; of `teacher.` and
+   *   `student.` the teacher
+   */
+  prefix?: string;
+}
+
+export interface LoadedWeights {
+  layout: LayoutName;
+  /** Parameters that have the file's values now. */
+  loaded: string[];
+  /** Parameters that keep the values they had. */
+  missing: string[];
+  /** Names of the file that have no place in the detector. */
+  unexpected: string[];
+  /** What somebody should know about it, in sentences. */
+  note?: string;
+}
+
+export type ExportLayout = 'torchvision' | 'mmdetection';
+const exportLayouts: readonly ExportLayout[] = ['torchvision', 'mmdetection'];
+
+/** What loading and writing need of a detector. */
+interface WeightsOwner {
+  readonly options: DetectorOptions;
+  readonly preprocess: DetectorPreprocess;
+  parameters(): ParameterInfo[];
+  readTensor(name: string): Promise<Float32Array>;
+  writeTensor(name: string, values: Float32Array): Promise<void>;
+}
+
+/** Detector.loadWeights. */
+export async function loadWeights(
+  detector: WeightsOwner,
+  path: string,
+  options: LoadWeightsOptions = {},
+): Promise<LoadedWeights> {
+  const { layout: asked, strict = true, prefix } = known(options);
+  await using file = await openWeights(path, { prefix });
+  const own = detector.parameters();
+  const layout = layoutOf(checkLayout('loadWeights', asked, layoutNames) ?? detectLayout(file), {
+    own: own.map(({ name }) => name),
+    stored: file.entries.keys(),
+  });
+  const match = matchWeights(own, file.entries, layout);
+  const classes = match.misshapen.filter(differsInClasses);
+  refuseMisfit(path, { match, classes, layout, strict });
+
+  const values = await readValues(file, match.pairs, layout);
+  for (const [name, numbers] of values) await detector.writeTensor(name, numbers);
+
+  const notes = notesOn(detector, { file, layout, classes: classes[0], unused: match.unused });
+  return {
+    layout: layout.name,
+    loaded: [...values.keys()],
+    missing: [...match.missing, ...classes.map(({ name }) => name)],
+    unexpected: match.unexpected,
+    ...(notes.length ? { note: notes.join('; ') } : {}),
+  };
+}
+
+function known(options: LoadWeightsOptions): LoadWeightsOptions {
+  const keys = ['layout', 'strict', 'prefix'];
+  for (const key of Object.keys(options))
+    if (!keys.includes(key))
+      throw new MixplError(
+        'ERR_CONFIG',
+        `loadWeights: options must be some of ${keys.join(', ')}, got ${key}; nearest is ${nearestName(key, keys) ?? keys[0]}`,
+      );
+  return options;
+}
+
+function checkLayout<T extends string>(
+  method: string,
+  layout: T | undefined,
+  allowed: readonly T[],
+): T | undefined {
+  if (layout === undefined || allowed.includes(layout)) return layout;
+  throw new MixplError(
+    'ERR_CONFIG',
+    `${method}: layout must be one of ${allowed.join(', ')}, got '${layout}'`,
+  );
+}
+
+type Match = ReturnType<typeof matchWeights>;
+
+function refuseMisfit(
+  path: string,
+  found: {
+    match: Match;
+    classes: Match['misshapen'];
+    layout: Layout;
+    strict: boolean | 'except-classes';
+  },
+): void {
+  const { match, classes, layout, strict } = found;
+  const needed = layout.backboneOnly
+    ? match.missing.filter((name) => name.startsWith('backbone.'))
+    : match.missing;
+  const problems = {
+    missing: strict === false ? [] : needed,
+    unexpected: strict === false ? [] : match.unexpected,
+    misshapen:
+      strict === true ? match.misshapen : match.misshapen.filter((m) => !classes.includes(m)),
+  };
+  const what = `${path}: the weights (layout ${layout.name}) do not fit the detector`;
+  if (match.pairs.length === 0) throw new WeightsMisfit(what, match);
+  const { missing, unexpected, misshapen } = problems;
+  if (missing.length + unexpected.length + misshapen.length === 0) return;
+  const onlyClasses =
+    missing.length + unexpected.length === 0 && misshapen.every((m) => classes.includes(m));
+  const hint = onlyClasses
+    ? "; try strict: 'except-classes', which leaves the class layer out"
+    : '';
+  throw new WeightsMisfit(what, problems, hint);
+}
+
+/** All values before the first is written, so that a refused file changes nothing. */
+async function readValues(
+  file: WeightsFile,
+  pairs: Match['pairs'],
+  layout: Layout,
+): Promise<Map<string, Float32Array>> {
+  const values = new Map<string, Float32Array>();
+  const broken: string[] = [];
+  for (const { name, shape, stored } of pairs) {
+    const numbers = await file.read(stored);
+    if (!numbers.every(Number.isFinite)) broken.push(stored);
+    else if (broken.length === 0) values.set(name, toOhwi(numbers, layout.axes, shape));
+  }
+  if (broken.length)
+    throw new MixplError(
+      'ERR_CHECKPOINT',
+      `${file.path}: the weights must be finite, got NaN or infinity in ${broken.join(', ')}`,
+    );
+  return values;
+}
+
+/** What the names cannot say, where the detector looks as if it were made for other weights. */
+function notesOn(
+  { options, preprocess }: WeightsOwner,
+  about: {
+    file: WeightsFile;
+    layout: Layout;
+    classes: Match['misshapen'][number] | undefined;
+    unused: readonly string[];
+  },
+): string[] {
+  const { file, layout, classes, unused } = about;
+  const notes: string[] = [];
+  if (file.prefix) notes.push(`taken are the names that begin with ${file.prefix}`);
+  if (layout.backboneOnly) {
+    const classifier = unused.some((name) => /^(fc|head)\./.test(name));
+    notes.push(
+      `the file holds a backbone${classifier ? ' and a classifier, which is not used' : ' alone'}: ` +
+        'neck and head keep the weights they had',
+    );
+  }
+  if (classes) {
+    const perClass = classes.wanted[0]! / options.numClasses;
+    notes.push(
+      `the class layer keeps the weights it had: the file has ${classes.got[0]! / perClass} classes, the detector ${options.numClasses}`,
+    );
+  }
+  if (layout.name !== 'torchvision' && layout.name !== 'timm') return notes;
+  if (preprocess.channelOrder === 'bgr')
+    notes.push(`networks of ${layout.name} take RGB; preprocess.channelOrder is bgr`);
+  const { depth = 50, style = 'pytorch' } = options.backbone ?? {};
+  if (depth >= 50 && style === 'caffe')
+    notes.push(
+      `ResNets of ${layout.name} have their stride on the 3x3; backbone.style is caffe, not pytorch`,
+    );
+  if (!layout.backboneOnly && !options.neck?.reluBeforeExtra)
+    notes.push(`torchvision has a ReLU between P6 and P7; neck.reluBeforeExtra is false`);
+  return notes;
+}
+
+/** Detector.exportWeights. */
+export async function exportWeights(
+  detector: WeightsOwner,
+  path: string,
+  { layout: asked, metadata = {} }: { layout: ExportLayout; metadata?: Record<string, string> },
+): Promise<void> {
+  const layout = foreignLayout(
+    detector,
+    checkLayout('exportWeights', asked ?? '', exportLayouts) as ExportLayout,
+  );
+  const tensors = new Map<string, StoredTensor>();
+  for (const { name, shape } of detector.parameters()) {
+    const [stored] = layout.namesOf(name);
+    if (stored === undefined)
+      throw new MixplError(
+        'ERR_CONFIG',
+        `exportWeights: layout must have a name for every parameter, got none in ${asked} for ${name}`,
+      );
+    const data = fromOhwi(await detector.readTensor(name), layout.axes, shape);
+    tensors.set(stored, { shape: shapeIn(layout.axes, shape), data });
+  }
+  // Readers of other libraries look for format 'pt'.
+  await writeSafetensors(path, tensors, { ...metadata, format: 'pt', layout: asked });
+}
+
+/** The parameter that a layout calls so. @throws MixplError ERR_RANGE naming the nearest */
+export function parameterNamed(
+  detector: Pick<WeightsOwner, 'parameters'>,
+  name: string,
+  layoutName: LayoutName,
+): { parameter: ParameterInfo; fromOhwi: (values: Float32Array) => Float32Array } {
+  const layout = foreignLayout(detector, checkLayout('gradient', layoutName, layoutNames)!);
+  const parameters = detector.parameters();
+  const parameter = parameters.find((p) => layout.namesOf(p.name).includes(name));
+  if (!parameter) {
+    const near = nearestName(
+      name,
+      parameters.flatMap((p) => layout.namesOf(p.name)),
+    );
+    throw new MixplError(
+      'ERR_RANGE',
+      `gradient: name must be a parameter in layout ${layoutName}, got '${name}'${near ? `; nearest is ${near}` : ''}`,
+    );
+  }
+  return { parameter, fromOhwi: (values) => fromOhwi(values, layout.axes, parameter.shape) };
+}
+
+/** For a whole detector, whatever names a file has. */
+function foreignLayout(detector: Pick<WeightsOwner, 'parameters'>, name: LayoutName): Layout {
+  return layoutOf(name, { own: detector.parameters().map((p) => p.name), stored: [] });
+}

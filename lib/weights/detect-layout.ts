@@ -1,0 +1,51 @@
+import { MixplError } from '../errors.js';
+import { axisOrderOf } from './axes.js';
+import { type LayoutName, layoutNames } from './layouts.js';
+import type { WeightsFile } from './open.js';
+
+/** Names that only one layout has. Bare ResNet names are torchvision's and timm's alike. */
+const marks: Record<'torchvision' | 'mmdetection', RegExp> = {
+  torchvision:
+    /^(backbone\.(body|fpn)|head\.(classification|regression)_head|conv1|layer[1-4]\.\d)\./,
+  mmdetection: /^(backbone\.(conv1|bn1|gn1|layer[1-4])|neck|bbox_head)\./,
+};
+
+/**
+ * The layout of a file: what its metadata says, else what its names look like. Our own names are
+ * mmdetection's; the order of the axes tells these two apart. Bare ResNet names count as
+ * torchvision's, which timm's are equal to.
+ * @throws MixplError ERR_CHECKPOINT when nothing fits, or several layouts do
+ */
+export function detectLayout(file: Pick<WeightsFile, 'path' | 'metadata' | 'entries'>): LayoutName {
+  const { path, metadata, entries } = file;
+  if (metadata.format === 'mixpl') return 'mixpl';
+  const said = layoutNames.find((name) => name === metadata.layout);
+  if (said) return said;
+  const names = [...entries.keys()];
+  const fitting = (['torchvision', 'mmdetection'] as const).flatMap((layout) => {
+    const example = names.find((name) => marks[layout].test(name));
+    return example === undefined ? [] : [{ layout, example }];
+  });
+  if (fitting.length === 0)
+    throw unknown(path, `names of none, e.g. ${names.slice(0, 3).join(', ') || 'no names at all'}`);
+  if (fitting.length > 1)
+    throw unknown(
+      path,
+      `names of several (${fitting.map((f) => `${f.layout}: ${f.example}`).join('; ')})`,
+    );
+  if (fitting[0]!.layout === 'torchvision') return 'torchvision';
+  const axes = axisOrderOf([...entries.values()].map(({ shape }) => shape));
+  if (axes === null)
+    throw unknown(
+      path,
+      'names that mixpl and mmdetection share, with shapes that do not tell the order of axes',
+    );
+  return axes === 'ohwi' ? 'mixpl' : 'mmdetection';
+}
+
+function unknown(path: string, got: string): MixplError {
+  return new MixplError(
+    'ERR_CHECKPOINT',
+    `${path}: must have the names of one layout (${layoutNames.join(', ')}), got ${got}; name the layout, or the prefix before the names`,
+  );
+}
