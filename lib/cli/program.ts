@@ -11,6 +11,7 @@ import { addEvalCommand } from './eval.js';
 import { exitCodes, reportError } from './output.js';
 import { addPredictCommand } from './predict.js';
 import { addTrainCommand } from './train.js';
+import { addWeightsCommands } from './weights.js';
 
 /** The version in package.json. */
 export function packageVersion(): string {
@@ -57,6 +58,7 @@ function createProgram(complain: (text: string) => void): Command {
   addTrainCommand(program);
   addEvalCommand(program);
   addPredictCommand(program);
+  addWeightsCommands(program);
   addDataCommands(program);
   addConfigCommands(program);
   addDemoCommand(program);

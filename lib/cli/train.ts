@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import type { ResolvedConfig } from '../config/index.js';
+import type { LoadedWeights } from '../detector/weights.js';
 import type { CocoMetrics } from '../eval/index.js';
 import type { RunData, RunResult, StepEvent, TrainEvent, ValidationEvent } from '../train/index.js';
 import { collect, setOption } from './config.js';
@@ -52,6 +53,7 @@ async function train(source: string, flags: TrainFlags): Promise<void> {
           resume: flags.resume ?? false,
           allowChanges: flags.allowChange,
           onData: (data) => report.data(data),
+          onWeights: (loaded) => report.weights(loaded),
           onEvent: (event) => report.event(event),
         }),
       { onInterrupt: () => report.warn('finishing the step; once more to stop at once') },
@@ -83,6 +85,11 @@ async function createReport(config: ResolvedConfig) {
       for (const set of [labelled, unlabelled, test])
         for (const { kind, action, count } of set?.report.problems ?? [])
           log.warn(`${set!.name}: ${count} × ${kind}: ${action}`);
+    },
+    weights({ layout, loaded, missing, note }: LoadedWeights) {
+      const kept = missing.length ? `, ${missing.length} stay fresh` : '';
+      log.info(`weights: ${loaded.length} tensors, layout ${layout}${kept}`);
+      if (note) log.warn(`model.weights: ${note}`);
     },
     event(event: TrainEvent) {
       switch (event.type) {

@@ -1,5 +1,6 @@
 /** What is trained: the network and how its numbers come from pixels. Names as in DetectorOptions. */
 import { z } from 'zod';
+import { layoutNames } from '../weights/layouts.js';
 import { count, nonNegative, path, positive, positiveCount, share } from './fields.js';
 
 const backbone = z.strictObject({
@@ -79,7 +80,12 @@ export const modelSchema = z
     weights: path()
       .nullable()
       .default(null)
-      .describe('safetensors file to start from; null: fresh weights'),
+      .describe('safetensors or .pth file to start from; null: fresh weights'),
+    weightsLayout: z
+      .enum(layoutNames)
+      .nullable()
+      .default(null)
+      .describe('whose names model.weights has; null: found out by them'),
     backbone: backbone.prefault({}),
     neck: neck.prefault({}),
     head: head.prefault({}),

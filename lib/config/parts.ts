@@ -9,7 +9,7 @@ export function detectorOptions(
   { model }: Pick<ResolvedConfig, 'model'>,
   numClasses: number,
 ): DetectorOptions {
-  const { weights: _, ...options } = model;
+  const { weights: _, weightsLayout: __, ...options } = model;
   return { ...options, numClasses: model.numClasses ?? numClasses };
 }
 

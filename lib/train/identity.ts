@@ -25,6 +25,7 @@ const freeOptions = [
   'threads',
   'data',
   'model.weights',
+  'model.weightsLayout',
   'validation',
   'checkpoint',
   'loader',

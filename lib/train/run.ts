@@ -15,6 +15,7 @@ import {
 } from '../data/index.js';
 import type { DetectionDataset } from '../data/types.js';
 import { createDetector, type Detector } from '../detector/detector.js';
+import type { LoadedWeights } from '../detector/weights.js';
 import { MixplError } from '../errors.js';
 import { writeFileWhole } from '../files.js';
 import { native } from '../native.js';
@@ -62,12 +63,17 @@ export async function loadRunData(
   };
 }
 
-/** The detector of a config with fresh weights, or those that `model.weights` names. */
+/**
+ * The detector of a config with fresh weights, or those that `model.weights` names; a class layer for
+ * other classes is not taken from there.
+ * @param onWeights sees what was loaded
+ */
 export async function createRunDetector(
   config: ResolvedConfig,
   numClasses: number,
+  { onWeights }: Pick<RunOptions, 'onWeights'> = {},
 ): Promise<Detector> {
-  const { numClasses: wanted, weights } = config.model;
+  const { numClasses: wanted, weights, weightsLayout } = config.model;
   if (wanted !== null && wanted !== numClasses)
     throw new MixplError(
       'ERR_CONFIG',
@@ -81,7 +87,11 @@ export async function createRunDetector(
     preprocess: { ...config.preprocess, resize: config.augment.test },
   });
   try {
-    if (weights) await detector.loadWeights(weights);
+    if (weights) {
+      const layout = weightsLayout ? { layout: weightsLayout } : {};
+      const loaded = await detector.loadWeights(weights, { strict: 'except-classes', ...layout });
+      onWeights?.(loaded);
+    }
   } catch (error) {
     detector.dispose();
     throw error;
@@ -101,6 +111,8 @@ export interface RunOptions {
   signal?: AbortSignal;
   /** Sees the data before the training starts. */
   onData?: (data: RunData) => void;
+  /** Sees what was taken from `model.weights`. */
+  onWeights?: (loaded: LoadedWeights) => void;
   /** Sees every event as it comes. */
   onEvent?: (event: TrainEvent) => void;
 }
@@ -123,7 +135,7 @@ export async function runTraining(config: ResolvedConfig, options: RunOptions): 
   if (config.threads !== null) native.setNumThreads(config.threads);
   const data = await loadRunData(config, { signal });
   onData?.(data);
-  const detector = await createRunDetector(config, data.labelled.categories.length);
+  const detector = await createRunDetector(config, data.labelled.categories.length, options);
   const result: RunResult = {
     reason: 'aborted',
     iteration: 0,

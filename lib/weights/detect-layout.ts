@@ -1,6 +1,6 @@
 import { MixplError } from '../errors.js';
 import { axisOrderOf } from './axes.js';
-import { type LayoutName, layoutNames } from './layouts.js';
+import { type LayoutName, layoutNames, layoutOf } from './layouts.js';
 import type { WeightsFile } from './open.js';
 
 /** Names that only one layout has. Bare ResNet names are torchvision's and timm's alike. */
@@ -41,6 +41,23 @@ export function detectLayout(file: Pick<WeightsFile, 'path' | 'metadata' | 'entr
       'names that mixpl and mmdetection share, with shapes that do not tell the order of axes',
     );
   return axes === 'ohwi' ? 'mixpl' : 'mmdetection';
+}
+
+/**
+ * Classes of the class layer in a file.
+ * @param anchorsPerCell rows of the layer for each class
+ * @returns null when the file has no such layer
+ */
+export function classCount(
+  { entries }: Pick<WeightsFile, 'entries'>,
+  name: LayoutName,
+  anchorsPerCell: number,
+): number | null {
+  const own = ['bbox_head.retina_cls.bias'];
+  const stored = layoutOf(name, { own, stored: entries.keys() }).namesOf(own[0]!)[0];
+  const rows = stored === undefined ? undefined : entries.get(stored)?.shape[0];
+  const classes = (rows ?? 0) / anchorsPerCell;
+  return Number.isInteger(classes) && classes > 0 ? classes : null;
 }
 
 function unknown(path: string, got: string): MixplError {

@@ -1,0 +1,106 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { loadConfig } from '../../../lib/config/index.js';
+import { createDetector, openDetector, writeSafetensors } from '../../../lib/index.js';
+import { createRunDetector } from '../../../lib/train/run.js';
+import { runCli } from './run-cli.js';
+
+const pth = new URL('../../golden/weights/retinanet-r18.pth', import.meta.url).pathname;
+let folder: string;
+let config: string;
+const at = (name: string) => join(folder, name);
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'mixpl-cli-weights-'));
+  config = at('small.yaml');
+  await writeFile(
+    config,
+    `
+dtype: fp32
+data: { labelled: { format: coco, annotations: a.json, images: . } }
+semi: { method: supervised }
+model:
+  backbone: { depth: 18, style: pytorch, norm: bn-eval, baseWidth: 4 }
+  neck: { channels: 16, extra: on-output, reluBeforeExtra: true }
+  head: { channels: 16 }
+preprocess: { channelOrder: rgb }
+`,
+  );
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+test('import with a config, export, import into a checkpoint: the same bits', async () => {
+  const [own, foreign, back] = ['own', 'foreign', 'back'].map((n) => at(`${n}.safetensors`));
+  const imported = await runCli(['import', pth, '--config', config, '--out', own!, '--json']);
+  expect(imported.stderr).toBe('');
+  expect(JSON.parse(imported.stdout)).toMatchObject({
+    ...{ file: own, layout: 'torchvision', missing: [], unexpected: [] },
+    loaded: expect.arrayContaining(['backbone.conv1.weight']),
+  });
+  const { detector } = await openDetector(own!);
+  expect(detector.numClasses).toBe(3);
+  detector.dispose();
+
+  const exported = await runCli([
+    ...['export', '--checkpoint', own!, '--layout', 'mmdetection', '--out', foreign!, '--json'],
+  ]);
+  expect(JSON.parse(exported.stdout)).toEqual({
+    ...{ file: foreign, layout: 'mmdetection', weights: own },
+    tensors: JSON.parse(imported.stdout).loaded.length,
+  });
+  const again = await runCli([
+    ...['import', foreign!, '--checkpoint', own!, '--out', back!, '--layout', 'mmdetection'],
+  ]);
+  expect(again.stdout).toMatch(/back\.safetensors: \d+ tensors of .* \(layout mmdetection\)/);
+  const tail = async (file: string) => (await readFile(file)).subarray(-40_000);
+  expect(await tail(back!)).toEqual(await tail(own!));
+});
+
+test('mistakes are named', async () => {
+  const out = ['--out', at('never.safetensors')];
+  const neither = await runCli(['import', pth, ...out]);
+  expect(neither).toMatchObject({ code: 2, stderr: expect.stringContaining('--config or') });
+  const layout = await runCli(['import', pth, '--config', config, '--layout', 'keras', ...out]);
+  expect(layout).toMatchObject({ code: 2, stderr: expect.stringContaining("'keras' is invalid") });
+  const other = await runCli(['import', config, '--config', config, ...out, '--json']);
+  expect(other.code).toBe(1);
+  expect(JSON.parse(other.stdout).error.code).toBe('ERR_BAD_FILE');
+  const wide = ['--set', 'model.neck.channels=24'];
+  const misfit = await runCli(['import', pth, '--config', config, ...wide, ...out, '--json']);
+  expect(misfit.code).toBe(1);
+  expect(JSON.parse(misfit.stdout).error).toMatchObject({
+    code: 'ERR_CHECKPOINT',
+    message: expect.stringContaining('must be [24,8,1,1], got [16,8,1,1]'),
+  });
+  const backbone = at('backbone.safetensors');
+  const data = new Float32Array(4 * 3 * 49);
+  await writeSafetensors(backbone, new Map([['conv1.weight', { shape: [4, 3, 7, 7], data }]]));
+  const classes = await runCli(['import', backbone, '--config', config, ...out]);
+  expect(classes).toMatchObject({ code: 2, stderr: expect.stringMatching(/model\.numClasses=N/) });
+});
+
+test('a config may name a file of another layout; its class layer may be for other classes', async () => {
+  const overrides = [`model.weights=${pth}`];
+  const found = await loadConfig(config, { overrides });
+  expect(found.model.weightsLayout).toBe(null);
+  const notes: (string | undefined)[] = [];
+  const detector = await createRunDetector(found, 2, {
+    onWeights: ({ layout, note }) => notes.push(layout, note),
+  });
+  expect(detector.options).not.toHaveProperty('weightsLayout');
+  await using whole = await createDetector({ ...detector.options, numClasses: 3 });
+  await whole.loadWeights(pth);
+  const name = 'neck.fpn_convs.4.conv.weight';
+  expect(await detector.readTensor(name)).toEqual(await whole.readTensor(name));
+  detector.dispose();
+  expect(notes).toEqual(['torchvision', expect.stringContaining('file has 3 classes')]);
+
+  overrides.push('model.weightsLayout=mmdetection');
+  await expect(createRunDetector(await loadConfig(config, { overrides }), 3)).rejects.toMatchObject(
+    { code: 'ERR_CHECKPOINT' },
+  );
+  overrides.push('model.weightsLayout=keras');
+  await expect(loadConfig(config, { overrides })).rejects.toThrow(/weightsLayout.*mixpl/);
+});
