@@ -24,4 +24,5 @@ export { readSafetensors, type StoredTensor, writeSafetensors } from './safetens
 export * from './semi/index.js';
 export * from './train/index.js';
 export { type LayoutName, layoutNames } from './weights/layouts.js';
+export { WeightsMisfit } from './weights/match.js';
 export { openWeights, type WeightsFile } from './weights/open.js';
