@@ -1,9 +1,11 @@
 // Ours against torchvision on the CPU, alternating in one run: `node scripts/bench/compare.mjs [CASE …]`.
 // Needs python3 with torch and torchvision (BENCH_PYTHON names another one). Prints ratios of medians
-// (peer ÷ ours: above 1 is faster than the peer) and writes JSON when BENCH_OUT names a file.
+// (peer ÷ ours: above 1 is faster than the peer) and writes JSON when BENCH_OUT names a file. With
+// BENCH_ONNXRUNTIME (a folder whose node_modules has onnxruntime-node) inference meets that peer too.
 import { spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
-import { cpus } from 'node:os';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { native } from '../../dist/index.js';
 
 const python = process.env.BENCH_PYTHON ?? 'python3';
@@ -28,6 +30,16 @@ function measure(command, args) {
 }
 const median = (values) => values.sort((a, b) => a - b)[values.length >> 1];
 
+const folder = mkdtempSync(join(tmpdir(), 'mixpl-compare-'));
+const onnx = join(folder, 'retinanet.onnx');
+if (wanted.includes('infer') && process.env.BENCH_ONNXRUNTIME) {
+  const size = (process.env.BENCH_SIZE ?? '480x640').split('x');
+  const child = spawnSync(python, ['scripts/peers/retinanet_onnx.py', onnx, ...size], {
+    encoding: 'utf8',
+  });
+  if (child.status !== 0) throw new Error(`the ONNX file: ${child.stderr}`);
+}
+
 const results = [];
 for (const kind of wanted) {
   const sides = {
@@ -40,6 +52,9 @@ for (const kind of wanted) {
     'torchvision bf16': () =>
       measure(python, ['scripts/peers/retinanet_torchvision.py', kind, 'bf16', iterations[kind]]),
   };
+  if (kind === 'infer' && process.env.BENCH_ONNXRUNTIME)
+    sides['onnxruntime fp32'] = () =>
+      measure('node', ['scripts/bench/onnxruntime.mjs', onnx, iterations[kind]]);
   const times = {};
   const memory = {};
   for (let round = 0; round < rounds; round++)
@@ -58,6 +73,12 @@ for (const kind of wanted) {
       'fp32 over torchvision fp32': ratio('torchvision fp32', 'ours fp32'),
       'bf16 over torchvision fp32': ratio('torchvision fp32', 'ours bf16'),
       'bf16 over torchvision bf16': ratio('torchvision bf16', 'ours bf16'),
+      ...(medians['onnxruntime fp32']
+        ? {
+            'fp32 over onnxruntime fp32': ratio('onnxruntime fp32', 'ours fp32'),
+            'bf16 over onnxruntime fp32': ratio('onnxruntime fp32', 'ours bf16'),
+          }
+        : {}),
     },
     memoryOverTorchvisionBf16: Number(
       (memory['ours bf16'] / memory['torchvision bf16']).toFixed(2),
@@ -66,6 +87,7 @@ for (const kind of wanted) {
   results.push(result);
   console.log(JSON.stringify(result, null, 1));
 }
+rmSync(folder, { recursive: true });
 if (process.env.BENCH_OUT)
   writeFileSync(
     process.env.BENCH_OUT,

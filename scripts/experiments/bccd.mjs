@@ -23,12 +23,12 @@ const runs = [
   run('all labels', 100, 1, ['semi.method=supervised']),
   ...methods.map((m) => method(m, 5, 2)),
   ...methods.map((m) => method(m, 5, 3)),
+  ...['supervised', 'mixpl'].flatMap((m) => [method(m, 10, 1), method(m, 2, 1)]),
   run('mixpl without mixup', 5, 1, ['semi.mixup=false']),
   run('mixpl without mosaic', 5, 1, ['semi.mosaic=false']),
   run('mixpl with resampling', 5, 1, ['semi.resampling.threshold=1']),
   run('mixpl without the empty-image rule', 5, 1, ['semi.leastNum=0']),
-  ...methods.map((m) => method(m, 10, 1)),
-  ...methods.map((m) => method(m, 2, 1)),
+  ...[10, 2].map((percent) => method('mean-teacher', percent, 1)),
 ];
 const folderOf = ({ name, percent, fold }) =>
   join(out, `${percent}-${fold}-${name.replaceAll(' ', '-')}`);
