@@ -23,12 +23,9 @@ trap 'rm -f "$log"' EXIT
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 # oneDNN and OpenMP keep their pools to the end; a leak check of them says nothing about this code.
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1
-# The OpenMP runtime synchronises in ways that ThreadSanitizer cannot see: one thread there and no tests
-# that ask for more, so that what it reports is about our own threads.
+# The OpenMP runtime synchronises in ways that ThreadSanitizer cannot see: one thread there, so that what
+# it reports is about our own threads.
 case "$sanitize" in
-  *thread*)
-    export OMP_NUM_THREADS=1 GTEST_FILTER='-Parallel.*'
-    export TSAN_OPTIONS=halt_on_error=1:allocator_may_return_null=1
-    ;;
+  *thread*) export OMP_THREAD_LIMIT=1 TSAN_OPTIONS=halt_on_error=1:allocator_may_return_null=1 ;;
 esac
 "$folder/mixpl_tests" --gtest_brief=1
