@@ -12,6 +12,7 @@ export {
 export * from './data/index.js';
 export * from './detector/detector.js';
 export { type OpenedDetector, openDetector } from './detector/open.js';
+export * from './detector/options.js';
 export * from './detector/types.js';
 export type { ExportLayout, LoadedWeights, LoadWeightsOptions } from './detector/weights.js';
 export { MixplError, type MixplErrorCode } from './errors.js';

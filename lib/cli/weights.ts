@@ -1,5 +1,6 @@
 /** Weights of other libraries in and out. */
 import { type Command, Option } from 'commander';
+import type { ResolvedConfig } from '../config/index.js';
 import type { Detector } from '../detector/detector.js';
 import { MixplError } from '../errors.js';
 import type { LayoutName } from '../weights/layouts.js';
@@ -105,7 +106,7 @@ async function detectorFor(
   const { createRunDetector } = await import('../train/run.js');
   const config = await loadConfig(flags.config!, { overrides: flags.set });
   const model = { ...config.model, weights: null };
-  const classes = model.numClasses ?? (await classesIn(file, flags, model.anchors));
+  const classes = model.numClasses ?? (await classesIn(file, flags, model));
   const detector = await createRunDetector({ ...config, device: 'cpu', model }, classes);
   return { detector, metadata: {} };
 }
@@ -114,17 +115,22 @@ async function detectorFor(
 async function classesIn(
   file: string,
   { layout, prefix, config }: ImportFlags,
-  anchors: { ratios: readonly number[]; scalesPerOctave: number },
+  model: ResolvedConfig['model'],
 ): Promise<number> {
   const { openWeights } = await import('../weights/open.js');
   const { classCount, detectLayout } = await import('../weights/detect-layout.js');
   await using weights = await openWeights(file, { prefix });
-  const perCell = anchors.ratios.length * anchors.scalesPerOctave;
-  const classes = classCount(weights, layout ?? detectLayout(weights), perCell);
+  const rowsPerClass =
+    model.type === 'retinanet' ? model.anchors.ratios.length * model.anchors.scalesPerOctave : 1;
+  const classes = classCount(weights, {
+    layout: layout ?? detectLayout(weights),
+    type: model.type,
+    rowsPerClass,
+  });
   if (classes !== null) return classes;
   throw new MixplError(
     'ERR_CONFIG',
-    `import: model.numClasses must be given, got none in ${config} and no class layer of ${perCell} anchors a cell in ${file}; try --set model.numClasses=N`,
+    `import: model.numClasses must be given, got none in ${config} and no class layer of ${rowsPerClass} rows a class in ${file}; try --set model.numClasses=N`,
   );
 }
 

@@ -1,7 +1,8 @@
 /** The parts of a run's options in the form that the layers below take them. */
 import { resolve } from 'node:path';
 import type { DatasetSource } from '../data/index.js';
-import type { DetectorOptions, OptimizerOptions } from '../detector/detector.js';
+import type { OptimizerOptions } from '../detector/detector.js';
+import type { DetectorOptions } from '../detector/options.js';
 import type { ResolvedConfig } from './schema.js';
 
 /** What createDetector builds. `numClasses` comes from the data, unless the config names it. */

@@ -55,7 +55,7 @@ function expectation(issue: Issue, received: unknown): string {
     case 'invalid_union': {
       const { options } = issue as { options?: unknown };
       return Array.isArray(options)
-        ? choice(options.map(String), received)
+        ? choice(options.filter((o) => o !== undefined).map(String), received)
         : 'must be a known kind';
     }
     case 'too_small':
@@ -156,8 +156,6 @@ function discriminates(option: z.ZodType, value: unknown): boolean {
   if (!(option instanceof z.ZodObject) || !isMapping(value)) return false;
   return ['type', 'format'].some((key) => {
     const literal = option.shape[key] as z.ZodType | undefined;
-    return (
-      literal !== undefined && value[key] !== undefined && literal.safeParse(value[key]).success
-    );
+    return literal?.safeParse(value[key]).success ?? false;
   });
 }

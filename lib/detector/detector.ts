@@ -11,6 +11,7 @@ import {
 import { type NativeDetector, native } from '../native.js';
 import { type StoredTensor, writeSafetensors } from '../safetensors.js';
 import type { LayoutName } from '../weights/layouts.js';
+import type { DetectorOptions } from './options.js';
 import type {
   BufferPolicy,
   Detections,
@@ -39,45 +40,6 @@ export interface ParameterInfo {
   /** Part of a normalisation layer. */
   norm: boolean;
   trainable: boolean;
-}
-
-/** What createDetector builds; unknown keys are refused by the native side, which owns the defaults. */
-export interface DetectorOptions {
-  type: 'retinanet';
-  /** Number of object classes, without background. */
-  numClasses: number;
-  backbone?: {
-    type?: 'resnet';
-    depth?: 18 | 34 | 50 | 101;
-    style?: 'pytorch' | 'caffe';
-    frozenStages?: number;
-    norm?: 'frozen-bn' | 'bn-eval' | 'bn' | 'gn';
-    baseWidth?: number;
-  };
-  neck?: {
-    type?: 'fpn';
-    channels?: number;
-    firstLevel?: number;
-    numOutputs?: number;
-    extra?: 'none' | 'on-input' | 'on-output';
-    reluBeforeExtra?: boolean;
-  };
-  head?: { channels?: number; stackedConvs?: number; norm?: 'none' | 'gn' };
-  anchors?: {
-    strides?: number[];
-    ratios?: number[];
-    octaveBaseScale?: number;
-    scalesPerOctave?: number;
-  };
-  train?: {
-    posIou?: number;
-    negIou?: number;
-    minPosIou?: number;
-    focalAlpha?: number;
-    focalGamma?: number;
-    smoothL1Beta?: number;
-  };
-  test?: { scoreThr?: number; nmsPre?: number; nmsIou?: number; maxPerImage?: number };
 }
 
 export interface OptimizerOptions {

@@ -3,10 +3,10 @@ import { readSafetensors } from '../safetensors.js';
 import {
   createDetector,
   type Detector,
-  type DetectorOptions,
   type DetectorPreprocess,
   type DetectorRuntime,
 } from './detector.js';
+import type { DetectorOptions } from './options.js';
 
 /** A detector that came from a file, and its classes. */
 export interface OpenedDetector {

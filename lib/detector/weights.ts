@@ -5,8 +5,10 @@ import { fromOhwi, shapeIn, toOhwi } from '../weights/axes.js';
 import { detectLayout } from '../weights/detect-layout.js';
 import { type Layout, type LayoutName, layoutNames, layoutOf } from '../weights/layouts.js';
 import { differsInClasses, matchWeights, WeightsMisfit } from '../weights/match.js';
+import { detectorNames } from '../weights/names/index.js';
 import { openWeights, type WeightsFile } from '../weights/open.js';
-import type { DetectorOptions, DetectorPreprocess, ParameterInfo } from './detector.js';
+import type { DetectorPreprocess, ParameterInfo } from './detector.js';
+import type { DetectorOptions } from './options.js';
 
 export interface LoadWeightsOptions {
   /** Whose names the file has. @defaultValue found out by them; see detectLayout */
@@ -59,12 +61,15 @@ export async function loadWeights(
   const { layout: asked, strict = true, prefix } = known(options);
   await using file = await openWeights(path, { prefix });
   const own = detector.parameters();
+  const { type } = detector.options;
   const layout = layoutOf(checkLayout('loadWeights', asked, layoutNames) ?? detectLayout(file), {
+    type,
     own: own.map(({ name }) => name),
     stored: file.entries.keys(),
   });
   const match = matchWeights(own, file.entries, layout);
-  const classes = match.misshapen.filter(differsInClasses);
+  const { classLayers } = detectorNames[type];
+  const classes = match.misshapen.filter((m) => differsInClasses(m, classLayers));
   refuseMisfit(path, { match, classes, layout, strict });
 
   const values = await readValues(file, match.pairs, layout);
@@ -223,7 +228,7 @@ export async function exportWeights(
 
 /** The parameter that a layout calls so. @throws MixplError ERR_RANGE naming the nearest */
 export function parameterNamed(
-  detector: Pick<WeightsOwner, 'parameters'>,
+  detector: Pick<WeightsOwner, 'options' | 'parameters'>,
   name: string,
   layoutName: LayoutName,
 ): { parameter: ParameterInfo; fromOhwi: (values: Float32Array) => Float32Array } {
@@ -244,6 +249,10 @@ export function parameterNamed(
 }
 
 /** For a whole detector, whatever names a file has. */
-function foreignLayout(detector: Pick<WeightsOwner, 'parameters'>, name: LayoutName): Layout {
-  return layoutOf(name, { own: detector.parameters().map((p) => p.name), stored: [] });
+function foreignLayout(
+  detector: Pick<WeightsOwner, 'options' | 'parameters'>,
+  name: LayoutName,
+): Layout {
+  const { type } = detector.options;
+  return layoutOf(name, { type, own: detector.parameters().map((p) => p.name), stored: [] });
 }

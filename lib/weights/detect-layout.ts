@@ -1,6 +1,8 @@
+import type { DetectorType } from '../detector/options.js';
 import { MixplError } from '../errors.js';
 import { axisOrderOf } from './axes.js';
 import { type LayoutName, layoutNames, layoutOf } from './layouts.js';
+import { detectorNames } from './names/index.js';
 import type { WeightsFile } from './open.js';
 
 /** Names that only one layout has. Bare ResNet names are torchvision's and timm's alike. */
@@ -45,18 +47,19 @@ export function detectLayout(file: Pick<WeightsFile, 'path' | 'metadata' | 'entr
 
 /**
  * Classes of the class layer in a file.
- * @param anchorsPerCell rows of the layer for each class
+ * @param layout the file's
+ * @param rowsPerClass rows of the layer for each class: anchors per cell
  * @returns null when the file has no such layer
  */
 export function classCount(
   { entries }: Pick<WeightsFile, 'entries'>,
-  name: LayoutName,
-  anchorsPerCell: number,
+  { layout, type, rowsPerClass }: { layout: LayoutName; type: DetectorType; rowsPerClass: number },
 ): number | null {
-  const own = ['bbox_head.retina_cls.bias'];
-  const stored = layoutOf(name, { own, stored: entries.keys() }).namesOf(own[0]!)[0];
+  const { classBias } = detectorNames[type];
+  const { namesOf } = layoutOf(layout, { type, own: [classBias], stored: entries.keys() });
+  const stored = namesOf(classBias).find((name) => entries.has(name));
   const rows = stored === undefined ? undefined : entries.get(stored)?.shape[0];
-  const classes = (rows ?? 0) / anchorsPerCell;
+  const classes = (rows ?? 0) / rowsPerClass;
   return Number.isInteger(classes) && classes > 0 ? classes : null;
 }
 

@@ -6,10 +6,13 @@
  * and std, Caffe-style ResNets of mmdetection BGR with a mean alone. The first convolution is never
  * reordered; `preprocess.channelOrder` has to be what the weights were trained with.
  *
- * Sources: the state dicts of torchvision 0.14 (`resnet*`, `retinanet_resnet50_fpn`, `_v2`) and its
- * files before 0.13, mmdetection 3.x RetinaNet, timm's `resnet*`.
+ * Here stand the layouts and what all detectors share; the names of heads stand in names/, a file a
+ * detector. Sources: the state dicts of torchvision 0.14 and its files before 0.13, mmdetection 3.x,
+ * timm's `resnet*`.
  */
+import type { DetectorType } from '../detector/options.js';
 import type { AxisOrder } from './axes.js';
+import { detectorNames } from './names/index.js';
 
 export const layoutNames = ['mixpl', 'torchvision', 'mmdetection', 'timm'] as const;
 export type LayoutName = (typeof layoutNames)[number];
@@ -26,22 +29,16 @@ export interface Layout {
 }
 
 const backbone = 'backbone.';
-/** Layers whose first axis grows with the number of classes. */
-const classLayer = /^bbox_head\.retina_cls\./;
-
-export function isClassLayer(own: string): boolean {
-  return classLayer.test(own);
-}
-
 const countsBatches = (name: string) => name.endsWith('.num_batches_tracked');
 
 /**
  * The layout in the form that names of a file show: of a whole detector, or of a backbone.
+ * @param type of the detector
  * @param own our parameters' names
  */
 export function layoutOf(
   name: LayoutName,
-  { own, stored }: { own: readonly string[]; stored: Iterable<string> },
+  { type, own, stored }: { type: DetectorType; own: readonly string[]; stored: Iterable<string> },
 ): Layout {
   const names = [...stored];
   switch (name) {
@@ -59,7 +56,9 @@ export function layoutOf(
         isUnused: countsBatches,
       };
     case 'torchvision':
-      return names.some(isBareBackbone) ? bareBackbone(name) : torchvisionDetector(own, names);
+      return names.some(isBareBackbone)
+        ? bareBackbone(name)
+        : torchvisionDetector(type, own, names);
     case 'timm':
       return bareBackbone(name);
   }
@@ -83,40 +82,33 @@ function batchNormName(own: string): string {
   return own.replace(/(^|\.)gn(\d)\./, '$1bn$2.');
 }
 
-function torchvisionDetector(own: readonly string[], stored: readonly string[]): Layout {
+function torchvisionDetector(
+  type: DetectorType,
+  own: readonly string[],
+  stored: readonly string[],
+): Layout {
+  const { torchvisionHead } = detectorNames[type];
   const laterals = new Set(own.flatMap((n) => n.match(/^neck\.lateral_convs\.\d+/) ?? [])).size;
   return {
     ...{ name: 'torchvision', axes: 'oihw', isUnused: countsBatches },
     backboneOnly: stored.every((n) => n.startsWith('backbone.body.')),
-    namesOf: (n) => torchvisionNames(n, laterals),
+    namesOf: (n) => torchvisionTrunk(n, laterals) ?? torchvisionHead(n),
   };
 }
 
-/** @param laterals pyramid levels that come from the backbone; the others are `extra_blocks` */
-function torchvisionNames(own: string, laterals: number): string[] {
+/**
+ * Names of the backbone and the pyramid; null for what stands behind them.
+ * @param laterals pyramid levels that come from the backbone; the others are `extra_blocks`
+ */
+function torchvisionTrunk(own: string, laterals: number): string[] | null {
   if (own.startsWith(backbone))
     return [`backbone.body.${batchNormName(own.slice(backbone.length))}`];
   const [, kind, index, rest] =
     /^neck\.(lateral_convs|fpn_convs)\.(\d+)\.conv\.(\w+)$/.exec(own) ?? [];
-  if (kind) {
-    const level = Number(index);
-    if (kind === 'fpn_convs' && level >= laterals)
-      return [`backbone.fpn.extra_blocks.p${6 + level - laterals}.${rest}`];
-    const blocks = `backbone.fpn.${kind === 'fpn_convs' ? 'layer' : 'inner'}_blocks.${level}`;
-    return [`${blocks}.0.${rest}`, `${blocks}.${rest}`];
-  }
-  const [, tower, at, part, parameter] =
-    /^bbox_head\.(cls|reg)_convs\.(\d+)\.(conv|gn)\.(\w+)$/.exec(own) ?? [];
-  if (tower) {
-    const convs = `head.${heads[tower as 'cls' | 'reg']}.conv`;
-    if (part === 'gn') return [`${convs}.${at}.1.${parameter}`];
-    // Before 0.13 convolutions and ReLUs were counted together.
-    return [`${convs}.${at}.0.${parameter}`, `${convs}.${2 * Number(at)}.${parameter}`];
-  }
-  const [, output, last] = /^bbox_head\.retina_(cls|reg)\.(\w+)$/.exec(own) ?? [];
-  if (output === 'cls') return [`head.${heads.cls}.cls_logits.${last}`];
-  if (output === 'reg') return [`head.${heads.reg}.bbox_reg.${last}`];
-  return [];
+  if (!kind) return null;
+  const level = Number(index);
+  if (kind === 'fpn_convs' && level >= laterals)
+    return [`backbone.fpn.extra_blocks.p${6 + level - laterals}.${rest}`];
+  const blocks = `backbone.fpn.${kind === 'fpn_convs' ? 'layer' : 'inner'}_blocks.${level}`;
+  return [`${blocks}.0.${rest}`, `${blocks}.${rest}`];
 }
-
-const heads = { cls: 'classification_head', reg: 'regression_head' } as const;

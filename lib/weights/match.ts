@@ -1,7 +1,7 @@
 import { MixplError } from '../errors.js';
 import type { TensorEntry } from '../safetensors.js';
 import { shapeIn } from './axes.js';
-import { isClassLayer, type Layout } from './layouts.js';
+import type { Layout } from './layouts.js';
 
 /** One of our parameters: weights OHWI. */
 export interface OwnTensor {
@@ -57,10 +57,13 @@ export function matchWeights(
   return match;
 }
 
-/** Whether a tensor has the wrong shape only because of another number of classes. */
-export function differsInClasses({ name, wanted, got }: Misshapen): boolean {
+/**
+ * Whether a tensor has the wrong shape only because of another number of classes.
+ * @param classLayers names of the layers whose first axis grows with it
+ */
+export function differsInClasses({ name, wanted, got }: Misshapen, classLayers: RegExp): boolean {
   return (
-    isClassLayer(name) &&
+    classLayers.test(name) &&
     wanted.length === got.length &&
     wanted.every((size, axis) => axis === 0 || size === got[axis])
   );

@@ -60,17 +60,18 @@ void AnchorOptions::validate() const {
     throw ConfigError(str("anchors.centerOffset must be finite, got ", center_offset));
 }
 
-Tensor level_anchors(const AnchorOptions& o, int level, int64_t height, int64_t width) {
+Tensor level_anchors(const AnchorOptions& o, int level, int64_t height, int64_t width,
+                     CellStride stride) {
   const std::vector<Box> base = base_boxes(o, level);
-  const double stride = o.strides.at(level);
+  if (!(stride.x > 0)) stride = {o.strides.at(level), o.strides.at(level)};
   const int64_t per = static_cast<int64_t>(base.size());
   Tensor out = Tensor::empty({height * width * per, 4}, DType::f32);
   Box* boxes = reinterpret_cast<Box*>(out.data<float>());
   parallel_for(height, std::max<int64_t>(1, 4096 / std::max<int64_t>(width, 1)), [&](int64_t y) {
     Box* box = boxes + y * width * per;
-    const float cy = static_cast<float>(y * stride);
+    const float cy = static_cast<float>(y * stride.y);
     for (int64_t x = 0; x < width; ++x) {
-      const float cx = static_cast<float>(x * stride);
+      const float cx = static_cast<float>(x * stride.x);
       for (const Box& b : base) *box++ = {b.x1 + cx, b.y1 + cy, b.x2 + cx, b.y2 + cy};
     }
   });
@@ -99,10 +100,10 @@ AnchorGenerator::AnchorGenerator(AnchorOptions options) : options_(std::move(opt
   options_.validate();
 }
 
-Tensor AnchorGenerator::level(int level, int64_t height, int64_t width) {
+Tensor AnchorGenerator::level(int level, int64_t height, int64_t width, CellStride stride) {
   if (cache_.size() > kMostCached) cache_.clear();
-  Tensor& slot = cache_[{level, height, width}];
-  if (!slot.defined()) slot = level_anchors(options_, level, height, width);
+  Tensor& slot = cache_[{level, height, width, stride.y, stride.x}];
+  if (!slot.defined()) slot = level_anchors(options_, level, height, width, stride);
   return slot;
 }
 

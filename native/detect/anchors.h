@@ -27,10 +27,17 @@ struct AnchorOptions {
   void validate() const;
 };
 
+/// Pixels from one cell to the next.
+struct CellStride {
+  double y = 0, x = 0;
+};
+
 /// f32 [H W A, 4] xyxy; cells row-major, within a cell ratios outer, sides inner.
+/// @param stride between cells; default: strides[level] both ways
 /// @source mmdetection AnchorGenerator; with sizes, round and strides of (padded image / feature)
 ///         torchvision's
-Tensor level_anchors(const AnchorOptions& options, int level, int64_t height, int64_t width);
+Tensor level_anchors(const AnchorOptions& options, int level, int64_t height, int64_t width,
+                     CellStride stride = {});
 
 /// Marks in `valid` [H W A] (1 = valid) the anchors of cells that begin beyond the padded image:
 /// cells from ceil(pad / stride) on are 0. Returns false, and writes nothing, when all are valid.
@@ -44,11 +51,11 @@ class AnchorGenerator {
   /// @throws ConfigError
   explicit AnchorGenerator(AnchorOptions options);
   const AnchorOptions& options() const { return options_; }
-  Tensor level(int level, int64_t height, int64_t width);
+  Tensor level(int level, int64_t height, int64_t width, CellStride stride = {});
 
  private:
   AnchorOptions options_;
-  std::map<std::tuple<int, int64_t, int64_t>, Tensor> cache_;
+  std::map<std::tuple<int, int64_t, int64_t, double, double>, Tensor> cache_;
 };
 
 }  // namespace mixpl

@@ -28,25 +28,63 @@ void keep_best(std::vector<Candidate>& candidates, int64_t most) {
   candidates.resize(most);
 }
 
-// Pairs of x[begin, end) above the threshold. `sieve` is at or below the threshold's logit.
-template <typename T>
-std::vector<Candidate> above(const T* x, int64_t begin, int64_t end, float sieve, float thr) {
+// f(i) for x[i] > sieve in [begin, end), without a branch for each of the many that are not.
+template <typename T, typename F>
+void sift(const T* x, int64_t begin, int64_t end, float sieve, F&& f) {
   constexpr int64_t kBlock = 64;
-  std::vector<Candidate> found;
   for (; begin < end; begin += kBlock) {
     const int64_t stop = std::min(end, begin + kBlock);
     int any = 0;
     for (int64_t i = begin; i < stop; ++i) any |= static_cast<float>(x[i]) > sieve;
     if (!any) continue;
-    for (int64_t i = begin; i < stop; ++i) {
-      const float v = static_cast<float>(x[i]);
-      if (!(v > sieve)) continue;
-      const float score = 1.0f / (1.0f + std::exp(-v));
-      if (score > thr) found.push_back({score, i});
-    }
+    for (int64_t i = begin; i < stop; ++i)
+      if (static_cast<float>(x[i]) > sieve) f(i);
   }
-  return found;
 }
+
+float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
+
+float at(const Tensor& t, int64_t i) {
+  return t.dtype() == DType::f32 ? t.data<float>()[i] : float(t.data<bfloat16>()[i]);
+}
+
+// The scores of one level, by (anchor, class) pair.
+struct LevelScores {
+  const DenseLevel& level;
+  int64_t classes;
+  const DensePostProcessOptions& options;
+
+  float quality(int64_t image, int64_t anchor) const {
+    return sigmoid(at(level.quality, image * level.anchors + anchor));
+  }
+  // At or below every logit whose score exceeds the threshold: a first sieve without exponentials.
+  float sieve() const {
+    float thr = options.score_thr;
+    if (options.score_rule == ScoreRule::probabilities) return thr;
+    if (options.score_rule == ScoreRule::geometric_mean) thr *= thr;  // quality is at most 1
+    if (thr <= 0) return -INFINITY;
+    return thr >= 1 ? INFINITY : std::log(thr / (1 - thr)) - 1e-3f;
+  }
+  // Pairs [begin, end) of an image whose score, as far as it decides who stays, is high enough.
+  std::vector<Candidate> above_threshold(int64_t image, int64_t begin, int64_t end) const {
+    std::vector<Candidate> found;
+    dispatch_floating(level.logits.dtype(), [&](auto tag) {
+      const auto* x = level.logits.data<decltype(tag)>() + image * level.anchors * classes;
+      sift(x, begin, end, sieve(), [&](int64_t i) {
+        float score = static_cast<float>(x[i]);
+        if (options.score_rule != ScoreRule::probabilities) score = sigmoid(score);
+        if (options.score_rule == ScoreRule::geometric_mean)
+          score = std::sqrt(score * quality(image, i / classes));
+        if (score > options.score_thr) found.push_back({score, i});
+      });
+    });
+    return found;
+  }
+  float final_score(int64_t image, const Candidate& c) const {
+    if (options.score_rule != ScoreRule::product) return c.score;
+    return c.score * quality(image, c.index / classes);
+  }
+};
 
 // A piece of one level of one image.
 struct Piece {
@@ -55,29 +93,51 @@ struct Piece {
   int64_t begin, end;
 };
 
-void check_arguments(const std::vector<Tensor>& logits, const std::vector<Tensor>& deltas,
-                     const std::vector<Tensor>& anchors, int64_t images, int64_t classes) {
+void check_levels(const std::vector<DenseLevel>& levels, int64_t images, int64_t classes,
+                  ScoreRule rule) {
   const Check check("densePostProcess");
-  if (deltas.size() != logits.size() || anchors.size() != logits.size())
-    throw ShapeError(str("densePostProcess: deltas and anchors must have one tensor per level (",
-                         logits.size(), "), got ", deltas.size(), " and ", anchors.size()));
   check.at_least("classes", static_cast<double>(classes), 1);
-  for (size_t l = 0; l < logits.size(); ++l) {
-    as_boxes("densePostProcess", "anchors", anchors[l]);
-    check.floating("logits", logits[l]);
-    check.floating("deltas", deltas[l]);
-    const int64_t rows = images * anchors[l].size(0);
-    if (logits[l].numel() != rows * classes)
-      throw ShapeError(str("densePostProcess: logits of level ", l, " must hold ", images, " x ",
-                           anchors[l].size(0), " x ", classes, " numbers, got ",
-                           logits[l].shape()));
-    if (deltas[l].numel() != rows * 4)
-      throw ShapeError(str("densePostProcess: deltas of level ", l, " must hold ", images, " x ",
-                           anchors[l].size(0), " x 4 numbers, got ", deltas[l].shape()));
+  const bool needs_quality = rule == ScoreRule::product || rule == ScoreRule::geometric_mean;
+  for (size_t l = 0; l < levels.size(); ++l) {
+    const auto holds = [&](const char* name, const Tensor& t, int64_t each) {
+      check.floating(name, t);
+      if (t.numel() != images * levels[l].anchors * each)
+        throw ShapeError(str("densePostProcess: ", name, " of level ", l, " must hold ", images,
+                             " x ", levels[l].anchors, " x ", each, " numbers, got ", t.shape()));
+    };
+    holds("logits", levels[l].logits, classes);
+    if (needs_quality) holds("quality", levels[l].quality, 1);
   }
 }
 
+// Four numbers of an anchor's box, whatever their type.
+struct Fours {
+  Tensor values;
+  Delta operator[](int64_t i) const {
+    return {at(values, 4 * i), at(values, 4 * i + 1), at(values, 4 * i + 2), at(values, 4 * i + 3)};
+  }
+};
+
+Fours fours(const char* name, const Tensor& values, int64_t rows) {
+  Check("densePostProcess").floating(name, values);
+  if (values.numel() != rows * 4)
+    throw ShapeError(
+        str("densePostProcess: ", name, " must hold ", rows, " x 4 numbers, got ", values.shape()));
+  return {values};
+}
+
 }  // namespace
+
+DensePostProcessOptions DensePostProcessOptions::read(const Options& options,
+                                                      const DensePostProcessOptions& defaults) {
+  DensePostProcessOptions out = defaults;
+  out.score_thr = static_cast<float>(options.number("scoreThr", out.score_thr));
+  out.nms_pre = options.integer("nmsPre", out.nms_pre);
+  out.nms_iou = static_cast<float>(options.number("nmsIou", out.nms_iou));
+  out.max_per_image = options.integer("maxPerImage", out.max_per_image);
+  out.validate();
+  return out;
+}
 
 void DensePostProcessOptions::validate() const {
   const auto share = [](const char* name, float value) {
@@ -89,41 +149,47 @@ void DensePostProcessOptions::validate() const {
   if (nms_pre < 1) throw ConfigError(str("test.nmsPre must be >= 1, got ", nms_pre));
   if (max_per_image < 1)
     throw ConfigError(str("test.maxPerImage must be >= 1, got ", max_per_image));
-  if (!(min_size >= 0) || !std::isfinite(min_size))
-    throw ConfigError(str("test.minSize must be >= 0, got ", min_size));
+  if (!std::isfinite(min_size))
+    throw ConfigError(str("test.minSize must be finite, got ", min_size));
 }
 
-std::vector<Detections> dense_post_process(const std::vector<Tensor>& logits,
-                                           const std::vector<Tensor>& deltas,
-                                           const std::vector<Tensor>& anchors,
+std::function<Box(int64_t, int64_t)> delta_decoder(const Tensor& deltas, const Tensor& anchors,
+                                                   const DeltaCoder& coder, int64_t images) {
+  const Box* anchor = as_boxes("densePostProcess", "anchors", anchors);
+  const int64_t count = anchors.size(0);
+  return [own = fours("deltas", deltas, images * count), anchors, anchor, coder, count](
+             int64_t image, int64_t i) { return coder.decode(anchor[i], own[image * count + i]); };
+}
+
+std::function<Box(int64_t, int64_t)> side_decoder(const Tensor& sides, const PointGrid& grid,
+                                                  int64_t images) {
+  const float unit = static_cast<float>(grid.unit);
+  return
+      [own = fours("sides", sides, images * grid.count()), grid, unit](int64_t image, int64_t i) {
+        const Delta d = own[image * grid.count() + i];
+        return decode_sides(grid.x(i), grid.y(i), {d.x * unit, d.y * unit, d.w * unit, d.h * unit});
+      };
+}
+
+std::vector<Detections> dense_post_process(const std::vector<DenseLevel>& levels,
                                            const std::vector<std::array<float, 2>>& sizes,
-                                           int64_t classes, const DeltaCoder& coder,
-                                           const DensePostProcessOptions& o) {
+                                           int64_t classes, const DensePostProcessOptions& o) {
   const int64_t images = static_cast<int64_t>(sizes.size());
-  const size_t levels = logits.size();
-  check_arguments(logits, deltas, anchors, images, classes);
-  // sigmoid(x) > thr is x > logit(thr): a first sieve without exponentials.
-  const float sieve = o.score_thr <= 0   ? -INFINITY
-                      : o.score_thr >= 1 ? INFINITY
-                                         : std::log(o.score_thr / (1 - o.score_thr)) - 1e-3f;
+  check_levels(levels, images, classes, o.score_rule);
 
   constexpr int64_t kPiece = 1 << 16;
   std::vector<Piece> pieces;
   for (int64_t n = 0; n < images; ++n)
-    for (size_t l = 0; l < levels; ++l) {
-      const int64_t count = anchors[l].size(0) * classes;
+    for (size_t l = 0; l < levels.size(); ++l) {
+      const int64_t count = levels[l].anchors * classes;
       for (int64_t begin = 0; begin < count; begin += kPiece)
         pieces.push_back({n, l, begin, std::min(count, begin + kPiece)});
     }
   std::vector<std::vector<Candidate>> found(pieces.size());
   parallel_for(static_cast<int64_t>(pieces.size()), int64_t{1}, [&](int64_t p) {
     const Piece& piece = pieces[p];
-    const Tensor& x = logits[piece.level];
-    dispatch_floating(x.dtype(), [&](auto tag) {
-      const auto* own =
-          x.data<decltype(tag)>() + piece.image * anchors[piece.level].size(0) * classes;
-      found[p] = above(own, piece.begin, piece.end, sieve, o.score_thr);
-    });
+    found[p] = LevelScores{levels[piece.level], classes, o}.above_threshold(piece.image,
+                                                                            piece.begin, piece.end);
     keep_best(found[p], o.nms_pre);
   });
 
@@ -135,27 +201,21 @@ std::vector<Detections> dense_post_process(const std::vector<Tensor>& logits,
     size_t p = std::find_if(pieces.begin(), pieces.end(),
                             [&](const Piece& piece) { return piece.image == n; }) -
                pieces.begin();
-    for (size_t level = 0; level < levels; ++level) {
+    for (size_t l = 0; l < levels.size(); ++l) {
+      const LevelScores level{levels[l], classes, o};
       std::vector<Candidate> candidates;
-      for (; p < pieces.size() && pieces[p].image == n && pieces[p].level == level; ++p)
+      for (; p < pieces.size() && pieces[p].image == n && pieces[p].level == l; ++p)
         candidates.insert(candidates.end(), found[p].begin(), found[p].end());
       keep_best(candidates, o.nms_pre);
       std::sort(candidates.begin(), candidates.end(), better);
-      const Box* anchor = reinterpret_cast<const Box*>(anchors[level].data<float>());
-      dispatch_floating(deltas[level].dtype(), [&](auto tag) {
-        const auto* d = deltas[level].data<decltype(tag)>() + n * 4 * anchors[level].size(0);
-        for (const Candidate& c : candidates) {
-          const int64_t at = c.index / classes;
-          const Box box =
-              clip_box(coder.decode(anchor[at], {float(d[4 * at]), float(d[4 * at + 1]),
-                                                 float(d[4 * at + 2]), float(d[4 * at + 3])}),
-                       sizes[n][0], sizes[n][1]);
-          if (!(box.x2 - box.x1 > o.min_size && box.y2 - box.y1 > o.min_size)) continue;
-          boxes.push_back(box);
-          scores.push_back(c.score);
-          labels.push_back(static_cast<int32_t>(c.index % classes));
-        }
-      });
+      for (const Candidate& c : candidates) {
+        const Box box = clip_box(levels[l].decode(n, c.index / classes), sizes[n][0], sizes[n][1]);
+        if (o.min_size >= 0 && !(box.x2 - box.x1 > o.min_size && box.y2 - box.y1 > o.min_size))
+          continue;
+        boxes.push_back(box);
+        scores.push_back(level.final_score(n, c));
+        labels.push_back(static_cast<int32_t>(c.index % classes));
+      }
     }
     Detections& mine = out[n];
     for (int32_t i : nms(boxes, scores, labels, o.nms_iou, o.max_per_image)) {
@@ -170,38 +230,37 @@ std::vector<Detections> dense_post_process(const std::vector<Tensor>& logits,
 namespace {
 // Inputs: logits, deltas, anchors of every level in turn; { classes, heights, widths, scoreThr,
 // nmsPre, nmsIou, maxPerImage, minSize }. Outputs: boxes, scores, labels of every image in turn.
-const bool registered =
-    register_op("densePostProcess", [](const std::vector<Tensor>& in, const Options& o) {
-      if (in.size() % 3 != 0)
-        throw ShapeError(str("densePostProcess: needs logits, deltas, anchors per level, got ",
-                             in.size(), " tensors"));
-      DensePostProcessOptions options;
-      options.score_thr = static_cast<float>(o.number("scoreThr", options.score_thr));
-      options.nms_pre = o.integer("nmsPre", options.nms_pre);
-      options.nms_iou = static_cast<float>(o.number("nmsIou", options.nms_iou));
-      options.max_per_image = o.integer("maxPerImage", options.max_per_image);
-      options.min_size = static_cast<float>(o.number("minSize", 0));
-      options.validate();
-      const std::vector<double> heights = o.numbers("heights", {}),
-                                widths = o.numbers("widths", {});
-      if (heights.size() != widths.size())
-        throw ShapeError(str("densePostProcess: widths must hold ", heights.size(),
-                             " numbers (one an image), got ", widths.size()));
-      std::vector<std::array<float, 2>> sizes;
-      for (size_t i = 0; i < heights.size(); ++i)
-        sizes.push_back({static_cast<float>(heights[i]), static_cast<float>(widths[i])});
-      std::vector<Tensor> levels[3];
-      for (size_t i = 0; i < in.size(); ++i) levels[i % 3].push_back(in[i]);
-      std::vector<Tensor> out;
-      for (const Detections& d : dense_post_process(levels[0], levels[1], levels[2], sizes,
-                                                    o.integer("classes", 1), {}, options)) {
-        const int64_t n = static_cast<int64_t>(d.scores.size());
-        out.push_back(Tensor::from(d.boxes, {n, 4}));
-        out.push_back(Tensor::from(d.scores, {n}));
-        out.push_back(Tensor::from(d.labels, {n}));
-      }
-      return out;
-    });
+const bool registered = register_op("densePostProcess", [](const std::vector<Tensor>& in,
+                                                           const Options& o) {
+  if (in.size() % 3 != 0)
+    throw ShapeError(str("densePostProcess: needs logits, deltas, anchors per level, got ",
+                         in.size(), " tensors"));
+  DensePostProcessOptions options = DensePostProcessOptions::read(o, {});
+  options.min_size = static_cast<float>(o.number("minSize", 0));
+  options.validate();
+  const std::vector<double> heights = o.numbers("heights", {}), widths = o.numbers("widths", {});
+  if (heights.size() != widths.size())
+    throw ShapeError(str("densePostProcess: widths must hold ", heights.size(),
+                         " numbers (one an image), got ", widths.size()));
+  std::vector<std::array<float, 2>> sizes;
+  for (size_t i = 0; i < heights.size(); ++i)
+    sizes.push_back({static_cast<float>(heights[i]), static_cast<float>(widths[i])});
+  const int64_t images = static_cast<int64_t>(sizes.size());
+  std::vector<DenseLevel> levels;
+  for (size_t i = 0; i < in.size(); i += 3) {
+    as_boxes("densePostProcess", "anchors", in[i + 2]);
+    levels.push_back(
+        {in[i], {}, in[i + 2].size(0), delta_decoder(in[i + 1], in[i + 2], {}, images)});
+  }
+  std::vector<Tensor> out;
+  for (const Detections& d : dense_post_process(levels, sizes, o.integer("classes", 1), options)) {
+    const int64_t n = static_cast<int64_t>(d.scores.size());
+    out.push_back(Tensor::from(d.boxes, {n, 4}));
+    out.push_back(Tensor::from(d.scores, {n}));
+    out.push_back(Tensor::from(d.labels, {n}));
+  }
+  return out;
+});
 }  // namespace
 
 }  // namespace mixpl

@@ -1,19 +1,82 @@
 #include "models/detector.h"
 
+#include <cmath>
+#include <functional>
+
 #include "models/detectors/detectors.h"
 
 namespace mixpl {
 
+Numerics read_numerics(const Options& options) {
+  const std::string text = options.text("numerics", "mmdetection");
+  if (text == "mmdetection") return Numerics::mmdetection;
+  if (text == "torchvision") return Numerics::torchvision;
+  throw ConfigError(str("model.numerics must be 'mmdetection' or 'torchvision', got '", text, "'"));
+}
+
+int64_t read_num_classes(const Options& options) {
+  const int64_t classes = options.integer("numClasses", 0);
+  if (classes < 1 || classes > 1 << 16)
+    throw ConfigError(str("numClasses must be in [1, 65536], got ", classes));
+  return classes;
+}
+
+void Detector::check_targets(const ImageBatch& images, const std::vector<Target>& targets) const {
+  if (static_cast<int64_t>(targets.size()) != images.pixels.size(0))
+    throw ShapeError(str("detector.loss: targets must have one entry per image (",
+                         images.pixels.size(0), "), got ", targets.size()));
+  for (size_t n = 0; n < targets.size(); ++n) {
+    const int32_t* label = targets[n].labels.data<int32_t>();
+    const float* box = targets[n].boxes.data<float>();
+    for (int64_t i = 0; i < targets[n].labels.numel(); ++i) {
+      if (label[i] < 0 || label[i] >= num_classes_)
+        throw RangeError(str("detector.loss: label ", i, " of image ", n, " must be in [0, ",
+                             num_classes_ - 1, "], got ", label[i]));
+      const float *b = box + 4 * i, w = b[2] - b[0], h = b[3] - b[1];
+      if (!(w > 0 && h > 0 && std::isfinite(w) && std::isfinite(h)))
+        throw RangeError(str("detector.loss: box ", i, " of image ", n,
+                             " must have x1 < x2 and y1 < y2, all finite, got [", b[0], ", ", b[1],
+                             ", ", b[2], ", ", b[3], "]"));
+    }
+  }
+}
+
+CellStride torchvision_stride(const Tensor& pixels, int64_t height, int64_t width) {
+  return {static_cast<double>(pixels.size(1) / std::max<int64_t>(height, 1)),
+          static_cast<double>(pixels.size(2) / std::max<int64_t>(width, 1))};
+}
+
+std::vector<std::array<float, 2>> sizes_of(const ImageBatch& images) {
+  std::vector<std::array<float, 2>> sizes;
+  for (const InputSize& size : images.sizes) sizes.push_back({size.height, size.width});
+  return sizes;
+}
+
+namespace {
+
+struct Entry {
+  const char* type;
+  std::unique_ptr<Detector> (*create)(const Options&, uint64_t seed);
+};
+constexpr Entry kDetectors[] = {
+    {"retinanet", create_retinanet},
+    {"fcos", create_fcos},
+};
+
+}  // namespace
+
 std::unique_ptr<Detector> create_detector(const std::string& json, uint64_t seed) {
   const Options options(json, "model");
   const std::string type = options.text("type", "retinanet");
-  std::unique_ptr<Detector> detector;
-  if (type == "retinanet")
-    detector = create_retinanet(options, seed);
-  else
-    throw ConfigError(str("model.type must be 'retinanet', got '", type, "'"));
-  options.finish();
-  return detector;
+  for (const Entry& entry : kDetectors) {
+    if (type != entry.type) continue;
+    std::unique_ptr<Detector> detector = entry.create(options, seed);
+    options.finish();
+    return detector;
+  }
+  std::string known;
+  for (const Entry& entry : kDetectors) known += str(known.empty() ? "'" : ", '", entry.type, "'");
+  throw ConfigError(str("model.type must be one of ", known, ", got '", type, "'"));
 }
 
 }  // namespace mixpl

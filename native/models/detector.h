@@ -1,12 +1,15 @@
 // What every detector offers, and the table that builds one from its configuration.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "core/options.h"
 #include "core/tensor.h"
+#include "detect/anchors.h"
 #include "detect/dense_post_process.h"
 #include "nn/parameters.h"
 
@@ -30,6 +33,14 @@ struct Target {
 /// Named f32 scalars, already normalised and weighted; their sum is what is minimised.
 using Losses = std::vector<std::pair<std::string, Tensor>>;
 
+/// Whose choices a detector follows where the two references differ: anchors, coders, assignment,
+/// normalisers, scores and the names of the losses (reference-facts, sections 4 and 6).
+enum class Numerics : uint8_t { mmdetection, torchvision };
+/// { numerics }, mmdetection when absent. @throws ConfigError
+Numerics read_numerics(const Options& options);
+/// { numClasses }, in [1, 65536]. @throws ConfigError
+int64_t read_num_classes(const Options& options);
+
 class Detector {
  public:
   virtual ~Detector() = default;
@@ -42,9 +53,18 @@ class Detector {
   int64_t num_classes() const { return num_classes_; }
 
  protected:
+  /// One target per image, labels below num_classes_, boxes finite and with an area.
+  /// @throws ShapeError, RangeError
+  void check_targets(const ImageBatch& images, const std::vector<Target>& targets) const;
+
   ParameterStore parameters_;
   int64_t num_classes_ = 0;
 };
+
+/// torchvision's distance between cells: the padded image over the feature map, rounded down.
+CellStride torchvision_stride(const Tensor& pixels, int64_t height, int64_t width);
+/// Height and width of every image, as post-processing takes them.
+std::vector<std::array<float, 2>> sizes_of(const ImageBatch& images);
 
 /// Builds the detector that `json` describes: { type, numClasses, backbone, neck, head, ... }.
 /// @param seed of the initial weights. @throws ConfigError naming the option

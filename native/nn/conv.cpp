@@ -9,10 +9,6 @@
 
 namespace mixpl {
 
-namespace {
-constexpr float kNormEps = 1e-5f;
-}
-
 NormKind parse_norm(const std::string& text) {
   if (text == "none") return NormKind::none;
   if (text == "frozen-bn") return NormKind::frozen_bn;
@@ -54,13 +50,13 @@ Tensor ConvNorm::operator()(const Tensor& x, const Tensor& residual) const {
     case NormKind::bn_eval: {
       options.relu = spec_.relu;
       const auto [weight, shift] =
-          fold_batch_norm(weight_, gamma_, beta_, mean_, variance_, kNormEps);
+          fold_batch_norm(weight_, gamma_, beta_, mean_, variance_, spec_.norm_eps);
       return conv2d(x, weight, shift, options, residual);
     }
     case NormKind::bn: {
       BatchNormOptions norm;
       norm.relu = spec_.relu;
-      norm.eps = kNormEps;
+      norm.eps = spec_.norm_eps;
       // A frozen stage stays in eval mode: its statistics do not move.
       Context context = Context::current();
       context.training = context.training && !frozen_;
@@ -71,7 +67,7 @@ Tensor ConvNorm::operator()(const Tensor& x, const Tensor& residual) const {
     case NormKind::gn: {
       GroupNormOptions norm;
       norm.groups = spec_.gn_groups;
-      norm.eps = kNormEps;
+      norm.eps = spec_.norm_eps;
       norm.relu = spec_.relu;
       return group_norm(conv2d(x, weight_, bias_, options), gamma_, beta_, norm, residual);
     }

@@ -26,6 +26,7 @@ struct ConvSpec {
   int gn_groups = 32;  // capped so that a group holds whole channels
   bool relu = false;
   bool conv_bias = false;  // a bias in spite of a norm (FCOS)
+  float norm_eps = 1e-5f;  // of any norm
   Init init;               // of the weight; zero bias, unit scale
   float bias = 0;          // initial bias, e.g. -ln(99) for a classifier
 };

@@ -16,12 +16,15 @@ ResNetOptions ResNetOptions::read(const Options& options) {
   out.frozen_stages = static_cast<int>(options.integer("frozenStages", out.frozen_stages));
   out.norm = parse_norm(options.text("norm", "frozen-bn"));
   out.base_width = options.integer("baseWidth", out.base_width);
+  out.norm_eps = static_cast<float>(options.number("normEps", out.norm_eps));
   options.finish();
+  if (!(out.norm_eps >= 0 && out.norm_eps <= 1))
+    throw ConfigError(str("backbone.normEps must be in [0, 1], got ", out.norm_eps));
   if (out.frozen_stages < -1 || out.frozen_stages > 4)
     throw ConfigError(str("backbone.frozenStages must be in [-1, 4], got ", out.frozen_stages));
-  if (out.base_width < 4 || out.base_width % 4)
+  if (out.base_width < 4 || out.base_width > 4096 || out.base_width % 4)
     throw ConfigError(
-        str("backbone.baseWidth must be a positive multiple of 4, got ", out.base_width));
+        str("backbone.baseWidth must be a multiple of 4 in [4, 4096], got ", out.base_width));
   return out;
 }
 
@@ -53,6 +56,7 @@ ResNet::ResNet(const Scope& scope, const ResNetOptions& options) {
     s.kernel = kernel;
     s.stride = stride;
     s.norm = options.norm;
+    s.norm_eps = options.norm_eps;
     s.relu = relu;
     s.init = init::kaiming_normal_fan_out();
     return s;

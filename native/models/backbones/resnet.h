@@ -14,6 +14,7 @@ struct ResNetOptions {
   int frozen_stages = 1;     // -1 none, 0 the stem, n stem and stages 1 … n
   NormKind norm = NormKind::frozen_bn;
   int64_t base_width = 64;  // channels of the stem; 64 is the published network
+  float norm_eps = 1e-5f;   // torchvision's COCO_V1 files of RetinaNet and Faster R-CNN: 0
 
   static ResNetOptions read(const Options& options);
 };

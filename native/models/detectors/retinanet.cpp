@@ -1,6 +1,5 @@
-// RetinaNet (Lin et al. 2017) with mmdetection's choices: see RetinaHead, MaxIoUAssigner,
-// FocalLoss.
-#include <array>
+// RetinaNet (Lin et al. 2017) with mmdetection's choices, or torchvision's; see MaxIouOptions,
+// sigmoid_focal_loss, smooth_l1_loss.
 #include <cmath>
 
 #include "core/check.h"
@@ -8,7 +7,7 @@
 #include "detect/dense_targets.h"
 #include "models/backbones/resnet.h"
 #include "models/detectors/detectors.h"
-#include "models/heads/retina_head.h"
+#include "models/heads/dense_head.h"
 #include "models/necks/fpn.h"
 #include "ops/focal_loss/focal_loss.h"
 #include "ops/l1_loss/l1_loss.h"
@@ -18,39 +17,26 @@ namespace mixpl {
 namespace {
 
 struct RetinaNetOptions {
+  Numerics numerics;
+  int64_t classes;
   ResNetOptions backbone;
   FpnOptions neck;
-  RetinaHeadOptions head;
+  TowerOptions head;
   AnchorOptions anchors;
   MaxIouOptions assign;
+  DeltaCoder coder;
   FocalLossOptions focal;
   float smooth_l1_beta = 0;  // plain L1
   DensePostProcessOptions test;
-  int64_t classes = 0;
 
-  explicit RetinaNetOptions(const Options& o) {
-    classes = o.integer("numClasses", 0);
-    if (classes < 1 || classes > 1 << 16)
-      throw ConfigError(str("numClasses must be in [1, 65536], got ", classes));
+  explicit RetinaNetOptions(const Options& o)
+      : numerics(read_numerics(o)), classes(read_num_classes(o)) {
     backbone = ResNetOptions::read(o.object("backbone"));
     neck = FpnOptions::read(o.object("neck"), FpnOptions{});
-    head = RetinaHeadOptions::read(o.object("head"));
-
-    const Options a = o.object("anchors");
-    anchors.strides = a.numbers("strides", anchors.strides);
-    anchors.ratios = a.numbers("ratios", anchors.ratios);
-    const double octave = a.number("octaveBaseScale", 4);
-    const int64_t per_octave = a.integer("scalesPerOctave", 3);
-    if (per_octave < 1 || per_octave > 16)
-      throw ConfigError(str("anchors.scalesPerOctave must be in [1, 16], got ", per_octave));
-    anchors.scales.clear();
-    for (int64_t i = 0; i < per_octave; ++i)
-      anchors.scales.push_back(octave * std::pow(2.0, double(i) / double(per_octave)));
-    a.finish();
-    anchors.validate();
-    if (static_cast<int>(anchors.strides.size()) != neck.num_outputs)
-      throw ConfigError(str("anchors.strides must hold one stride per output of the neck (",
-                            neck.num_outputs, "), got ", anchors.strides.size()));
+    const Options h = o.object("head");
+    head = TowerOptions::read(h, {});
+    h.finish();
+    read_anchors(o.object("anchors"));
 
     const Options t = o.object("train");
     assign.pos_iou = static_cast<float>(t.number("posIou", assign.pos_iou));
@@ -63,14 +49,52 @@ struct RetinaNetOptions {
     assign.validate();
 
     const Options p = o.object("test");
-    test.score_thr = static_cast<float>(p.number("scoreThr", test.score_thr));
-    test.nms_pre = p.integer("nmsPre", test.nms_pre);
-    test.nms_iou = static_cast<float>(p.number("nmsIou", test.nms_iou));
-    test.max_per_image = p.integer("maxPerImage", test.max_per_image);
+    test = DensePostProcessOptions::read(p, test);
     p.finish();
-    test.validate();
+    if (torchvision()) {
+      assign.low_quality = LowQuality::restore_best;
+      coder.both_sides = false;
+      test.min_size = -1;
+    }
+  }
+
+  bool torchvision() const { return numerics == Numerics::torchvision; }
+
+ private:
+  void read_anchors(const Options& a) {
+    anchors.strides = a.numbers("strides", anchors.strides);
+    anchors.ratios = a.numbers("ratios", anchors.ratios);
+    const double octave = a.number("octaveBaseScale", 4);
+    const int64_t per_octave = a.integer("scalesPerOctave", 3);
+    a.finish();
+    if (per_octave < 1 || per_octave > 16)
+      throw ConfigError(str("anchors.scalesPerOctave must be in [1, 16], got ", per_octave));
+    anchors.scales.clear();
+    for (int64_t i = 0; i < per_octave; ++i)
+      anchors.scales.push_back(octave * std::pow(2.0, double(i) / double(per_octave)));
+    if (torchvision()) {  // whole sides, corners rounded
+      for (double stride : anchors.strides) {
+        anchors.sizes.emplace_back();
+        for (double scale : anchors.scales)
+          anchors.sizes.back().push_back(std::max(1.0, std::floor(stride * scale)));
+      }
+      anchors.round = true;
+    }
+    anchors.validate();
+    if (static_cast<int>(anchors.strides.size()) != neck.num_outputs)
+      throw ConfigError(str("anchors.strides must hold one stride per output of the neck (",
+                            neck.num_outputs, "), got ", anchors.strides.size()));
   }
 };
+
+DenseHeadSpec head_of(const RetinaNetOptions& o) {
+  DenseHeadSpec spec;
+  spec.classes_name = "retina_cls";
+  spec.boxes_name = "retina_reg";
+  spec.class_channels = o.anchors.per_cell() * o.classes;
+  spec.box_channels = o.anchors.per_cell() * 4;
+  return spec;
+}
 
 class RetinaNet final : public Detector {
  public:
@@ -78,8 +102,8 @@ class RetinaNet final : public Detector {
       : options_(options),
         backbone_(Scope(parameters_, seed).child("backbone"), options.backbone),
         neck_(Scope(parameters_, seed).child("neck"), backbone_.channels(), options.neck),
-        head_(Scope(parameters_, seed).child("bbox_head"), options.neck.channels,
-              options.anchors.per_cell(), options.classes, options.head),
+        head_(Scope(parameters_, seed).child("bbox_head"), options.neck.channels, head_of(options),
+              options.head),
         anchors_(options.anchors) {
     num_classes_ = options.classes;
   }
@@ -87,15 +111,21 @@ class RetinaNet final : public Detector {
   Losses loss(const ImageBatch& images, const std::vector<Target>& targets) override {
     check_targets(images, targets);
     const DenseOutputs out = head_(neck_(backbone_(images.pixels)));
-    const std::vector<Tensor> anchors = anchors_of(out);
-    const DenseTargets wanted = assign(images, targets, out, anchors);
+    const std::vector<Tensor> anchors = anchors_of(images, out);
+    DenseTargets wanted = assign(images, targets, out, anchors);
+    const bool torchvision = options_.torchvision();
+    const Tensor weight = torchvision ? image_weights(wanted) : Tensor();
     std::vector<Tensor> classification, regression;
-    for (size_t level = 0; level < anchors.size(); ++level) {
-      classification.push_back(sigmoid_focal_loss(out.logits[level], wanted.labels[level],
-                                                  options_.classes, options_.focal));
-      regression.push_back(smooth_l1_loss(out.deltas[level], wanted.deltas[level],
-                                          wanted.weights[level], options_.smooth_l1_beta));
+    for (size_t l = 0; l < anchors.size(); ++l) {
+      classification.push_back(sigmoid_focal_loss(out.logits[l], wanted.labels[l], options_.classes,
+                                                  options_.focal, weight));
+      if (torchvision) weigh_images(wanted.weights[l], weight);
+      regression.push_back(smooth_l1_loss(out.boxes[l], wanted.deltas[l], wanted.weights[l],
+                                          options_.smooth_l1_beta));
     }
+    if (torchvision)
+      return {{"classification", scaled_sum(classification, 1)},
+              {"bbox_regression", scaled_sum(regression, 1)}};
     const float scale = 1.0f / static_cast<float>(wanted.average_factor());
     return {{"loss_cls", scaled_sum(classification, scale)},
             {"loss_bbox", scaled_sum(regression, scale)}};
@@ -103,39 +133,41 @@ class RetinaNet final : public Detector {
 
   std::vector<Detections> predict(const ImageBatch& images) override {
     const DenseOutputs out = head_(neck_(backbone_(images.pixels)));
-    const std::vector<Tensor> anchors = anchors_of(out);
-    std::vector<std::array<float, 2>> sizes;
-    for (const InputSize& size : images.sizes) sizes.push_back({size.height, size.width});
-    return dense_post_process(out.logits, out.deltas, anchors, sizes, options_.classes, coder_,
-                              options_.test);
+    const std::vector<Tensor> anchors = anchors_of(images, out);
+    std::vector<DenseLevel> levels;
+    for (size_t l = 0; l < anchors.size(); ++l)
+      levels.push_back(
+          {out.logits[l],
+           {},
+           anchors[l].size(0),
+           delta_decoder(out.boxes[l], anchors[l], options_.coder, images.pixels.size(0))});
+    return dense_post_process(levels, sizes_of(images), options_.classes, options_.test);
   }
 
  private:
-  void check_targets(const ImageBatch& images, const std::vector<Target>& targets) const {
-    if (static_cast<int64_t>(targets.size()) != images.pixels.size(0))
-      throw ShapeError(str("detector.loss: targets must have one entry per image (",
-                           images.pixels.size(0), "), got ", targets.size()));
-    for (size_t n = 0; n < targets.size(); ++n) {
-      const int32_t* label = targets[n].labels.data<int32_t>();
-      const float* box = targets[n].boxes.data<float>();
-      for (int64_t i = 0; i < targets[n].labels.numel(); ++i) {
-        if (label[i] < 0 || label[i] >= options_.classes)
-          throw RangeError(str("detector.loss: label ", i, " of image ", n, " must be in [0, ",
-                               options_.classes - 1, "], got ", label[i]));
-        const float *b = box + 4 * i, w = b[2] - b[0], h = b[3] - b[1];
-        if (!(w > 0 && h > 0 && std::isfinite(w) && std::isfinite(h)))
-          throw RangeError(str("detector.loss: box ", i, " of image ", n,
-                               " must have x1 < x2 and y1 < y2, all finite, got [", b[0], ", ",
-                               b[1], ", ", b[2], ", ", b[3], "]"));
-      }
-    }
+  // torchvision takes the mean over the images of each image's loss over its foreground.
+  Tensor image_weights(const DenseTargets& wanted) const {
+    const size_t images = wanted.positives.size();
+    std::vector<float> weight;
+    for (int64_t n : wanted.positives)
+      weight.push_back(1.0f / static_cast<float>(std::max<int64_t>(n, 1) * images));
+    return Tensor::from(weight, {static_cast<int64_t>(images)});
   }
 
-  std::vector<Tensor> anchors_of(const DenseOutputs& out) {
+  static void weigh_images(Tensor& weights, const Tensor& factor) {
+    const int64_t each = weights.numel() / factor.numel();
+    for (int64_t i = 0; i < weights.numel(); ++i)
+      weights.data<float>()[i] *= factor.data<float>()[i / each];
+  }
+
+  std::vector<Tensor> anchors_of(const ImageBatch& images, const DenseOutputs& out) {
     std::vector<Tensor> anchors;
-    for (size_t l = 0; l < out.logits.size(); ++l)
-      anchors.push_back(
-          anchors_.level(static_cast<int>(l), out.logits[l].size(1), out.logits[l].size(2)));
+    for (size_t l = 0; l < out.logits.size(); ++l) {
+      const int64_t h = out.logits[l].size(1), w = out.logits[l].size(2);
+      const CellStride stride =
+          options_.torchvision() ? torchvision_stride(images.pixels, h, w) : CellStride{};
+      anchors.push_back(anchors_.level(static_cast<int>(l), h, w, stride));
+    }
     return anchors;
   }
 
@@ -146,9 +178,10 @@ class RetinaNet final : public Detector {
     for (size_t n = 0; n < targets.size(); ++n) {
       boxes.push_back(targets[n].boxes);
       labels.push_back(targets[n].labels);
-      valid.push_back(valid_anchors(images.pad_sizes[n], out, anchors));
+      if (!options_.torchvision())
+        valid.push_back(valid_anchors(images.pad_sizes[n], out, anchors));
     }
-    return assign_dense_targets(anchors, boxes, labels, valid, options_.classes, coder_,
+    return assign_dense_targets(anchors, boxes, labels, valid, options_.classes, options_.coder,
                                 options_.assign);
   }
 
@@ -168,10 +201,9 @@ class RetinaNet final : public Detector {
   }
 
   RetinaNetOptions options_;
-  DeltaCoder coder_;
   ResNet backbone_;
   Fpn neck_;
-  RetinaHead head_;
+  DenseHead head_;
   AnchorGenerator anchors_;
 };
 

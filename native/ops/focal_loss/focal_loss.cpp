@@ -7,7 +7,7 @@
 namespace mixpl {
 
 Tensor sigmoid_focal_loss(const Tensor& logits, const Tensor& labels, int64_t classes,
-                          const FocalLossOptions& options) {
+                          const FocalLossOptions& options, const Tensor& weight) {
   const Check check("sigmoidFocalLoss");
   check.floating("logits", logits);
   check.dtype("labels", labels, DType::i32);
@@ -18,11 +18,18 @@ Tensor sigmoid_focal_loss(const Tensor& logits, const Tensor& labels, int64_t cl
   check.same_device("labels", labels, logits);
   check.in_range("alpha", options.alpha, 0, 1);
   check.at_least("gamma", options.gamma, 0);
+  if (weight.defined()) {
+    check.dtype("weight", weight, DType::f32);
+    check.same_device("weight", weight, logits);
+    if (weight.numel() < 1 || labels.numel() % weight.numel() != 0)
+      throw ShapeError(str("sigmoidFocalLoss: weight must hold one number per equal run of labels ",
+                           labels.shape(), ", got ", weight.shape()));
+  }
 
   Tensor loss = Tensor::empty({}, DType::f32, logits.device());
   Tensor dlogits = recording({logits}) ? Tensor::empty_like(logits) : Tensor();
-  MIXPL_DISPATCH(logits.device(), focal_loss_forward, logits, labels, classes, options, loss,
-                 dlogits);
+  MIXPL_DISPATCH(logits.device(), focal_loss_forward, logits, labels, classes, options, weight,
+                 loss, dlogits);
   record(loss, {logits}, [dlogits](const Tensor& dloss) mutable {
     MIXPL_DISPATCH(dlogits.device(), focal_loss_backward, dloss, dlogits);
     return Gradients{std::move(dlogits)};
@@ -47,12 +54,13 @@ int64_t classes_of(const Tensor& logits, const Tensor& labels) {
   return logits.size(-1);
 }
 
-// Inputs: logits, labels; { alpha, gamma, classes }, where classes is only needed when the shapes
-// leave it open. Checks the labels' range, which the op itself leaves to its caller.
+// Inputs: logits, labels, perhaps weight; { alpha, gamma, classes }, where classes is only needed
+// when the shapes leave it open. Checks the labels' range, which the op itself leaves to its
+// caller.
 const bool registered =
     register_op("sigmoidFocalLoss", [](const std::vector<Tensor>& in, const Options& json) {
-      if (in.size() != 2)
-        throw ShapeError(str("sigmoidFocalLoss: needs 2 tensors, got ", in.size()));
+      if (in.size() != 2 && in.size() != 3)
+        throw ShapeError(str("sigmoidFocalLoss: needs 2 or 3 tensors, got ", in.size()));
       FocalLossOptions options;
       options.alpha = static_cast<float>(json.number("alpha", options.alpha));
       options.gamma = static_cast<float>(json.number("gamma", options.gamma));
@@ -63,7 +71,8 @@ const bool registered =
       if (bad)
         throw RangeError(str("sigmoidFocalLoss: labels must be in [-1, ", classes,
                              "] (-1 ignored, ", classes, " background), got ", bad));
-      return std::vector<Tensor>{sigmoid_focal_loss(in[0], in[1], classes, options)};
+      return std::vector<Tensor>{
+          sigmoid_focal_loss(in[0], in[1], classes, options, in.size() == 3 ? in[2] : Tensor())};
     });
 
 }  // namespace

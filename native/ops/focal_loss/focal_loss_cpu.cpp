@@ -53,6 +53,16 @@ void prepare(Block& b, const T* logits, const int32_t* labels, int64_t begin, in
   }
 }
 
+// The run of an entry is its place among weight.numel() equal parts of all n entries.
+void apply_weights(Block& b, const Tensor& weight, int64_t begin, int64_t size, int64_t n) {
+  const int64_t run = n / weight.numel();
+  for (int64_t i = 0; i < size;) {
+    const int64_t group = (begin + i) / run, end = std::min(size, (group + 1) * run - begin);
+    const float w = weight.data<float>()[group];
+    for (; i < end; ++i) b.weight[i] *= w;
+  }
+}
+
 double sum_of(const float* values, int64_t n) {
   float lanes[32] = {};
   int64_t i = 0;
@@ -91,7 +101,8 @@ int64_t focal_loss_bad_label(const Tensor& labels, int64_t classes) {
 }
 
 void focal_loss_forward(const Tensor& logits, const Tensor& labels, int64_t classes,
-                        const FocalLossOptions& options, Tensor& loss, Tensor& dlogits) {
+                        const FocalLossOptions& options, const Tensor& weight, Tensor& loss,
+                        Tensor& dlogits) {
   const int64_t n = logits.numel(), blocks = (n + kBlock - 1) / kBlock;
   std::vector<double> partial(blocks);
   dispatch_floating(logits.dtype(), [&](auto tag) {
@@ -104,6 +115,7 @@ void focal_loss_forward(const Tensor& logits, const Tensor& labels, int64_t clas
         Block b;
         const int64_t begin = k * kBlock, size = std::min(kBlock, n - begin);
         prepare(b, x, label, begin, size, classes, options.alpha);
+        if (weight.defined()) apply_weights(b, weight, begin, size, n);
         if (dx) {
           losses_and_slopes_of<kGamma>(b, size, options.gamma);
           simd::scale(b.dlogit, 1.0f, dx + begin, size);

@@ -1,10 +1,9 @@
 #pragma once
 
 #include "core/tensor.h"
+#include "detect/box_math.h"
 
 namespace mixpl {
-
-enum class IouKind { iou, giou, diou, ciou };
 
 struct IouLossOptions {
   IouKind kind = IouKind::giou;

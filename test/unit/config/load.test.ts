@@ -141,7 +141,6 @@ describe('problems are named with their place', () => {
       'model: { neck: { numOutputs: 4 } }',
       'model.anchors.strides must hold one stride per output of the neck (model.neck.numOutputs)',
     ],
-    ['model: { type: fcos }', 'model.type must be retinanet, got "fcos"'],
     [
       'optimizer: { type: sdg }',
       'optimizer.type must be one of sgd, adamw (nearest is sgd), got "sdg"',
@@ -161,6 +160,12 @@ describe('problems are named with their place', () => {
     const message = await messageOf(`${data}${line}\n`);
     expect(message).toMatch(/^bad\.yaml:\d+:\d+: /);
     expect(message.replace(/^bad\.yaml:\d+:\d+: /, '')).toBe(expected);
+  });
+
+  test('an unknown detector is answered with those that there are', async () => {
+    expect(await messageOf(`${data}model: { type: fcso }\n`)).toMatch(
+      /^bad\.yaml:4:10: model\.type must be one of retinanet, .*\(nearest is fcos\), got "fcso"$/,
+    );
   });
 
   test('several problems come in one message', async () => {
@@ -219,7 +224,7 @@ describe('extends', () => {
     const config = await loadConfig(file);
     expect(config.seed).toBe(4);
     expect(config.optimizer).toMatchObject({ type: 'adamw', lr: 0.25, clipNorm: 10 });
-    expect(config.model.anchors).toMatchObject({ ratios: [1], scalesPerOctave: 3 });
+    expect(config.model).toMatchObject({ anchors: { ratios: [1], scalesPerOctave: 3 } });
     expect(config.model.backbone.depth).toBe(18);
     expect(config.data.root).toBe(folder);
   });

@@ -201,7 +201,7 @@ test('says what was wrong', async () => {
   await expectRefused(
     () => native.runOp('sigmoidFocalLoss', [x], '{}'),
     'ERR_SHAPE',
-    'sigmoidFocalLoss: needs 2 tensors, got 1',
+    'sigmoidFocalLoss: needs 2 or 3 tensors, got 1',
   );
   x.dispose();
   await expectRefused(

@@ -80,7 +80,7 @@ describe('names', async () => {
     await using detector = await createDetector(options);
     const names = models[model]!.filter((name) => !name.endsWith('.num_batches_tracked'));
     const own = detector.parameters().map(({ name }) => name);
-    const layout = layoutOf('torchvision', { own, stored: names });
+    const layout = layoutOf('torchvision', { type: options.type, own, stored: names });
     const known = names.filter((name) => !layout.isUnused(name));
     expect(own.flatMap((name) => layout.namesOf(name)[0] ?? []).sort()).toEqual(known.sort());
     expect(layout.backboneOnly).toBe(model.startsWith('resnet'));

@@ -1,0 +1,33 @@
+import { z } from 'zod';
+import { nonNegative, positive } from '../fields.js';
+import { common, denseTest, focal, neck, strideMismatch, strides, towers } from './parts.js';
+
+export const fcos = z
+  .strictObject({
+    type: z.literal('fcos'),
+    ...common,
+    neck: neck({ extra: 'on-output', reluBeforeExtra: true }),
+    head: towers({ norm: 'gn' }),
+    points: z.strictObject({ strides: strides() }).prefault({}),
+    train: z
+      .strictObject({
+        centerRadius: nonNegative()
+          .default(1.5)
+          .describe("in strides, around a box's centre; 0: every point in the box"),
+        regressBounds: z
+          .array(positive())
+          .default([64, 128, 256, 512])
+          .describe('largest distance of a level in pixels, between each two levels'),
+        ...focal,
+      })
+      .prefault({}),
+    test: denseTest({ nmsIou: 0.6 }),
+  })
+  .refine((model) => model.points.strides.length === model.neck.numOutputs, {
+    path: ['points', 'strides'],
+    error: strideMismatch,
+  })
+  .refine((model) => model.train.regressBounds.length === model.neck.numOutputs - 1, {
+    path: ['train', 'regressBounds'],
+    error: 'must hold one number between each two levels (model.neck.numOutputs - 1)',
+  });

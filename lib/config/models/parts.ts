@@ -1,0 +1,109 @@
+/** What detectors are made of. Names as in lib/detector/options.ts. */
+import { z } from 'zod';
+import { layoutNames } from '../../weights/layouts.js';
+import { nonNegative, path, positive, positiveCount, share } from '../fields.js';
+
+export const backbone = z
+  .strictObject({
+    type: z.literal('resnet').default('resnet'),
+    depth: z.literal([18, 34, 50, 101]).default(50),
+    style: z
+      .enum(['pytorch', 'caffe'])
+      .default('caffe')
+      .describe('where a bottleneck has its stride: on the 3x3 (pytorch) or the first 1x1 (caffe)'),
+    frozenStages: z
+      .int()
+      .min(-1)
+      .max(4)
+      .default(1)
+      .describe('-1: none; 0: the stem; n: the stem and stages 1 … n'),
+    norm: z
+      .enum(['frozen-bn', 'bn-eval', 'bn', 'gn'])
+      .default('frozen-bn')
+      .describe('gn is the one for training from scratch with small batches'),
+    normEps: z.number().min(0).max(1).default(1e-5),
+    baseWidth: z
+      .int()
+      .min(4)
+      .max(4096)
+      .multipleOf(4)
+      .default(64)
+      .describe('channels of the stem; less than 64 is a thinner network'),
+  })
+  .prefault({});
+
+/** Defaults differ from detector to detector. */
+export function neck(defaults: {
+  firstLevel?: number;
+  numOutputs?: number;
+  extra: 'none' | 'on-input' | 'on-output';
+  reluBeforeExtra?: boolean;
+}) {
+  const { firstLevel = 3, numOutputs = 5, extra, reluBeforeExtra = false } = defaults;
+  return z
+    .strictObject({
+      type: z.literal('fpn').default('fpn'),
+      channels: positiveCount().default(256),
+      firstLevel: z.int().min(2).max(5).default(firstLevel),
+      numOutputs: z.int().min(1).max(8).default(numOutputs),
+      extra: z
+        .enum(['none', 'on-input', 'on-output'])
+        .default(extra)
+        .describe('where P6 comes from: nowhere, C5 or P5'),
+      reluBeforeExtra: z.boolean().default(reluBeforeExtra),
+    })
+    .prefault({});
+}
+
+export function towers({ norm }: { norm: 'none' | 'gn' }) {
+  return z
+    .strictObject({
+      channels: positiveCount().default(256),
+      stackedConvs: z.int().min(0).max(16).default(4),
+      norm: z.enum(['none', 'gn']).default(norm),
+    })
+    .prefault({});
+}
+
+export const strides = () => z.array(positive()).min(1).default([8, 16, 32, 64, 128]);
+
+export const focal = {
+  focalAlpha: share().default(0.25),
+  focalGamma: nonNegative().default(2),
+};
+
+export function denseTest({ nmsIou }: { nmsIou: number }) {
+  return z
+    .strictObject({
+      scoreThr: share().default(0.05),
+      nmsPre: positiveCount().default(1000).describe('box and class pairs per level'),
+      nmsIou: share().default(nmsIou),
+      maxPerImage: positiveCount().default(100),
+    })
+    .prefault({});
+}
+
+/** What every detector has beside its own parts. */
+export const common = {
+  numClasses: positiveCount()
+    .nullable()
+    .default(null)
+    .describe('null: as many as the labelled data has'),
+  numerics: z
+    .enum(['mmdetection', 'torchvision'])
+    .default('mmdetection')
+    .describe('whose choices count where the references differ'),
+  weights: path()
+    .nullable()
+    .default(null)
+    .describe('safetensors or .pth file to start from; null: fresh weights'),
+  weightsLayout: z
+    .enum(layoutNames)
+    .nullable()
+    .default(null)
+    .describe('whose names model.weights has; null: found out by them'),
+  backbone,
+};
+
+/** For a refinement: a section must hold one stride per output of the neck. */
+export const strideMismatch = 'must hold one stride per output of the neck (model.neck.numOutputs)';

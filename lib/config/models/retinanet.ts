@@ -1,0 +1,37 @@
+import { z } from 'zod';
+import { nonNegative, positive, share } from '../fields.js';
+import { common, denseTest, focal, neck, strideMismatch, strides, towers } from './parts.js';
+
+export const retinanet = z
+  .strictObject({
+    type: z.literal('retinanet').optional().default('retinanet'),
+    ...common,
+    neck: neck({ extra: 'on-input' }),
+    head: towers({ norm: 'none' }),
+    anchors: z
+      .strictObject({
+        strides: strides(),
+        ratios: z.array(positive()).min(1).default([0.5, 1, 2]).describe('height / width'),
+        octaveBaseScale: positive().default(4),
+        scalesPerOctave: z.int().min(1).max(16).default(3),
+      })
+      .prefault({}),
+    train: z
+      .strictObject({
+        posIou: share().default(0.5),
+        negIou: share().default(0.4),
+        minPosIou: share().default(0),
+        ...focal,
+        smoothL1Beta: nonNegative().default(0).describe('0 is plain L1'),
+      })
+      .prefault({}),
+    test: denseTest({ nmsIou: 0.5 }),
+  })
+  .refine((model) => model.train.negIou <= model.train.posIou, {
+    path: ['train', 'negIou'],
+    error: 'must be at most train.posIou',
+  })
+  .refine((model) => model.anchors.strides.length === model.neck.numOutputs, {
+    path: ['anchors', 'strides'],
+    error: strideMismatch,
+  });

@@ -1,0 +1,84 @@
+/**
+ * What createDetector builds, one type per detector. The native side owns the defaults and refuses
+ * unknown keys; the config's schema (lib/config/models) has the same names.
+ */
+
+export interface ResNetOptions {
+  type?: 'resnet';
+  depth?: 18 | 34 | 50 | 101;
+  style?: 'pytorch' | 'caffe';
+  frozenStages?: number;
+  norm?: 'frozen-bn' | 'bn-eval' | 'bn' | 'gn';
+  /** Added to the variance by any norm. @defaultValue 1e-5 */
+  normEps?: number;
+  baseWidth?: number;
+}
+
+export interface FpnOptions {
+  type?: 'fpn';
+  channels?: number;
+  firstLevel?: number;
+  numOutputs?: number;
+  extra?: 'none' | 'on-input' | 'on-output';
+  reluBeforeExtra?: boolean;
+}
+
+export interface TowerOptions {
+  channels?: number;
+  stackedConvs?: number;
+  norm?: 'none' | 'gn';
+}
+
+export interface DenseTestOptions {
+  scoreThr?: number;
+  nmsPre?: number;
+  nmsIou?: number;
+  maxPerImage?: number;
+}
+
+interface CommonOptions {
+  /** Number of object classes, without background. */
+  numClasses: number;
+  /** Whose choices count where the references differ, names of losses included. @defaultValue 'mmdetection' */
+  numerics?: 'mmdetection' | 'torchvision';
+  backbone?: ResNetOptions;
+  neck?: FpnOptions;
+}
+
+export interface RetinaNetOptions extends CommonOptions {
+  type: 'retinanet';
+  head?: TowerOptions;
+  anchors?: {
+    strides?: number[];
+    ratios?: number[];
+    octaveBaseScale?: number;
+    scalesPerOctave?: number;
+  };
+  train?: {
+    posIou?: number;
+    negIou?: number;
+    minPosIou?: number;
+    focalAlpha?: number;
+    focalGamma?: number;
+    smoothL1Beta?: number;
+  };
+  test?: DenseTestOptions;
+}
+
+export interface FcosOptions extends CommonOptions {
+  type: 'fcos';
+  head?: TowerOptions;
+  points?: { strides?: number[] };
+  train?: {
+    /** In strides, around a box's centre; 0: every point in the box. */
+    centerRadius?: number;
+    /** Largest distance of a level in pixels, between each two levels. */
+    regressBounds?: number[];
+    focalAlpha?: number;
+    focalGamma?: number;
+  };
+  test?: DenseTestOptions;
+}
+
+export type DetectorOptions = RetinaNetOptions | FcosOptions;
+export type DetectorType = DetectorOptions['type'];

@@ -1,0 +1,12 @@
+import type { DetectorType } from '../../detector/options.js';
+import { fcosNames } from './fcos.js';
+import type { DetectorNames } from './names.js';
+import { retinanetNames } from './retinanet.js';
+
+export type { DetectorNames } from './names.js';
+
+/** One entry per detector. */
+export const detectorNames: Record<DetectorType, DetectorNames> = {
+  retinanet: retinanetNames,
+  fcos: fcosNames,
+};

@@ -1,0 +1,30 @@
+/** How one detector's own names, which are mmdetection's, are found in other layouts. */
+export interface DetectorNames {
+  /** Layers whose first axis grows with the number of classes. */
+  classLayers: RegExp;
+  /** The bias of the one that tells the number of classes. */
+  classBias: string;
+  /** torchvision's names of what stands behind the neck: the current one first, then older ones. */
+  torchvisionHead(own: string): string[];
+}
+
+/** torchvision's name of a dense head's tower: `cls` is the classification head, `reg` the other. */
+export const torchvisionTowers = {
+  cls: 'head.classification_head',
+  reg: 'head.regression_head',
+} as const;
+
+/** A tower layer of ours: `bbox_head.cls_convs.2.conv.weight`. */
+export function towerLayer(
+  own: string,
+): { tower: string; at: number; part: 'conv' | 'gn'; parameter: string } | null {
+  const [, tower, at, part, parameter] =
+    /^bbox_head\.(cls|reg)_convs\.(\d+)\.(conv|gn)\.(\w+)$/.exec(own) ?? [];
+  if (!tower) return null;
+  return {
+    tower: torchvisionTowers[tower as 'cls' | 'reg'],
+    at: Number(at),
+    part: part as 'conv' | 'gn',
+    parameter: parameter!,
+  };
+}

@@ -1,0 +1,184 @@
+// FCOS (Tian et al. 2019) with mmdetection's choices (centre sampling, normalised distances,
+// centre-ness on the box tower), or torchvision's.
+#include <algorithm>
+
+#include "core/check.h"
+#include "detect/fcos_targets.h"
+#include "models/backbones/resnet.h"
+#include "models/detectors/detectors.h"
+#include "models/heads/dense_head.h"
+#include "models/necks/fpn.h"
+#include "ops/boxes_from_sides/boxes_from_sides.h"
+#include "ops/focal_loss/focal_loss.h"
+#include "ops/iou_loss/iou_loss.h"
+#include "ops/relu/relu.h"
+#include "ops/scaled_sum/scaled_sum.h"
+#include "ops/sigmoid_bce/sigmoid_bce.h"
+
+namespace mixpl {
+namespace {
+
+struct FcosOptions {
+  Numerics numerics;
+  int64_t classes;
+  ResNetOptions backbone;
+  FpnOptions neck;
+  TowerOptions head;
+  std::vector<double> strides{8, 16, 32, 64, 128};
+  FcosTargetOptions targets;
+  FocalLossOptions focal;
+  IouLossOptions iou;
+  DensePostProcessOptions test;
+
+  explicit FcosOptions(const Options& o)
+      : numerics(read_numerics(o)), classes(read_num_classes(o)) {
+    backbone = ResNetOptions::read(o.object("backbone"));
+    neck.extra = FpnOptions::Extra::on_output;
+    neck.relu_before_extra = true;
+    neck = FpnOptions::read(o.object("neck"), neck);
+    head.norm = NormKind::gn;
+    head.conv_bias = true;
+    const Options h = o.object("head");
+    head = TowerOptions::read(h, head);
+    h.finish();
+
+    const Options p = o.object("points");
+    strides = p.numbers("strides", strides);
+    p.finish();
+    if (static_cast<int>(strides.size()) != neck.num_outputs)
+      throw ConfigError(str("points.strides must hold one stride per output of the neck (",
+                            neck.num_outputs, "), got ", strides.size()));
+    for (double stride : strides)
+      if (!(stride > 0) || !std::isfinite(stride))
+        throw ConfigError(str("points.strides must be numbers > 0, got ", stride));
+
+    const Options t = o.object("train");
+    targets.center_radius = t.number("centerRadius", targets.center_radius);
+    targets.regress_bounds = t.numbers("regressBounds", default_bounds());
+    focal.alpha = static_cast<float>(t.number("focalAlpha", focal.alpha));
+    focal.gamma = static_cast<float>(t.number("focalGamma", focal.gamma));
+    t.finish();
+    targets.torchvision = torchvision();
+    targets.validate(neck.num_outputs);
+
+    test.nms_iou = 0.6f;
+    test.score_rule = torchvision() ? ScoreRule::geometric_mean : ScoreRule::product;
+    if (torchvision()) test.score_thr = 0.2f;
+    const Options e = o.object("test");
+    test = DensePostProcessOptions::read(e, test);
+    e.finish();
+    if (torchvision()) test.min_size = -1;
+  }
+
+  bool torchvision() const { return numerics == Numerics::torchvision; }
+
+ private:
+  // 64, 128, 256, 512 for strides 8 … 128: eight cells of the finer level.
+  std::vector<double> default_bounds() const {
+    std::vector<double> bounds;
+    for (size_t l = 0; l + 1 < strides.size(); ++l) bounds.push_back(8 * strides[l]);
+    return bounds;
+  }
+};
+
+DenseHeadSpec head_of(const FcosOptions& o) {
+  DenseHeadSpec spec;
+  spec.classes_name = "conv_cls";
+  spec.boxes_name = "conv_reg";
+  spec.quality_name = "conv_centerness";
+  spec.class_channels = o.classes;
+  spec.box_channels = 4;
+  if (!o.torchvision()) spec.scales = o.neck.num_outputs;
+  return spec;
+}
+
+class Fcos final : public Detector {
+ public:
+  Fcos(const FcosOptions& options, uint64_t seed)
+      : options_(options),
+        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone),
+        neck_(Scope(parameters_, seed).child("neck"), backbone_.channels(), options.neck),
+        head_(Scope(parameters_, seed).child("bbox_head"), options.neck.channels, head_of(options),
+              options.head) {
+    num_classes_ = options.classes;
+  }
+
+  Losses loss(const ImageBatch& images, const std::vector<Target>& targets) override {
+    check_targets(images, targets);
+    const DenseOutputs out = forward(images);
+    std::vector<Tensor> boxes, labels;
+    for (const Target& target : targets) {
+      boxes.push_back(target.boxes);
+      labels.push_back(target.labels);
+    }
+    const FcosTargets wanted = assign_fcos_targets(grids_of(images, out), boxes, labels,
+                                                   options_.classes, options_.targets);
+    const bool torchvision = options_.torchvision();
+    std::vector<Tensor> classification, regression, centerness;
+    for (size_t l = 0; l < out.logits.size(); ++l) {
+      classification.push_back(
+          sigmoid_focal_loss(out.logits[l], wanted.labels[l], options_.classes, options_.focal));
+      regression.push_back(
+          iou_loss(boxes_from_sides(out.boxes[l]), boxes_from_sides(wanted.sides[l]),
+                   flat(torchvision ? wanted.positive[l] : wanted.centerness[l]), options_.iou));
+      centerness.push_back(sigmoid_bce(out.quality[l], wanted.centerness[l], wanted.positive[l]));
+    }
+    const float per_positive = 1.0f / static_cast<float>(std::max<int64_t>(wanted.positives, 1));
+    if (torchvision)
+      return {{"classification", scaled_sum(classification, per_positive)},
+              {"bbox_regression", scaled_sum(regression, per_positive)},
+              {"bbox_ctrness", scaled_sum(centerness, per_positive)}};
+    const float per_centerness = static_cast<float>(1.0 / std::max(wanted.centerness_sum, 1e-6));
+    return {{"loss_cls", scaled_sum(classification, per_positive)},
+            {"loss_bbox", scaled_sum(regression, per_centerness)},
+            {"loss_centerness", scaled_sum(centerness, per_positive)}};
+  }
+
+  std::vector<Detections> predict(const ImageBatch& images) override {
+    const DenseOutputs out = forward(images);
+    const std::vector<PointGrid> grids = grids_of(images, out);
+    std::vector<DenseLevel> levels;
+    for (size_t l = 0; l < grids.size(); ++l)
+      levels.push_back({out.logits[l], out.quality[l], grids[l].count(),
+                        side_decoder(out.boxes[l], grids[l], images.pixels.size(0))});
+    return dense_post_process(levels, sizes_of(images), options_.classes, options_.test);
+  }
+
+ private:
+  // Distances to the sides are at least 0, in units of the level.
+  DenseOutputs forward(const ImageBatch& images) const {
+    DenseOutputs out = head_(neck_(backbone_(images.pixels)));
+    for (Tensor& sides : out.boxes) sides = relu(sides);
+    return out;
+  }
+
+  std::vector<PointGrid> grids_of(const ImageBatch& images, const DenseOutputs& out) const {
+    std::vector<PointGrid> grids;
+    for (size_t l = 0; l < out.logits.size(); ++l) {
+      const int64_t h = out.logits[l].size(1), w = out.logits[l].size(2);
+      const double unit = options_.strides[l];
+      if (options_.torchvision()) {
+        const CellStride stride = torchvision_stride(images.pixels, h, w);
+        grids.push_back({h, w, stride.y, stride.x, 0, unit});
+      } else {
+        grids.push_back({h, w, unit, unit, 0.5, unit});
+      }
+    }
+    return grids;
+  }
+
+  static Tensor flat(const Tensor& t) { return t.alias({t.numel()}); }
+
+  FcosOptions options_;
+  ResNet backbone_;
+  Fpn neck_;
+  DenseHead head_;
+};
+
+}  // namespace
+
+std::unique_ptr<Detector> create_fcos(const Options& options, uint64_t seed) {
+  return std::make_unique<Fcos>(FcosOptions(options), seed);
+}
+
+}  // namespace mixpl

@@ -1,0 +1,42 @@
+#include "models/heads/dense_head.h"
+
+#include <cmath>
+
+#include "ops/learned_scale/learned_scale.h"
+
+namespace mixpl {
+
+DenseHead::DenseHead(const Scope& scope, int64_t in, const DenseHeadSpec& spec,
+                     const TowerOptions& towers)
+    : class_tower_(scope, "cls_convs", in, towers),
+      box_tower_(scope, "reg_convs", in, towers),
+      has_quality_(!spec.quality_name.empty()),
+      quality_beside_classes_(spec.quality_beside_classes) {
+  const auto output = [&](const std::string& name, int64_t channels, float bias) {
+    ConvSpec conv;
+    conv.in = class_tower_.channels();
+    conv.out = channels;
+    conv.init = init::normal(0.01f);
+    conv.bias = bias;
+    return ConvNorm(scope, name, "", conv);
+  };
+  classes_ = output(spec.classes_name, spec.class_channels, -std::log(99.0f));  // prior 0.01
+  boxes_ = output(spec.boxes_name, spec.box_channels, 0);
+  if (has_quality_) quality_ = output(spec.quality_name, spec.quality_channels, 0);
+  for (int l = 0; l < spec.scales; ++l)
+    scales_.push_back(scope.child(str("scales.", l)).weight("scale", {}, init::constant(1)));
+}
+
+DenseOutputs DenseHead::operator()(const std::vector<Tensor>& levels) const {
+  DenseOutputs out;
+  for (size_t l = 0; l < levels.size(); ++l) {
+    const Tensor c = class_tower_(levels[l]), b = box_tower_(levels[l]);
+    out.logits.push_back(classes_(c));
+    const Tensor boxes = boxes_(b);
+    out.boxes.push_back(scales_.empty() ? boxes : learned_scale(boxes, scales_.at(l)));
+    if (has_quality_) out.quality.push_back(quality_(quality_beside_classes_ ? c : b));
+  }
+  return out;
+}
+
+}  // namespace mixpl
