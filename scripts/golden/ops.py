@@ -198,6 +198,24 @@ def upsample():
     write("upsample-add", "torch.nn.functional.interpolate, nearest", cases)
 
 
+def deform_sampling():
+    """A deformable 1x1 convolution with one group a channel and unit weights."""
+    torch.manual_seed(SEED + 6)
+    cases = []
+    for size, channels, scale in (((6, 7), 4, 1.0), ((5, 4), 4, 4.0), ((1, 3), 2, 0.7)):
+        values = (3 * torch.randn(2, channels, *size)).requires_grad_()
+        offsets = (scale * torch.randn(2, 2 * channels, *size)).requires_grad_()
+        weight = torch.ones(channels, 1, 1, 1)
+        y = ops.deform_conv2d(values, offsets, weight)
+        dout = torch.randn_like(y)
+        y.backward(dout)
+        cases.append(case(f"{channels} channels of {size}, offsets of {scale}",
+                          {"values": last(values), "offsets": last(offsets)}, {}, last(y),
+                          {"values": last(values.grad), "offsets": last(offsets.grad)},
+                          last(dout)))
+    write("deform-sampling", "torchvision.ops.deform_conv2d, 1x1, one group a channel", cases)
+
+
 if __name__ == "__main__":
     focal()
     overlap()
@@ -205,3 +223,4 @@ if __name__ == "__main__":
     group_norm()
     batch_norm()
     upsample()
+    deform_sampling()

@@ -32,6 +32,8 @@ export interface OpSpec {
   integers?: readonly string[];
   /** The output is a sum (a loss): f32 whatever the inputs are. */
   loss?: boolean;
+  /** The output is f32 whatever the inputs are. */
+  f32Output?: boolean;
 }
 
 /** MIXPL_TEST_SEED overrides the seed of every generated case. */
@@ -168,7 +170,7 @@ async function check(name: string, spec: OpSpec, call: OpCase, dtype: 'f32' | 'b
   const options = (call.options ?? {}) as Record<string, never>;
   const context = { training: call.training ?? false, base: call.inputs };
   const want = spec.oracle(call.inputs, options, context);
-  const outputType = spec.loss ? 'f32' : dtype;
+  const outputType = spec.loss || spec.f32Output ? 'f32' : dtype;
   // A loss gets a gradient other than 1, as a normaliser would give it.
   const dout = spec.loss ? ndarray([], [0.375]) : normals(random, want.shape);
   if (outputType === 'bf16') dout.data.set(dout.data.map(toBf16));
