@@ -10,9 +10,16 @@ export {
   type RunConfig,
 } from './config/index.js';
 export * from './data/index.js';
+export type { InputImage, InputOptions, NormalizedImage } from './detector/batch.js';
+export * from './detector/create.js';
 export * from './detector/detector.js';
 export { type OpenedDetector, openDetector } from './detector/open.js';
 export * from './detector/options.js';
+export {
+  type TorchvisionOptions,
+  type TorchvisionPreset,
+  torchvisionPresets,
+} from './detector/torchvision.js';
 export * from './detector/types.js';
 export type { ExportLayout, LoadedWeights, LoadWeightsOptions } from './detector/weights.js';
 export { MixplError, type MixplErrorCode } from './errors.js';

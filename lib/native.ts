@@ -162,6 +162,21 @@ export interface NativeAddon extends NativeEvaluation {
   Detector: new (config: string, device: string, dtype: string, seed: number) => NativeDetector;
 }
 
+/**
+ * Options as the native side reads them. JSON has no word for NaN and infinity and would drop them.
+ * @throws MixplError ERR_CONFIG naming the option
+ */
+export function optionsJson(what: string, options: object): string {
+  return JSON.stringify(options, (key, value) => {
+    if (typeof value === 'number' && !Number.isFinite(value))
+      throw new MixplError(
+        'ERR_CONFIG',
+        `${what}: ${key || 'options'} must be a finite number, got ${value}`,
+      );
+    return value;
+  });
+}
+
 const packageRoot = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 let loaded: NativeAddon | undefined;
 

@@ -1,7 +1,7 @@
 /** The parts of a run's options in the form that the layers below take them. */
 import { resolve } from 'node:path';
 import type { DatasetSource } from '../data/index.js';
-import type { OptimizerOptions } from '../detector/detector.js';
+import type { OptimizerOptions } from '../detector/create.js';
 import type { DetectorOptions } from '../detector/options.js';
 import type { ResolvedConfig } from './schema.js';
 

@@ -16,7 +16,8 @@ import {
   type View,
 } from '../augment/index.js';
 import { type DetectionDataset, decodeImage, loadCoco } from '../data/index.js';
-import { createDetector, type Detector } from '../detector/detector.js';
+import { createDetector } from '../detector/create.js';
+import type { Detector } from '../detector/detector.js';
 import type { DetectorOptions } from '../detector/options.js';
 import type { Detections } from '../detector/types.js';
 import { type CocoMetrics, statNames } from '../eval/index.js';

@@ -4,13 +4,21 @@ import {
   compositionOf,
   type DecodedImage,
   mapBoxes,
-  type PreprocessOptions,
+  resizedView,
   testView,
   type View,
 } from '../image/index.js';
-import { type NativeDetector, native } from '../native.js';
+import { type NativeDetector, native, optionsJson } from '../native.js';
 import { type StoredTensor, writeSafetensors } from '../safetensors.js';
 import type { LayoutName } from '../weights/layouts.js';
+import {
+  batchOfArrays,
+  type InputImage,
+  type InputOptions,
+  inputOptions,
+  type NormalizedImage,
+} from './batch.js';
+import type { DetectorPreprocess } from './create.js';
 import type { DetectorOptions } from './options.js';
 import type {
   BufferPolicy,
@@ -42,77 +50,13 @@ export interface ParameterInfo {
   trainable: boolean;
 }
 
-export interface OptimizerOptions {
-  type?: 'sgd' | 'adamw';
-  momentum?: number;
-  weightDecay?: number;
-  betas?: [number, number];
-  eps?: number;
-  /** Largest L2 norm of all gradients together; 0 or absent: no clipping. */
-  clipNorm?: number;
-  /** Weight decay of normalisation parameters; defaults to weightDecay. */
-  normDecay?: number;
-  /** Learning-rate factor of the backbone. */
-  backboneLrFactor?: number;
-}
-
-export interface DetectorRuntime {
-  /** @defaultValue 'auto' */
-  device?: string;
-  /** Compute type; master weights are f32. @defaultValue 'auto': bf16 where the CPU has avx512_bf16 */
-  dtype?: 'auto' | 'fp32' | 'bf16';
-  /** Seed of the initial weights. @defaultValue 0 */
-  seed?: number;
-  optimizer?: OptimizerOptions;
-  /** Defaults to ImageNet's statistics in RGB and the paper's 1333 × 800. */
-  preprocess?: Partial<DetectorPreprocess>;
-}
-
-/** How pictures become the network's input. */
-export interface DetectorPreprocess extends PreprocessOptions {
-  /** For evaluation: long side at most `long`, short side at most `short`, ratio kept. */
-  resize: { long: number; short: number };
-}
-
-export const defaultPreprocess: DetectorPreprocess = {
-  mean: [123.675, 116.28, 103.53],
-  std: [58.395, 57.12, 57.375],
-  channelOrder: 'rgb',
-  padDivisor: 32,
-  resize: { long: 1333, short: 800 },
-};
-
 interface ResolvedRuntime {
   device: string;
   dtype: 'f32' | 'bf16';
   seed: number;
   preprocess: DetectorPreprocess;
-}
-
-/**
- * Builds a detector with fresh weights.
- * @throws MixplError ERR_CONFIG naming the option, ERR_DEVICE when the device is not usable
- */
-export async function createDetector(
-  options: DetectorOptions,
-  runtime: DetectorRuntime = {},
-): Promise<Detector> {
-  if (!Number.isInteger(options.numClasses) || options.numClasses < 1)
-    throw new MixplError(
-      'ERR_CONFIG',
-      `createDetector: numClasses must be an integer >= 1, got ${options.numClasses}`,
-    );
-  const { device = 'auto', dtype = 'auto', seed = 0, optimizer = {} } = runtime;
-  const compute = dtype === 'auto' ? automaticDtype() : dtype === 'fp32' ? 'f32' : dtype;
-  const handle = new native.Detector(JSON.stringify(options), device, compute, seed);
-  const preprocess = { ...defaultPreprocess, ...runtime.preprocess };
-  const detector = new Detector(handle, options, { device, dtype: compute, seed, preprocess });
-  await handle.configureOptimizer(JSON.stringify(optimizer));
-  return detector;
-}
-
-function automaticDtype(): 'bf16' | 'f32' {
-  return native.buildInfo().cpuFeatures.includes('avx512_bf16') ? 'bf16' : 'f32';
+  /** What the API calls class 0. */
+  firstLabel: number;
 }
 
 /** A native detector; all methods but dispose are queued on its device and run in call order. */
@@ -145,41 +89,61 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     return this.#handle.parameters();
   }
 
+  /** What loss() and predict() call class 0 where they take pictures or arrays. */
+  get firstLabel(): number {
+    return this.#runtime.firstLabel;
+  }
+
   /**
    * Forward pass in training mode; keeps its graph until backward() or discard().
-   * @param images a prepared batch with targets in its pixels, or RGB pictures with targets in theirs
+   * @param images a prepared batch with targets in its pixels (labels from 0), or pictures or arrays with
+   *   targets in theirs (labels from firstLabel)
    * @returns named scalars
-   * @throws MixplError ERR_SHAPE, ERR_RANGE (labels beyond the classes, boxes without area)
+   * @throws MixplError ERR_SHAPE, ERR_DTYPE, ERR_RANGE (labels beyond the classes, boxes without area)
    */
   async loss(
-    images: ImageBatch | readonly DecodedImage[],
+    images: ImageBatch | readonly InputImage[],
     targets: readonly Targets[],
+    options: InputOptions = {},
   ): Promise<Record<string, number>> {
     if (isBatch(images)) return this.#lossOf(images, targets);
-    const views = this.#views(images);
-    const scaled = targets.map((target, i) => {
-      const view = views[i];
-      return view ? { ...target, boxes: mapBoxes(view.matrix, target.boxes, view) } : target;
-    });
-    return this.#withBatch(views, (batch) => this.#lossOf(batch, scaled));
-  }
-
-  #views(images: readonly DecodedImage[]): View[] {
-    const { resize } = this.preprocess;
-    return images.map((image) => testView(image, resize));
-  }
-
-  async #withBatch<T>(views: readonly View[], use: (batch: ImageBatch) => Promise<T>): Promise<T> {
-    const batch = await composeBatch(views.map(compositionOf), {
-      ...this.preprocess,
-      dtype: this.computeDtype,
-      padTo: 'image',
-    });
+    const { batch, views } = await this.#prepare('loss', images, options);
     try {
-      return await use(batch);
+      const own = targets.map((target, i) => {
+        const view = views?.[i];
+        const labels = this.firstLabel
+          ? target.labels.map((label) => label - this.firstLabel)
+          : target.labels;
+        return { labels, boxes: view ? mapBoxes(view.matrix, target.boxes, view) : target.boxes };
+      });
+      return await this.#lossOf(batch, own);
     } finally {
       batch.dispose();
     }
+  }
+
+  /** The network's input, and the views where pictures were resized. */
+  async #prepare(
+    method: string,
+    images: readonly InputImage[],
+    options: InputOptions,
+  ): Promise<{ batch: ImageBatch; views: View[] | null }> {
+    const { normalized, resized } = inputOptions(method, images, options);
+    const { preprocess, computeDtype: dtype } = this;
+    if (normalized) {
+      const batch = batchOfArrays(images as NormalizedImage[], { ...preprocess, dtype });
+      return { batch, views: null };
+    }
+    const pictures = images as readonly DecodedImage[];
+    const views = pictures.map((image) =>
+      resized ? resizedView(image, image) : testView(image, preprocess.resize),
+    );
+    const batch = await composeBatch(views.map(compositionOf), {
+      ...preprocess,
+      dtype,
+      padTo: 'image',
+    });
+    return { batch, views };
   }
 
   async #lossOf(batch: ImageBatch, targets: readonly Targets[]): Promise<Record<string, number>> {
@@ -222,21 +186,36 @@ export class Detector implements TeachableDetector, AsyncDisposable {
 
   /**
    * Detections per image, best first, in evaluation mode.
-   * @param images a prepared batch (boxes in its pixels), or RGB pictures (boxes in theirs)
+   * @param images a prepared batch (boxes in its pixels, labels from 0), or pictures or arrays (boxes in
+   *   theirs, labels from firstLabel)
+   * @throws MixplError ERR_SHAPE, ERR_DTYPE, ERR_CONFIG
    */
-  async predict(images: ImageBatch | readonly DecodedImage[]): Promise<Detections[]> {
+  async predict(
+    images: ImageBatch | readonly InputImage[],
+    options: InputOptions = {},
+  ): Promise<Detections[]> {
     if (isBatch(images)) return this.#handle.predict(images.tensor, flatten(images.sizes));
-    const views = this.#views(images);
-    const found = await this.#withBatch(views, (batch) => this.predict(batch));
-    return found.map((detections, i) => ({
-      ...detections,
-      boxes: mapBoxes(views[i]!.layer.map, detections.boxes, images[i]!),
-    }));
+    const { batch, views } = await this.#prepare('predict', images, options);
+    try {
+      const found = await this.predict(batch);
+      return found.map(({ boxes, scores, labels }, i) => ({
+        boxes: views ? mapBoxes(views[i]!.layer.map, boxes, images[i]!) : boxes,
+        scores,
+        labels: this.firstLabel ? labels.map((label) => label + this.firstLabel) : labels,
+      }));
+    } finally {
+      batch.dispose();
+    }
   }
 
   async createTeacher(): Promise<Detector> {
     const { device, dtype, seed } = this.#runtime;
-    const handle = new native.Detector(JSON.stringify(this.options), device, dtype, seed);
+    const handle = new native.Detector(
+      optionsJson('createTeacher', this.options),
+      device,
+      dtype,
+      seed,
+    );
     const teacher = new Detector(handle, this.options, this.#runtime);
     await handle.ema(this.#handle, 1, 'copy');
     return teacher;
@@ -355,6 +334,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
       layout: 'ohwi',
       detector: JSON.stringify(this.options),
       preprocess: JSON.stringify(this.preprocess),
+      ...(this.firstLabel ? { firstLabel: String(this.firstLabel) } : {}),
     };
   }
 
@@ -373,7 +353,7 @@ function misfit(what: string, problems: readonly string[]): MixplError {
   return new MixplError('ERR_CHECKPOINT', `${what}: ${shown}${more}`);
 }
 
-function isBatch(images: ImageBatch | readonly DecodedImage[]): images is ImageBatch {
+function isBatch(images: ImageBatch | readonly InputImage[]): images is ImageBatch {
   return 'tensor' in images;
 }
 

@@ -1,11 +1,7 @@
 import { MixplError } from '../errors.js';
 import { readSafetensors } from '../safetensors.js';
-import {
-  createDetector,
-  type Detector,
-  type DetectorPreprocess,
-  type DetectorRuntime,
-} from './detector.js';
+import { createDetector, type DetectorPreprocess, type DetectorRuntime } from './create.js';
+import type { Detector } from './detector.js';
 import type { DetectorOptions } from './options.js';
 
 /** A detector that came from a file, and its classes. */
@@ -46,7 +42,8 @@ export async function openDetector(
   };
   const options = part<DetectorOptions | null>('detector', null)!;
   const preprocess = part<Partial<DetectorPreprocess>>('preprocess', {});
-  const detector = await createDetector(options, { preprocess, ...runtime });
+  const firstLabel = part<number>('firstLabel', 0);
+  const detector = await createDetector(options, { preprocess, firstLabel, ...runtime });
   try {
     await detector.loadWeights(path);
   } catch (error) {

@@ -7,7 +7,8 @@ import { type Layout, type LayoutName, layoutNames, layoutOf } from '../weights/
 import { differsInClasses, matchWeights, WeightsMisfit } from '../weights/match.js';
 import { detectorNames } from '../weights/names/index.js';
 import { openWeights, type WeightsFile } from '../weights/open.js';
-import type { DetectorPreprocess, ParameterInfo } from './detector.js';
+import type { DetectorPreprocess } from './create.js';
+import type { ParameterInfo } from './detector.js';
 import type { DetectorOptions } from './options.js';
 
 export interface LoadWeightsOptions {

@@ -126,7 +126,7 @@ function packPlan(compositions: readonly Composition[]): {
         indices.set(layer.source, index);
       }
       plan.push(index, ...layer.map, ...layer.rect, layer.weight, ...layer.fill);
-      plan.push(layer.colorFill ? 1 : 0, layer.color.length);
+      plan.push(layer.colorFill ? 1 : 0, layer.antialias === false ? 0 : 1, layer.color.length);
       for (const step of layer.color) {
         const op = colorOps.indexOf(step.op);
         if (op < 0)

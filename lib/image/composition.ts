@@ -48,6 +48,8 @@ export interface Layer {
   readonly fill: readonly [number, number, number];
   /** The colour operations change the fill too (they came after the geometric ones). */
   readonly colorFill: boolean;
+  /** Averages where the layer shrinks; false: bilinear all the same. @defaultValue true */
+  readonly antialias?: boolean;
   readonly color: readonly ColorStep[];
   readonly erase: readonly EraseRect[];
 }

@@ -45,15 +45,28 @@ export function makeView(source: DecodedImage, { width, height }: Size, change: 
   };
 }
 
-/** The paper's size for evaluation. */
-export const testResize = { long: 1333, short: 800 } as const;
+/** How a picture is brought to the network's size, its ratio kept. */
+export interface TestResizeOptions {
+  /** The long side is at most this. */
+  long: number;
+  /** The short side is at most this. */
+  short: number;
+  /**
+   * torchvision rounds sizes down and interpolates bilinearly even where it shrinks a picture.
+   * @defaultValue 'mmdetection': sizes rounded to the nearest, antialiased
+   */
+  rule?: 'mmdetection' | 'torchvision';
+}
 
-/** The view for evaluation: resized to fit `long` × `short`, nothing else. */
-export function testView(
-  source: DecodedImage,
-  resize: { long: number; short: number } = testResize,
-): View {
-  return resizedView(source, resizedSize(source, resize.short, resize.long));
+/** The paper's size for evaluation. */
+export const testResize: TestResizeOptions = { long: 1333, short: 800 };
+
+/** The view for evaluation: resized to fit, nothing else. */
+export function testView(source: DecodedImage, resize: TestResizeOptions = testResize): View {
+  if (resize.rule !== 'torchvision')
+    return resizedView(source, resizedSize(source, resize.short, resize.long));
+  const view = resizedView(source, torchvisionSize(source, resize));
+  return { ...view, layer: { ...view.layer, antialias: false } };
 }
 
 /** The whole picture at exactly `size`. */
@@ -129,6 +142,18 @@ export function resizedSize(image: Size, short: number, long: number): Size {
   return {
     width: Math.max(1, Math.floor(image.width * factor + 0.5)),
     height: Math.max(1, Math.floor(image.height * factor + 0.5)),
+  };
+}
+
+/** @source torchvision GeneralizedRCNNTransform: the factor is an f32, sizes are rounded down */
+function torchvisionSize(image: Size, { short, long }: TestResizeOptions): Size {
+  const factor = Math.min(
+    Math.fround(short / Math.min(image.width, image.height)),
+    Math.fround(long / Math.max(image.width, image.height)),
+  );
+  return {
+    width: Math.max(1, Math.floor(image.width * factor)),
+    height: Math.max(1, Math.floor(image.height * factor)),
   };
 }
 

@@ -14,7 +14,8 @@ import {
   splitDataset,
 } from '../data/index.js';
 import type { DetectionDataset } from '../data/types.js';
-import { createDetector, type Detector } from '../detector/detector.js';
+import { createDetector } from '../detector/create.js';
+import type { Detector } from '../detector/detector.js';
 import type { LoadedWeights } from '../detector/weights.js';
 import { MixplError } from '../errors.js';
 import { writeFileWhole } from '../files.js';

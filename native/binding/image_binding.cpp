@@ -29,6 +29,7 @@ class PlanReader {
         l.weight = static_cast<float>(next());
         for (float& v : l.fill) v = static_cast<float>(next());
         l.color_fill = next() != 0;
+        l.antialias = next() != 0;
         l.color.resize(count());
         for (ColorStep& step : l.color) {
           const int op = whole();

@@ -46,7 +46,9 @@ function resampled(layer: Layer): LayerPixels {
   const [x1, y1, x2, y2] = layer.rect;
   const { source, map } = layer;
   const aligned = map[1] === 0 && map[3] === 0 && map[6] === 0 && map[7] === 0;
-  const samples = aligned ? 1 : samplesPerAxis(layer);
+  const samples = aligned || layer.antialias === false ? 1 : samplesPerAxis(layer);
+  const reach = (scale: number, size: number) =>
+    aligned && layer.antialias !== false ? reachOf(scale, size) : 1;
   const pixels: LayerPixels = { width: x2 - x1, height: y2 - y1, values: [], inside: [] };
   for (let y = y1; y < y2; y++)
     for (let x = x1; x < x2; x++) {
@@ -63,8 +65,8 @@ function resampled(layer: Layer): LayerPixels {
         const value = !on
           ? layer.fill
           : filtered(source, u, v, {
-              x: aligned ? reachOf(map[0] / map[8], source.width) : 1,
-              y: aligned ? reachOf(map[4] / map[8], source.height) : 1,
+              x: reach(map[0] / map[8], source.width),
+              y: reach(map[4] / map[8], source.height),
             });
         for (let c = 0; c < 3; c++) sum[c]! += value[c]! / samples ** 2;
       }

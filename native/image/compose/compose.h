@@ -48,6 +48,7 @@ struct ComposeLayer {
   float weight = 1;
   std::array<float, 3> fill{0, 0, 0};  // RGB, uint8 units: inside the rectangle, outside the source
   bool color_fill = false;             // the colour operations change the fill, too
+  bool antialias = true;               // where the layer shrinks; false: bilinear all the same
   std::vector<ColorStep> color;
   std::vector<EraseRect> erase;
 };
@@ -66,7 +67,8 @@ struct Normalisation {
 /// layer lies, and beyond an image's own size.
 ///
 /// A pixel whose centre falls on the source is interpolated bilinearly with the edge repeated; off
-/// the source it is the fill. Where the layer shrinks it is averaged over its footprint: under
+/// the source it is the fill. Where the layer shrinks and antialias is on, it is averaged over its
+/// footprint: under
 /// axis-aligned maps by a triangle of twice the footprint per axis (at most twice the source);
 /// under others by the mean of n x n samples, n = the shrinkage rounded, at most 16, of which those
 /// off the source are the fill. Erased rectangles act in order after the colour operations.

@@ -64,7 +64,7 @@ void fill_pixels(float* out, int begin, int end, const std::array<float, 3>& fil
 
 }  // namespace
 
-Axis make_axis(int begin, int end, double scale, double offset, int size) {
+Axis make_axis(int begin, int end, double scale, double offset, int size, bool antialias) {
   Axis axis;
   const auto position = [&](int i) { return scale * (i + 0.5) + offset; };
   const auto on = [&](int i) { return position(i) >= 0 && position(i) <= size; };
@@ -74,7 +74,7 @@ Axis make_axis(int begin, int end, double scale, double offset, int size) {
   axis.inside = {low - begin, high - begin};
   // Half width of the triangle: one source pixel, or the coordinate's footprint where that is more,
   // but never more than the source.
-  const double reach = limited(std::fabs(scale), 1, std::max(1, size));
+  const double reach = antialias ? limited(std::fabs(scale), 1, std::max(1, size)) : 1;
   const auto taps_of = [&](int i, int& first, int& last) {
     first = static_cast<int>(std::floor(position(i) - 0.5 - reach)) + 1;
     last = std::max(first, static_cast<int>(std::ceil(position(i) - 0.5 + reach)) - 1);
@@ -121,10 +121,11 @@ Sampling make_sampling(const ComposeLayer& layer, const ComposeSource& source, b
     for (double& v : m) v /= layer.map[8];
   s.aligned = s.affine && m[1] == 0 && m[3] == 0;
   if (s.aligned) {
-    s.columns = make_axis(layer.x1, layer.x2, m[0], m[2], source.width);
-    s.rows = make_axis(layer.y1, layer.y2, m[4], m[5], source.height);
+    s.columns = make_axis(layer.x1, layer.x2, m[0], m[2], source.width, layer.antialias);
+    s.rows = make_axis(layer.y1, layer.y2, m[4], m[5], source.height, layer.antialias);
     return s;
   }
+  if (!layer.antialias) return s;
   // Source pixels per pixel, by the longer of the map's two column vectors at the layer's centre.
   const double x = 0.5 * (layer.x1 + layer.x2), y = 0.5 * (layer.y1 + layer.y2);
   const auto [u, v] = map_point(m.data(), x, y);

@@ -30,7 +30,7 @@ struct Axis {
 /// @param begin, end  coordinates of the composition
 /// @param scale, offset  source position of coordinate x: scale * x + offset; scale != 0
 /// @param size        pixels of the source
-Axis make_axis(int begin, int end, double scale, double offset, int size);
+Axis make_axis(int begin, int end, double scale, double offset, int size, bool antialias);
 
 /// A layer's geometry, ready for any of its rows.
 struct Sampling {

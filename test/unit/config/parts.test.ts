@@ -16,7 +16,7 @@ import {
   optimizerOptions,
 } from '../../../lib/config/index.js';
 import { problemRules } from '../../../lib/data/index.js';
-import { createDetector } from '../../../lib/detector/detector.js';
+import { createDetector } from '../../../lib/detector/create.js';
 import { Random } from '../../../lib/random.js';
 import { resolveSemiOptions, semiDefaults } from '../../../lib/semi/index.js';
 

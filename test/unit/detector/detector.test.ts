@@ -192,7 +192,7 @@ describe('Detector', () => {
     const overlaps = scene.objects.map((o) => iou(best, Float32Array.from(o.box)));
     expect(Math.max(...overlaps)).toBeGreaterThan(0.6);
     await expect(detector.predict([{ ...scene, width: 255 }])).rejects.toThrow(
-      'must hold width x height x 3 bytes (255x192x3), got 147456',
+      'predict: data of image 0 must hold height x width x 3 numbers (192x255x3), got 147456',
     );
     expect(await detector.predict([])).toEqual([]);
   });

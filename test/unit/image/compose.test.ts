@@ -72,6 +72,7 @@ function randomLayer(random: Random, canvas: { width: number; height: number }):
     weight: random.uniform(-1, 1),
     fill: [random.uniform(0, 255), random.uniform(0, 255), random.uniform(0, 255)],
     colorFill: false,
+    antialias: random.next() < 0.75,
     color: [],
     erase: rects,
   };

@@ -1,0 +1,92 @@
+/** What detectors take besides prepared batches: pictures, and arrays that are prepared already. */
+import { MixplError } from '../errors.js';
+import type { DecodedImage, ImageBatch, PreprocessOptions, Size } from '../image/index.js';
+import { native } from '../native.js';
+
+/** An array that is the network's input but for padding. */
+export interface NormalizedImage {
+  /** [H, W, 3], already (value - mean) / std, in the order of the network's channels. */
+  data: Float32Array;
+  height: number;
+  width: number;
+}
+
+/** How much of the preprocessing has been done. */
+export interface InputOptions {
+  /** The data are Float32Arrays, already normalised; needs `resized`. @defaultValue false */
+  normalized?: boolean;
+  /** Pictures have the network's size: they are not resized. @defaultValue false */
+  resized?: boolean;
+}
+
+/** A picture, or an array; each may say for itself what has been done to it. */
+export type InputImage = (DecodedImage | NormalizedImage) & InputOptions;
+
+/** What holds for all images of a call. @throws MixplError ERR_CONFIG, ERR_SHAPE */
+export function inputOptions(
+  method: string,
+  images: readonly InputImage[],
+  options: InputOptions = {},
+): Required<InputOptions> {
+  const [first = {}] = images as readonly InputOptions[];
+  const { normalized = first.normalized ?? false, resized = first.resized ?? false } = options;
+  if (normalized && !resized)
+    throw new MixplError(
+      'ERR_CONFIG',
+      `${method}: resized must be true for normalised images (only pictures of 8 bits are resized), got false`,
+    );
+  const expected = normalized ? Float32Array : Uint8Array;
+  images.forEach(({ data, height, width }, i) => {
+    // A Buffer is a Uint8Array.
+    if (!(data instanceof expected))
+      throw new MixplError(
+        'ERR_DTYPE',
+        `${method}: data of image ${i} must be a ${expected.name}${normalized ? ' (normalized)' : ', RGB'}, got ${nameOf(data)}`,
+      );
+    if (!(Number.isInteger(height) && Number.isInteger(width) && height > 0 && width > 0))
+      throw new MixplError(
+        'ERR_SHAPE',
+        `${method}: image ${i} must have whole height and width >= 1, got ${height} and ${width}`,
+      );
+    if (data.length !== height * width * 3)
+      throw new MixplError(
+        'ERR_SHAPE',
+        `${method}: data of image ${i} must hold height x width x 3 numbers (${height}x${width}x3), got ${data.length}`,
+      );
+  });
+  return { normalized, resized };
+}
+
+function nameOf(value: unknown): string {
+  return value === null || value === undefined ? String(value) : (value as object).constructor.name;
+}
+
+/** Arrays at the top left of a batch [N, H, W, 3], the rest zero. */
+export function batchOfArrays(
+  images: readonly NormalizedImage[],
+  { padDivisor, dtype }: Pick<PreprocessOptions, 'padDivisor'> & { dtype: 'f32' | 'bf16' },
+): ImageBatch {
+  const up = (n: number) => Math.ceil(n / padDivisor) * padDivisor;
+  const height = up(Math.max(0, ...images.map((image) => image.height)));
+  const width = up(Math.max(0, ...images.map((image) => image.width)));
+  const values = new Float32Array(images.length * height * width * 3);
+  images.forEach((image, n) => {
+    const row = image.width * 3;
+    for (let y = 0; y < image.height; y++)
+      values.set(image.data.subarray(y * row, (y + 1) * row), (n * height + y) * width * 3);
+  });
+  const data = dtype === 'bf16' ? toBfloat16(values) : values;
+  const tensor = native.createTensor(data, [images.length, height, width, 3], dtype);
+  const sizes: Size[] = images.map((image) => ({ height: image.height, width: image.width }));
+  const padSizes = sizes.map((s) => ({ height: up(s.height), width: up(s.width) }));
+  return { tensor, sizes, padSizes, dispose: () => tensor.dispose() };
+}
+
+/** Rounded to nearest, ties to even; NaN stays NaN. */
+function toBfloat16(values: Float32Array): Uint16Array {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  return Uint16Array.from(bits, (u) => {
+    if ((u & 0x7fffffff) > 0x7f800000) return (u >>> 16) | 0x40;
+    return (u + 0x7fff + ((u >>> 16) & 1)) >>> 16;
+  });
+}

@@ -1,0 +1,158 @@
+import { MixplError } from '../errors.js';
+import type { PreprocessOptions, TestResizeOptions } from '../image/index.js';
+import { native, optionsJson } from '../native.js';
+import { Detector } from './detector.js';
+import type { DetectorOptions } from './options.js';
+import { resolvePreset, type TorchvisionOptions } from './torchvision.js';
+
+export interface OptimizerOptions {
+  type?: 'sgd' | 'adamw';
+  momentum?: number;
+  weightDecay?: number;
+  betas?: [number, number];
+  eps?: number;
+  /** Largest L2 norm of all gradients together; 0 or absent: no clipping. */
+  clipNorm?: number;
+  /** Weight decay of normalisation parameters; defaults to weightDecay. */
+  normDecay?: number;
+  /** Learning-rate factor of the backbone. */
+  backboneLrFactor?: number;
+}
+
+/** Where and how a detector runs; may stand beside its options or in an object of its own. */
+export interface DetectorRuntime {
+  /** @defaultValue 'auto' */
+  device?: string;
+  /** Compute type; master weights are f32. @defaultValue 'auto': bf16 where the CPU has avx512_bf16 */
+  dtype?: 'auto' | 'fp32' | 'bf16';
+  /** Seed of the initial weights. @defaultValue 0 */
+  seed?: number;
+  optimizer?: OptimizerOptions;
+  /** Defaults to ImageNet's statistics in RGB and the paper's 1333 × 800, or to the preset's. */
+  preprocess?: Partial<DetectorPreprocess>;
+  /**
+   * What predict() and loss() call class 0 where they take pictures or arrays. (Prepared batches always
+   * count from 0.) @defaultValue 0, or the preset's: 1 where torchvision's label 0 is the background
+   */
+  firstLabel?: number;
+}
+
+/** How pictures become the network's input. */
+export interface DetectorPreprocess extends PreprocessOptions {
+  /** For evaluation. */
+  resize: TestResizeOptions;
+}
+
+export const defaultPreprocess: DetectorPreprocess = {
+  mean: [123.675, 116.28, 103.53],
+  std: [58.395, 57.12, 57.375],
+  channelOrder: 'rgb',
+  padDivisor: 32,
+  resize: { long: 1333, short: 800 },
+};
+
+/**
+ * Builds a detector with fresh weights.
+ * @param options a detector by its parts, or a preset of torchvision's
+ * @throws MixplError ERR_CONFIG naming the option, ERR_DEVICE when the device is not usable
+ */
+export async function createDetector(
+  options: (DetectorOptions | TorchvisionOptions) & DetectorRuntime,
+  runtime: DetectorRuntime = {},
+): Promise<Detector> {
+  const { device, dtype, seed, optimizer, preprocess, firstLabel, ...model } = options;
+  const beside = { device, dtype, seed, optimizer, preprocess, firstLabel };
+  const { resolved, ...rest } = 'preset' in model ? fromPreset(model) : fromOptions(model);
+  return build(resolved, {
+    device: 'auto',
+    dtype: 'auto',
+    seed: 0,
+    optimizer: {},
+    ...rest,
+    ...given(beside),
+    ...given(runtime),
+    preprocess: { ...rest.preprocess, ...preprocess, ...runtime.preprocess },
+  });
+}
+
+const fromPreset = (options: TorchvisionOptions) => {
+  const { model, ...rest } = resolvePreset(options);
+  return { resolved: model, ...rest };
+};
+const fromOptions = (options: DetectorOptions) => ({
+  resolved: options,
+  preprocess: defaultPreprocess,
+  firstLabel: 0,
+});
+
+function given<T extends object>(options: T): Partial<T> {
+  return Object.fromEntries(
+    Object.entries(options).filter(([, value]) => value !== undefined),
+  ) as Partial<T>;
+}
+
+async function build(
+  options: DetectorOptions,
+  runtime: Required<Omit<DetectorRuntime, 'preprocess'>> & { preprocess: DetectorPreprocess },
+): Promise<Detector> {
+  if (!Number.isInteger(options.numClasses) || options.numClasses < 1)
+    throw new MixplError(
+      'ERR_CONFIG',
+      `createDetector: numClasses must be an integer >= 1, got ${options.numClasses}`,
+    );
+  const { device, dtype, seed, optimizer, preprocess, firstLabel } = runtime;
+  checkPreprocess(preprocess);
+  if (!Number.isInteger(firstLabel))
+    throw new MixplError(
+      'ERR_CONFIG',
+      `createDetector: firstLabel must be an integer, got ${firstLabel}`,
+    );
+  const compute = dtype === 'auto' ? automaticDtype() : dtype === 'fp32' ? 'f32' : dtype;
+  const handle = new native.Detector(optionsJson('createDetector', options), device, compute, seed);
+  const detector = new Detector(handle, options, {
+    device,
+    dtype: compute,
+    seed,
+    preprocess,
+    firstLabel,
+  });
+  await handle.configureOptimizer(optionsJson('createDetector: optimizer', optimizer));
+  return detector;
+}
+
+function automaticDtype(): 'bf16' | 'f32' {
+  return native.buildInfo().cpuFeatures.includes('avx512_bf16') ? 'bf16' : 'f32';
+}
+
+/** @throws MixplError ERR_CONFIG */
+function checkPreprocess({
+  mean,
+  std,
+  channelOrder,
+  padDivisor,
+  resize,
+}: DetectorPreprocess): void {
+  const refuse = (name: string, expected: string, value: unknown): never => {
+    throw new MixplError(
+      'ERR_CONFIG',
+      `createDetector: preprocess.${name} must be ${expected}, got ${JSON.stringify(value) ?? String(value)}`,
+    );
+  };
+  const three = (name: string, values: unknown, fits: (v: number) => boolean, expected: string) => {
+    if (!Array.isArray(values) || values.length !== 3 || !values.every(Number.isFinite))
+      refuse(name, 'three numbers', values);
+    if (!(values as number[]).every(fits)) refuse(name, expected, values);
+  };
+  three('mean', mean, () => true, 'three numbers');
+  three('std', std, (v) => v > 0, 'three numbers > 0');
+  if (channelOrder !== 'rgb' && channelOrder !== 'bgr')
+    refuse('channelOrder', "'rgb' or 'bgr'", channelOrder);
+  if (!Number.isInteger(padDivisor) || padDivisor < 1)
+    refuse('padDivisor', 'a whole number >= 1', padDivisor);
+  const { long, short, rule } = resize ?? {};
+  for (const [name, value] of Object.entries({ long, short }))
+    if (!(Number.isFinite(value) && (value as number) >= 1 && (value as number) <= 65536))
+      refuse(`resize.${name}`, 'a number in [1, 65536]', value);
+  if (rule !== undefined && rule !== 'mmdetection' && rule !== 'torchvision')
+    refuse('resize.rule', "'mmdetection' or 'torchvision'", rule);
+}

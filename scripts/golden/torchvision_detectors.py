@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""Records test/golden/torchvision/*.json: losses, gradients and detections of torchvision's detectors.
+
+The models are torchvision's own classes on a small backbone, in float64. Weights, pictures and boxes
+follow from formulas, so that the files stay small; the test writes the weights to a file under
+torchvision's names and loads that.
+
+  python3 scripts/golden/torchvision_detectors.py [NAME...]    needs torch and torchvision
+"""
+import json
+import math
+import os
+import sys
+
+import numpy as np
+import torch
+import torchvision
+from torchvision.models import resnet18
+from torchvision.models.detection import FCOS, RetinaNet
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
+from torchvision.ops.misc import FrozenBatchNorm2d
+
+OUT = os.path.join(os.path.dirname(__file__), "..", "..", "test", "golden", "torchvision")
+CLASSES = 7
+SIZES = [(120, 160), (97, 131), (160, 100)]  # height, width of the pictures
+RESIZE = {"min_size": 128, "max_size": 180}
+TARGETS = [
+    ([[20, 15, 90, 80], [60, 40, 150, 110], [5, 5, 17, 21]], [1, 3, 6]),
+    ([], []),
+    ([[10, 20, 80, 140], [30, 30, 62, 58]], [2, 2]),
+]
+
+
+def name_hash(name):
+    h = 7
+    for c in name.encode():
+        h = (h * 31 + c) % 65521
+    return h
+
+
+def formula(name, count):
+    """Numbers in (-1, 1) that look random: the same formula stands in the test."""
+    i = np.arange(count, dtype=np.float64)
+    h = name_hash(name)
+    return np.sin((i + 1) * 12.9898 + h * 0.618) * np.cos((i + 1) * 0.7321 + h)
+
+
+def fill(name, shape):
+    v = formula(name, int(np.prod(shape)))
+    if name.endswith("running_var"):
+        v = 1 + 0.5 * v
+    elif name.endswith("running_mean"):
+        v = 0.1 * v
+    elif len(shape) == 1 and name.endswith("weight"):
+        v = 1 + 0.2 * v
+    elif name.endswith(("cls_logits.bias", "cls_score.bias")):
+        v = -1.5 + 0.5 * v
+    elif len(shape) == 1:
+        v = 0.1 * v
+    else:
+        v = v * math.sqrt(6.0 / np.prod(shape[1:]))
+    return torch.from_numpy(v.astype(np.float32).astype(np.float64)).reshape(shape)
+
+
+def picture(n):
+    h, w = SIZES[n]
+    v = formula(f"picture{n}", h * w * 3).reshape(h, w, 3)
+    # Smooth enough that a resize keeps something.
+    y, x = np.mgrid[0:h, 0:w]
+    wave = np.sin(x / 9.0 + n)[..., None] * np.cos(y[..., None] / 7.0 + np.arange(3))
+    return np.clip(np.floor(127.5 + 80 * wave + 40 * v), 0, 255).astype(np.uint8)
+
+
+def pyramid(channels=32):
+    """ResNet-18, C3 to C5, with fewer channels than torchvision's constructors have."""
+    body = resnet18(weights=None, norm_layer=FrozenBatchNorm2d)
+    whole = _resnet_fpn_extractor(body, 3, returned_layers=[2, 3, 4], extra_blocks=LastLevelP6P7(256, 256))
+    inner = [block[0].in_channels for block in whole.fpn.inner_blocks]
+    whole.fpn = FeaturePyramidNetwork(inner, channels, extra_blocks=LastLevelP6P7(channels, channels))
+    whole.out_channels = channels
+    return whole
+
+
+def retinanet():
+    sizes = tuple((x, int(x * 2 ** (1 / 3)), int(x * 2 ** (2 / 3))) for x in [32, 64, 128, 256, 512])
+    return RetinaNet(pyramid(), CLASSES, anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * 5), **RESIZE)
+
+
+def fcos():
+    return FCOS(pyramid(), CLASSES, **RESIZE)
+
+
+MODELS = {"retinanet": retinanet, "fcos": fcos}
+
+
+def record(name):
+    torch.manual_seed(0)
+    model = MODELS[name]().double()
+    tensors = {k: list(v.shape) for k, v in model.state_dict().items()}
+    model.load_state_dict({k: fill(k, v) for k, v in tensors.items()})
+    pictures = [torch.from_numpy(picture(n)).permute(2, 0, 1).double() / 255 for n in range(3)]
+    model.eval()
+    with torch.no_grad():
+        found = model(pictures)
+    model.train()
+    targets = [{"boxes": torch.tensor(b, dtype=torch.float64).reshape(-1, 4), "labels": torch.tensor(l, dtype=torch.long)}
+               for b, l in TARGETS]
+    losses = model(pictures, targets)
+    sum(losses.values()).backward()
+    gradients = {}
+    for key, p in model.named_parameters():
+        if not p.requires_grad:
+            continue
+        g = p.grad.numpy().ravel() if p.grad is not None else np.zeros(p.numel())
+        gradients[key] = [float(np.linalg.norm(g)), float(g @ formula(key + "#", g.size))]
+    most = 40
+    golden = {
+        "torch": torch.__version__, "torchvision": torchvision.__version__, "classes": CLASSES,
+        "sizes": SIZES, "minSize": RESIZE["min_size"], "maxSize": RESIZE["max_size"], "targets": TARGETS,
+        "tensors": tensors,
+        "losses": {k: v.item() for k, v in losses.items()},
+        "gradients": gradients,
+        "detections": [
+            {"count": len(d["scores"]), "boxes": d["boxes"][:most].round(decimals=5).tolist(),
+             "scores": d["scores"][:most].round(decimals=7).tolist(), "labels": d["labels"][:most].tolist()}
+            for d in found
+        ],
+    }
+    os.makedirs(OUT, exist_ok=True)
+    with open(os.path.join(OUT, f"{name}.json"), "w") as f:
+        json.dump(golden, f)
+        f.write("\n")
+    print(name, golden["losses"], [d["count"] for d in golden["detections"]],
+          [d["scores"][:3] for d in golden["detections"]])
+
+
+for name in sys.argv[1:] or MODELS:
+    record(name)
