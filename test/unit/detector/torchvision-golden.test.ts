@@ -1,0 +1,182 @@
+import { readFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { resolvePreset, type TorchvisionPreset } from '../../../lib/detector/torchvision.js';
+import {
+  createDetector,
+  type Detector,
+  type DetectorOptions,
+  writeSafetensors,
+} from '../../../lib/index.js';
+
+interface Golden {
+  torchvision: string;
+  classes: number;
+  /** Height, width. */
+  sizes: [number, number][];
+  minSize: number;
+  maxSize: number;
+  targets: [number[][], number[]][];
+  tensors: Record<string, number[]>;
+  losses: Record<string, number>;
+  /** Per parameter: L2 norm, and inner product with the formula's numbers. */
+  gradients: Record<string, [norm: number, probe: number]>;
+  /** The best of them. */
+  detections: { boxes: number[][]; scores: number[]; labels: number[]; count: number }[];
+}
+
+/** The numbers of scripts/golden/torchvision_detectors.py. */
+function formula(name: string, count: number): Float64Array {
+  let h = 7;
+  for (const c of Buffer.from(name)) h = (h * 31 + c) % 65521;
+  return Float64Array.from({ length: count }, (_, i) => {
+    let x = (Math.imul(i, 2654435761) + Math.imul(h, 40503)) >>> 0;
+    for (let k = 0; k < 2; k++) x = Math.imul(x ^ (x >>> 16), 0x45d9f3b) >>> 0;
+    return ((x ^ (x >>> 16)) >>> 0) / 2 ** 31 - 1;
+  });
+}
+
+function weightOf(name: string, shape: readonly number[]): Float32Array {
+  const count = shape.reduce((a, b) => a * b, 1);
+  const fanIn = count / (shape[0] ?? 1);
+  const backbone = name.startsWith('backbone.body.layer') ? 0.3 : 1;
+  return Float32Array.from(formula(name, count), (v) => {
+    if (name.endsWith('running_var')) return 1 + 0.5 * v;
+    if (name.endsWith('running_mean')) return 0.1 * v;
+    if (shape.length === 1 && name.endsWith('weight')) return 1 + 0.2 * v;
+    if (/(cls_logits|cls_score)\.bias$/.test(name)) return -1.5 + 0.5 * v;
+    if (shape.length === 1) return 0.1 * v;
+    return v * Math.sqrt(6 / fanIn) * backbone;
+  });
+}
+
+function picture(n: number, height: number, width: number) {
+  const v = formula(`picture${n}`, height * width * 3);
+  const data = Uint8Array.from(v, (noise, i) => {
+    const [c, x, y] = [i % 3, Math.floor(i / 3) % width, Math.floor(i / 3 / width)];
+    const wave = Math.sin(x / 9 + n) * Math.cos(y / 7 + c);
+    return Math.max(0, Math.min(255, Math.floor(127.5 + 80 * wave + 40 * noise)));
+  });
+  return { data, height, width };
+}
+
+/** Changes that make torchvision's network the recorder's: ResNet-18, fewer channels. */
+const thin: Record<string, object> = {
+  retinanet: { neck: { channels: 32 }, head: { channels: 32 } },
+  fcos: { neck: { channels: 64 }, head: { channels: 64 } },
+};
+
+describe.each([
+  ['retinanet', 'torchvision/retinanet_resnet50_fpn'],
+  ['fcos', 'torchvision/fcos_resnet50_fpn'],
+] as [string, TorchvisionPreset][])('%s', (name, preset) => {
+  const golden = JSON.parse(
+    readFileSync(new URL(`../../golden/torchvision/${name}.json`, import.meta.url), 'utf8'),
+  ) as Golden;
+  const pictures = golden.sizes.map(([height, width], n) => picture(n, height, width));
+  const targets = golden.targets.map(([boxes, labels]) => ({
+    boxes: Float32Array.from(boxes.flat()),
+    labels: Int32Array.from(labels),
+  }));
+  let folder: string;
+  let weights: string;
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'mixpl-torchvision-'));
+    weights = join(folder, 'weights.safetensors');
+    const tensors = Object.entries(golden.tensors).map(
+      ([key, shape]) => [key, { shape, data: weightOf(key, shape) }] as const,
+    );
+    await writeSafetensors(weights, new Map(tensors), {});
+  });
+  afterAll(() => rm(folder, { recursive: true, force: true }));
+
+  async function open(dtype: 'fp32' | 'bf16'): Promise<Detector> {
+    const { model, preprocess, firstLabel } = resolvePreset({
+      preset,
+      numClasses: golden.classes,
+      minSize: golden.minSize,
+      maxSize: golden.maxSize,
+      backbone: { depth: 18 },
+    });
+    const changes = thin[name] as Record<string, object>;
+    const merged = Object.fromEntries(
+      Object.entries({ ...changes, ...model }).map(([key, value]) => [
+        key,
+        key in changes ? { ...(value as object), ...changes[key] } : value,
+      ]),
+    ) as unknown as DetectorOptions;
+    const detector = await createDetector(merged, { dtype, preprocess, firstLabel });
+    const { missing, unexpected } = await detector.loadWeights(weights, { layout: 'torchvision' });
+    expect({ missing, unexpected }).toEqual({ missing: [], unexpected: [] });
+    return detector;
+  }
+
+  test(`has the losses and every gradient of torchvision ${golden.torchvision}`, async () => {
+    await using detector = await open('fp32');
+    const losses = await detector.loss(pictures, targets);
+    expect(Object.keys(losses).sort()).toEqual(Object.keys(golden.losses).sort());
+    for (const [key, value] of Object.entries(golden.losses))
+      expect(Math.abs(losses[key]! - value), key).toBeLessThan(1e-4 * Math.abs(value));
+    await detector.backward();
+    for (const [key, [norm, probe]] of Object.entries(golden.gradients)) {
+      const gradient = (await detector.gradient(key, { layout: 'torchvision' }))!;
+      const numbers = formula(`${key}#`, gradient.length);
+      const got = Math.sqrt(gradient.reduce((s, g) => s + g * g, 0));
+      const product = gradient.reduce((s, g, i) => s + g * numbers[i]!, 0);
+      expect(Math.abs(got - norm), key).toBeLessThan(1e-3 * norm + 1e-7);
+      expect(Math.abs(product - probe), key).toBeLessThan(1e-3 * norm + 1e-7);
+    }
+  });
+
+  test('has its detections', async () => {
+    await using detector = await open('fp32');
+    const found = await detector.predict(pictures);
+    golden.detections.forEach((expected, n) => {
+      const { boxes, scores, labels } = found[n]!;
+      expect(scores.length).toBe(expected.count);
+      expected.scores.forEach((score, i) => {
+        // Scores that differ by rounding may stand in another order.
+        const same = [...scores.keys()].filter(
+          (j) =>
+            labels[j] === expected.labels[i] &&
+            Math.abs(scores[j]! - score) < 1e-4 &&
+            expected.boxes[i]!.every((v, c) => Math.abs(boxes[4 * j + c]! - v) < 1e-3),
+        );
+        expect(same.length, `image ${n}, detection ${i}`).toBe(1);
+      });
+    });
+  });
+
+  test('takes the same from prepared arrays', async () => {
+    await using detector = await open('fp32');
+    const { mean, std } = detector.preprocess;
+    const [{ data, height, width }] = [picture(0, 64, 96)];
+    const [plain] = await detector.predict([{ data, height, width }], { resized: true });
+    const normalized = Float32Array.from(data, (v, i) => (v - mean[i % 3]!) / std[i % 3]!);
+    const image = { data: normalized, height, width };
+    const options = { normalized: true, resized: true };
+    const [array] = await detector.predict([image], options);
+    expect(array!.scores.length).toBeGreaterThan(5);
+    expect(array!.scores.length).toBe(plain!.scores.length);
+    expect(array!.labels).toEqual(plain!.labels);
+    array!.boxes.forEach((v, i) => {
+      // The mean is taken off in f32 once here, once natively; the network amplifies the last bit.
+      expect(Math.abs(v - plain!.boxes[i]!)).toBeLessThan(5e-3);
+    });
+    expect((await detector.predict([{ ...image, ...options }]))[0]).toEqual(array);
+    const target = { boxes: Float32Array.of(10, 10, 60, 50), labels: Int32Array.of(2) };
+    const a = await detector.loss([image], [target], options);
+    const b = await detector.loss([{ data, height, width }], [target], { resized: true });
+    for (const key of Object.keys(a)) expect(a[key]! / b[key]!).toBeCloseTo(1, 4);
+  });
+
+  test('stays near it in bf16', async () => {
+    await using detector = await open('bf16');
+    const losses = await detector.loss(pictures, targets);
+    // 8 bits of mantissa through some thirty layers.
+    for (const [key, value] of Object.entries(golden.losses))
+      expect(Math.abs(losses[key]! / value - 1), key).toBeLessThan(0.03);
+  });
+});
