@@ -1,11 +1,12 @@
 /** What is trained: the network and how its numbers come from pixels. */
 import { z } from 'zod';
 import { count, positive } from './fields.js';
+import { centernet } from './models/centernet.js';
 import { fcos } from './models/fcos.js';
 import { retinanet } from './models/retinanet.js';
 
 /** One entry per detector; without a type it is the first. */
-export const modelSchema = z.discriminatedUnion('type', [retinanet, fcos]);
+export const modelSchema = z.discriminatedUnion('type', [retinanet, fcos, centernet]);
 
 const perChannel = (bound: z.ZodNumber) => z.tuple([bound, bound, bound]);
 

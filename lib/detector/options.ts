@@ -80,5 +80,35 @@ export interface FcosOptions extends CommonOptions {
   test?: DenseTestOptions;
 }
 
-export type DetectorOptions = RetinaNetOptions | FcosOptions;
+/** Of a detector that torchvision does not have. */
+interface MmdetectionOptions extends CommonOptions {
+  numerics?: 'mmdetection';
+}
+
+/** CenterNet as updated in CenterNet2 (Zhou et al. 2021), one stage over a feature pyramid. */
+export interface CenterNetOptions extends MmdetectionOptions {
+  type: 'centernet';
+  head?: TowerOptions;
+  points?: { strides?: number[] };
+  train?: {
+    /** Least half diagonal of the boxes of a level, in pixels. */
+    regressFrom?: number[];
+    /** Largest half diagonal of every level but the last, in pixels. */
+    regressTo?: number[];
+    /** IoU that is left when a box moves by its heat's radius. @defaultValue 0.8 */
+    heatMinOverlap?: number;
+    /** Pixels. @defaultValue 4 */
+    heatMinRadius?: number;
+    /** GIoU loss below which a cell at the centre of a box is a positive of its class. @defaultValue 0.2 */
+    morePositivesLoss?: number;
+    /** And fewer than this many of a box. @defaultValue 9 */
+    morePositives?: number;
+    /** Of the classification loss's two parts. @defaultValue 0.25 and 0.75 */
+    positiveWeight?: number;
+    negativeWeight?: number;
+  };
+  test?: DenseTestOptions;
+}
+
+export type DetectorOptions = RetinaNetOptions | FcosOptions | CenterNetOptions;
 export type DetectorType = DetectorOptions['type'];

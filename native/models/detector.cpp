@@ -14,11 +14,30 @@ Numerics read_numerics(const Options& options) {
   throw ConfigError(str("model.numerics must be 'mmdetection' or 'torchvision', got '", text, "'"));
 }
 
+void read_mmdetection_numerics(const Options& options) {
+  if (read_numerics(options) != Numerics::mmdetection)
+    throw ConfigError(str("model.numerics must be 'mmdetection' (torchvision has no ",
+                          options.text("type", ""), "), got 'torchvision'"));
+}
+
 int64_t read_num_classes(const Options& options) {
   const int64_t classes = options.integer("numClasses", 0);
   if (classes < 1 || classes > 1 << 16)
     throw ConfigError(str("numClasses must be in [1, 65536], got ", classes));
   return classes;
+}
+
+std::vector<double> read_point_strides(const Options& options, int levels) {
+  const Options points = options.object("points");
+  const std::vector<double> strides = points.numbers("strides", {8, 16, 32, 64, 128});
+  points.finish();
+  if (static_cast<int>(strides.size()) != levels)
+    throw ConfigError(str("points.strides must hold one stride per output of the neck (", levels,
+                          "), got ", strides.size()));
+  for (double stride : strides)
+    if (!(stride > 0) || !std::isfinite(stride))
+      throw ConfigError(str("points.strides must be numbers > 0, got ", stride));
+  return strides;
 }
 
 void Detector::check_targets(const ImageBatch& images, const std::vector<Target>& targets) const {
@@ -61,6 +80,7 @@ struct Entry {
 constexpr Entry kDetectors[] = {
     {"retinanet", create_retinanet},
     {"fcos", create_fcos},
+    {"centernet", create_centernet},
 };
 
 }  // namespace

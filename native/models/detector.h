@@ -38,8 +38,12 @@ using Losses = std::vector<std::pair<std::string, Tensor>>;
 enum class Numerics : uint8_t { mmdetection, torchvision };
 /// { numerics }, mmdetection when absent. @throws ConfigError
 Numerics read_numerics(const Options& options);
+/// For detectors that torchvision does not have. @throws ConfigError unless it is mmdetection
+void read_mmdetection_numerics(const Options& options);
 /// { numClasses }, in [1, 65536]. @throws ConfigError
 int64_t read_num_classes(const Options& options);
+/// { points: { strides } }, one per level. @throws ConfigError
+std::vector<double> read_point_strides(const Options& options, int levels);
 
 class Detector {
  public:

@@ -22,6 +22,13 @@ namespace init {
 namespace {
 // K R S: what one input value reaches.
 double fan_out(const Shape& s) { return static_cast<double>(s.numel() / s[-1]); }
+
+void fill_uniform(double bound, Tensor& t, const Philox& random) {
+  float* p = t.data<float>();
+  parallel_for(t.numel(), [&](int64_t i) {
+    p[i] = static_cast<float>(bound * (2.0 * random.uniform(i) - 1.0));
+  });
+}
 }  // namespace
 
 Init constant(float value) {
@@ -41,11 +48,13 @@ Init kaiming_normal_fan_out() {
 Init xavier_uniform() {
   return [](Tensor& t, const Philox& random) {
     const double receptive = static_cast<double>(t.numel()) / (t.size(0) * t.size(-1));
-    const double bound = std::sqrt(6.0 / ((t.size(0) + t.size(-1)) * receptive));
-    float* p = t.data<float>();
-    parallel_for(t.numel(), [&](int64_t i) {
-      p[i] = static_cast<float>(bound * (2.0 * random.uniform(i) - 1.0));
-    });
+    fill_uniform(std::sqrt(6.0 / ((t.size(0) + t.size(-1)) * receptive)), t, random);
+  };
+}
+Init xavier_fan_in() {
+  return [](Tensor& t, const Philox& random) {
+    const double fan_in = static_cast<double>(t.numel()) / static_cast<double>(t.size(0));
+    fill_uniform(std::sqrt(3.0 / fan_in), t, random);
   };
 }
 }  // namespace init

@@ -47,6 +47,8 @@ Init normal(float std);
 Init kaiming_normal_fan_out();
 /// Glorot and Bengio 2010: uniform in ±sqrt(6 / (fan_in + fan_out)).
 Init xavier_uniform();
+/// Caffe2's Xavier: uniform in ±sqrt(3 / fan_in), fan_in = R S C of OHWI weights.
+Init xavier_fan_in();
 }  // namespace init
 
 /// Where a module puts its parameters: a path in a store. Cheap to copy.

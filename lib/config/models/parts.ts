@@ -105,5 +105,8 @@ export const common = {
   backbone,
 };
 
+/** `numerics` of a detector that torchvision does not have. */
+export const onlyMmdetection = () => z.literal('mmdetection').default('mmdetection');
+
 /** For a refinement: a section must hold one stride per output of the neck. */
 export const strideMismatch = 'must hold one stride per output of the neck (model.neck.numOutputs)';

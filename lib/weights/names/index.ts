@@ -1,4 +1,5 @@
 import type { DetectorType } from '../../detector/options.js';
+import { centernetNames } from './centernet.js';
 import { fcosNames } from './fcos.js';
 import type { DetectorNames } from './names.js';
 import { retinanetNames } from './retinanet.js';
@@ -9,4 +10,5 @@ export type { DetectorNames } from './names.js';
 export const detectorNames: Record<DetectorType, DetectorNames> = {
   retinanet: retinanetNames,
   fcos: fcosNames,
+  centernet: centernetNames,
 };

@@ -24,7 +24,7 @@ struct FcosOptions {
   ResNetOptions backbone;
   FpnOptions neck;
   TowerOptions head;
-  std::vector<double> strides{8, 16, 32, 64, 128};
+  std::vector<double> strides;
   FcosTargetOptions targets;
   FocalLossOptions focal;
   IouLossOptions iou;
@@ -42,15 +42,7 @@ struct FcosOptions {
     head = TowerOptions::read(h, head);
     h.finish();
 
-    const Options p = o.object("points");
-    strides = p.numbers("strides", strides);
-    p.finish();
-    if (static_cast<int>(strides.size()) != neck.num_outputs)
-      throw ConfigError(str("points.strides must hold one stride per output of the neck (",
-                            neck.num_outputs, "), got ", strides.size()));
-    for (double stride : strides)
-      if (!(stride > 0) || !std::isfinite(stride))
-        throw ConfigError(str("points.strides must be numbers > 0, got ", stride));
+    strides = read_point_strides(o, neck.num_outputs);
 
     const Options t = o.object("train");
     targets.center_radius = t.number("centerRadius", targets.center_radius);

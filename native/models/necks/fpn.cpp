@@ -42,7 +42,7 @@ Fpn::Fpn(const Scope& scope, const std::vector<int64_t>& in, const FpnOptions& o
     spec.out = options.channels;
     spec.kernel = kernel;
     spec.stride = stride;
-    spec.init = init::xavier_uniform();
+    spec.init = options.init;
     return ConvNorm(scope.child(path), "conv", "", spec);
   };
   for (int level = options.first_level; level <= 5; ++level) {

@@ -14,7 +14,8 @@ struct FpnOptions {
   int first_level = 3;  // C3; 2 for two-stage detectors
   int num_outputs = 5;
   Extra extra = Extra::on_input;
-  bool relu_before_extra = false;  // ReLU between P6 and P7
+  bool relu_before_extra = false;      // ReLU between P6 and P7
+  Init init = init::xavier_uniform();  // of all weights; not an option of the configuration
 
   static FpnOptions read(const Options& options, const FpnOptions& defaults);
 };

@@ -1,0 +1,61 @@
+import { z } from 'zod';
+import { nonNegative, positive, positiveCount, share } from '../fields.js';
+import {
+  common,
+  denseTest,
+  neck,
+  onlyMmdetection,
+  strideMismatch,
+  strides,
+  towers,
+} from './parts.js';
+
+export const centernet = z
+  .strictObject({
+    type: z.literal('centernet'),
+    ...common,
+    numerics: onlyMmdetection(),
+    neck: neck({ extra: 'on-output', reluBeforeExtra: true }),
+    head: towers({ norm: 'gn' }),
+    points: z.strictObject({ strides: strides() }).prefault({}),
+    train: z
+      .strictObject({
+        regressFrom: z
+          .array(nonNegative())
+          .default([0, 64, 128, 256, 512])
+          .describe('least half diagonal of the boxes of a level in pixels'),
+        regressTo: z
+          .array(positive())
+          .default([80, 160, 320, 640])
+          .describe('largest half diagonal of every level but the last'),
+        heatMinOverlap: share()
+          .default(0.8)
+          .describe("IoU that is left when a box moves by its heat's radius"),
+        heatMinRadius: positive().default(4).describe('in pixels'),
+        morePositivesLoss: z
+          .number()
+          .min(0)
+          .max(2)
+          .default(0.2)
+          .describe(
+            'GIoU loss below which a cell at the centre of a box is a positive of its class',
+          ),
+        morePositives: positiveCount().default(9).describe('and fewer than this many of a box'),
+        positiveWeight: nonNegative().default(0.25),
+        negativeWeight: nonNegative().default(0.75),
+      })
+      .prefault({}),
+    test: denseTest({ nmsIou: 0.6 }),
+  })
+  .refine((model) => model.points.strides.length === model.neck.numOutputs, {
+    path: ['points', 'strides'],
+    error: strideMismatch,
+  })
+  .refine((model) => model.train.regressFrom.length === model.neck.numOutputs, {
+    path: ['train', 'regressFrom'],
+    error: 'must hold one number per output of the neck (model.neck.numOutputs)',
+  })
+  .refine((model) => model.train.regressTo.length === model.neck.numOutputs - 1, {
+    path: ['train', 'regressTo'],
+    error: 'must hold one number per output of the neck but the last (model.neck.numOutputs - 1)',
+  });

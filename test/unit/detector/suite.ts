@@ -1,0 +1,255 @@
+// What every detector has to pass, whatever its head.
+import { mkdtemp } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { detectorOptions } from '../../../lib/config/parts.js';
+import {
+  createDetector,
+  type Detector,
+  type DetectorOptions,
+  parseConfig,
+  type StepEvent,
+  type Targets,
+  trainSemiSupervised,
+  writeSafetensors,
+} from '../../../lib/index.js';
+import { native } from '../../../lib/native.js';
+import { decodeTiny, tinyData, tinySettings } from '../train/tiny-data.js';
+import { sceneBatch } from './scenes.js';
+
+export interface DetectorSuite {
+  /** Small enough for a test, with every part of the real thing; six classes. */
+  options: DetectorOptions;
+  /** Names of the losses. */
+  losses: readonly string[];
+  /** Steps to learn two scenes by heart, and the loss that is left at most. */
+  overfit: { steps: number; loss: number };
+  /** Parameters whose gradient is compared with differences of the loss. */
+  gradients: readonly string[];
+  /** Names and shapes (OIHW) of the head in mmdetection's state dict, for `options`. */
+  head: Readonly<Record<string, readonly number[]>>;
+}
+
+const adam = { type: 'adamw' as const, weightDecay: 1e-4, clipNorm: 10 };
+
+async function train(detector: Detector, steps: number, scenes = 2): Promise<number[]> {
+  const { batch, targets } = await sceneBatch(scenes, detector.computeDtype);
+  const curve: number[] = [];
+  for (let i = 0; i < steps; i++) {
+    const losses = await detector.loss(batch, targets);
+    curve.push(Object.values(losses).reduce((sum, v) => sum + v, 0));
+    await detector.backward();
+    await detector.step({ lr: 2e-3 * Math.min(1, (i + 1) / 10) });
+  }
+  batch.dispose();
+  return curve;
+}
+
+function iou(a: Float32Array, b: Float32Array): number {
+  const w = Math.min(a[2]!, b[2]!) - Math.max(a[0]!, b[0]!);
+  const h = Math.min(a[3]!, b[3]!) - Math.max(a[1]!, b[1]!);
+  if (w <= 0 || h <= 0) return 0;
+  const area = (x: Float32Array) => (x[2]! - x[0]!) * (x[3]! - x[1]!);
+  return (w * h) / (area(a) + area(b) - w * h);
+}
+
+/** Share of the boxes that are among the confident detections, with their class. */
+async function found(detector: Detector): Promise<number> {
+  const { batch, targets } = await sceneBatch(2, detector.computeDtype);
+  const detections = await detector.predict(batch);
+  batch.dispose();
+  const hit = targets.flatMap(({ boxes, labels }, n) =>
+    [...labels].map((label, i) =>
+      [...detections[n]!.scores].some(
+        (score, k) =>
+          score > 0.4 &&
+          detections[n]!.labels[k] === label &&
+          iou(detections[n]!.boxes.subarray(4 * k), boxes.subarray(4 * i)) > 0.5,
+      ),
+    ),
+  );
+  return hit.filter(Boolean).length / hit.length;
+}
+
+export function testDetector(name: string, suite: DetectorSuite): void {
+  const { options } = suite;
+
+  describe(name, () => {
+    for (const dtype of ['fp32', 'bf16'] as const)
+      test(`learns two scenes by heart in ${dtype}`, async () => {
+        await using detector = await createDetector(options, { dtype, seed: 1, optimizer: adam });
+        const curve = await train(detector, suite.overfit.steps);
+        expect(curve[0]).toBeGreaterThan(2 * suite.overfit.loss);
+        expect(curve.at(-1)).toBeLessThan(suite.overfit.loss);
+        expect(await found(detector)).toBeGreaterThan(0.8);
+      });
+
+    test('has its losses by name', async () => {
+      await using detector = await createDetector(options);
+      const { batch, targets } = await sceneBatch(1, detector.computeDtype);
+      expect(Object.keys(await detector.loss(batch, targets))).toEqual(suite.losses);
+      batch.dispose();
+    });
+
+    test('is the same to the last bit when it is trained again, on any number of threads', async () => {
+      const curves: number[][] = [];
+      for (const threads of [1, 1, 3]) {
+        native.setNumThreads(threads);
+        await using detector = await createDetector(options, { seed: 5, optimizer: adam });
+        curves.push(await train(detector, 2));
+      }
+      native.setNumThreads(1);
+      expect(curves[1]).toEqual(curves[0]);
+      // Convolutions of other thread counts may add up in another order.
+      curves[2]!.forEach((v, i) => {
+        expect(Math.abs(v / curves[0]![i]! - 1)).toBeLessThan(1e-2);
+      });
+    });
+
+    test('has the gradient of its own loss (central differences)', async () => {
+      await using detector = await createDetector(options, { dtype: 'fp32', seed: 4 });
+      const { batch, targets } = await sceneBatch(2, 'f32');
+      const total = async () =>
+        Object.values(await detector.loss(batch, targets)).reduce((a, b) => a + b, 0);
+      for (const parameter of suite.gradients) {
+        await detector.zeroGradients();
+        await total();
+        await detector.backward();
+        const gradient = (await detector.gradient(parameter))!;
+        const norm = Math.sqrt(gradient.reduce((sum, g) => sum + g * g, 0));
+        expect(norm, parameter).toBeGreaterThan(0);
+        const values = await detector.readTensor(parameter);
+        // Along the gradient itself the slope is its norm.
+        const step = 2e-3 / norm;
+        const shifted = async (sign: number) => {
+          await detector.writeTensor(
+            parameter,
+            values.map((v, i) => v + sign * step * gradient[i]!),
+          );
+          return total();
+        };
+        const slope = ((await shifted(1)) - (await shifted(-1))) / (2 * step * norm);
+        await detector.writeTensor(parameter, values);
+        expect(slope / norm, parameter).toBeGreaterThan(0.97);
+        expect(slope / norm, parameter).toBeLessThan(1.03);
+      }
+      batch.dispose();
+    });
+
+    test('is defined for no box, one box, 500 boxes and boxes smaller than a pixel', async () => {
+      await using detector = await createDetector(options, { seed: 2, optimizer: adam });
+      const { batch } = await sceneBatch(1, detector.computeDtype);
+      const boxes = (count: number, size: number): Targets => ({
+        boxes: Float32Array.from({ length: 4 * count }, (_, i) => {
+          const at = (((i >> 2) * 37) % 80) + 1;
+          return i % 4 < 2 ? at : at + size;
+        }),
+        labels: new Int32Array(count),
+      });
+      for (const targets of [boxes(0, 1), boxes(1, 20), boxes(500, 12), boxes(3, 0.2)]) {
+        const losses = await detector.loss(batch, [targets]);
+        for (const value of Object.values(losses)) expect(value).toBeGreaterThanOrEqual(0);
+        await detector.backward();
+        expect((await detector.step({ lr: 1e-4 })).gradNorm).toBeGreaterThan(0);
+      }
+      batch.dispose();
+    });
+
+    test('works with one class', async () => {
+      await using detector = await createDetector({ ...options, numClasses: 1 }, { seed: 2 });
+      const { batch, targets } = await sceneBatch(2, detector.computeDtype);
+      const one = targets.map(({ boxes, labels }) => ({ boxes, labels: labels.map(() => 0) }));
+      for (const value of Object.values(await detector.loss(batch, one)))
+        expect(value).toBeGreaterThan(0);
+      await detector.backward();
+      expect(await detector.predict(batch)).toHaveLength(2);
+      batch.dispose();
+    });
+
+    test('an image without boxes changes nothing for the others but the sums', async () => {
+      await using detector = await createDetector(options, { dtype: 'fp32', seed: 2 });
+      const { batch, targets } = await sceneBatch(2, 'f32');
+      const none = { boxes: new Float32Array(0), labels: new Int32Array(0) };
+      for (const value of Object.values(await detector.loss(batch, [targets[0]!, none])))
+        expect(Number.isFinite(value)).toBe(true);
+      batch.dispose();
+    });
+
+    test("takes weights under mmdetection's names, all of them", async () => {
+      await using detector = await createDetector(options, { seed: 1 });
+      const own = detector.parameters().filter((p) => p.name.startsWith('bbox_head.'));
+      expect(own.map((p) => p.name).sort()).toEqual(
+        Object.keys(suite.head)
+          .map((n) => `bbox_head.${n}`)
+          .sort(),
+      );
+      const folder = await mkdtemp(join(tmpdir(), 'mixpl-names-'));
+      const file = join(folder, 'head.safetensors');
+      await detector.exportWeights(file, { layout: 'mmdetection' });
+      await using other = await createDetector(options, { seed: 2 });
+      const result = await other.loadWeights(file, { layout: 'mmdetection' });
+      expect(result).toMatchObject({ missing: [], unexpected: [] });
+      for (const { name } of own)
+        expect(await other.readTensor(name), name).toEqual(await detector.readTensor(name));
+      // The shapes that mmdetection would give them.
+      const tensors = new Map(
+        Object.entries(suite.head).map(([n, shape]) => [
+          `bbox_head.${n}`,
+          { shape: [...shape], data: new Float32Array(shape.reduce((a, b) => a * b, 1)).fill(0.5) },
+        ]),
+      );
+      for (const p of detector.parameters())
+        if (!p.name.startsWith('bbox_head.'))
+          tensors.set(p.name, {
+            shape: p.shape.length === 4 ? [0, 3, 1, 2].map((axis) => p.shape[axis]!) : [...p.shape],
+            data: new Float32Array(p.shape.reduce((a, b) => a * b, 1)),
+          });
+      const made = join(folder, 'made.safetensors');
+      await writeSafetensors(made, tensors);
+      expect(await other.loadWeights(made, { layout: 'mmdetection' })).toMatchObject({
+        missing: [],
+        unexpected: [],
+      });
+    });
+
+    test('a config of it is itself once it is resolved, and makes it', async () => {
+      const { numClasses, ...rest } = options;
+      const config = parseConfig({
+        name: 'round-trip',
+        model: rest,
+        data: { labelled: { format: 'voc', folder: 'x', imageSet: 'train' } },
+        semi: { method: 'supervised' },
+      });
+      expect(parseConfig(config)).toEqual(config);
+      await using detector = await createDetector(detectorOptions(config, numClasses));
+      expect(detector.numClasses).toBe(numClasses);
+    });
+
+    test('learns by MixPL for a few steps', async () => {
+      await using student = await createDetector(
+        { ...options, numClasses: 3, test: { ...options.test, scoreThr: 0.001 } },
+        { seed: 3, optimizer: adam },
+      );
+      const steps: StepEvent[] = [];
+      for await (const event of trainSemiSupervised(student, {
+        data: tinyData(),
+        decode: decodeTiny,
+        settings: {
+          ...tinySettings,
+          lr: 1e-3,
+          semi: { ...tinySettings.semi, scoreThr: 0.005 },
+          schedule: { iterations: 5, warmup: { iterations: 2 } },
+          validation: { interval: 5, batch: 2 },
+        },
+      }))
+        if (event.type === 'step') steps.push(event);
+      expect(steps).toHaveLength(5);
+      for (const { losses } of steps)
+        for (const value of Object.values(losses)) expect(Number.isFinite(value)).toBe(true);
+      expect(Object.keys(steps[4]!.losses)).toEqual(
+        expect.arrayContaining(suite.losses.flatMap((l) => [`sup_${l}`, `mosaic_unsup_${l}`])),
+      );
+    });
+  });
+}
