@@ -102,4 +102,12 @@ MIXPL_HD Box decode_sides(float x, float y, Sides d) {
   return {x - d.left, y - d.top, x + d.right, y + d.bottom};
 }
 
+/// How central the point is: sqrt of the products over both axes of (smaller / larger distance).
+/// @source Tian et al. 2019, eq. 3
+MIXPL_HD float centerness_of(Sides s) {
+  const float h = lesser(s.left, s.right) / greater(s.left, s.right);
+  const float v = lesser(s.top, s.bottom) / greater(s.top, s.bottom);
+  return sqrtf(h * v);
+}
+
 }  // namespace mixpl

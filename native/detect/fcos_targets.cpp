@@ -30,12 +30,6 @@ struct LevelRule {
   }
 };
 
-float centerness_of(const Sides& s) {
-  const float h = lesser(s.left, s.right) / greater(s.left, s.right);
-  const float v = lesser(s.top, s.bottom) / greater(s.top, s.bottom);
-  return std::sqrt(h * v);
-}
-
 }  // namespace
 
 void FcosTargetOptions::validate(int levels) const {
