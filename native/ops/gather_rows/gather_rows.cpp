@@ -1,0 +1,47 @@
+#include "ops/gather_rows/gather_rows.h"
+
+#include "autograd/tape.h"
+#include "core/check.h"
+#include "core/launch.h"
+#include "ops/registry.h"
+
+namespace mixpl {
+
+Tensor gather_rows(const Tensor& x, const Tensor& rows, int64_t columns) {
+  const Check check("gatherRows");
+  check.floating("x", x);
+  check.dtype("rows", rows, DType::i32);
+  check.rank("rows", rows, 1, "P");
+  check.same_device("rows", rows, x);
+  check.at_least("columns", static_cast<double>(columns), 1);
+  if (x.numel() % columns != 0)
+    throw ShapeError(str("gatherRows: x must hold rows of ", columns, " numbers, got ", x.shape()));
+  const int64_t count = x.numel() / columns;
+  const int64_t bad = MIXPL_DISPATCH(x.device(), gather_rows_bad_place, rows, count);
+  if (bad >= 0)
+    throw RangeError(str("gatherRows: rows must be rising and in [0, ", count - 1, "], got ",
+                         rows.data<int32_t>()[bad], " at ", bad));
+
+  Tensor y = Tensor::empty({rows.numel(), columns}, DType::f32, x.device());
+  MIXPL_DISPATCH(x.device(), gather_rows_forward, x, rows, y);
+  record(y, {x},
+         [rows, shape = x.shape(), dtype = x.dtype(), device = x.device()](const Tensor& dy) {
+           Tensor dx = Tensor::zeros(shape, dtype, device);
+           MIXPL_DISPATCH(device, gather_rows_backward, dy, rows, dx);
+           return Gradients{dx};
+         });
+  return y;
+}
+
+namespace {
+// x, rows; { columns }, the last axis of x when absent.
+const bool registered =
+    register_op("gatherRows", [](const std::vector<Tensor>& in, const Options& o) {
+      if (in.size() != 2) throw ShapeError(str("gatherRows: needs 2 tensors, got ", in.size()));
+      Check("gatherRows").defined("x", in[0]);
+      if (in[0].rank() < 1) throw ShapeError("gatherRows: x must have rows, got a scalar");
+      return std::vector<Tensor>{gather_rows(in[0], in[1], o.integer("columns", in[0].size(-1)))};
+    });
+}  // namespace
+
+}  // namespace mixpl
