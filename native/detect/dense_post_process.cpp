@@ -7,6 +7,7 @@
 #include "core/parallel.h"
 #include "detect/box_iou.h"
 #include "detect/nms.h"
+#include "detect/score_voting.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -26,6 +27,27 @@ void keep_best(std::vector<Candidate>& candidates, int64_t most) {
   if (static_cast<int64_t>(candidates.size()) <= most) return;
   std::nth_element(candidates.begin(), candidates.begin() + most, candidates.end(), better);
   candidates.resize(most);
+}
+
+// The candidates, in order of index, of the `most` anchors whose best class has the highest score.
+void keep_best_anchors(std::vector<Candidate>& candidates, int64_t most, int64_t classes) {
+  std::vector<Candidate> anchors;  // index: of the anchor
+  for (const Candidate& c : candidates) {
+    const int64_t anchor = c.index / classes;
+    if (anchors.empty() || anchors.back().index != anchor)
+      anchors.push_back({c.score, anchor});
+    else
+      anchors.back().score = std::max(anchors.back().score, c.score);
+  }
+  if (static_cast<int64_t>(anchors.size()) <= most) return;
+  keep_best(anchors, most);
+  std::sort(anchors.begin(), anchors.end(),
+            [](const Candidate& a, const Candidate& b) { return a.index < b.index; });
+  auto next = anchors.begin();
+  std::erase_if(candidates, [&](const Candidate& c) {
+    while (next != anchors.end() && next->index < c.index / classes) ++next;
+    return next == anchors.end() || next->index != c.index / classes;
+  });
 }
 
 // f(i) for x[i] > sieve in [begin, end), without a branch for each of the many that are not.
@@ -177,20 +199,27 @@ std::vector<Detections> dense_post_process(const std::vector<DenseLevel>& levels
   const int64_t images = static_cast<int64_t>(sizes.size());
   check_levels(levels, images, classes, o.score_rule);
 
-  constexpr int64_t kPiece = 1 << 16;
+  // Whole anchors.
+  const int64_t piece_size = std::max<int64_t>((1 << 16) / classes, 1) * classes;
+  const auto keep = [&](std::vector<Candidate>& candidates) {
+    if (o.per_anchor)
+      keep_best_anchors(candidates, o.nms_pre, classes);
+    else
+      keep_best(candidates, o.nms_pre);
+  };
   std::vector<Piece> pieces;
   for (int64_t n = 0; n < images; ++n)
     for (size_t l = 0; l < levels.size(); ++l) {
       const int64_t count = levels[l].anchors * classes;
-      for (int64_t begin = 0; begin < count; begin += kPiece)
-        pieces.push_back({n, l, begin, std::min(count, begin + kPiece)});
+      for (int64_t begin = 0; begin < count; begin += piece_size)
+        pieces.push_back({n, l, begin, std::min(count, begin + piece_size)});
     }
   std::vector<std::vector<Candidate>> found(pieces.size());
   parallel_for(static_cast<int64_t>(pieces.size()), int64_t{1}, [&](int64_t p) {
     const Piece& piece = pieces[p];
     found[p] = LevelScores{levels[piece.level], classes, o}.above_threshold(piece.image,
                                                                             piece.begin, piece.end);
-    keep_best(found[p], o.nms_pre);
+    keep(found[p]);
   });
 
   std::vector<Detections> out(images);
@@ -206,7 +235,7 @@ std::vector<Detections> dense_post_process(const std::vector<DenseLevel>& levels
       std::vector<Candidate> candidates;
       for (; p < pieces.size() && pieces[p].image == n && pieces[p].level == l; ++p)
         candidates.insert(candidates.end(), found[p].begin(), found[p].end());
-      keep_best(candidates, o.nms_pre);
+      keep(candidates);
       std::sort(candidates.begin(), candidates.end(), better);
       for (const Candidate& c : candidates) {
         const Box box = clip_box(levels[l].decode(n, c.index / classes), sizes[n][0], sizes[n][1]);
@@ -218,26 +247,49 @@ std::vector<Detections> dense_post_process(const std::vector<DenseLevel>& levels
       }
     }
     Detections& mine = out[n];
-    for (int32_t i : nms(boxes, scores, labels, o.nms_iou, o.max_per_image)) {
-      mine.boxes.insert(mine.boxes.end(), {boxes[i].x1, boxes[i].y1, boxes[i].x2, boxes[i].y2});
-      mine.scores.push_back(scores[i]);
-      mine.labels.push_back(labels[i]);
+    const std::vector<int32_t> kept = nms(boxes, scores, labels, o.nms_iou, o.max_per_image);
+    const std::vector<Box> voted =
+        o.vote ? vote_boxes(boxes, scores, labels, kept) : std::vector<Box>{};
+    for (size_t k = 0; k < kept.size(); ++k) {
+      const Box& box = o.vote ? voted[k] : boxes[kept[k]];
+      mine.boxes.insert(mine.boxes.end(), {box.x1, box.y1, box.x2, box.y2});
+      mine.scores.push_back(scores[kept[k]]);
+      mine.labels.push_back(labels[kept[k]]);
     }
   });
   return out;
 }
 
 namespace {
-// Inputs: logits, deltas, anchors of every level in turn; { classes, heights, widths, scoreThr,
-// nmsPre, nmsIou, maxPerImage, minSize }. Outputs: boxes, scores, labels of every image in turn.
+
+ScoreRule parse_rule(const std::string& text) {
+  if (text == "classes") return ScoreRule::classes;
+  if (text == "product") return ScoreRule::product;
+  if (text == "geometricMean") return ScoreRule::geometric_mean;
+  if (text == "probabilities") return ScoreRule::probabilities;
+  throw ConfigError(
+      str("densePostProcess: scoreRule must be 'classes', 'product', 'geometricMean' or "
+          "'probabilities', got '",
+          text, "'"));
+}
+
+// Inputs: logits, deltas, anchors of every level in turn, with the rules that need it quality after
+// logits; { classes, heights, widths, scoreRule, scoreThr, nmsPre, perAnchor, nmsIou, maxPerImage,
+// minSize, vote }. Outputs: boxes, scores, labels of every image in turn.
 const bool registered = register_op("densePostProcess", [](const std::vector<Tensor>& in,
                                                            const Options& o) {
-  if (in.size() % 3 != 0)
-    throw ShapeError(str("densePostProcess: needs logits, deltas, anchors per level, got ",
-                         in.size(), " tensors"));
   DensePostProcessOptions options = DensePostProcessOptions::read(o, {});
   options.min_size = static_cast<float>(o.number("minSize", 0));
+  options.score_rule = parse_rule(o.text("scoreRule", "classes"));
+  options.per_anchor = o.boolean("perAnchor", false);
+  options.vote = o.boolean("vote", false);
   options.validate();
+  const bool quality =
+      options.score_rule == ScoreRule::product || options.score_rule == ScoreRule::geometric_mean;
+  const size_t each = quality ? 4 : 3;
+  if (in.size() % each != 0)
+    throw ShapeError(str("densePostProcess: needs logits, ", quality ? "quality, " : "",
+                         "deltas, anchors per level, got ", in.size(), " tensors"));
   const std::vector<double> heights = o.numbers("heights", {}), widths = o.numbers("widths", {});
   if (heights.size() != widths.size())
     throw ShapeError(str("densePostProcess: widths must hold ", heights.size(),
@@ -247,10 +299,11 @@ const bool registered = register_op("densePostProcess", [](const std::vector<Ten
     sizes.push_back({static_cast<float>(heights[i]), static_cast<float>(widths[i])});
   const int64_t images = static_cast<int64_t>(sizes.size());
   std::vector<DenseLevel> levels;
-  for (size_t i = 0; i < in.size(); i += 3) {
-    as_boxes("densePostProcess", "anchors", in[i + 2]);
-    levels.push_back(
-        {in[i], {}, in[i + 2].size(0), delta_decoder(in[i + 1], in[i + 2], {}, images)});
+  for (size_t i = 0; i < in.size(); i += each) {
+    const Tensor &deltas = in[i + each - 2], &anchors = in[i + each - 1];
+    as_boxes("densePostProcess", "anchors", anchors);
+    levels.push_back({in[i], quality ? in[i + 1] : Tensor(), anchors.size(0),
+                      delta_decoder(deltas, anchors, {}, images)});
   }
   std::vector<Tensor> out;
   for (const Detections& d : dense_post_process(levels, sizes, o.integer("classes", 1), options)) {

@@ -39,7 +39,9 @@ struct DenseLevel {
 struct DensePostProcessOptions {
   ScoreRule score_rule = ScoreRule::classes;
   float score_thr = 0.05f;
-  int64_t nms_pre = 1000;  // (box, class) pairs a level
+  int64_t nms_pre = 1000;   // (box, class) pairs a level
+  bool per_anchor = false;  // nms_pre counts anchors, ranked by their best class, instead of pairs
+  bool vote = false;        // vote_boxes after suppression, by all candidates
   float nms_iou = 0.5f;
   int64_t max_per_image = 100;
   float min_size = 0;  // boxes must be wider and higher than this; < 0: all are taken
