@@ -4,104 +4,12 @@
 #include "core/onednn.h"
 #include "core/parallel.h"
 #include "ops/conv2d/conv2d.h"
+#include "ops/conv2d/onednn_cpu.h"
 #include "ops/conv2d/weight_gradient_cpu.h"
+#include "ops/conv2d/winograd_cpu.h"
 
 namespace mixpl::cpu {
 namespace {
-
-using dnnl::memory;
-using Tag = memory::format_tag;
-
-// One convolution problem as oneDNN sees it.
-struct Problem {
-  memory::dims x, w, y, stride, dilation, padding;
-  memory::dims w_stride;  // of our OHWI weights, in the order of `w`
-  memory::data_type type;
-
-  Problem(const Shape& xs, const Shape& ws, const Shape& ys, DType dtype, const Conv2dOptions& o)
-      : x{xs[0], xs[3], xs[1], xs[2]},
-        y{ys[0], ys[3], ys[1], ys[2]},
-        stride{o.stride, o.stride},
-        dilation{o.dilation - 1, o.dilation - 1},
-        padding{o.padding, o.padding},
-        type(onednn::type_of(dtype)) {
-    const int64_t k = ws[0], r = ws[1], s = ws[2], c = ws[3], g = o.groups;
-    if (g == 1) {
-      w = {k, c, r, s};
-      w_stride = {r * s * c, 1, s * c, c};
-    } else {
-      w = {g, k / g, c, r, s};
-      w_stride = {(k / g) * r * s * c, r * s * c, 1, s * c, c};
-    }
-  }
-  std::vector<int64_t> key(int64_t kind) const {
-    std::vector<int64_t> k{kind, static_cast<int64_t>(type), static_cast<int64_t>(w.size())};
-    for (const memory::dims* d : {&x, &w, &y, &stride, &dilation, &padding})
-      k.insert(k.end(), d->begin(), d->end());
-    return k;
-  }
-  memory::desc x_desc() const { return {x, type, Tag::nhwc}; }
-  memory::desc y_desc() const { return {y, type, Tag::nhwc}; }
-  memory::desc w_any(memory::data_type t) const { return {w, t, Tag::any}; }
-  memory::desc w_plain() const { return {w, memory::data_type::f32, w_stride}; }
-  // Right and bottom padding: what is needed to reach the output size, not less.
-  memory::dims padding_right() const {
-    memory::dims out(2);
-    for (int i = 0; i < 2; ++i) {
-      const int64_t kernel = w[w.size() - 2 + i];
-      const int64_t reach = (dilation[i] + 1) * (kernel - 1) + 1;
-      out[i] = (y[2 + i] - 1) * stride[i] + reach - x[2 + i] - padding[i];
-    }
-    return out;
-  }
-};
-
-// The residual is an operand of its own: adding it in place would first copy it into the output.
-dnnl::primitive_attr attributes(const memory::desc* residual, bool relu) {
-  dnnl::primitive_attr attr;
-  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  dnnl::post_ops ops;
-  if (residual) ops.append_binary(dnnl::algorithm::binary_add, *residual);
-  if (relu) ops.append_eltwise(1.0f, dnnl::algorithm::eltwise_relu, 0.0f, 0.0f);
-  attr.set_post_ops(ops);
-  return attr;
-}
-
-dnnl::convolution_forward::primitive_desc forward_desc(const Problem& p, bool bias, bool residual,
-                                                       bool relu) {
-  const auto kind = dnnl::prop_kind::forward_training;
-  const auto algorithm = dnnl::algorithm::convolution_direct;
-  const memory::desc b({p.y[1]}, memory::data_type::f32, Tag::x);
-  const auto desc = bias ? dnnl::convolution_forward::desc(kind, algorithm, p.x_desc(),
-                                                           p.w_any(p.type), b, p.y_desc(), p.stride,
-                                                           p.dilation, p.padding, p.padding_right())
-                         : dnnl::convolution_forward::desc(
-                               kind, algorithm, p.x_desc(), p.w_any(p.type), p.y_desc(), p.stride,
-                               p.dilation, p.padding, p.padding_right());
-  const memory::desc y = p.y_desc();
-  return {desc, attributes(residual ? &y : nullptr, relu), onednn::engine()};
-}
-
-template <typename Primitive>
-struct Ready {
-  typename Primitive::primitive_desc desc;
-  Primitive primitive;
-  explicit Ready(const typename Primitive::primitive_desc& d) : desc(d), primitive(d) {}
-};
-
-template <typename Primitive>
-onednn::PrimitiveCache<Ready<Primitive>>& cache() {
-  static thread_local onednn::PrimitiveCache<Ready<Primitive>> c;
-  return c;
-}
-
-void run(const dnnl::primitive& primitive, const memory::desc& scratch,
-         std::unordered_map<int, memory> args) {
-  const Tensor work = onednn::scratchpad(scratch);
-  args.emplace(DNNL_ARG_SCRATCHPAD, onednn::view(scratch, work));
-  primitive.execute(onednn::stream(), args);
-  onednn::stream().wait();
-}
 
 // Where the processor has no bf16 kernels: computes in f32 between two roundings.
 bool needs_f32(const Tensor& t) { return t.dtype() == DType::bf16 && !onednn::has_bf16(); }
@@ -137,70 +45,10 @@ void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
                    wide);
     return narrow(wide, y);
   }
-  const Problem p(x.shape(), weight.shape(), y.shape(), x.dtype(), o);
-  const bool add = residual.defined();
-  const auto ready =
-      cache<dnnl::convolution_forward>().get(p.key(bias.defined() + 2 * add + 4 * o.relu), [&] {
-        return Ready<dnnl::convolution_forward>(forward_desc(p, bias.defined(), add, o.relu));
-      });
-  const Tensor packed = onednn::pack_weight(weight, p.w_plain(), ready->desc.weights_desc());
-  std::unordered_map<int, memory> args{
-      {DNNL_ARG_SRC, onednn::view(p.x_desc(), x)},
-      {DNNL_ARG_WEIGHTS, onednn::view(ready->desc.weights_desc(), packed)},
-      {DNNL_ARG_DST, onednn::view(p.y_desc(), y)}};
-  if (bias.defined()) args.emplace(DNNL_ARG_BIAS, onednn::view(ready->desc.bias_desc(), bias));
-  if (add)
-    args.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1,
-                 onednn::view(p.y_desc(), residual));
-  run(ready->primitive, ready->desc.scratchpad_desc(), std::move(args));
+  if (winograd_pays(x.shape(), weight.shape(), y.shape(), o, x.dtype()))
+    return winograd_forward(x, weight, bias, residual, o, y);
+  onednn_forward(x, weight, bias, residual, o, y);
 }
-
-namespace {
-
-// The data gradient of a stride-1 convolution is a convolution of dy with the kernel turned by 180
-// degrees and its channels swapped. oneDNN's forward kernels are the quicker ones, see
-// DECISIONS.md.
-bool gradient_is_convolution(const Shape& weight, const Conv2dOptions& o) {
-  return o.stride == 1 && o.groups == 1 && weight[1] == weight[2] &&
-         o.padding <= o.dilation * (weight[1] - 1);
-}
-
-// Pixel (p, q) of `dense` goes to (p stride, q stride) of dx; zeros between.
-void spread(const Tensor& dense, int64_t stride, Tensor& dx) {
-  const int64_t h = dx.size(1), w = dx.size(2), p = dense.size(1), q = dense.size(2);
-  const int64_t bytes = dx.size(3) * size_of(dx.dtype());
-  const char* in = static_cast<const char*>(dense.raw());
-  char* out = static_cast<char*>(dx.raw());
-  parallel_for(dx.size(0) * h, std::max<int64_t>(1, 65536 / (w * bytes)), [&](int64_t row) {
-    const int64_t n = row / h, y = row % h;
-    std::memset(out + row * w * bytes, 0, w * bytes);
-    if (y % stride || y / stride >= p) return;
-    for (int64_t i = 0; i < q; ++i)
-      std::memcpy(out + (row * w + i * stride) * bytes, in + ((n * p + y / stride) * q + i) * bytes,
-                  bytes);
-  });
-}
-
-Tensor turned_weight(const Tensor& weight) {
-  return weight.derived<Tensor>("turned", [&] {
-    const int64_t k = weight.size(0), c = weight.size(3), rs = weight.size(1) * weight.size(2);
-    Tensor turned = Tensor::empty({c, weight.size(1), weight.size(2), k}, DType::f32);
-    const float* in = weight.data<float>();
-    float* out = turned.data<float>();
-    constexpr int64_t kTile = 16;  // both sides of a tile stay in the first cache
-    const int64_t tiles = (c + kTile - 1) / kTile;
-    parallel_for(rs * tiles, std::max<int64_t>(1, 16384 / (k * kTile)), [&](int64_t i) {
-      const int64_t at = i / tiles, begin = i % tiles * kTile, end = std::min(c, begin + kTile);
-      for (int64_t row = 0; row < k; row += kTile)
-        for (int64_t col = begin; col < end; ++col)
-          for (int64_t j = row; j < std::min(k, row + kTile); ++j)
-            out[(col * rs + rs - 1 - at) * k + j] = in[(j * rs + at) * c + col];
-    });
-    return turned;
-  });
-}
-
-}  // namespace
 
 void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOptions& o,
                           Tensor& dx) {
@@ -214,34 +62,9 @@ void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOp
     conv2d_backward_data(widened(dy), weight.to(DType::bf16).to(DType::f32), o, wide);
     return narrow(wide, dx);
   }
-  if (weight.size(1) == 1 && weight.size(2) == 1 && o.stride > 1 && o.padding == 0 &&
-      o.groups == 1) {
-    // Where no window reaches the gradient is zero; the rest is a dense 1x1 convolution.
-    Tensor dense = Tensor::empty({dy.size(0), dy.size(1), dy.size(2), dx.size(3)}, dx.dtype());
-    conv2d_backward_data(dy, weight, {}, dense);
-    spread(dense, o.stride, dx);
-    return;
-  }
-  if (gradient_is_convolution(weight.shape(), o)) {
-    Conv2dOptions turned;
-    turned.dilation = o.dilation;
-    turned.padding = o.dilation * (static_cast<int>(weight.size(1)) - 1) - o.padding;
-    conv2d_forward(dy, turned_weight(weight), {}, {}, turned, dx);
-    return;
-  }
-  const Problem p(dx.shape(), weight.shape(), dy.shape(), dy.dtype(), o);
-  const auto ready = cache<dnnl::convolution_backward_data>().get(p.key(0), [&] {
-    const dnnl::convolution_backward_data::desc desc(
-        dnnl::algorithm::convolution_direct, p.x_desc(), p.w_any(p.type), p.y_desc(), p.stride,
-        p.dilation, p.padding, p.padding_right());
-    return Ready<dnnl::convolution_backward_data>(
-        {desc, attributes(nullptr, false), onednn::engine(), forward_desc(p, false, false, false)});
-  });
-  const Tensor packed = onednn::pack_weight(weight, p.w_plain(), ready->desc.weights_desc());
-  run(ready->primitive, ready->desc.scratchpad_desc(),
-      {{DNNL_ARG_DIFF_DST, onednn::view(p.y_desc(), dy)},
-       {DNNL_ARG_WEIGHTS, onednn::view(ready->desc.weights_desc(), packed)},
-       {DNNL_ARG_DIFF_SRC, onednn::view(p.x_desc(), dx)}});
+  if (winograd_pays(dy.shape(), weight.shape(), dx.shape(), o, dy.dtype()))
+    return winograd_backward_data(dy, weight, o, dx);
+  onednn_backward_data(dy, weight, o, dx);
 }
 
 namespace {
@@ -255,14 +78,6 @@ Tensor channel_slice(const Tensor& t, int64_t first, int64_t count) {
     std::memcpy(static_cast<char*>(out.raw()) + pixel * to, in + pixel * from, to);
   });
   return out;
-}
-
-// oneDNN 2.6 gets some small weight gradients wrong (see DECISIONS.md): a kernel about as large as
-// the picture, or strided 1x1 over few channels, where it writes past its scratchpad.
-bool onednn_is_right(const Tensor& x, const Tensor& dweight, const Conv2dOptions& o) {
-  const int64_t r = dweight.size(1), s = dweight.size(2);
-  if (r == 1 && s == 1) return x.size(3) >= 16 || o.stride == 1;
-  return x.size(1) >= 2 * (o.dilation * (r - 1) + 1) && x.size(2) >= 2 * (o.dilation * (s - 1) + 1);
 }
 
 // In plain loops, for what is left.
@@ -312,25 +127,10 @@ void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptio
     }
     return;
   }
-  const bool right = onednn_is_right(x, dweight, o);
+  const bool right = onednn_gets_weight_gradient(x, dweight, o);
   if (weight_gradient_avx512(x, dy, o, !right, dweight)) return;
   if (!right) return weight_gradient_loops(x, dy, o, dweight);
-  const Problem p(x.shape(), dweight.shape(), dy.shape(), x.dtype(), o);
-  const auto ready = cache<dnnl::convolution_backward_weights>().get(p.key(0), [&] {
-    const dnnl::convolution_backward_weights::desc desc(
-        dnnl::algorithm::convolution_direct, p.x_desc(), p.w_any(memory::data_type::f32),
-        p.y_desc(), p.stride, p.dilation, p.padding, p.padding_right());
-    return Ready<dnnl::convolution_backward_weights>(
-        {desc, attributes(nullptr, false), onednn::engine(), forward_desc(p, false, false, false)});
-  });
-  const memory::desc target = ready->desc.diff_weights_desc();
-  const bool direct = target == p.w_plain();
-  const Tensor packed = direct ? dweight : onednn::scratchpad(target);
-  run(ready->primitive, ready->desc.scratchpad_desc(),
-      {{DNNL_ARG_SRC, onednn::view(p.x_desc(), x)},
-       {DNNL_ARG_DIFF_DST, onednn::view(p.y_desc(), dy)},
-       {DNNL_ARG_DIFF_WEIGHTS, onednn::view(target, packed)}});
-  if (!direct) onednn::reorder(target, packed.raw(), p.w_plain(), dweight.raw());
+  onednn_backward_weight(x, dy, o, dweight);
 }
 
 namespace {

@@ -12,19 +12,13 @@
 #include <cstring>
 #include <vector>
 
+#include "core/avx512.h"
 #include "core/parallel.h"
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 namespace mixpl::cpu {
 
 #if defined(__x86_64__)
 namespace {
-
-#define MIXPL_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq")))
-#define MIXPL_AVX512_BF16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
 
 constexpr int kLanes = 16;  // f32 of a vector
 constexpr __mmask16 kAllLanes = 0xffff;
@@ -300,16 +294,6 @@ void run_task(const Problem& p, int64_t first_block, int64_t last_block, int64_t
             }
           }
     }
-}
-
-bool has_avx512() {
-  static const bool yes = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  return yes;
-}
-bool has_avx512_bf16() {
-  static const bool yes = has_avx512() && __builtin_cpu_supports("avx512bf16");
-  return yes;
 }
 
 }  // namespace
