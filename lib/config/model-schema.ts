@@ -4,9 +4,10 @@ import { count, positive } from './fields.js';
 import { centernet } from './models/centernet.js';
 import { fcos } from './models/fcos.js';
 import { retinanet } from './models/retinanet.js';
+import { tood } from './models/tood.js';
 
 /** One entry per detector; without a type it is the first. */
-export const modelSchema = z.discriminatedUnion('type', [retinanet, fcos, centernet]);
+export const modelSchema = z.discriminatedUnion('type', [retinanet, fcos, centernet, tood]);
 
 const perChannel = (bound: z.ZodNumber) => z.tuple([bound, bound, bound]);
 

@@ -110,5 +110,33 @@ export interface CenterNetOptions extends MmdetectionOptions {
   test?: DenseTestOptions;
 }
 
-export type DetectorOptions = RetinaNetOptions | FcosOptions | CenterNetOptions;
+/** TOOD (Feng et al. 2021), anchor-free. */
+export interface ToodOptions extends MmdetectionOptions {
+  type: 'tood';
+  head?: { channels?: number; stackedConvs?: number; norm?: 'gn' };
+  anchors?: { strides?: number[]; octaveBaseScale?: number };
+  train?: {
+    /**
+     * Optimizer steps with ATSS assignment and focal loss before those with task-aligned assignment and
+     * quality focal loss; null: all of them. The reference counts epochs (4), and its semi-supervised runs
+     * never leave the first. Counted in the optimizer's state, so a resumed run goes on where it was.
+     * @defaultValue null
+     */
+    iterationsBeforeAlignment?: number | null;
+    /** ATSS candidates of a box per level. @defaultValue 9 */
+    topK?: number;
+    /** Task-aligned candidates of a box. @defaultValue 13 */
+    alignTop?: number;
+    /** Exponents of score and IoU in the alignment. @defaultValue 1 and 6 */
+    alignAlpha?: number;
+    alignBeta?: number;
+    focalAlpha?: number;
+    focalGamma?: number;
+    /** Exponent of the quality focal loss, >= 1. @defaultValue 2 */
+    qualityBeta?: number;
+  };
+  test?: DenseTestOptions;
+}
+
+export type DetectorOptions = RetinaNetOptions | FcosOptions | CenterNetOptions | ToodOptions;
 export type DetectorType = DetectorOptions['type'];

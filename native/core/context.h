@@ -13,6 +13,7 @@ struct Context {
   Device device;
   DType compute = DType::f32;  // type of activations; master weights stay f32
   bool training = false;       // live BatchNorm, dropout
+  int64_t iteration = 0;       // optimizer steps that were taken before this pass
   Tape* tape = nullptr;        // null: nothing is recorded, no activation is kept
 
   /// The calling thread's context.

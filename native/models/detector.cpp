@@ -81,6 +81,7 @@ constexpr Entry kDetectors[] = {
     {"retinanet", create_retinanet},
     {"fcos", create_fcos},
     {"centernet", create_centernet},
+    {"tood", create_tood},
 };
 
 }  // namespace

@@ -8,6 +8,8 @@
 namespace mixpl {
 namespace {
 
+constexpr const char* kIterations = "optimizer.iterations";
+
 Context make_context(Device device, DType compute, bool training, Tape* tape) {
   Context context;
   context.device = device;
@@ -21,14 +23,19 @@ Context make_context(Device device, DType compute, bool training, Tape* tape) {
 
 TrainingSession::TrainingSession(const std::string& json, Device device, DType compute,
                                  uint64_t seed)
-    : detector_(create_detector(json, seed)), device_(device), compute_(compute) {}
+    : detector_(create_detector(json, seed)),
+      device_(device),
+      compute_(compute),
+      iterations_(Tensor::full({1}, 0, DType::f32)) {}
 
 TrainingSession::~TrainingSession() = default;
 
 std::vector<std::pair<std::string, float>> TrainingSession::loss(
     const ImageBatch& images, const std::vector<Target>& targets) {
   discard();
-  ContextScope scope(make_context(device_, compute_, true, &tape_));
+  Context context = make_context(device_, compute_, true, &tape_);
+  context.iteration = static_cast<int64_t>(*iterations_.data<float>());
+  ContextScope scope(context);
   try {
     losses_ = detector_->loss(images, targets);
   } catch (...) {
@@ -96,6 +103,7 @@ double TrainingSession::step(double lr) {
                             "longer warm-up"));
   }
   optimizer_->step(lr, clip_scale(norm, optimizer_->clip_norm));
+  *iterations_.data<float>() += 1;
   zero_gradients();
   return norm;
 }
@@ -129,6 +137,7 @@ void TrainingSession::ema(TrainingSession& student, double momentum, BufferPolic
 
 Tensor TrainingSession::find(const std::string& name) {
   if (Parameter* p = detector_->parameters().find(name)) return p->value;
+  if (name == kIterations) return iterations_;
   if (optimizer_)
     for (auto& [own, tensor] : optimizer_->state())
       if (own == name) return tensor;
@@ -150,7 +159,7 @@ Tensor TrainingSession::gradient(const std::string& name) {
 }
 
 std::vector<std::string> TrainingSession::optimizer_state() {
-  std::vector<std::string> names;
+  std::vector<std::string> names{kIterations};
   if (optimizer_)
     for (const auto& entry : optimizer_->state()) names.push_back(entry.first);
   return names;

@@ -46,7 +46,8 @@ class TrainingSession {
   void write(const std::string& name, const std::vector<float>& values);
   /// Gathered since the last step; undefined when nothing reached it. @throws RangeError
   Tensor gradient(const std::string& name);
-  /// Names of the optimizer's state, "optimizer." + ...; find() and write() take them.
+  /// Names of what training keeps besides weights, "optimizer." + ...; find() and write() take
+  /// them.
   std::vector<std::string> optimizer_state();
 
   Detector& detector() { return *detector_; }
@@ -57,6 +58,7 @@ class TrainingSession {
   Device device_;
   DType compute_;
   Tape tape_;
+  Tensor iterations_;  // f32 [1]: calls of step() so far
   Losses losses_;
   bool has_graph_ = false;
   std::unique_ptr<Optimizer> optimizer_;

@@ -43,8 +43,10 @@ def fill(name, shape):
         v = 0.1 * v
     elif len(shape) == 1 and name.endswith("weight"):
         v = 1 + 0.2 * v
-    elif name.endswith("retina_cls.bias"):
+    elif name.endswith(("_cls.bias", "cls_prob_module.2.bias")):
         v = -2.0 + 0.3 * v
+    elif len(shape) == 0:
+        v = 1 + 0.2 * v
     elif len(shape) == 1:
         v = 0.1 * v
     else:
@@ -231,27 +233,33 @@ CASES = {
 }
 TARGETS = [([[10, 12, 60, 70], [40, 30, 90, 88], [70, 5, 86, 20]], [0, 1, 1]), ([], []), ([[3, 4, 44, 39]], [1])]
 
-for name, o in CASES.items():
-    h, w = o["height"], o["width"]
-    image = torch.tensor(formula("image", 3 * h * w * 3).astype(np.float32).astype(np.float64)).reshape(3, h, w, 3).permute(0, 3, 1, 2)
-    targets = [(torch.tensor(b).double().reshape(-1, 4), torch.tensor(l, dtype=torch.long)) for b, l in TARGETS]
-    net = Net(o)
-    lc, lr, cls, reg = losses(net, image, targets)
-    (lc + lr).backward()
-    gradients = {}
-    for key, t in net.p.values.items():
-        if net.p.trained[key]:
-            g = t.grad if t.grad is not None else torch.zeros_like(t)
-            flat = (g.permute(0, 2, 3, 1) if g.dim() == 4 else g).reshape(-1)
-            probe = torch.tensor(formula(key + "#", flat.numel()))
-            gradients[key] = [float(flat.norm()), float((flat * probe).sum())]
-    with torch.no_grad():
-        found = [dict(boxes=[[round(v, 5) for v in b] for b in b_.tolist()], scores=[round(v, 7) for v in s_.tolist()], labels=y_.tolist())
-                 for b_, s_, y_ in (detect(cls, reg, n, o["numClasses"], h, w) for n in range(3))]
-    record = dict(torch=torch.__version__, torchvision=torchvision.__version__, options=o, targets=TARGETS,
-                  loss_cls=float(lc), loss_bbox=float(lr), gradients=gradients,
-                  detections=[dict(boxes=f["boxes"][:20], scores=f["scores"][:20], labels=f["labels"][:20], count=len(f["scores"])) for f in found])
-    os.makedirs(OUT, exist_ok=True)
-    with open(os.path.join(OUT, name + ".json"), "w") as f:
-        json.dump(record, f)
-    print(name, float(lc), float(lr), [len(f["scores"]) for f in found], len(gradients))
+
+def record():
+    for name, o in CASES.items():
+        h, w = o["height"], o["width"]
+        image = torch.tensor(formula("image", 3 * h * w * 3).astype(np.float32).astype(np.float64)).reshape(3, h, w, 3).permute(0, 3, 1, 2)
+        targets = [(torch.tensor(b).double().reshape(-1, 4), torch.tensor(l, dtype=torch.long)) for b, l in TARGETS]
+        net = Net(o)
+        lc, lr, cls, reg = losses(net, image, targets)
+        (lc + lr).backward()
+        gradients = {}
+        for key, t in net.p.values.items():
+            if net.p.trained[key]:
+                g = t.grad if t.grad is not None else torch.zeros_like(t)
+                flat = (g.permute(0, 2, 3, 1) if g.dim() == 4 else g).reshape(-1)
+                probe = torch.tensor(formula(key + "#", flat.numel()))
+                gradients[key] = [float(flat.norm()), float((flat * probe).sum())]
+        with torch.no_grad():
+            found = [dict(boxes=[[round(v, 5) for v in b] for b in b_.tolist()], scores=[round(v, 7) for v in s_.tolist()], labels=y_.tolist())
+                     for b_, s_, y_ in (detect(cls, reg, n, o["numClasses"], h, w) for n in range(3))]
+        whole = dict(torch=torch.__version__, torchvision=torchvision.__version__, options=o, targets=TARGETS,
+                      loss_cls=float(lc), loss_bbox=float(lr), gradients=gradients,
+                      detections=[dict(boxes=f["boxes"][:20], scores=f["scores"][:20], labels=f["labels"][:20], count=len(f["scores"])) for f in found])
+        os.makedirs(OUT, exist_ok=True)
+        with open(os.path.join(OUT, name + ".json"), "w") as f:
+            json.dump(whole, f)
+        print(name, float(lc), float(lr), [len(f["scores"]) for f in found], len(gradients))
+
+
+if __name__ == "__main__":
+    record()

@@ -3,6 +3,7 @@ import { centernetNames } from './centernet.js';
 import { fcosNames } from './fcos.js';
 import type { DetectorNames } from './names.js';
 import { retinanetNames } from './retinanet.js';
+import { toodNames } from './tood.js';
 
 export type { DetectorNames } from './names.js';
 
@@ -11,4 +12,5 @@ export const detectorNames: Record<DetectorType, DetectorNames> = {
   retinanet: retinanetNames,
   fcos: fcosNames,
   centernet: centernetNames,
+  tood: toodNames,
 };

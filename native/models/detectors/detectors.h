@@ -9,5 +9,6 @@ namespace mixpl {
 std::unique_ptr<Detector> create_centernet(const Options& options, uint64_t seed);
 std::unique_ptr<Detector> create_fcos(const Options& options, uint64_t seed);
 std::unique_ptr<Detector> create_retinanet(const Options& options, uint64_t seed);
+std::unique_ptr<Detector> create_tood(const Options& options, uint64_t seed);
 
 }  // namespace mixpl

@@ -5,8 +5,8 @@ import {
   type Detector,
   type DetectorOptions,
   type ImageBatch,
-  native,
 } from '../../../lib/index.js';
+import { fillByFormula, formula, formulaBatch } from './formula.js';
 
 interface Golden {
   torch: string;
@@ -30,30 +30,6 @@ interface Golden {
   detections: { boxes: number[][]; scores: number[]; labels: number[]; count: number }[];
 }
 
-/** The numbers of scripts/golden/retinanet.py. */
-function formula(name: string, count: number): Float64Array {
-  let h = 7;
-  for (const c of Buffer.from(name)) h = (h * 31 + c) % 65521;
-  return Float64Array.from(
-    { length: count },
-    (_, i) => Math.sin((i + 1) * 12.9898 + h * 0.618) * Math.cos((i + 1) * 0.7321 + h),
-  );
-}
-
-function weightOf(name: string, shape: readonly number[]): Float32Array {
-  const count = shape.reduce((a, b) => a * b, 1);
-  const v = formula(name, count);
-  const fanIn = shape.length === 4 ? count / shape[0]! : 0;
-  return Float32Array.from(v, (x) => {
-    if (name.endsWith('running_var')) return 1 + 0.5 * x;
-    if (name.endsWith('running_mean')) return 0.1 * x;
-    if (shape.length === 1 && name.endsWith('weight')) return 1 + 0.2 * x;
-    if (name.endsWith('retina_cls.bias')) return -2.0 + 0.3 * x;
-    if (shape.length === 1) return 0.1 * x;
-    return x * Math.sqrt(6 / fanIn);
-  });
-}
-
 async function build(golden: Golden, dtype: 'fp32' | 'bf16'): Promise<[Detector, ImageBatch]> {
   const o = golden.options;
   const options: DetectorOptions = {
@@ -70,21 +46,8 @@ async function build(golden: Golden, dtype: 'fp32' | 'bf16'): Promise<[Detector,
     head: { channels: o.channels, stackedConvs: o.stackedConvs },
   };
   const detector = await createDetector(options, { dtype });
-  for (const { name, shape } of detector.parameters())
-    await detector.writeTensor(name, weightOf(name, shape));
-  const pixels = Float32Array.from(formula('image', 3 * o.height * o.width * 3));
-  const bits = new Uint32Array(pixels.buffer);
-  const data =
-    dtype === 'fp32'
-      ? pixels
-      : Uint16Array.from(bits, (b) => (b + 0x7fff + ((b >> 16) & 1)) >>> 16);
-  const tensor = native.createTensor(
-    data,
-    [3, o.height, o.width, 3],
-    dtype === 'fp32' ? 'f32' : 'bf16',
-  );
-  const sizes = Array.from({ length: 3 }, () => ({ height: o.height, width: o.width }));
-  return [detector, { tensor, sizes, padSizes: sizes, dispose: () => tensor.dispose() }];
+  await fillByFormula(detector);
+  return [detector, formulaBatch({ ...o, images: 3 }, dtype)];
 }
 
 for (const name of ['r18-gn', 'r50-caffe-frozen', 'r50-pytorch-eval']) {

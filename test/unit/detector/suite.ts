@@ -107,35 +107,38 @@ export function testDetector(name: string, suite: DetectorSuite): void {
       });
     });
 
-    test('has the gradient of its own loss (central differences)', async () => {
-      await using detector = await createDetector(options, { dtype: 'fp32', seed: 4 });
-      const { batch, targets } = await sceneBatch(2, 'f32');
-      const total = async () =>
-        Object.values(await detector.loss(batch, targets)).reduce((a, b) => a + b, 0);
-      for (const parameter of suite.gradients) {
-        await detector.zeroGradients();
-        await total();
-        await detector.backward();
-        const gradient = (await detector.gradient(parameter))!;
-        const norm = Math.sqrt(gradient.reduce((sum, g) => sum + g * g, 0));
-        expect(norm, parameter).toBeGreaterThan(0);
-        const values = await detector.readTensor(parameter);
-        // Along the gradient itself the slope is its norm.
-        const step = 2e-3 / norm;
-        const shifted = async (sign: number) => {
-          await detector.writeTensor(
-            parameter,
-            values.map((v, i) => v + sign * step * gradient[i]!),
-          );
-          return total();
-        };
-        const slope = ((await shifted(1)) - (await shifted(-1))) / (2 * step * norm);
-        await detector.writeTensor(parameter, values);
-        expect(slope / norm, parameter).toBeGreaterThan(0.97);
-        expect(slope / norm, parameter).toBeLessThan(1.03);
-      }
-      batch.dispose();
-    });
+    test.skipIf(suite.gradients.length === 0)(
+      'has the gradient of its own loss (central differences)',
+      async () => {
+        await using detector = await createDetector(options, { dtype: 'fp32', seed: 4 });
+        const { batch, targets } = await sceneBatch(2, 'f32');
+        const total = async () =>
+          Object.values(await detector.loss(batch, targets)).reduce((a, b) => a + b, 0);
+        for (const parameter of suite.gradients) {
+          await detector.zeroGradients();
+          await total();
+          await detector.backward();
+          const gradient = (await detector.gradient(parameter))!;
+          const norm = Math.sqrt(gradient.reduce((sum, g) => sum + g * g, 0));
+          expect(norm, parameter).toBeGreaterThan(0);
+          const values = await detector.readTensor(parameter);
+          // Along the gradient itself the slope is its norm.
+          const step = 2e-3 / norm;
+          const shifted = async (sign: number) => {
+            await detector.writeTensor(
+              parameter,
+              values.map((v, i) => v + sign * step * gradient[i]!),
+            );
+            return total();
+          };
+          const slope = ((await shifted(1)) - (await shifted(-1))) / (2 * step * norm);
+          await detector.writeTensor(parameter, values);
+          expect(slope / norm, parameter).toBeGreaterThan(0.97);
+          expect(slope / norm, parameter).toBeLessThan(1.03);
+        }
+        batch.dispose();
+      },
+    );
 
     test('is defined for no box, one box, 500 boxes and boxes smaller than a pixel', async () => {
       await using detector = await createDetector(options, { seed: 2, optimizer: adam });

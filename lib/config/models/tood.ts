@@ -1,0 +1,53 @@
+import { z } from 'zod';
+import { count, nonNegative, positive, positiveCount } from '../fields.js';
+import {
+  common,
+  denseTest,
+  focal,
+  neck,
+  onlyMmdetection,
+  strideMismatch,
+  strides,
+} from './parts.js';
+
+export const tood = z
+  .strictObject({
+    type: z.literal('tood'),
+    ...common,
+    numerics: onlyMmdetection(),
+    neck: neck({ extra: 'on-output' }),
+    head: z
+      .strictObject({
+        channels: z.int().min(8).default(256),
+        stackedConvs: z.int().min(1).max(16).default(6),
+        norm: z.literal('gn').default('gn'),
+      })
+      .prefault({}),
+    anchors: z
+      .strictObject({
+        strides: strides(),
+        octaveBaseScale: positive().default(8).describe('side of the anchors in strides'),
+      })
+      .prefault({}),
+    train: z
+      .strictObject({
+        iterationsBeforeAlignment: count()
+          .nullable()
+          .default(null)
+          .describe(
+            'steps with ATSS assignment and focal loss before the task-aligned ones; null: all, as in the reference’s semi-supervised runs',
+          ),
+        topK: positiveCount().default(9).describe('ATSS: candidates per level and box'),
+        alignTop: positiveCount().default(13).describe('task-aligned: candidates per box'),
+        alignAlpha: nonNegative().default(1).describe('exponent of the score'),
+        alignBeta: nonNegative().default(6).describe('exponent of the IoU'),
+        ...focal,
+        qualityBeta: z.number().min(1).default(2),
+      })
+      .prefault({}),
+    test: denseTest({ nmsIou: 0.6 }),
+  })
+  .refine((model) => model.anchors.strides.length === model.neck.numOutputs, {
+    path: ['anchors', 'strides'],
+    error: strideMismatch,
+  });

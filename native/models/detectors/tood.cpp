@@ -1,0 +1,255 @@
+// TOOD (Feng et al. 2021), anchor-free, with mmdetection's choices. Training begins with ATSS
+// assignment and the focal loss; after `iterationsBeforeAlignment` optimizer steps it goes on with
+// task-aligned assignment and the quality focal loss. The reference switches by epoch, and its
+// semi-supervised runs, whose epoch never changes, never do: that is the default here.
+#include <algorithm>
+#include <cmath>
+
+#include "core/context.h"
+#include "detect/atss_assigner.h"
+#include "detect/box_targets.h"
+#include "detect/task_aligned_assigner.h"
+#include "models/backbones/resnet.h"
+#include "models/detectors/detectors.h"
+#include "models/heads/tood_head.h"
+#include "models/necks/fpn.h"
+#include "ops/iou_loss/iou_loss.h"
+#include "ops/prob_focal_loss/prob_focal_loss.h"
+#include "ops/scaled_sum/scaled_sum.h"
+
+namespace mixpl {
+namespace {
+
+constexpr float kBoxWeight = 2;
+
+struct ToodOptions {
+  int64_t classes;
+  ResNetOptions backbone;
+  FpnOptions neck;
+  TowerOptions head;
+  AnchorOptions anchors;
+  int64_t iterations_before_alignment = -1;  // -1: never aligned
+  AtssOptions warm_up;
+  TaskAlignedOptions align;
+  FocalLossOptions focal;
+  float quality_beta = 2;
+  DensePostProcessOptions test;
+
+  explicit ToodOptions(const Options& o) : classes(read_num_classes(o)) {
+    read_mmdetection_numerics(o);
+    backbone = ResNetOptions::read(o.object("backbone"));
+    neck.extra = FpnOptions::Extra::on_output;
+    neck = FpnOptions::read(o.object("neck"), neck);
+    head.stacked_convs = 6;
+    head.norm = NormKind::gn;
+    const Options h = o.object("head");
+    head = TowerOptions::read(h, head);
+    h.finish();
+    if (head.norm != NormKind::gn) throw ConfigError("head.norm must be 'gn' for TOOD");
+    if (head.channels < 8)
+      throw ConfigError(str("head.channels must be >= 8 for TOOD, got ", head.channels));
+    if (head.stacked_convs < 1) throw ConfigError("head.stackedConvs must be >= 1 for TOOD, got 0");
+
+    const Options a = o.object("anchors");
+    anchors.strides = a.numbers("strides", anchors.strides);
+    anchors.scales = {a.number("octaveBaseScale", 8)};
+    anchors.ratios = {1};
+    a.finish();
+    anchors.validate();
+    if (static_cast<int>(anchors.strides.size()) != neck.num_outputs)
+      throw ConfigError(str("anchors.strides must hold one stride per output of the neck (",
+                            neck.num_outputs, "), got ", anchors.strides.size()));
+
+    const Options t = o.object("train");
+    if (t.has("iterationsBeforeAlignment")) {
+      iterations_before_alignment = t.integer("iterationsBeforeAlignment", 0);
+      if (iterations_before_alignment < 0)
+        throw ConfigError(str("train.iterationsBeforeAlignment must be >= 0 or null (never), got ",
+                              iterations_before_alignment));
+    }
+    warm_up.top_k = t.integer("topK", warm_up.top_k);
+    align.top = t.integer("alignTop", align.top);
+    align.alpha = static_cast<float>(t.number("alignAlpha", align.alpha));
+    align.beta = static_cast<float>(t.number("alignBeta", align.beta));
+    focal.alpha = static_cast<float>(t.number("focalAlpha", focal.alpha));
+    focal.gamma = static_cast<float>(t.number("focalGamma", focal.gamma));
+    quality_beta = static_cast<float>(t.number("qualityBeta", quality_beta));
+    t.finish();
+    warm_up.validate();
+    align.validate();
+    if (!(quality_beta >= 1) || !std::isfinite(quality_beta))
+      throw ConfigError(str("train.qualityBeta must be >= 1, got ", quality_beta));
+
+    test.nms_iou = 0.6f;
+    const Options e = o.object("test");
+    test = DensePostProcessOptions::read(e, test);
+    e.finish();
+    test.score_rule = ScoreRule::probabilities;
+  }
+};
+
+// Assignment of a batch: per image and anchor a box; per level the weight of an anchor's box,
+// which is its soft target too once the tasks are aligned.
+struct Assignment {
+  BoxTargets targets;
+  std::vector<Tensor> weights;  // per level f32 [N, A_l]
+};
+
+class Tood final : public Detector {
+ public:
+  Tood(const ToodOptions& options, uint64_t seed)
+      : options_(options),
+        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone),
+        neck_(Scope(parameters_, seed).child("neck"), backbone_.channels(), options.neck),
+        head_(Scope(parameters_, seed).child("bbox_head"), options.neck.channels, options.classes,
+              options.neck.num_outputs, options.head),
+        anchors_(options.anchors) {
+    num_classes_ = options.classes;
+  }
+
+  Losses loss(const ImageBatch& images, const std::vector<Target>& targets) override {
+    check_targets(images, targets);
+    const ToodOutputs out = head_(neck_(backbone_(images.pixels)));
+    const bool aligned = options_.iterations_before_alignment >= 0 &&
+                         Context::current().iteration >= options_.iterations_before_alignment;
+    const Assignment wanted = assign(images, targets, out, aligned);
+    std::vector<Tensor> classification, regression;
+    for (size_t l = 0; l < out.scores.size(); ++l) {
+      const Tensor &labels = wanted.targets.labels[l], &weight = wanted.weights[l];
+      classification.push_back(
+          aligned ? prob_quality_focal_loss(out.scores[l], labels, weight, options_.classes,
+                                            options_.quality_beta)
+                  : prob_focal_loss(out.scores[l], labels, options_.classes, options_.focal));
+      regression.push_back(
+          iou_loss(out.boxes[l], in_strides(wanted.targets.boxes[l], options_.anchors.strides[l]),
+                   weight.alias({weight.numel()})));
+    }
+    const double box_sum = sum_of(wanted.weights);
+    const double class_sum = aligned ? box_sum : sum_of(wanted.targets.positive);
+    const auto per = [](double sum) { return static_cast<float>(1 / std::max(sum, 1.0)); };
+    return {{"loss_cls", scaled_sum(classification, per(class_sum))},
+            {"loss_bbox", scaled_sum(regression, kBoxWeight * per(box_sum))}};
+  }
+
+  std::vector<Detections> predict(const ImageBatch& images) override {
+    const ToodOutputs out = head_(neck_(backbone_(images.pixels)));
+    std::vector<DenseLevel> levels;
+    for (size_t l = 0; l < out.scores.size(); ++l) {
+      const int64_t cells = out.scores[l].size(1) * out.scores[l].size(2);
+      const Box* box = reinterpret_cast<const Box*>(out.boxes[l].data<float>());
+      const float stride = static_cast<float>(options_.anchors.strides[l]);
+      levels.push_back({out.scores[l], {}, cells, [=](int64_t image, int64_t cell) {
+                          return scaled(box[image * cells + cell], stride);
+                        }});
+    }
+    return dense_post_process(levels, sizes_of(images), options_.classes, options_.test);
+  }
+
+ private:
+  static Box scaled(Box b, float by) { return {b.x1 * by, b.y1 * by, b.x2 * by, b.y2 * by}; }
+
+  // f32 [N, A_l, 4] in pixels -> [N A_l, 4] in strides
+  static Tensor in_strides(const Tensor& boxes, double stride) {
+    Tensor out = Tensor::empty({boxes.numel() / 4, 4}, DType::f32);
+    const float *in = boxes.data<float>(), unit = static_cast<float>(stride);
+    for (int64_t i = 0; i < boxes.numel(); ++i) out.data<float>()[i] = in[i] / unit;
+    return out;
+  }
+
+  Assignment assign(const ImageBatch& images, const std::vector<Target>& targets,
+                    const ToodOutputs& out, bool aligned) {
+    std::vector<Tensor> anchors, boxes, labels;
+    for (size_t l = 0; l < out.scores.size(); ++l)
+      anchors.push_back(
+          anchors_.level(static_cast<int>(l), out.scores[l].size(1), out.scores[l].size(2)));
+    std::vector<std::vector<int32_t>> assigned;
+    std::vector<std::vector<float>> quality;
+    for (size_t n = 0; n < targets.size(); ++n) {
+      boxes.push_back(targets[n].boxes);
+      labels.push_back(targets[n].labels);
+      const std::vector<uint8_t> valid = valid_anchors(images.pad_sizes[n], out);
+      if (aligned) {
+        TaskAlignment a = align(out, anchors, static_cast<int64_t>(n), targets[n], valid);
+        assigned.push_back(std::move(a.assigned));
+        quality.push_back(std::move(a.quality));
+      } else {
+        assigned.push_back(assign_atss(anchors, targets[n].boxes, valid, options_.warm_up));
+      }
+    }
+    Assignment result;
+    result.targets = box_targets(anchors, boxes, labels, assigned, options_.classes);
+    result.weights =
+        aligned ? by_level(quality, anchors) : anchor_centerness(anchors, result.targets);
+    return result;
+  }
+
+  // All levels of one image in a row, then the assigner.
+  TaskAlignment align(const ToodOutputs& out, const std::vector<Tensor>& anchors, int64_t image,
+                      const Target& target, const std::vector<uint8_t>& valid) const {
+    int64_t count = 0;
+    for (const Tensor& level : anchors) count += level.size(0);
+    const int64_t classes = options_.classes;
+    Tensor scores = Tensor::empty({count, classes}, DType::f32);
+    Tensor predicted = Tensor::empty({count, 4}, DType::f32);
+    Tensor priors = Tensor::empty({count, 4}, DType::f32);
+    int64_t first = 0;
+    for (size_t l = 0; l < anchors.size(); ++l) {
+      const int64_t cells = anchors[l].size(0);
+      std::copy_n(out.scores[l].data<float>() + image * cells * classes, cells * classes,
+                  scores.data<float>() + first * classes);
+      std::copy_n(anchors[l].data<float>(), 4 * cells, priors.data<float>() + 4 * first);
+      const Box* box = reinterpret_cast<const Box*>(out.boxes[l].data<float>()) + image * cells;
+      const float stride = static_cast<float>(options_.anchors.strides[l]);
+      std::transform(box, box + cells, reinterpret_cast<Box*>(predicted.data<float>()) + first,
+                     [=](const Box& b) { return scaled(b, stride); });
+      first += cells;
+    }
+    return assign_task_aligned(scores, predicted, priors, target.boxes, target.labels, valid,
+                               options_.align);
+  }
+
+  static std::vector<Tensor> by_level(const std::vector<std::vector<float>>& values,
+                                      const std::vector<Tensor>& anchors) {
+    std::vector<Tensor> out;
+    int64_t first = 0;
+    for (const Tensor& level : anchors) {
+      const int64_t cells = level.size(0);
+      Tensor t = Tensor::empty({static_cast<int64_t>(values.size()), cells}, DType::f32);
+      for (size_t n = 0; n < values.size(); ++n)
+        std::copy_n(values[n].data() + first, cells, t.data<float>() + n * cells);
+      out.push_back(t);
+      first += cells;
+    }
+    return out;
+  }
+
+  // Anchors of cells that begin inside the padded image; empty when that is all of them.
+  std::vector<uint8_t> valid_anchors(InputSize pad, const ToodOutputs& out) const {
+    int64_t count = 0;
+    for (const Tensor& level : out.scores) count += level.size(1) * level.size(2);
+    std::vector<uint8_t> valid(count, 1);
+    bool any_invalid = false;
+    uint8_t* at = valid.data();
+    for (size_t l = 0; l < out.scores.size(); ++l) {
+      const int64_t h = out.scores[l].size(1), w = out.scores[l].size(2);
+      any_invalid |= mark_valid_anchors(options_.anchors, static_cast<int>(l), h, w, pad.height,
+                                        pad.width, at);
+      at += h * w;
+    }
+    return any_invalid ? valid : std::vector<uint8_t>{};
+  }
+
+  ToodOptions options_;
+  ResNet backbone_;
+  Fpn neck_;
+  ToodHead head_;
+  AnchorGenerator anchors_;
+};
+
+}  // namespace
+
+std::unique_ptr<Detector> create_tood(const Options& options, uint64_t seed) {
+  return std::make_unique<Tood>(ToodOptions(options), seed);
+}
+
+}  // namespace mixpl

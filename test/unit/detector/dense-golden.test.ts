@@ -1,0 +1,120 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { createDetector, type DetectorOptions } from '../../../lib/index.js';
+import { fillByFormula, formula, formulaBatch } from './formula.js';
+
+interface Golden {
+  torch: string;
+  options: {
+    depth: 18;
+    style: 'pytorch';
+    norm: 'gn';
+    frozenStages: number;
+    baseWidth: number;
+    channels: number;
+    stackedConvs: number;
+    numClasses: number;
+    height: number;
+    width: number;
+    from: number[];
+    to: number[];
+    moreLoss: number;
+  };
+  targets: [number[][], number[]][];
+  loss_cls: number;
+  loss_bbox: number;
+  /** Per parameter: L2 norm, and inner product with the formula's numbers. */
+  gradients: Record<string, [norm: number, probe: number]>;
+  detections: { boxes: number[][]; scores: number[]; labels: number[]; count: number }[];
+}
+
+const own: Record<string, (o: Golden['options']) => Partial<DetectorOptions>> = {
+  centernet: ({ from, to, moreLoss }) => ({
+    type: 'centernet',
+    train: { regressFrom: [0, ...from], regressTo: to, morePositivesLoss: moreLoss },
+  }),
+  'tood-warm-up': () => ({ type: 'tood' }),
+  'tood-aligned': () => ({ type: 'tood', train: { iterationsBeforeAlignment: 0 } }),
+};
+
+for (const [name, ownOptions] of Object.entries(own)) {
+  const golden = JSON.parse(
+    readFileSync(new URL(`../../golden/dense/${name}.json`, import.meta.url), 'utf8'),
+  ) as Golden;
+  const o = golden.options;
+  const targets = golden.targets.map(([boxes, labels]) => ({
+    boxes: Float32Array.from(boxes.flat()),
+    labels: Int32Array.from(labels),
+  }));
+  const build = async (dtype: 'fp32' | 'bf16') => {
+    const { depth, style, norm, frozenStages, baseWidth, channels, stackedConvs } = o;
+    const options = {
+      ...ownOptions(o),
+      numClasses: o.numClasses,
+      backbone: { depth, style, norm, frozenStages, baseWidth },
+      neck: { channels },
+      head: { channels, stackedConvs },
+    } as DetectorOptions;
+    const detector = await createDetector(options, { dtype });
+    await fillByFormula(detector);
+    const batch = formulaBatch({ images: targets.length, ...o }, dtype);
+    return { detector, batch };
+  };
+
+  describe(`${name} against PyTorch ${golden.torch} in float64`, () => {
+    test('has its losses and every gradient', async () => {
+      const { detector, batch } = await build('fp32');
+      const losses = await detector.loss(batch, targets);
+      expect(losses.loss_cls! / golden.loss_cls).toBeCloseTo(1, 4);
+      expect(losses.loss_bbox! / golden.loss_bbox).toBeCloseTo(1, 4);
+      await detector.backward();
+      const trained = detector.parameters().filter((p) => p.trainable);
+      // Levels without a box leave their scale alone, and torch names it all the same.
+      expect(trained.map((p) => p.name).sort()).toEqual(Object.keys(golden.gradients).sort());
+      for (const { name } of trained) {
+        const [norm, probe] = golden.gradients[name]!;
+        const gradient = (await detector.gradient(name)) ?? new Float32Array(1);
+        const numbers = formula(`${name}#`, gradient.length);
+        const got = Math.sqrt(gradient.reduce((s, g) => s + g * g, 0));
+        const product = gradient.reduce((s, g, i) => s + g * numbers[i]!, 0);
+        // f32 against float64 through some thirty layers: 1e-3 of the gradient's norm.
+        expect(Math.abs(got - norm), name).toBeLessThan(1e-3 * norm + 1e-7);
+        expect(Math.abs(product - probe), name).toBeLessThan(1e-3 * norm + 1e-7);
+      }
+      batch.dispose();
+      detector.dispose();
+    });
+
+    test('has its detections', async () => {
+      const { detector, batch } = await build('fp32');
+      const found = await detector.predict(batch);
+      golden.detections.forEach((expected, n) => {
+        expect(found[n]!.scores.length).toBe(expected.count);
+        expected.scores.forEach((score, i) => {
+          expect(found[n]!.scores[i]!).toBeCloseTo(score, 4);
+          expect(found[n]!.labels[i]).toBe(expected.labels[i]);
+          expected.boxes[i]!.forEach((v, c) => {
+            expect(Math.abs(found[n]!.boxes[4 * i + c]! - v)).toBeLessThan(
+              1e-3 * Math.max(1, Math.abs(v)),
+            );
+          });
+        });
+      });
+      batch.dispose();
+      detector.dispose();
+    });
+
+    test('stays near it in bf16', async () => {
+      const { detector, batch } = await build('bf16');
+      const losses = await detector.loss(batch, targets);
+      await detector.backward();
+      // Eight bits of mantissa through some thirty layers; aligned targets are sixth powers of what
+      // was predicted, and their sum is the normaliser.
+      const limit = name === 'tood-aligned' ? 0.2 : 0.05;
+      expect(Math.abs(losses.loss_cls! / golden.loss_cls - 1)).toBeLessThan(limit);
+      expect(Math.abs(losses.loss_bbox! / golden.loss_bbox - 1)).toBeLessThan(limit);
+      batch.dispose();
+      detector.dispose();
+    });
+  });
+}

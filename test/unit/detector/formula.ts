@@ -1,0 +1,53 @@
+// Weights and pixels that follow from formulas: the same stand in scripts/golden/retinanet.py.
+import { type Detector, type ImageBatch, native } from '../../../lib/index.js';
+
+/** Numbers in (-1, 1) that look random. */
+export function formula(name: string, count: number): Float64Array {
+  let h = 7;
+  for (const c of Buffer.from(name)) h = (h * 31 + c) % 65521;
+  return Float64Array.from(
+    { length: count },
+    (_, i) => Math.sin((i + 1) * 12.9898 + h * 0.618) * Math.cos((i + 1) * 0.7321 + h),
+  );
+}
+
+function weightOf(name: string, shape: readonly number[]): Float32Array {
+  const count = shape.reduce((a, b) => a * b, 1);
+  const v = formula(name, count);
+  const fanIn = shape.length === 4 ? count / shape[0]! : 0;
+  return Float32Array.from(v, (x) => {
+    if (name.endsWith('running_var')) return 1 + 0.5 * x;
+    if (name.endsWith('running_mean')) return 0.1 * x;
+    if (shape.length === 1 && name.endsWith('weight')) return 1 + 0.2 * x;
+    if (/(_cls|cls_prob_module\.2)\.bias$/.test(name)) return -2.0 + 0.3 * x;
+    if (shape.length === 0) return 1 + 0.2 * x;
+    if (shape.length === 1) return 0.1 * x;
+    return x * Math.sqrt(6 / fanIn);
+  });
+}
+
+/** Gives every parameter the numbers that its name stands for. */
+export async function fillByFormula(detector: Detector): Promise<void> {
+  for (const { name, shape } of detector.parameters())
+    await detector.writeTensor(name, weightOf(name, shape));
+}
+
+/** Images of noise, none of them padded. */
+export function formulaBatch(
+  { images, height, width }: { images: number; height: number; width: number },
+  dtype: 'fp32' | 'bf16',
+): ImageBatch {
+  const pixels = Float32Array.from(formula('image', images * height * width * 3));
+  const bits = new Uint32Array(pixels.buffer);
+  const data =
+    dtype === 'fp32'
+      ? pixels
+      : Uint16Array.from(bits, (b) => (b + 0x7fff + ((b >> 16) & 1)) >>> 16);
+  const tensor = native.createTensor(
+    data,
+    [images, height, width, 3],
+    dtype === 'fp32' ? 'f32' : 'bf16',
+  );
+  const sizes = Array.from({ length: images }, () => ({ height, width }));
+  return { tensor, sizes, padSizes: sizes, dispose: () => tensor.dispose() };
+}
