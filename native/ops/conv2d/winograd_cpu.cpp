@@ -3,7 +3,7 @@
 // a pair of channels did, in 36. The transforms cost some per cent from 64 channels on.
 //
 // A group of tiles is transformed by all threads together and stays in the third-level cache. Then
-// each thread takes panels of output channels (weight_panels_cpu.h): it transforms a panel's
+// each thread takes panels of output channels (winograd_weights_cpu.h): it transforms a panel's
 // weights into its second-level cache and multiplies the tiles by them, block by block.
 #include "ops/conv2d/winograd_cpu.h"
 
@@ -13,14 +13,15 @@
 
 #include "core/parallel.h"
 #include "ops/conv2d/gemm_tile_cpu.h"
-#include "ops/conv2d/weight_panels_cpu.h"
 #include "ops/conv2d/winograd_transforms_cpu.h"
+#include "ops/conv2d/winograd_weights_cpu.h"
 
 namespace mixpl::cpu {
 
 using winograd::kIn;
 using winograd::kOut;
 using winograd::kProducts;
+using winograd::PanelLayout;
 
 #if defined(__x86_64__)
 namespace {
@@ -29,7 +30,7 @@ constexpr __mmask16 kAllLanes = 0xffff;
 constexpr int64_t kLanes = kTileLanes;
 constexpr int64_t kGroupTiles = 280;  // 3 MB of inputs at 64 channels, 11 MB at 256
 constexpr int64_t kBlock = 14;        // tiles that a panel multiplies at once
-constexpr int64_t kAhead = 8 * kLanes;
+constexpr int64_t kSpread = 1024;     // numbers of a page
 
 struct Problem {
   bool bf16;
@@ -61,31 +62,6 @@ MIXPL_AVX512_BF16 inline void store(char* p, __mmask16 lanes, __m512 v) {
     _mm512_mask_storeu_ps(p, lanes, v);
   else
     _mm256_mask_storeu_epi16(p, lanes, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v)));
-}
-MIXPL_AVX512_BF16 inline __m512 round_to_bf16(__m512 v) {
-  const __m512i bits = _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v)));
-  return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
-}
-
-// The nine taps of a panel, `plane` numbers each, to its 36 products, `product` numbers apart.
-template <bool kBf16>
-MIXPL_AVX512_BF16 void transform_weights(const float* taps, int64_t plane, float* factors,
-                                         int64_t product) {
-  for (int64_t i = 0; i < plane; i += kLanes) {
-    __m512 g[9], half[18], u[kProducts];
-    for (int tap = 0; tap < 9; ++tap) {
-      g[tap] = _mm512_loadu_ps(taps + tap * plane + i);
-      _mm_prefetch(taps + tap * plane + i + kAhead, _MM_HINT_T0);
-      if constexpr (kBf16) g[tap] = round_to_bf16(g[tap]);
-    }
-    for (int s = 0; s < 3; ++s) winograd::weights_to_factors(g + s, 3, half + s, 3);
-    for (int r = 0; r < kIn; ++r) winograd::weights_to_factors(half + 3 * r, 1, u + kIn * r, 1);
-    for (int j = 0; j < kProducts; ++j) {
-      float* to = factors + j * product + i;
-      _mm512_storeu_ps(to, u[j]);
-      __builtin_prefetch(to + kAhead, 1);  // 36 streams are more than the processor follows
-    }
-  }
 }
 
 // One tile: inputs [product][tile][channel].
@@ -177,21 +153,19 @@ class Group {
 // What one thread does: panels of output channels for blocks of a group.
 class Worker {
  public:
-  Worker(const Problem& problem, const Tensor& panels)
+  Worker(const Problem& problem, const Tensor& weight, bool turned)
       : p_(problem),
         layout_(problem.k),
-        panels_(panels.data<float>()),
-        factors_(Tensor::empty({kProducts * (p_.c * 3 * kLanes + 1024)}, DType::f32)),
+        weight_(weight),
+        turned_(turned),
+        factors_(Tensor::empty({kProducts * (p_.c * 3 * kLanes + kSpread)}, DType::f32)),
         products_(Tensor::empty({kProducts * kBlock * 3 * kLanes}, DType::f32)) {}
 
   void run(const Group& group, int64_t panel, int64_t first_block, int64_t last_block) {
     vectors_ = layout_.of(panel);
-    // A plane is no power of two, or all would fill the same cache sets.
-    const int64_t plane = p_.c * vectors_ * kLanes;
-    plane_ = plane + 1024 - kLanes;
-    (p_.bf16 ? transform_weights<true>
-             : transform_weights<false>)(panels_ + panel * 2 * 9 * p_.c * kLanes, plane,
-                                         factors_.data<float>(), plane_);
+    // Planes are no power of two apart, or all would fill the same cache sets.
+    plane_ = p_.c * vectors_ * kLanes + kSpread - kLanes;
+    winograd::transform_weights(weight_, turned_, p_.bf16, panel, factors_.data<float>(), plane_);
     for (int64_t block = first_block; block < last_block; ++block) {
       const int64_t begin = group.begin(block), tiles = group.begin(block + 1) - begin;
       multiply(group, block, tiles);
@@ -230,14 +204,14 @@ class Worker {
 
   const Problem& p_;
   PanelLayout layout_;
-  const float* panels_;
+  const Tensor& weight_;
+  bool turned_;
   int vectors_ = 0;
   int64_t plane_ = 0;
   Tensor factors_, products_;
 };
 
 void run(const Problem& p, const Tensor& weight, bool turned) {
-  const Tensor panels = weight_panels(weight, turned);
   const int64_t count = PanelLayout(p.k).count(), tiles = p.tiles(), threads = num_threads();
   const int64_t groups = (tiles + kGroupTiles - 1) / kGroupTiles;
   Group group(p, (tiles + groups - 1) / groups);
@@ -247,7 +221,7 @@ void run(const Problem& p, const Tensor& weight, bool turned) {
     const bool even = count % threads == 0 || count >= 8 * threads;
     const int64_t shares = even ? 1 : std::min(threads, group.count());
     parallel_chunks(count * shares, 1, [&](int64_t begin, int64_t end) {
-      Worker worker(p, panels);
+      Worker worker(p, weight, turned);
       for (int64_t item = begin; item < end; ++item) {
         const int64_t share = item % shares;
         worker.run(group, item / shares, group.count() * share / shares,

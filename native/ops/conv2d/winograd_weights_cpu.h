@@ -1,9 +1,9 @@
-// Convolution weights in the order the tiles of gemm_tile_cpu.h read them.
+// Weights of a 3x3 convolution as Winograd's products read them (winograd_cpu.h).
 #pragma once
 
 #include "core/tensor.h"
 
-namespace mixpl::cpu {
+namespace mixpl::cpu::winograd {
 
 /// Output channels in panels of two vectors, the last of one to three, so that none is left alone.
 struct PanelLayout {
@@ -21,12 +21,13 @@ struct PanelLayout {
   }
 };
 
-/// f32 numbers [panel][tap][input channel][vector][lane], zeros where there is no output channel.
-/// Made once per version of the weight.
+/// G g G^T of a panel: factors [product][input channel][vector][lane], products `product` numbers
+/// apart; zeros where there is no output channel.
 ///
-/// @param weight f32 [K, R, S, C]
-/// @param turned false: C are input channels, K output channels, taps in order; true: the other way
-/// round and turned by 180 degrees, as a data gradient reads it
-Tensor weight_panels(const Tensor& weight, bool turned);
+/// @param weight f32 [K, 3, 3, C], rounded to bf16 first if `bf16`
+/// @param turned false: C are input channels, K output channels; true: the other way round and
+/// turned by 180 degrees, as a data gradient reads it
+void transform_weights(const Tensor& weight, bool turned, bool bf16, int64_t panel, float* factors,
+                       int64_t product);
 
-}  // namespace mixpl::cpu
+}  // namespace mixpl::cpu::winograd
