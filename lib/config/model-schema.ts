@@ -5,9 +5,17 @@ import { centernet } from './models/centernet.js';
 import { fcos } from './models/fcos.js';
 import { retinanet } from './models/retinanet.js';
 import { tood } from './models/tood.js';
+import { cascadeRcnn, fasterRcnn } from './models/two-stage.js';
 
 /** One entry per detector; without a type it is the first. */
-export const modelSchema = z.discriminatedUnion('type', [retinanet, fcos, centernet, tood]);
+export const modelSchema = z.discriminatedUnion('type', [
+  retinanet,
+  fcos,
+  centernet,
+  tood,
+  fasterRcnn,
+  cascadeRcnn,
+]);
 
 const perChannel = (bound: z.ZodNumber) => z.tuple([bound, bound, bound]);
 

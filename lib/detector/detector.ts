@@ -241,9 +241,9 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     { layout = 'mixpl' }: { layout?: LayoutName } = {},
   ): Promise<Float32Array | null> {
     if (layout === 'mixpl') return this.#handle.gradient(name);
-    const { parameter, fromOhwi } = parameterNamed(this, name, layout);
+    const { parameter, fromOwn } = parameterNamed(this, name, layout);
     const gradient = await this.#handle.gradient(parameter.name);
-    return gradient && fromOhwi(gradient);
+    return gradient && fromOwn(gradient);
   }
 
   /** Forgets the gradients gathered so far. */

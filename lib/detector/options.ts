@@ -138,5 +138,74 @@ export interface ToodOptions extends MmdetectionOptions {
   test?: DenseTestOptions;
 }
 
-export type DetectorOptions = RetinaNetOptions | FcosOptions | CenterNetOptions | ToodOptions;
+export interface RpnOptions {
+  channels?: number;
+  /** 3x3 convolutions before the outputs. */
+  convs?: number;
+  strides?: number[];
+  ratios?: number[];
+  /** Sides of anchors in strides. */
+  scales?: number[];
+  posIou?: number;
+  negIou?: number;
+  minPosIou?: number;
+  /** Anchors per image that count. */
+  sampleSize?: number;
+  posFraction?: number;
+  /** Pixels that an anchor may lie outside the picture in training; -1: any number. */
+  allowedBorder?: number;
+  smoothL1Beta?: number;
+  /** Proposals per level before NMS, and per image after it. */
+  trainNmsPre?: number;
+  trainMaxPerImage?: number;
+  testNmsPre?: number;
+  testMaxPerImage?: number;
+  nmsIou?: number;
+  minSize?: number;
+}
+
+export interface RoiTestOptions {
+  scoreThr?: number;
+  nmsIou?: number;
+  maxPerImage?: number;
+}
+
+export interface FasterRcnnOptions extends CommonOptions {
+  type: 'faster-rcnn';
+  rpn?: RpnOptions;
+  roi?: {
+    fcChannels?: number;
+    posIou?: number;
+    negIou?: number;
+    /** Regions per image that count. */
+    sampleSize?: number;
+    posFraction?: number;
+    smoothL1Beta?: number;
+  };
+  test?: RoiTestOptions;
+}
+
+export interface CascadeRcnnOptions extends CommonOptions {
+  type: 'cascade-rcnn';
+  numerics?: 'mmdetection';
+  rpn?: RpnOptions;
+  roi?: {
+    fcChannels?: number;
+    /** Overlap of positives, per stage. */
+    ious?: [number, number, number];
+    lossWeights?: [number, number, number];
+    sampleSize?: number;
+    posFraction?: number;
+    smoothL1Beta?: number;
+  };
+  test?: RoiTestOptions;
+}
+
+export type DetectorOptions =
+  | RetinaNetOptions
+  | FcosOptions
+  | CenterNetOptions
+  | ToodOptions
+  | FasterRcnnOptions
+  | CascadeRcnnOptions;
 export type DetectorType = DetectorOptions['type'];

@@ -23,6 +23,7 @@ export interface TorchvisionOptions {
   trainableBackboneLayers?: number;
   /** Changes of the ResNet-50; `normEps: 0` for the COCO_V1 files of RetinaNet and Faster R-CNN. */
   backbone?: ResNetOptions;
+  /** Dense detectors. */
   scoreThresh?: number;
   nmsThresh?: number;
   detectionsPerImg?: number;
@@ -34,6 +35,24 @@ export interface TorchvisionOptions {
   bgIouThresh?: number;
   /** FCOS, in strides. */
   centerSamplingRadius?: number;
+  /** Faster R-CNN: proposals per level before NMS, and per image after it. */
+  rpnPreNmsTopNTrain?: number;
+  rpnPreNmsTopNTest?: number;
+  rpnPostNmsTopNTrain?: number;
+  rpnPostNmsTopNTest?: number;
+  rpnNmsThresh?: number;
+  rpnFgIouThresh?: number;
+  rpnBgIouThresh?: number;
+  rpnBatchSizePerImage?: number;
+  rpnPositiveFraction?: number;
+  /** Faster R-CNN: the second stage. */
+  boxScoreThresh?: number;
+  boxNmsThresh?: number;
+  boxDetectionsPerImg?: number;
+  boxFgIouThresh?: number;
+  boxBgIouThresh?: number;
+  boxBatchSizePerImage?: number;
+  boxPositiveFraction?: number;
 }
 
 /** What a preset stands for. */
@@ -56,9 +75,9 @@ type Entry = {
 
 const commonKeys: readonly (keyof TorchvisionOptions)[] = [
   ...(['preset', 'numClasses', 'minSize', 'maxSize', 'imageMean', 'imageStd'] as const),
-  ...(['trainableBackboneLayers', 'backbone', 'scoreThresh', 'nmsThresh'] as const),
-  'detectionsPerImg',
+  ...(['trainableBackboneLayers', 'backbone'] as const),
 ];
+const denseKeys = ['scoreThresh', 'nmsThresh', 'detectionsPerImg', 'topkCandidates'] as const;
 
 const denseTest = (
   { scoreThresh, topkCandidates, nmsThresh, detectionsPerImg }: TorchvisionOptions,
@@ -74,7 +93,7 @@ const pyramid = { extra: 'on-output', reluBeforeExtra: true } as const;
 
 const entries = {
   'torchvision/retinanet_resnet50_fpn': {
-    keys: ['topkCandidates', 'fgIouThresh', 'bgIouThresh'],
+    keys: [...denseKeys, 'fgIouThresh', 'bgIouThresh'],
     firstLabel: 0,
     model: (options, parts) => ({
       type: 'retinanet',
@@ -86,7 +105,7 @@ const entries = {
     }),
   },
   'torchvision/fcos_resnet50_fpn': {
-    keys: ['topkCandidates', 'centerSamplingRadius'],
+    keys: [...denseKeys, 'centerSamplingRadius'],
     firstLabel: 0,
     model: (options, parts) => ({
       type: 'fcos',
@@ -95,6 +114,45 @@ const entries = {
       neck: pyramid,
       train: { centerRadius: options.centerSamplingRadius ?? 1.5 },
       test: denseTest(options, { scoreThr: 0.2, nmsIou: 0.6, maxPerImage: 100 }),
+    }),
+  },
+  'torchvision/fasterrcnn_resnet50_fpn': {
+    keys: [
+      ...(['rpnPreNmsTopNTrain', 'rpnPreNmsTopNTest'] as const),
+      ...(['rpnPostNmsTopNTrain', 'rpnPostNmsTopNTest', 'rpnNmsThresh'] as const),
+      ...(['rpnFgIouThresh', 'rpnBgIouThresh'] as const),
+      ...(['rpnBatchSizePerImage', 'rpnPositiveFraction'] as const),
+      ...(['boxScoreThresh', 'boxNmsThresh', 'boxDetectionsPerImg'] as const),
+      ...(['boxFgIouThresh', 'boxBgIouThresh'] as const),
+      ...(['boxBatchSizePerImage', 'boxPositiveFraction'] as const),
+    ],
+    firstLabel: 1,
+    model: (o, parts) => ({
+      type: 'faster-rcnn',
+      numerics: 'torchvision',
+      ...parts,
+      rpn: {
+        posIou: o.rpnFgIouThresh ?? 0.7,
+        negIou: o.rpnBgIouThresh ?? 0.3,
+        sampleSize: o.rpnBatchSizePerImage ?? 256,
+        posFraction: o.rpnPositiveFraction ?? 0.5,
+        trainNmsPre: o.rpnPreNmsTopNTrain ?? 2000,
+        trainMaxPerImage: o.rpnPostNmsTopNTrain ?? 2000,
+        testNmsPre: o.rpnPreNmsTopNTest ?? 1000,
+        testMaxPerImage: o.rpnPostNmsTopNTest ?? 1000,
+        nmsIou: o.rpnNmsThresh ?? 0.7,
+      },
+      roi: {
+        posIou: o.boxFgIouThresh ?? 0.5,
+        negIou: o.boxBgIouThresh ?? 0.5,
+        sampleSize: o.boxBatchSizePerImage ?? 512,
+        posFraction: o.boxPositiveFraction ?? 0.25,
+      },
+      test: {
+        scoreThr: o.boxScoreThresh ?? 0.05,
+        nmsIou: o.boxNmsThresh ?? 0.5,
+        maxPerImage: o.boxDetectionsPerImg ?? 100,
+      },
     }),
   },
 } satisfies Record<string, Entry>;

@@ -1,7 +1,6 @@
 /** Weights of a detector from files of others, and for them. */
 import { MixplError, nearestName } from '../errors.js';
 import { type StoredTensor, writeSafetensors } from '../safetensors.js';
-import { fromOhwi, shapeIn, toOhwi } from '../weights/axes.js';
 import { detectLayout } from '../weights/detect-layout.js';
 import { type Layout, type LayoutName, layoutNames, layoutOf } from '../weights/layouts.js';
 import { differsInClasses, matchWeights, WeightsMisfit } from '../weights/match.js';
@@ -153,7 +152,7 @@ async function readValues(
   for (const { name, shape, stored } of pairs) {
     const numbers = await file.read(stored);
     if (!numbers.every(Number.isFinite)) broken.push(stored);
-    else if (broken.length === 0) values.set(name, toOhwi(numbers, layout.axes, shape));
+    else if (broken.length === 0) values.set(name, layout.codec({ name, shape }).toOwn(numbers));
   }
   if (broken.length)
     throw new MixplError(
@@ -184,9 +183,10 @@ function notesOn(
     );
   }
   if (classes) {
-    const perClass = classes.wanted[0]! / options.numClasses;
+    const { backgroundRows = 0 } = detectorNames[options.type];
+    const perClass = (classes.wanted[0]! - backgroundRows) / options.numClasses;
     notes.push(
-      `the class layer keeps the weights it had: the file has ${classes.got[0]! / perClass} classes, the detector ${options.numClasses}`,
+      `the class layer keeps the weights it had: the file has ${(classes.got[0]! - backgroundRows) / perClass} classes, the detector ${options.numClasses}`,
     );
   }
   if (layout.name !== 'torchvision' && layout.name !== 'timm') return notes;
@@ -220,8 +220,9 @@ export async function exportWeights(
         'ERR_CONFIG',
         `exportWeights: layout must have a name for every parameter, got none in ${asked} for ${name}`,
       );
-    const data = fromOhwi(await detector.readTensor(name), layout.axes, shape);
-    tensors.set(stored, { shape: shapeIn(layout.axes, shape), data });
+    const codec = layout.codec({ name, shape });
+    const data = codec.fromOwn(await detector.readTensor(name));
+    tensors.set(stored, { shape: codec.shape, data });
   }
   // Readers of other libraries look for format 'pt'.
   await writeSafetensors(path, tensors, { ...metadata, format: 'pt', layout: asked });
@@ -232,7 +233,7 @@ export function parameterNamed(
   detector: Pick<WeightsOwner, 'options' | 'parameters'>,
   name: string,
   layoutName: LayoutName,
-): { parameter: ParameterInfo; fromOhwi: (values: Float32Array) => Float32Array } {
+): { parameter: ParameterInfo; fromOwn: (values: Float32Array) => Float32Array } {
   const layout = foreignLayout(detector, checkLayout('gradient', layoutName, layoutNames)!);
   const parameters = detector.parameters();
   const parameter = parameters.find((p) => layout.namesOf(p.name).includes(name));
@@ -246,7 +247,7 @@ export function parameterNamed(
       `gradient: name must be a parameter in layout ${layoutName}, got '${name}'${near ? `; nearest is ${near}` : ''}`,
     );
   }
-  return { parameter, fromOhwi: (values) => fromOhwi(values, layout.axes, parameter.shape) };
+  return { parameter, fromOwn: layout.codec(parameter).fromOwn };
 }
 
 /** For a whole detector, whatever names a file has. */

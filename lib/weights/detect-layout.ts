@@ -55,11 +55,11 @@ export function classCount(
   { entries }: Pick<WeightsFile, 'entries'>,
   { layout, type, rowsPerClass }: { layout: LayoutName; type: DetectorType; rowsPerClass: number },
 ): number | null {
-  const { classBias } = detectorNames[type];
+  const { classBias, backgroundRows = 0 } = detectorNames[type];
   const { namesOf } = layoutOf(layout, { type, own: [classBias], stored: entries.keys() });
   const stored = namesOf(classBias).find((name) => entries.has(name));
   const rows = stored === undefined ? undefined : entries.get(stored)?.shape[0];
-  const classes = (rows ?? 0) / rowsPerClass;
+  const classes = ((rows ?? 0) - backgroundRows) / rowsPerClass;
   return Number.isInteger(classes) && classes > 0 ? classes : null;
 }
 

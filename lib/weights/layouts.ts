@@ -12,6 +12,7 @@
  */
 import type { DetectorType } from '../detector/options.js';
 import type { AxisOrder } from './axes.js';
+import { axisCodec, type Codec } from './codec.js';
 import { detectorNames } from './names/index.js';
 
 export const layoutNames = ['mixpl', 'torchvision', 'mmdetection', 'timm'] as const;
@@ -20,6 +21,8 @@ export type LayoutName = (typeof layoutNames)[number];
 export interface Layout {
   name: LayoutName;
   axes: AxisOrder;
+  /** How one of our tensors is stored. */
+  codec(own: { name: string; shape: readonly number[] }): Codec;
   /** The file holds a backbone alone; the other parameters have no name in it. */
   backboneOnly: boolean;
   /** Names of one of our parameters: the current one first, then older ones. None: not part of it. */
@@ -40,7 +43,19 @@ export function layoutOf(
   name: LayoutName,
   { type, own, stored }: { type: DetectorType; own: readonly string[]; stored: Iterable<string> },
 ): Layout {
-  const names = [...stored];
+  const layout = namesIn(name, { type, own, names: [...stored] });
+  const { codec } = detectorNames[type];
+  const { axes } = layout;
+  return {
+    ...layout,
+    codec: (tensor) => codec?.(name, axes, tensor) ?? axisCodec(axes, tensor.shape),
+  };
+}
+
+function namesIn(
+  name: LayoutName,
+  { type, own, names }: { type: DetectorType; own: readonly string[]; names: readonly string[] },
+): Omit<Layout, 'codec'> {
   switch (name) {
     case 'mixpl':
       return {
@@ -69,7 +84,7 @@ const isOptimizer = (name: string) => name.startsWith('optimizer.');
 const isBareBackbone = (name: string) => /^(conv1|layer[1-4])\./.test(name);
 
 /** A classification network: the names begin at the stem, and end in a classifier. */
-function bareBackbone(name: LayoutName): Layout {
+function bareBackbone(name: LayoutName): Omit<Layout, 'codec'> {
   return {
     ...{ name, axes: 'oihw', backboneOnly: true },
     namesOf: (own) => (own.startsWith(backbone) ? [batchNormName(own.slice(backbone.length))] : []),
@@ -86,7 +101,7 @@ function torchvisionDetector(
   type: DetectorType,
   own: readonly string[],
   stored: readonly string[],
-): Layout {
+): Omit<Layout, 'codec'> {
   const { torchvisionHead } = detectorNames[type];
   const laterals = new Set(own.flatMap((n) => n.match(/^neck\.lateral_convs\.\d+/) ?? [])).size;
   return {

@@ -1,6 +1,5 @@
 import { MixplError } from '../errors.js';
 import type { TensorEntry } from '../safetensors.js';
-import { shapeIn } from './axes.js';
 import type { Layout } from './layouts.js';
 
 /** One of our parameters: weights OHWI. */
@@ -46,7 +45,8 @@ export function matchWeights(
       continue;
     }
     used.add(stored);
-    const [wanted, got] = [shapeIn(layout.axes, shape), entries.get(stored)!.shape];
+    const wanted = layout.codec({ name, shape }).shape;
+    const got = entries.get(stored)!.shape;
     if (String(wanted) === String(got)) match.pairs.push({ name, shape, stored });
     else match.misshapen.push({ name, shape, stored, wanted, got });
   }

@@ -4,6 +4,7 @@
 
 #include "core/device.h"
 #include "core/dtype.h"
+#include "core/philox.h"
 
 namespace mixpl {
 
@@ -14,7 +15,8 @@ struct Context {
   DType compute = DType::f32;  // type of activations; master weights stay f32
   bool training = false;       // live BatchNorm, dropout
   int64_t iteration = 0;       // optimizer steps that were taken before this pass
-  Tape* tape = nullptr;        // null: nothing is recorded, no activation is kept
+  Philox random;         // of this call of loss(): this stream and the 2^24 after it are its own
+  Tape* tape = nullptr;  // null: nothing is recorded, no activation is kept
 
   /// The calling thread's context.
   static Context& current();

@@ -77,12 +77,16 @@ struct Entry {
   const char* type;
   std::unique_ptr<Detector> (*create)(const Options&, uint64_t seed);
 };
+// clang-format off
 constexpr Entry kDetectors[] = {
     {"retinanet", create_retinanet},
     {"fcos", create_fcos},
     {"centernet", create_centernet},
     {"tood", create_tood},
+    {"faster-rcnn", create_faster_rcnn},
+    {"cascade-rcnn", create_cascade_rcnn},
 };
+// clang-format on
 
 }  // namespace
 

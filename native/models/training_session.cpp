@@ -9,6 +9,8 @@ namespace mixpl {
 namespace {
 
 constexpr const char* kIterations = "optimizer.iterations";
+constexpr int kStreamBits = 24;  // streams of one pass: see Context::random
+constexpr const char* kPasses = "optimizer.passes";
 
 Context make_context(Device device, DType compute, bool training, Tape* tape) {
   Context context;
@@ -26,7 +28,9 @@ TrainingSession::TrainingSession(const std::string& json, Device device, DType c
     : detector_(create_detector(json, seed)),
       device_(device),
       compute_(compute),
-      iterations_(Tensor::full({1}, 0, DType::f32)) {}
+      iterations_(Tensor::full({1}, 0, DType::f32)),
+      seed_(seed),
+      passes_(Tensor::full({1}, 0, DType::f32)) {}
 
 TrainingSession::~TrainingSession() = default;
 
@@ -35,6 +39,9 @@ std::vector<std::pair<std::string, float>> TrainingSession::loss(
   discard();
   Context context = make_context(device_, compute_, true, &tape_);
   context.iteration = static_cast<int64_t>(*iterations_.data<float>());
+  float& passes = *passes_.data<float>();
+  context.random = {seed_, static_cast<uint64_t>(passes) << kStreamBits};
+  passes += 1;
   ContextScope scope(context);
   try {
     losses_ = detector_->loss(images, targets);
@@ -138,6 +145,7 @@ void TrainingSession::ema(TrainingSession& student, double momentum, BufferPolic
 Tensor TrainingSession::find(const std::string& name) {
   if (Parameter* p = detector_->parameters().find(name)) return p->value;
   if (name == kIterations) return iterations_;
+  if (name == kPasses) return passes_;
   if (optimizer_)
     for (auto& [own, tensor] : optimizer_->state())
       if (own == name) return tensor;
@@ -159,7 +167,7 @@ Tensor TrainingSession::gradient(const std::string& name) {
 }
 
 std::vector<std::string> TrainingSession::optimizer_state() {
-  std::vector<std::string> names{kIterations};
+  std::vector<std::string> names{kIterations, kPasses};
   if (optimizer_)
     for (const auto& entry : optimizer_->state()) names.push_back(entry.first);
   return names;

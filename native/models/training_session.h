@@ -59,6 +59,8 @@ class TrainingSession {
   DType compute_;
   Tape tape_;
   Tensor iterations_;  // f32 [1]: calls of step() so far
+  uint64_t seed_;
+  Tensor passes_;  // f32 [1]: calls of loss() so far; the random numbers of the next follow from it
   Losses losses_;
   bool has_graph_ = false;
   std::unique_ptr<Optimizer> optimizer_;

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 import torchvision
 from torchvision.models import resnet18
-from torchvision.models.detection import FCOS, RetinaNet
+from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
-from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelP6P7
+from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool, LastLevelP6P7
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 OUT = os.path.join(os.path.dirname(__file__), "..", "..", "test", "golden", "torchvision")
@@ -93,7 +93,18 @@ def fcos():
     return FCOS(pyramid(64), CLASSES, **RESIZE)  # 64: GroupNorm of one channel a group would undo the biases
 
 
-MODELS = {"retinanet": retinanet, "fcos": fcos}
+def fasterrcnn():
+    body = resnet18(weights=None, norm_layer=FrozenBatchNorm2d)
+    whole = _resnet_fpn_extractor(body, 3)
+    inner = [block[0].in_channels for block in whole.fpn.inner_blocks]
+    whole.fpn = FeaturePyramidNetwork(inner, 32, extra_blocks=LastLevelMaxPool())
+    whole.out_channels = 32
+    # Samplers so large that everything is taken: nothing is left to chance.
+    return FasterRCNN(whole, CLASSES + 1, rpn_batch_size_per_image=100_000, box_batch_size_per_image=5_000,
+                      rpn_positive_fraction=1.0, box_positive_fraction=1.0, **RESIZE)
+
+
+MODELS = {"retinanet": retinanet, "fcos": fcos, "fasterrcnn": fasterrcnn}
 
 
 def record(name):

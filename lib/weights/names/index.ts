@@ -4,6 +4,7 @@ import { fcosNames } from './fcos.js';
 import type { DetectorNames } from './names.js';
 import { retinanetNames } from './retinanet.js';
 import { toodNames } from './tood.js';
+import { cascadeRcnnNames, fasterRcnnNames } from './two-stage.js';
 
 export type { DetectorNames } from './names.js';
 
@@ -11,6 +12,8 @@ export type { DetectorNames } from './names.js';
 export const detectorNames: Record<DetectorType, DetectorNames> = {
   retinanet: retinanetNames,
   fcos: fcosNames,
+  'faster-rcnn': fasterRcnnNames,
+  'cascade-rcnn': cascadeRcnnNames,
   centernet: centernetNames,
   tood: toodNames,
 };

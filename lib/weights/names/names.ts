@@ -1,11 +1,23 @@
+import type { AxisOrder } from '../axes.js';
+import type { Codec } from '../codec.js';
+import type { LayoutName } from '../layouts.js';
+
 /** How one detector's own names, which are mmdetection's, are found in other layouts. */
 export interface DetectorNames {
   /** Layers whose first axis grows with the number of classes. */
   classLayers: RegExp;
   /** The bias of the one that tells the number of classes. */
   classBias: string;
+  /** Rows of that layer beside those of the classes. @defaultValue 0 */
+  backgroundRows?: number;
   /** torchvision's names of what stands behind the neck: the current one first, then older ones. */
   torchvisionHead(own: string): string[];
+  /** How a tensor of ours is stored, where it is not the usual way. */
+  codec?(
+    layout: LayoutName,
+    axes: AxisOrder,
+    own: { name: string; shape: readonly number[] },
+  ): Codec | undefined;
 }
 
 /** torchvision's name of a dense head's tower: `cls` is the classification head, `reg` the other. */

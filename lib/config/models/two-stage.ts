@@ -1,0 +1,90 @@
+import { z } from 'zod';
+import { nonNegative, positive, positiveCount, share } from '../fields.js';
+import { common, neck, onlyMmdetection } from './parts.js';
+
+const test = z
+  .strictObject({
+    scoreThr: share().default(0.05),
+    nmsIou: share().default(0.5),
+    maxPerImage: positiveCount().default(100),
+  })
+  .prefault({});
+
+function rpn(defaults: { allowedBorder: number; smoothL1Beta: number; trainMaxPerImage: number }) {
+  return z
+    .strictObject({
+      channels: positiveCount().default(256),
+      convs: z.int().min(1).max(16).default(1),
+      strides: z.array(positive()).min(1).default([4, 8, 16, 32, 64]),
+      ratios: z.array(positive()).min(1).default([0.5, 1, 2]).describe('height / width'),
+      scales: z.array(positive()).min(1).default([8]).describe('side of an anchor in strides'),
+      posIou: share().default(0.7),
+      negIou: share().default(0.3),
+      minPosIou: share().default(0.3),
+      sampleSize: positiveCount().default(256).describe('anchors per image that count'),
+      posFraction: share().default(0.5),
+      allowedBorder: z
+        .number()
+        .default(defaults.allowedBorder)
+        .describe('pixels that an anchor may lie outside the picture in training; -1: any number'),
+      smoothL1Beta: nonNegative().default(defaults.smoothL1Beta).describe('0 is plain L1'),
+      trainNmsPre: positiveCount().default(2000).describe('proposals per level before NMS'),
+      trainMaxPerImage: positiveCount().default(defaults.trainMaxPerImage),
+      testNmsPre: positiveCount().default(1000),
+      testMaxPerImage: positiveCount().default(1000),
+      nmsIou: share().default(0.7),
+      minSize: nonNegative().default(0).describe('in pixels'),
+    })
+    .prefault({});
+}
+
+const sampling = {
+  fcChannels: positiveCount().default(1024),
+  sampleSize: positiveCount().default(512).describe('regions per image that count'),
+  posFraction: share().default(0.25),
+};
+const pyramid = neck({ firstLevel: 2, extra: 'none' });
+
+const strideMismatch = {
+  path: ['rpn', 'strides'],
+  error: 'must hold one stride per output of the neck (model.neck.numOutputs)',
+};
+
+export const fasterRcnn = z
+  .strictObject({
+    type: z.literal('faster-rcnn'),
+    ...common,
+    neck: pyramid,
+    rpn: rpn({ allowedBorder: -1, smoothL1Beta: 0, trainMaxPerImage: 1000 }),
+    roi: z
+      .strictObject({
+        ...sampling,
+        posIou: share().default(0.5),
+        negIou: share().default(0.5),
+        smoothL1Beta: nonNegative().default(0).describe('0 is plain L1'),
+      })
+      .prefault({}),
+    test,
+  })
+  .refine((model) => model.rpn.strides.length === model.neck.numOutputs, strideMismatch);
+
+const perStage = (bound: z.ZodNumber) => z.tuple([bound, bound, bound]);
+
+export const cascadeRcnn = z
+  .strictObject({
+    type: z.literal('cascade-rcnn'),
+    ...common,
+    numerics: onlyMmdetection(),
+    neck: pyramid,
+    rpn: rpn({ allowedBorder: 0, smoothL1Beta: 1 / 9, trainMaxPerImage: 2000 }),
+    roi: z
+      .strictObject({
+        ...sampling,
+        ious: perStage(share()).default([0.5, 0.6, 0.7]).describe('of positives, per stage'),
+        lossWeights: perStage(nonNegative()).default([1, 0.5, 0.25]),
+        smoothL1Beta: nonNegative().default(1),
+      })
+      .prefault({}),
+    test,
+  })
+  .refine((model) => model.rpn.strides.length === model.neck.numOutputs, strideMismatch);

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/options.h"
+#include "core/philox.h"
+
+namespace mixpl {
+
+struct SamplerOptions {
+  int64_t size = 256;         // boxes per image
+  double pos_fraction = 0.5;  // at most this share of `size` are positives
+
+  /// { sampleSize, posFraction }. @throws ConfigError in the name of `section`
+  static SamplerOptions read(const Options& options, const SamplerOptions& defaults,
+                             const char* section);
+};
+
+/// Indices of the boxes that count in an image's loss, each list rising.
+struct Sampled {
+  std::vector<int32_t> positives, negatives;
+};
+
+/// Draws positives, then negatives in the places that are left; everything where there are not more
+/// than wanted. Which ones follows from `random` alone.
+///
+/// @param assigned per box: >= 0 positive, kNegative, or kIgnored, which is never drawn
+/// @source         mmdetection RandomSampler, torchvision BalancedPositiveNegativeSampler
+Sampled sample_boxes(const std::vector<int32_t>& assigned, const SamplerOptions& options,
+                     const Philox& random);
+
+}  // namespace mixpl

@@ -1,0 +1,79 @@
+// Faster R-CNN (Ren et al. 2015) on a feature pyramid, with mmdetection's choices or torchvision's.
+#include "models/detectors/detectors.h"
+#include "models/detectors/two_stage.h"
+
+namespace mixpl {
+namespace {
+
+struct FasterRcnnOptions : TwoStageOptions {
+  BoxHeadOptions head;
+  MaxIouOptions assign;
+  SamplerOptions sampler{512, 0.25};
+
+  explicit FasterRcnnOptions(const Options& o) : TwoStageOptions(o, {}) {
+    const bool torchvision = numerics == Numerics::torchvision;
+    assign.pos_iou = assign.neg_iou = 0.5f;
+    assign.match_low_quality = false;
+    head.classes = classes;
+    head.in = neck.channels;
+    head.size = features.align.size;
+    head.coder.stds = {0.1f, 0.1f, 0.2f, 0.2f};
+    head.coder.both_sides = !torchvision;
+    if (torchvision) head.smooth_l1_beta = 1.0f / 9;
+    const Options r = o.object("roi");
+    head.fc_channels = r.integer("fcChannels", head.fc_channels);
+    head.smooth_l1_beta = static_cast<float>(r.number("smoothL1Beta", head.smooth_l1_beta));
+    assign.pos_iou = static_cast<float>(r.number("posIou", assign.pos_iou));
+    assign.neg_iou = static_cast<float>(r.number("negIou", assign.neg_iou));
+    sampler = SamplerOptions::read(r, sampler, "roi");
+    r.finish();
+    assign.validate();
+    head.validate();
+  }
+};
+
+class FasterRcnn final : public TwoStage {
+ public:
+  FasterRcnn(const FasterRcnnOptions& options, uint64_t seed)
+      : TwoStage(options, seed),
+        options_(options),
+        head_(Scope(parameters_, seed).child("roi_head").child("bbox_head"), options.head) {}
+
+  Losses loss(const ImageBatch& images, const std::vector<Target>& targets) override {
+    const FirstStage first = first_stage(images, targets);
+    const RegionTargets regions =
+        sample_regions(first.proposals, first.boxes, first.labels, options_.classes,
+                       options_.assign, options_.sampler, random_of(1));
+    const auto [classification, regression] = head_.loss(
+        head_(options_.features(first.levels, regions.boxes, regions.image)), regions, first.boxes);
+    if (options_.numerics == Numerics::torchvision)
+      return {{"loss_classifier", classification},
+              {"loss_box_reg", regression},
+              {"loss_objectness", first.loss_cls},
+              {"loss_rpn_box_reg", first.loss_bbox}};
+    return {{"loss_rpn_cls", first.loss_cls},
+            {"loss_rpn_bbox", first.loss_bbox},
+            {"loss_cls", classification},
+            {"loss_bbox", regression}};
+  }
+
+  std::vector<Detections> predict(const ImageBatch& images) override {
+    const std::vector<Tensor> levels = neck_(backbone_(images.pixels));
+    const RegionList regions = join(rpn_.propose(rpn_(levels, images), images, false));
+    const BoxOutputs out = head_(options_.features(levels, regions.boxes, regions.image));
+    return detect_regions(head_, out, out.logits.to(DType::f32), regions.boxes, regions.image,
+                          images, options_.test);
+  }
+
+ private:
+  FasterRcnnOptions options_;
+  BoxHead head_;
+};
+
+}  // namespace
+
+std::unique_ptr<Detector> create_faster_rcnn(const Options& options, uint64_t seed) {
+  return std::make_unique<FasterRcnn>(FasterRcnnOptions(options), seed);
+}
+
+}  // namespace mixpl

@@ -1,0 +1,69 @@
+#include "models/detectors/two_stage.h"
+
+#include <algorithm>
+#include <tuple>
+
+#include "core/context.h"
+
+namespace mixpl {
+namespace {
+
+FpnOptions neck_defaults() {
+  FpnOptions neck;
+  neck.first_level = 2;
+  neck.extra = FpnOptions::Extra::none;  // P6 is P5 subsampled
+  return neck;
+}
+
+}  // namespace
+
+TwoStageOptions::TwoStageOptions(const Options& o, const RpnOptions& rpn_defaults)
+    : numerics(read_numerics(o)), classes(read_num_classes(o)) {
+  const bool torchvision = numerics == Numerics::torchvision;
+  backbone = ResNetOptions::read(o.object("backbone"));
+  neck = FpnOptions::read(o.object("neck"), neck_defaults());
+  rpn = RpnOptions::read(o.object("rpn"), numerics, rpn_defaults);
+  if (static_cast<int>(rpn.anchors.strides.size()) != neck.num_outputs)
+    throw ConfigError(str("rpn.strides must hold one stride per output of the neck (",
+                          neck.num_outputs, "), got ", rpn.anchors.strides.size()));
+  features.torchvision = torchvision;
+  features.align = {7, torchvision ? 2 : 0, !torchvision};
+  // Regions come from the levels of the backbone: P2 … P5 of P2 … P6.
+  features.strides.assign(
+      rpn.anchors.strides.begin(),
+      rpn.anchors.strides.begin() + std::min(neck.num_outputs, 6 - neck.first_level));
+  const Options t = o.object("test");
+  test.min_size = torchvision ? 1e-2f : -1.0f;
+  test = RoiTestOptions::read(t, test);
+  t.finish();
+}
+
+TwoStage::TwoStage(const TwoStageOptions& options, uint64_t seed)
+    : backbone_(Scope(parameters_, seed).child("backbone"), options.backbone),
+      neck_(Scope(parameters_, seed).child("neck"), backbone_.channels(), options.neck),
+      rpn_(Scope(parameters_, seed).child("rpn_head"), options.neck.channels, options.rpn) {
+  num_classes_ = options.classes;
+}
+
+TwoStage::FirstStage TwoStage::first_stage(const ImageBatch& images,
+                                           const std::vector<Target>& targets) {
+  check_targets(images, targets);
+  FirstStage out;
+  for (const Target& target : targets) {
+    out.boxes.push_back(target.boxes);
+    out.labels.push_back(target.labels);
+  }
+  out.levels = neck_(backbone_(images.pixels));
+  const RpnOutputs rpn = rpn_(out.levels, images);
+  std::tie(out.loss_cls, out.loss_bbox) = rpn_.loss(rpn, images, out.boxes, random_of(0));
+  out.proposals = rpn_.propose(rpn, images, true);
+  return out;
+}
+
+Philox TwoStage::random_of(int stage) {
+  Philox random = Context::current().random;
+  random.stream += static_cast<uint64_t>(stage) << 16;
+  return random;
+}
+
+}  // namespace mixpl

@@ -1,0 +1,203 @@
+#include <algorithm>
+#include <cmath>
+
+#include "core/parallel.h"
+#include "core/simd.h"
+#include "detect/box_math.h"
+#include "ops/roi_align/roi_align.h"
+
+namespace mixpl::cpu {
+namespace {
+
+using simd::f32x8;
+
+// Bilinear weights of a bin's samples along one axis, equal positions put together. The mean over
+// the samples is the product of the two axes' taps.
+struct Taps {
+  std::vector<int> first;     // per bin, where its taps begin; one more at the end
+  std::vector<int> position;  // on the map
+  std::vector<float> weight;
+};
+
+// Samples of one axis: from `start`, `bin` long each, on a map of `size` pixels.
+void make_taps(float start, float bin, int bins, int samples, int64_t size, Taps& taps) {
+  taps.first.assign(1, 0);
+  taps.position.clear();
+  taps.weight.clear();
+  const float share = samples > 0 ? 1.0f / static_cast<float>(samples) : 0.0f;
+  for (int b = 0; b < bins; ++b) {
+    const size_t begin = taps.position.size();
+    const auto add = [&](int at, float w) {
+      if (w == 0) return;
+      // Samples of a bin rise, so a position that was met is among the last two.
+      for (size_t k = taps.position.size(); k > begin && k + 2 > taps.position.size(); --k)
+        if (taps.position[k - 1] == at) {
+          taps.weight[k - 1] += w;
+          return;
+        }
+      taps.position.push_back(at);
+      taps.weight.push_back(w);
+    };
+    for (int s = 0; s < samples; ++s) {
+      float v = start + static_cast<float>(b) * bin +
+                (static_cast<float>(s) + 0.5f) * bin / static_cast<float>(samples);
+      if (v < -1.0f || v > static_cast<float>(size)) continue;
+      v = std::max(v, 0.0f);
+      int low = static_cast<int>(v);
+      if (low >= size - 1) {
+        add(static_cast<int>(size) - 1, share);
+        continue;
+      }
+      const float part = v - static_cast<float>(low);
+      add(low, share * (1.0f - part));
+      add(low + 1, share * part);
+    }
+    taps.first.push_back(static_cast<int>(taps.position.size()));
+  }
+}
+
+// The taps of one region on its level.
+struct Region {
+  Taps rows, columns;
+
+  void place(const Box& box, float scale, int64_t height, int64_t width, const RoiAlignOptions& o) {
+    const float offset = o.aligned ? 0.5f : 0.0f;
+    const float x1 = box.x1 * scale - offset, y1 = box.y1 * scale - offset;
+    float w = box.x2 * scale - offset - x1, h = box.y2 * scale - offset - y1;
+    if (!o.aligned) {
+      w = std::max(w, 1.0f);
+      h = std::max(h, 1.0f);
+    }
+    const float bin_w = w / static_cast<float>(o.size), bin_h = h / static_cast<float>(o.size);
+    const auto samples = [&](float bin, int64_t size) {
+      if (o.sampling_ratio > 0) return o.sampling_ratio;
+      // A box far larger than the map needs no more samples than the map has pixels.
+      return static_cast<int>(std::clamp(std::ceil(bin), 0.0f, 4.0f * static_cast<float>(size)));
+    };
+    make_taps(y1, bin_h, o.size, samples(bin_h, height), height, rows);
+    make_taps(x1, bin_w, o.size, samples(bin_w, width), width, columns);
+  }
+};
+
+// out[c] = sum over the taps of one bin, kLanes x 8 channels at a time.
+template <int kLanes, typename T>
+void gather(const T* map, int64_t row_stride, int64_t channels, const Taps& rows, int by,
+            const Taps& columns, int bx, int64_t c, T* out) {
+  f32x8 sum[kLanes] = {};
+  for (int r = rows.first[by]; r < rows.first[by + 1]; ++r) {
+    const T* row = map + rows.position[r] * row_stride + c;
+    for (int k = columns.first[bx]; k < columns.first[bx + 1]; ++k) {
+      const f32x8 w = simd::splat(rows.weight[r] * columns.weight[k]);
+      const T* p = row + columns.position[k] * channels;
+      for (int l = 0; l < kLanes; ++l) sum[l] += w * simd::load(p + 8 * l);
+    }
+  }
+  for (int l = 0; l < kLanes; ++l) simd::store(out + c + 8 * l, sum[l]);
+}
+
+template <typename T>
+void gather_one(const T* map, int64_t row_stride, int64_t channels, const Taps& rows, int by,
+                const Taps& columns, int bx, int64_t c, T* out) {
+  float sum = 0;
+  for (int r = rows.first[by]; r < rows.first[by + 1]; ++r)
+    for (int k = columns.first[bx]; k < columns.first[bx + 1]; ++k)
+      sum += rows.weight[r] * columns.weight[k] *
+             float(map[rows.position[r] * row_stride + columns.position[k] * channels + c]);
+  out[c] = T(sum);
+}
+
+// map[tap] += weight * d over channels [begin, end), in f32.
+template <typename T>
+void scatter(float* map, int64_t row_stride, int64_t channels, const Taps& rows, int by,
+             const Taps& columns, int bx, int64_t begin, int64_t end, const T* d) {
+  for (int r = rows.first[by]; r < rows.first[by + 1]; ++r)
+    for (int k = columns.first[bx]; k < columns.first[bx + 1]; ++k) {
+      const float weight = rows.weight[r] * columns.weight[k];
+      const f32x8 w = simd::splat(weight);
+      float* p = map + rows.position[r] * row_stride + columns.position[k] * channels;
+      int64_t c = begin;
+      for (; c + 8 <= end; c += 8) simd::store(p + c, simd::load(p + c) + w * simd::load(d + c));
+      for (; c < end; ++c) p[c] += weight * float(d[c]);
+    }
+}
+
+}  // namespace
+
+void roi_align_forward(const std::vector<Tensor>& levels, const std::vector<float>& scales,
+                       const Tensor& boxes, const Tensor& places, const RoiAlignOptions& o,
+                       Tensor& out) {
+  const Box* box = reinterpret_cast<const Box*>(boxes.data<float>());
+  const int32_t* place = places.data<int32_t>();
+  const int64_t channels = levels[0].size(3);
+  dispatch_floating(out.dtype(), [&](auto tag) {
+    using T = decltype(tag);
+    parallel_chunks(boxes.size(0), 4, [&](int64_t begin, int64_t end) {
+      Region region;
+      for (int64_t i = begin; i < end; ++i) {
+        const Tensor& level = levels[place[2 * i + 1]];
+        const int64_t height = level.size(1), width = level.size(2), stride = width * channels;
+        T* bin = out.data<T>() + i * o.size * o.size * channels;
+        if (height == 0 || width == 0) {
+          std::fill_n(bin, o.size * o.size * channels, T(0.0f));
+          continue;
+        }
+        region.place(box[i], scales[place[2 * i + 1]], height, width, o);
+        const T* map = level.data<T>() + place[2 * i] * height * stride;
+        for (int y = 0; y < o.size; ++y)
+          for (int x = 0; x < o.size; ++x, bin += channels) {
+            int64_t c = 0;
+            for (; c + 64 <= channels; c += 64)
+              gather<8>(map, stride, channels, region.rows, y, region.columns, x, c, bin);
+            for (; c + 8 <= channels; c += 8)
+              gather<1>(map, stride, channels, region.rows, y, region.columns, x, c, bin);
+            for (; c < channels; ++c)
+              gather_one(map, stride, channels, region.rows, y, region.columns, x, c, bin);
+          }
+      }
+    });
+  });
+}
+
+void roi_align_backward(const Tensor& dout, const std::vector<float>& scales, const Tensor& boxes,
+                        const Tensor& places, const RoiAlignOptions& o,
+                        std::vector<Tensor>& dlevels) {
+  const Box* box = reinterpret_cast<const Box*>(boxes.data<float>());
+  const int32_t* place = places.data<int32_t>();
+  const int64_t channels = dout.size(-1), count = boxes.size(0);
+  std::vector<Tensor> sums(dlevels.size());
+  for (size_t l = 0; l < dlevels.size(); ++l)
+    if (dlevels[l].defined())
+      sums[l] = dlevels[l].dtype() == DType::f32 ? dlevels[l]
+                                                 : Tensor::empty(dlevels[l].shape(), DType::f32);
+  for (Tensor& sum : sums)
+    if (sum.defined())
+      parallel_chunks(sum.numel(), 1 << 16, [&](int64_t begin, int64_t end) {
+        std::fill(sum.data<float>() + begin, sum.data<float>() + end, 0.0f);
+      });
+  dispatch_floating(dout.dtype(), [&](auto tag) {
+    using T = decltype(tag);
+    // Each thread has channels of its own and goes through all boxes: sums are in their order.
+    constexpr int64_t kLine = 16;
+    parallel_chunks((channels + kLine - 1) / kLine, 1, [&](int64_t first, int64_t last) {
+      const int64_t begin = first * kLine, end = std::min(channels, last * kLine);
+      Region region;
+      for (int64_t i = 0; i < count; ++i) {
+        Tensor& sum = sums[place[2 * i + 1]];
+        if (!sum.defined()) continue;
+        const int64_t height = sum.size(1), width = sum.size(2), stride = width * channels;
+        if (height == 0 || width == 0) continue;
+        region.place(box[i], scales[place[2 * i + 1]], height, width, o);
+        float* map = sum.data<float>() + place[2 * i] * height * stride;
+        const T* d = dout.data<T>() + i * o.size * o.size * channels;
+        for (int y = 0; y < o.size; ++y)
+          for (int x = 0; x < o.size; ++x, d += channels)
+            scatter(map, stride, channels, region.rows, y, region.columns, x, begin, end, d);
+      }
+    });
+  });
+  for (size_t l = 0; l < dlevels.size(); ++l)
+    if (dlevels[l].defined() && dlevels[l].dtype() != DType::f32)
+      dlevels[l].copy_from(sums[l].to(dlevels[l].dtype()));
+}
+
+}  // namespace mixpl::cpu
