@@ -27,7 +27,10 @@ export interface DetectorSuite {
   overfit: { steps: number; loss: number };
   /** Parameters whose gradient is compared with differences of the loss. */
   gradients: readonly string[];
-  /** Names and shapes (OIHW) of the head in mmdetection's state dict, for `options`. */
+  /**
+   * Names and shapes (OIHW) of the head in mmdetection's state dict, for `options`; without a head's
+   * name in front they are bbox_head's.
+   */
   head: Readonly<Record<string, readonly number[]>>;
 }
 
@@ -181,12 +184,10 @@ export function testDetector(name: string, suite: DetectorSuite): void {
 
     test("takes weights under mmdetection's names, all of them", async () => {
       await using detector = await createDetector(options, { seed: 1 });
-      const own = detector.parameters().filter((p) => p.name.startsWith('bbox_head.'));
-      expect(own.map((p) => p.name).sort()).toEqual(
-        Object.keys(suite.head)
-          .map((n) => `bbox_head.${n}`)
-          .sort(),
-      );
+      const isHead = (n: string) => /^(bbox|rpn|roi)_head\./.test(n);
+      const named = (n: string) => (isHead(n) ? n : `bbox_head.${n}`);
+      const own = detector.parameters().filter((p) => isHead(p.name));
+      expect(own.map((p) => p.name).sort()).toEqual(Object.keys(suite.head).map(named).sort());
       const folder = await mkdtemp(join(tmpdir(), 'mixpl-names-'));
       const file = join(folder, 'head.safetensors');
       await detector.exportWeights(file, { layout: 'mmdetection' });
@@ -198,12 +199,12 @@ export function testDetector(name: string, suite: DetectorSuite): void {
       // The shapes that mmdetection would give them.
       const tensors = new Map(
         Object.entries(suite.head).map(([n, shape]) => [
-          `bbox_head.${n}`,
+          named(n),
           { shape: [...shape], data: new Float32Array(shape.reduce((a, b) => a * b, 1)).fill(0.5) },
         ]),
       );
       for (const p of detector.parameters())
-        if (!p.name.startsWith('bbox_head.'))
+        if (!isHead(p.name))
           tensors.set(p.name, {
             shape: p.shape.length === 4 ? [0, 3, 1, 2].map((axis) => p.shape[axis]!) : [...p.shape],
             data: new Float32Array(p.shape.reduce((a, b) => a * b, 1)),
