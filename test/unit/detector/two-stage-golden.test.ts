@@ -1,0 +1,122 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import {
+  createDetector,
+  type Detector,
+  type DetectorOptions,
+  type ImageBatch,
+  native,
+} from '../../../lib/index.js';
+
+interface Golden {
+  torch: string;
+  height: number;
+  width: number;
+  targets: [number[][], number[]][];
+  losses: Record<string, number>;
+  /** Per parameter: L2 norm, and inner product with the formula's numbers. */
+  gradients: Record<string, [norm: number, probe: number]>;
+  detections: { boxes: number[][]; scores: number[]; labels: number[]; count: number }[];
+}
+
+/** The numbers of scripts/golden/two_stage.py. */
+function formula(name: string, count: number): Float64Array {
+  let h = 7;
+  for (const c of Buffer.from(name)) h = (h * 31 + c) % 65521;
+  return Float64Array.from({ length: count }, (_, i) => {
+    let x = (Math.imul(i, 2654435761) + Math.imul(h, 40503)) >>> 0;
+    for (let k = 0; k < 2; k++) x = Math.imul(x ^ (x >>> 16), 0x45d9f3b) >>> 0;
+    return ((x ^ (x >>> 16)) >>> 0) / 2 ** 31 - 1;
+  });
+}
+
+function weightOf(name: string, shape: readonly number[]): Float32Array {
+  const count = shape.reduce((a, b) => a * b, 1);
+  let scale = Math.sqrt((6 * shape[0]!) / count);
+  if (/rpn_reg|fc_reg/.test(name)) scale *= 0.05;
+  if (/rpn_cls|fc_cls/.test(name)) scale *= 0.2;
+  return Float32Array.from(formula(name, count), (v) => {
+    if (shape.length === 1 && name.includes('.gn') && name.endsWith('weight')) return 1 + 0.2 * v;
+    return shape.length === 1 ? 0.1 * v : v * scale;
+  });
+}
+
+const everything = { sampleSize: 100_000, posFraction: 1 };
+
+async function build(
+  type: 'faster-rcnn' | 'cascade-rcnn',
+  golden: Golden,
+): Promise<[Detector, ImageBatch]> {
+  const options: DetectorOptions = {
+    type,
+    numClasses: 4,
+    backbone: { depth: 18, norm: 'gn', frozenStages: -1, baseWidth: 8 },
+    neck: { channels: 16 },
+    rpn: {
+      ...{ ...everything, channels: 16, trainNmsPre: 300, trainMaxPerImage: 80 },
+      ...{ testNmsPre: 100, testMaxPerImage: 60 },
+    },
+    roi: { ...everything, fcChannels: 32 },
+  };
+  const detector = await createDetector(options, { dtype: 'fp32' });
+  for (const { name, shape } of detector.parameters())
+    await detector.writeTensor(name, weightOf(name, shape));
+  const { height, width } = golden;
+  const pixels = Float32Array.from(formula('image', 3 * height * width * 3));
+  const tensor = native.createTensor(pixels, [3, height, width, 3], 'f32');
+  const sizes = [0, 1, 2].map(() => ({ height, width }));
+  return [detector, { tensor, sizes, padSizes: sizes, dispose: () => tensor.dispose() }];
+}
+
+describe.each(['faster-rcnn', 'cascade-rcnn'] as const)('%s', (type) => {
+  const golden = JSON.parse(
+    readFileSync(new URL(`../../golden/two-stage/${type}.json`, import.meta.url), 'utf8'),
+  ) as Golden;
+  const targets = golden.targets.map(([boxes, labels]) => ({
+    boxes: Float32Array.from(boxes.flat()),
+    labels: Int32Array.from(labels),
+  }));
+
+  test(`has the losses and every gradient of PyTorch ${golden.torch} in float64`, async () => {
+    const [detector, batch] = await build(type, golden);
+    const losses = await detector.loss(batch, targets);
+    expect(Object.keys(losses)).toEqual(Object.keys(golden.losses));
+    for (const [key, value] of Object.entries(golden.losses))
+      expect(Math.abs(losses[key]! / value - 1), key).toBeLessThan(1e-4);
+    await detector.backward();
+    const trained = detector.parameters().filter((p) => p.trainable);
+    expect(trained.map((p) => p.name).sort()).toEqual(Object.keys(golden.gradients).sort());
+    for (const { name } of trained) {
+      const [norm, probe] = golden.gradients[name]!;
+      const gradient = (await detector.gradient(name))!;
+      const numbers = formula(`${name}#`, gradient.length);
+      const got = Math.sqrt(gradient.reduce((s, g) => s + g * g, 0));
+      const product = gradient.reduce((s, g, i) => s + g * numbers[i]!, 0);
+      expect(Math.abs(got - norm), name).toBeLessThan(1e-3 * norm + 1e-7);
+      expect(Math.abs(product - probe), name).toBeLessThan(1e-3 * norm + 1e-7);
+    }
+    batch.dispose();
+    detector.dispose();
+  });
+
+  test('has its detections', async () => {
+    const [detector, batch] = await build(type, golden);
+    const found = await detector.predict(batch);
+    golden.detections.forEach((expected, n) => {
+      const { boxes, scores, labels } = found[n]!;
+      expect(scores.length).toBe(expected.count);
+      expected.scores.forEach((score, i) => {
+        // Scores that differ by rounding may stand in another order.
+        const same = [...scores.keys()].filter(
+          (j) =>
+            labels[j] === expected.labels[i] &&
+            Math.abs(scores[j]! - score) < 1e-4 &&
+            expected.boxes[i]!.every((v, c) => Math.abs(boxes[4 * j + c]! - v) < 1e-3),
+        );
+        expect(same.length, `image ${n}, detection ${i}`).toBe(1);
+      });
+    });
+    batch.dispose();
+    detector.dispose();
+  });
+});
