@@ -27,7 +27,7 @@ export async function openDetector(
     throw new MixplError(
       'ERR_BAD_FILE',
       `${path}: must be a weights file of mixpl (its metadata describes the detector), got one without; ` +
-        'build the detector with createDetector and load the file into it',
+        'try `mixpl import FILE --config CONFIG --out OUT`, or createDetector and then loadWeights',
     );
   const part = <T>(name: string, missing: T): T => {
     const text = metadata[name];

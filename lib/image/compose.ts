@@ -44,6 +44,7 @@ export async function composeBatch(
   compositions: readonly Composition[],
   options: ComposeOptions,
 ): Promise<ImageBatch> {
+  checkCompositions(compositions);
   const { padDivisor, padTo } = options;
   if (!Number.isInteger(padDivisor) || padDivisor < 1)
     throw new MixplError(
@@ -67,6 +68,7 @@ export async function composeToImage(
   composition: Composition,
   mean: readonly [number, number, number] = [123.675, 116.28, 103.53],
 ): Promise<DecodedImage> {
+  checkCompositions([composition]);
   const { width, height } = composition;
   const tensor = await run([composition], composition, {
     mean,
@@ -83,6 +85,31 @@ export async function composeToImage(
       Math.max(0, Math.min(255, Math.round(v + mean[i % 3]!))),
     ),
   };
+}
+
+/** What the native side could not say in the caller's words. @throws MixplError ERR_SHAPE */
+function checkCompositions(compositions: readonly Composition[]): void {
+  const refuse = (what: string, expected: string, got: unknown): never => {
+    throw new MixplError(
+      'ERR_SHAPE',
+      `compose: ${what} must be ${expected}, got ${got === null ? 'null' : typeof got}`,
+    );
+  };
+  if (!Array.isArray(compositions)) refuse('compositions', 'an array', compositions);
+  compositions.forEach((composition, i) => {
+    if (typeof composition !== 'object' || composition === null)
+      refuse(`composition ${i}`, 'an object', composition);
+    if (!Array.isArray(composition.layers))
+      refuse(`layers of composition ${i}`, 'an array', composition.layers);
+    composition.layers.forEach((layer, l) => {
+      const name = `layer ${l} of composition ${i}`;
+      if (typeof layer !== 'object' || layer === null) refuse(name, 'an object', layer);
+      for (const key of ['map', 'rect', 'fill', 'color', 'erase'] as const)
+        if (!Array.isArray(layer[key])) refuse(`${key} of ${name}`, 'an array', layer[key]);
+      if (!(layer.source?.data instanceof Uint8Array))
+        refuse(`source.data of ${name}`, 'a Uint8Array', layer.source?.data);
+    });
+  });
 }
 
 async function run(

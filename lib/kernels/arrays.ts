@@ -1,5 +1,5 @@
 import { MixplError, nearestName } from '../errors.js';
-import { type DType, type NativeTensor, native } from '../native.js';
+import { type DType, type NativeTensor, native, optionsJson } from '../native.js';
 
 /** Numbers with a shape; `stride` (in elements, row-major when absent) and `offset` are honoured. */
 export interface NdArrayLike<T> {
@@ -177,6 +177,11 @@ function describe(value: unknown): string {
 
 /** @throws MixplError ERR_CONFIG naming the nearest known option */
 export function checkOptions(op: string, options: object, keys: readonly string[]): void {
+  if (typeof options !== 'object' || options === null)
+    throw new MixplError(
+      'ERR_CONFIG',
+      `${op}: options must be an object, got ${describe(options)}`,
+    );
   const known = [...keys, 'signal'];
   for (const key of Object.keys(options)) {
     if (known.includes(key)) continue;
@@ -239,7 +244,7 @@ export async function runKernel(
   signal?.throwIfAborted();
   const tensors = inputs.map(({ data, shape, dtype }) => native.createTensor(data, shape, dtype));
   const one = gradient ? native.createTensor(Float32Array.of(1), [], 'f32') : null;
-  const job = native.runOp(op, tensors, JSON.stringify(options), one ? { douts: [one] } : {});
+  const job = native.runOp(op, tensors, optionsJson(op, options), one ? { douts: [one] } : {});
   // The job holds on to what it needs.
   for (const tensor of tensors) tensor.dispose();
   one?.dispose();

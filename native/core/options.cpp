@@ -52,8 +52,10 @@ double Options::number(const char* key, double fallback) const {
 int64_t Options::integer(const char* key, int64_t fallback) const {
   const auto* v = impl_->find(key);
   if (!v) return fallback;
+  // Counts and sizes; beyond 31 bits their products would no longer be exact anywhere.
   if (!v->IsInt64()) impl_->fail(key, "an integer", *v);
-  return v->GetInt64();
+  if (!v->IsInt()) impl_->fail(key, "an integer in [-2^31, 2^31)", *v);
+  return v->GetInt();
 }
 
 bool Options::boolean(const char* key, bool fallback) const {

@@ -205,6 +205,54 @@ describe('Detector', () => {
     expect(await train(b, 3, b.computeDtype)).toEqual(await train(a, 3, a.computeDtype));
   });
 
+  test('refuses options that JSON cannot hold, or a native integer', async () => {
+    const refused = (more: object) => createDetector({ ...tinyDetector, ...more });
+    await expect(refused({ head: { channels: Number.NaN } })).rejects.toThrow(
+      'createDetector: channels must be a finite number, got NaN',
+    );
+    await expect(refused({ head: { channels: 2 ** 40 } })).rejects.toThrow(
+      'channels must be an integer in [-2^31, 2^31), got 1099511627776',
+    );
+    await expect(refused({ backbone: { baseWidth: 2 ** 20 } })).rejects.toThrow(
+      'backbone.baseWidth must be a multiple of 4 in [4, 4096], got 1048576',
+    );
+    await expect(
+      refused({ optimizer: { betas: [0.9, Number.POSITIVE_INFINITY] } }),
+    ).rejects.toThrow('must be a finite number, got Infinity');
+    for (const [preprocess, message] of [
+      [{ std: [1, 0, 1] }, 'preprocess.std must be three numbers > 0, got [1,0,1]'],
+      [{ mean: [1, 2] }, 'preprocess.mean must be three numbers, got [1,2]'],
+      [{ padDivisor: 0 }, 'preprocess.padDivisor must be a whole number >= 1, got 0'],
+      [{ resize: { long: 10 } }, 'preprocess.resize.short must be a number in [1, 65536], got'],
+      [{ channelOrder: 'gbr' }, "preprocess.channelOrder must be 'rgb' or 'bgr', got"],
+    ] as const)
+      await expect(refused({ preprocess })).rejects.toThrow(message);
+  });
+
+  test('presets and inputs say what does not fit', async () => {
+    const preset = 'torchvision/fcos_resnet50_fpn';
+    await expect(createDetector({ preset: 'torchvision/fcos' as typeof preset })).rejects.toThrow(
+      'createDetector: preset must be one of torchvision/retinanet_resnet50_fpn',
+    );
+    await expect(createDetector({ preset, fgIouThresh: 0.5 })).rejects.toThrow(
+      "createDetector: torchvision/fcos_resnet50_fpn has no option 'fgIouThresh'",
+    );
+    await expect(createDetector({ preset, trainableBackboneLayers: 6 })).rejects.toThrow(
+      'trainableBackboneLayers must be an integer in [0, 5], got 6',
+    );
+    await using detector = await createDetector(tinyDetector);
+    const image = { data: new Float32Array(32 * 32 * 3), height: 32, width: 32 };
+    await expect(detector.predict([image], { normalized: true })).rejects.toThrow(
+      'predict: resized must be true for normalised images',
+    );
+    await expect(detector.predict([image])).rejects.toThrow(
+      'predict: data of image 0 must be a Uint8Array, RGB, got Float32Array',
+    );
+    await expect(
+      detector.predict([{ ...image, height: 31 }], { normalized: true, resized: true }),
+    ).rejects.toThrow('must hold height x width x 3 numbers (31x32x3), got 3072');
+  });
+
   test('names what is wrong', async () => {
     await expect(createDetector({ ...tinyDetector, numClasses: 0 })).rejects.toMatchObject({
       code: 'ERR_CONFIG',

@@ -72,6 +72,25 @@ describe('kernels', () => {
     expect(at.get(1, 4, 0, 0)).toBe(0);
     const wrong = { ...whole(square), width: -1 };
     expect(await failure(kernels.compose([wrong]))).toMatchObject({ code: 'ERR_SHAPE' });
+    for (const [composition, message] of [
+      [null, 'compose: composition 0 must be an object, got null'],
+      [{ width: 1, height: 1 }, 'compose: layers of composition 0 must be an array, got undefined'],
+      [
+        { width: 1, height: 1, layers: [null] },
+        'compose: layer 0 of composition 0 must be an object, got null',
+      ],
+      [
+        { width: 1, height: 1, layers: [{ ...whole(square).layers[0], source: null }] },
+        'compose: source.data of layer 0 of composition 0 must be a Uint8Array, got undefined',
+      ],
+    ] as const)
+      expect(await failure(kernels.compose([composition as never]))).toMatchObject({
+        code: 'ERR_SHAPE',
+        message,
+      });
+    expect(await failure(kernels.compose([whole(square)], null as never))).toMatchObject({
+      message: 'compose: options must be an object, got null',
+    });
   });
 
   test('encodeBoxes and decodeBoxes', async () => {
