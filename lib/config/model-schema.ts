@@ -1,6 +1,7 @@
 /** What is trained: the network and how its numbers come from pixels. */
 import { z } from 'zod';
 import { count, positive } from './fields.js';
+import { atss } from './models/atss.js';
 import { centernet } from './models/centernet.js';
 import { fcos } from './models/fcos.js';
 import { retinanet } from './models/retinanet.js';
@@ -12,6 +13,7 @@ export const modelSchema = z.discriminatedUnion('type', [
   retinanet,
   fcos,
   centernet,
+  atss,
   tood,
   fasterRcnn,
   cascadeRcnn,

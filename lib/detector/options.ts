@@ -85,6 +85,13 @@ interface MmdetectionOptions extends CommonOptions {
   numerics?: 'mmdetection';
 }
 
+/** One square anchor a cell. */
+export interface SquareAnchorOptions {
+  strides?: number[];
+  /** Side of an anchor in strides. @defaultValue 8 */
+  octaveBaseScale?: number;
+}
+
 /** CenterNet as updated in CenterNet2 (Zhou et al. 2021), one stage over a feature pyramid. */
 export interface CenterNetOptions extends MmdetectionOptions {
   type: 'centernet';
@@ -114,7 +121,7 @@ export interface CenterNetOptions extends MmdetectionOptions {
 export interface ToodOptions extends MmdetectionOptions {
   type: 'tood';
   head?: { channels?: number; stackedConvs?: number; norm?: 'gn' };
-  anchors?: { strides?: number[]; octaveBaseScale?: number };
+  anchors?: SquareAnchorOptions;
   train?: {
     /**
      * Optimizer steps with ATSS assignment and focal loss before those with task-aligned assignment and
@@ -134,6 +141,20 @@ export interface ToodOptions extends MmdetectionOptions {
     focalGamma?: number;
     /** Exponent of the quality focal loss, >= 1. @defaultValue 2 */
     qualityBeta?: number;
+  };
+  test?: DenseTestOptions;
+}
+
+/** ATSS (Zhang et al. 2020): one square anchor a cell, the positives of a box by its candidates' IoU. */
+export interface AtssOptions extends MmdetectionOptions {
+  type: 'atss';
+  head?: TowerOptions;
+  anchors?: SquareAnchorOptions;
+  train?: {
+    /** Candidates a level and box. @defaultValue 9 */
+    topK?: number;
+    focalAlpha?: number;
+    focalGamma?: number;
   };
   test?: DenseTestOptions;
 }
@@ -206,6 +227,7 @@ export type DetectorOptions =
   | FcosOptions
   | CenterNetOptions
   | ToodOptions
+  | AtssOptions
   | FasterRcnnOptions
   | CascadeRcnnOptions;
 export type DetectorType = DetectorOptions['type'];

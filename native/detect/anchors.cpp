@@ -96,6 +96,21 @@ bool mark_valid_anchors(const AnchorOptions& o, int level, int64_t height, int64
   return true;
 }
 
+std::vector<uint8_t> valid_anchors(const AnchorOptions& o, const std::vector<Tensor>& maps,
+                                   float pad_height, float pad_width) {
+  int64_t count = 0;
+  for (const Tensor& map : maps) count += map.size(1) * map.size(2) * o.per_cell();
+  std::vector<uint8_t> valid(count, 1);
+  bool any_invalid = false;
+  uint8_t* at = valid.data();
+  for (size_t l = 0; l < maps.size(); ++l) {
+    const int64_t h = maps[l].size(1), w = maps[l].size(2);
+    any_invalid |= mark_valid_anchors(o, static_cast<int>(l), h, w, pad_height, pad_width, at);
+    at += h * w * o.per_cell();
+  }
+  return any_invalid ? valid : std::vector<uint8_t>{};
+}
+
 AnchorGenerator::AnchorGenerator(AnchorOptions options) : options_(std::move(options)) {
   options_.validate();
 }
@@ -105,6 +120,13 @@ Tensor AnchorGenerator::level(int level, int64_t height, int64_t width, CellStri
   Tensor& slot = cache_[{level, height, width, stride.y, stride.x}];
   if (!slot.defined()) slot = level_anchors(options_, level, height, width, stride);
   return slot;
+}
+
+std::vector<Tensor> AnchorGenerator::levels(const std::vector<Tensor>& maps) {
+  std::vector<Tensor> out;
+  for (size_t l = 0; l < maps.size(); ++l)
+    out.push_back(level(static_cast<int>(l), maps[l].size(1), maps[l].size(2)));
+  return out;
 }
 
 namespace {

@@ -45,6 +45,12 @@ Tensor level_anchors(const AnchorOptions& options, int level, int64_t height, in
 bool mark_valid_anchors(const AnchorOptions& options, int level, int64_t height, int64_t width,
                         float pad_height, float pad_width, uint8_t* valid);
 
+/// Which anchors of all levels in a row belong to cells that begin inside the padded image (1 =
+/// valid); empty when all do.
+/// @param maps per level a tensor of the head, [N, H, W, ...]
+std::vector<uint8_t> valid_anchors(const AnchorOptions& options, const std::vector<Tensor>& maps,
+                                   float pad_height, float pad_width);
+
 /// Anchors by (level, height, width): training meets a few sizes again and again.
 class AnchorGenerator {
  public:
@@ -52,6 +58,8 @@ class AnchorGenerator {
   explicit AnchorGenerator(AnchorOptions options);
   const AnchorOptions& options() const { return options_; }
   Tensor level(int level, int64_t height, int64_t width, CellStride stride = {});
+  /// Of every level, for a head's tensors [N, H, W, ...].
+  std::vector<Tensor> levels(const std::vector<Tensor>& maps);
 
  private:
   AnchorOptions options_;

@@ -116,6 +116,20 @@ std::vector<int32_t> assign_atss(const std::vector<Tensor>& anchors, const Tenso
   return assigned;
 }
 
+BoxTargets assign_atss_targets(const std::vector<Tensor>& anchors,
+                               const std::vector<std::vector<uint8_t>>& valid,
+                               const std::vector<Tensor>& boxes, const std::vector<Tensor>& labels,
+                               int64_t classes, const AtssOptions& options) {
+  if (!valid.empty() && valid.size() != boxes.size())
+    throw ShapeError(str("assignAtss: valid must have one entry per image (", boxes.size(),
+                         "), got ", valid.size()));
+  std::vector<std::vector<int32_t>> assigned;
+  for (size_t n = 0; n < boxes.size(); ++n)
+    assigned.push_back(
+        assign_atss(anchors, boxes[n], valid.empty() ? std::vector<uint8_t>{} : valid[n], options));
+  return box_targets(anchors, boxes, labels, assigned, classes);
+}
+
 namespace {
 // Inputs: boxes, valid u8 [A] or [0], then the anchors of each level; { topK }. Output: i32 [A].
 const bool registered =

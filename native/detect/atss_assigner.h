@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/tensor.h"
+#include "detect/box_targets.h"
 #include "detect/max_iou_assigner.h"
 
 namespace mixpl {
@@ -33,5 +34,15 @@ struct AtssOptions {
 /// @source        Zhang et al. 2020, arXiv:1912.02424, algorithm 1; mmdetection ATSSAssigner
 std::vector<int32_t> assign_atss(const std::vector<Tensor>& anchors, const Tensor& boxes,
                                  const std::vector<uint8_t>& valid, const AtssOptions& options);
+
+/// The same for a batch, spread over the levels.
+///
+/// @param valid  per image, see above; may be empty altogether
+/// @param boxes  per image f32 [G, 4]; labels per image i32 [G], 0 … C-1
+/// @throws       ShapeError, DTypeError
+BoxTargets assign_atss_targets(const std::vector<Tensor>& anchors,
+                               const std::vector<std::vector<uint8_t>>& valid,
+                               const std::vector<Tensor>& boxes, const std::vector<Tensor>& labels,
+                               int64_t classes, const AtssOptions& options);
 
 }  // namespace mixpl

@@ -34,27 +34,6 @@ void check_points(const Check& check, const Tensor& points, const char* name,
   check.shape(name, values, {points.size(0), 4}, "one a point");
 }
 
-DeltaCoder read_coder(const char* op, const Options& o) {
-  DeltaCoder coder;
-  const std::vector<double> means = o.numbers("means", {0, 0, 0, 0}),
-                            stds = o.numbers("stds", {1, 1, 1, 1});
-  if (means.size() != 4 || stds.size() != 4)
-    throw RangeError(str(op, ": means and stds must hold 4 numbers each"));
-  for (int i = 0; i < 4; ++i) {
-    coder.means[i] = static_cast<float>(means[i]);
-    coder.stds[i] = static_cast<float>(stds[i]);
-    if (!std::isfinite(means[i]))
-      throw RangeError(str(op, ": means must be finite, got ", means[i]));
-    if (!(stds[i] > 0) || !std::isfinite(stds[i]))
-      throw RangeError(str(op, ": stds must be > 0, got ", stds[i]));
-  }
-  const double limit = o.number("limit", coder.limit);
-  if (!(limit > 0)) throw RangeError(str(op, ": limit must be > 0, got ", limit));
-  coder.limit = static_cast<float>(limit);
-  coder.both_sides = o.boolean("bothSides", true);
-  return coder;
-}
-
 DistanceCoder read_distance_coder(const char* op, const Options& o) {
   DistanceCoder coder;
   const double most = o.number("most", 0);
@@ -75,11 +54,11 @@ bool register_pair_op(const char* name, F f) {
 const bool registered =
     register_pair_op("encodeBoxes",
                      [](const Tensor& a, const Tensor& b, const Options& o) {
-                       return encode_boxes(a, b, read_coder("encodeBoxes", o));
+                       return encode_boxes(a, b, read_delta_coder("encodeBoxes", o));
                      }) &&
     register_pair_op("decodeBoxes",
                      [](const Tensor& a, const Tensor& b, const Options& o) {
-                       return decode_boxes(a, b, read_coder("decodeBoxes", o));
+                       return decode_boxes(a, b, read_delta_coder("decodeBoxes", o));
                      }) &&
     register_pair_op("encodeDistances",
                      [](const Tensor& a, const Tensor& b, const Options& o) {
@@ -90,6 +69,27 @@ const bool registered =
     });
 
 }  // namespace
+
+DeltaCoder read_delta_coder(const char* op, const Options& o) {
+  DeltaCoder coder;
+  const std::vector<double> means = o.numbers("means", {0, 0, 0, 0}),
+                            stds = o.numbers("stds", {1, 1, 1, 1});
+  if (means.size() != 4 || stds.size() != 4)
+    throw RangeError(str(op, ": means and stds must hold 4 numbers each"));
+  for (int i = 0; i < 4; ++i) {
+    coder.means[i] = static_cast<float>(means[i]);
+    coder.stds[i] = static_cast<float>(stds[i]);
+    if (!std::isfinite(means[i]))
+      throw RangeError(str(op, ": means must be finite, got ", means[i]));
+    if (!(stds[i] > 0) || !std::isfinite(stds[i]))
+      throw RangeError(str(op, ": stds must be > 0, got ", stds[i]));
+  }
+  const double limit = o.number("limit", coder.limit);
+  if (!(limit > 0)) throw RangeError(str(op, ": limit must be > 0, got ", limit));
+  coder.limit = static_cast<float>(limit);
+  coder.both_sides = o.boolean("bothSides", true);
+  return coder;
+}
 
 Tensor encode_boxes(const Tensor& anchors, const Tensor& boxes, const DeltaCoder& coder) {
   const Check check("encodeBoxes");

@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "core/options.h"
 #include "core/tensor.h"
 #include "detect/box_math.h"
 
@@ -26,6 +27,9 @@ struct DeltaCoder {
                         limit, both_sides);
   }
 };
+
+/// { means, stds, limit, bothSides }. @throws RangeError in the name of `op`
+DeltaCoder read_delta_coder(const char* op, const Options& options);
 
 /// Distance coder (Tian et al. 2019, FCOS): distances of a point to the sides of its box.
 struct DistanceCoder {

@@ -40,6 +40,22 @@ std::vector<double> read_point_strides(const Options& options, int levels) {
   return strides;
 }
 
+AnchorOptions read_square_anchors(const Options& options, int levels) {
+  const Options a = options.object("anchors");
+  AnchorOptions anchors;
+  anchors.strides = a.numbers("strides", anchors.strides);
+  anchors.ratios = {1};
+  anchors.scales = {a.number("octaveBaseScale", 8)};
+  a.finish();
+  if (!(anchors.scales[0] > 0) || !std::isfinite(anchors.scales[0]))
+    throw ConfigError(str("anchors.octaveBaseScale must be a number > 0, got ", anchors.scales[0]));
+  anchors.validate();
+  if (static_cast<int>(anchors.strides.size()) != levels)
+    throw ConfigError(str("anchors.strides must hold one stride per output of the neck (", levels,
+                          "), got ", anchors.strides.size()));
+  return anchors;
+}
+
 void Detector::check_targets(const ImageBatch& images, const std::vector<Target>& targets) const {
   if (static_cast<int64_t>(targets.size()) != images.pixels.size(0))
     throw ShapeError(str("detector.loss: targets must have one entry per image (",
@@ -65,6 +81,27 @@ CellStride torchvision_stride(const Tensor& pixels, int64_t height, int64_t widt
           static_cast<double>(pixels.size(2) / std::max<int64_t>(width, 1))};
 }
 
+std::vector<std::vector<uint8_t>> valid_anchors(const AnchorOptions& options,
+                                                const std::vector<Tensor>& maps,
+                                                const ImageBatch& images) {
+  std::vector<std::vector<uint8_t>> valid;
+  for (const InputSize& pad : images.pad_sizes)
+    valid.push_back(valid_anchors(options, maps, pad.height, pad.width));
+  return valid;
+}
+
+std::vector<Tensor> boxes_of(const std::vector<Target>& targets) {
+  std::vector<Tensor> boxes;
+  for (const Target& target : targets) boxes.push_back(target.boxes);
+  return boxes;
+}
+
+std::vector<Tensor> labels_of(const std::vector<Target>& targets) {
+  std::vector<Tensor> labels;
+  for (const Target& target : targets) labels.push_back(target.labels);
+  return labels;
+}
+
 std::vector<std::array<float, 2>> sizes_of(const ImageBatch& images) {
   std::vector<std::array<float, 2>> sizes;
   for (const InputSize& size : images.sizes) sizes.push_back({size.height, size.width});
@@ -82,6 +119,7 @@ constexpr Entry kDetectors[] = {
     {"retinanet", create_retinanet},
     {"fcos", create_fcos},
     {"centernet", create_centernet},
+    {"atss", create_atss},
     {"tood", create_tood},
     {"faster-rcnn", create_faster_rcnn},
     {"cascade-rcnn", create_cascade_rcnn},

@@ -44,6 +44,9 @@ void read_mmdetection_numerics(const Options& options);
 int64_t read_num_classes(const Options& options);
 /// { points: { strides } }, one per level. @throws ConfigError
 std::vector<double> read_point_strides(const Options& options, int levels);
+/// { anchors: { strides, octaveBaseScale } }: one square anchor a cell, its side octaveBaseScale
+/// (8) strides. @throws ConfigError
+AnchorOptions read_square_anchors(const Options& options, int levels);
 
 class Detector {
  public:
@@ -67,6 +70,14 @@ class Detector {
 
 /// torchvision's distance between cells: the padded image over the feature map, rounded down.
 CellStride torchvision_stride(const Tensor& pixels, int64_t height, int64_t width);
+/// Per image the valid anchors of all levels in a row (see valid_anchors of one image).
+/// @param maps per level a tensor of the head, [N, H, W, ...]
+std::vector<std::vector<uint8_t>> valid_anchors(const AnchorOptions& options,
+                                                const std::vector<Tensor>& maps,
+                                                const ImageBatch& images);
+/// Boxes and labels per image.
+std::vector<Tensor> boxes_of(const std::vector<Target>& targets);
+std::vector<Tensor> labels_of(const std::vector<Target>& targets);
 /// Height and width of every image, as post-processing takes them.
 std::vector<std::array<float, 2>> sizes_of(const ImageBatch& images);
 

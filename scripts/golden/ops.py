@@ -216,6 +216,55 @@ def deform_sampling():
     write("deform-sampling", "torchvision.ops.deform_conv2d, 1x1, one group a channel", cases)
 
 
+def quality_focal():
+    """|t - p|^beta BCE(x, t), by autograd."""
+    torch.manual_seed(SEED + 7)
+    cases = []
+    for classes, beta in ((5, 2.0), (3, 1.0), (1, 3.0)):
+        logits = (torch.randn(2, 3, 4, classes) * 3).requires_grad_()
+        labels = torch.randint(-1, classes + 1, (2, 3, 4), dtype=torch.int32)
+        quality = torch.rand(2, 3, 4)
+        target = torch.zeros(2, 3, 4, classes + 1)
+        target.scatter_(-1, labels.clamp(min=0).long()[..., None], quality[..., None])
+        target = target[..., :classes]
+        each = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        each = each * (target - logits.sigmoid()).abs().pow(beta)
+        loss = (each * (labels >= 0)[..., None]).sum()
+        loss.backward()
+        cases.append(case(f"C={classes} beta={beta}",
+                          {"logits": logits, "labels": labels, "quality": quality},
+                          {"beta": beta}, loss, {"logits": logits.grad}))
+    write("quality-focal-loss", "torch.nn.functional.binary_cross_entropy_with_logits", cases)
+
+
+def side_distributions():
+    torch.manual_seed(SEED + 8)
+    expected, focal_cases = [], []
+    for bins in (17, 2, 9):
+        logits = (torch.randn(6, 4 * bins) * 2).requires_grad_()
+        values = torch.arange(bins).float()
+        dout = torch.randn(6, 4)
+        sides = F.linear(logits.reshape(-1, bins).softmax(-1), values[None]).reshape(6, 4)
+        sides.backward(dout)
+        expected.append(case(f"{bins} bins", {"logits": logits, "values": values}, {}, sides,
+                             {"logits": logits.grad}, dout))
+        logits = logits.detach().clone().requires_grad_()
+        weight = torch.rand(6)
+        weight[1] = 0
+        sides = torch.rand(6, 4) * (bins - 1.1)
+        left, y = sides.floor().long().reshape(-1), sides.reshape(-1)
+        rows = logits.reshape(-1, bins)
+        each = (F.cross_entropy(rows, left, reduction="none") * (left + 1 - y)
+                + F.cross_entropy(rows, left + 1, reduction="none") * (y - left))
+        loss = (each.reshape(6, 4) * weight[:, None]).sum()
+        loss.backward()
+        focal_cases.append(case(f"{bins} bins",
+                                {"logits": logits, "sides": sides, "weight": weight}, {}, loss,
+                                {"logits": logits.grad}))
+    write("expected-sides", "torch.softmax and torch.nn.functional.linear", expected)
+    write("distribution-focal-loss", "torch.nn.functional.cross_entropy", focal_cases)
+
+
 if __name__ == "__main__":
     focal()
     overlap()
@@ -224,3 +273,5 @@ if __name__ == "__main__":
     batch_norm()
     upsample()
     deform_sampling()
+    quality_focal()
+    side_distributions()

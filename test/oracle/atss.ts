@@ -1,5 +1,5 @@
 // Adaptive training sample selection and what its heads learn from, from the definitions in float64.
-import { type Box, iou } from './boxes.js';
+import { type Box, type Deltas, decode, giou, iou } from './boxes.js';
 
 const centre = (b: Box): [number, number] => [(b[0] + b[2]) / 2, (b[1] + b[3]) / 2];
 
@@ -58,3 +58,88 @@ export function assignAtss(
     return mine.find((claim) => claim.iou === most)!.box;
   });
 }
+
+/** What a head says of one level: per image a flat array, cells row by row, channels last. */
+export interface HeadLevel {
+  anchors: readonly Box[];
+  maps: readonly (readonly number[])[][];
+}
+export interface Truth {
+  boxes: readonly Box[];
+  labels: readonly number[];
+  valid?: readonly boolean[];
+}
+
+const softplus = (x: number) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
+const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
+
+/** Lin et al. 2017, eq. 5, of one anchor's logits; label = K is background. */
+export function focal(logits: readonly number[], label: number, alpha = 0.25, gamma = 2): number {
+  return logits.reduce((sum, x, c) => {
+    const [z, weight] = c === label ? [x, alpha] : [-x, 1 - alpha];
+    return sum + weight * sigmoid(-z) ** gamma * softplus(-z);
+  }, 0);
+}
+
+/** Cross-entropy of a logit with a soft target. */
+export const bce = (x: number, target: number): number => softplus(x) - x * target;
+
+/** Every anchor of every image with its box, if it has one. Invalid anchors are left out. */
+export function* answers(
+  levels: readonly HeadLevel[],
+  truths: readonly Truth[],
+  assigned: readonly (readonly number[])[],
+  classes: number,
+) {
+  for (const [image, truth] of truths.entries()) {
+    let first = 0;
+    for (const [level, { anchors, maps }] of levels.entries()) {
+      for (const [i, anchor] of anchors.entries()) {
+        const j = assigned[image]![first + i]!;
+        if (j === -2) continue;
+        const outputs = maps[image]!.map((map) => {
+          const width = map.length / anchors.length;
+          return map.slice(i * width, (i + 1) * width);
+        });
+        const box = j >= 0 ? truth.boxes[j]! : null;
+        yield { image, level, anchor, outputs, box, label: j >= 0 ? truth.labels[j]! : classes };
+      }
+      first += anchors.length;
+    }
+  }
+}
+
+/** The reference's count: an image without positives counts as one. */
+export const averageFactor = (assigned: readonly (readonly number[])[]): number =>
+  assigned.reduce((sum, image) => sum + Math.max(1, image.filter((j) => j >= 0).length), 0);
+
+/** Classification, box and centre-ness loss; maps are logits, deltas and centre-ness. */
+export function atssLosses(
+  levels: readonly HeadLevel[],
+  truths: readonly Truth[],
+  {
+    classes,
+    topK,
+    alpha,
+    gamma,
+  }: { classes: number; topK?: number; alpha?: number; gamma?: number },
+): number[] {
+  const anchors = levels.map((level) => level.anchors);
+  const assigned = truths.map(({ boxes, valid }) => assignAtss(anchors, boxes, { topK }, valid));
+  let [cls, bbox, central, centralSum] = [0, 0, 0, 0];
+  for (const { anchor, outputs, box, label } of answers(levels, truths, assigned, classes)) {
+    const [logits, deltas, quality] = outputs as [number[], number[], number[]];
+    cls += focal(logits, label, alpha, gamma);
+    if (!box) continue;
+    const target = centerness(anchor, box);
+    bbox += target * (1 - giou(decodeAtss(anchor, deltas), box));
+    central += bce(quality[0]!, target);
+    centralSum += target;
+  }
+  const count = averageFactor(assigned);
+  return [cls / count, (2 * bbox) / Math.max(centralSum, 1), central / count];
+}
+
+/** Deltas are in units of 0.1 (centre) and 0.2 (size). */
+export const decodeAtss = (anchor: Box, deltas: readonly number[]): Box =>
+  decode(anchor, deltas.map((d, k) => d * (k < 2 ? 0.1 : 0.2)) as unknown as Deltas);

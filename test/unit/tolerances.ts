@@ -16,6 +16,8 @@ export const tolerances = {
   torch: { relative: 2e-5, absolute: 5e-6 },
   /** A sum over all inputs (a loss): f32 terms, double partial sums. */
   sum: { relative: 2e-6, absolute: 0 },
+  /** Losses of a head: sums over boxes that f32 decodes, whose corners carry 2^-24 of their distance. */
+  headLoss: { relative: 1e-5, absolute: 0 },
   /** Directional derivative of the f32 op against central differences in float64. */
   gradient: { relative: 1e-4, absolute: 0 },
   /** The same when the gradient is stored in bf16: independent roundings of 2^-8. */

@@ -67,6 +67,15 @@ export function towers({ norm }: { norm: 'none' | 'gn' }) {
 
 export const strides = () => z.array(positive()).min(1).default([8, 16, 32, 64, 128]);
 
+/** One square anchor a cell. */
+export const squareAnchors = () =>
+  z
+    .strictObject({
+      strides: strides(),
+      octaveBaseScale: positive().default(8).describe('side of an anchor in strides'),
+    })
+    .prefault({});
+
 export const focal = {
   focalAlpha: share().default(0.25),
   focalGamma: nonNegative().default(2),

@@ -1,13 +1,13 @@
 import { z } from 'zod';
-import { count, nonNegative, positive, positiveCount } from '../fields.js';
+import { count, nonNegative, positiveCount } from '../fields.js';
 import {
   common,
   denseTest,
   focal,
   neck,
   onlyMmdetection,
+  squareAnchors,
   strideMismatch,
-  strides,
 } from './parts.js';
 
 export const tood = z
@@ -23,12 +23,7 @@ export const tood = z
         norm: z.literal('gn').default('gn'),
       })
       .prefault({}),
-    anchors: z
-      .strictObject({
-        strides: strides(),
-        octaveBaseScale: positive().default(8).describe('side of the anchors in strides'),
-      })
-      .prefault({}),
+    anchors: squareAnchors(),
     train: z
       .strictObject({
         iterationsBeforeAlignment: count()

@@ -1,4 +1,5 @@
 import type { DetectorType } from '../../detector/options.js';
+import { atssNames } from './atss.js';
 import { centernetNames } from './centernet.js';
 import { fcosNames } from './fcos.js';
 import type { DetectorNames } from './names.js';
@@ -16,4 +17,5 @@ export const detectorNames: Record<DetectorType, DetectorNames> = {
   'cascade-rcnn': cascadeRcnnNames,
   centernet: centernetNames,
   tood: toodNames,
+  atss: atssNames,
 };

@@ -95,13 +95,9 @@ class CenterNet final : public Detector {
   Losses loss(const ImageBatch& images, const std::vector<Target>& targets) override {
     check_targets(images, targets);
     const DenseOutputs out = forward(images);
-    std::vector<Tensor> boxes, labels;
-    for (const Target& target : targets) {
-      boxes.push_back(target.boxes);
-      labels.push_back(target.labels);
-    }
-    const CenterNetTargets wanted = assign_centernet_targets(
-        grids_of(out), out.boxes, boxes, labels, options_.classes, options_.targets);
+    const CenterNetTargets wanted =
+        assign_centernet_targets(grids_of(out), out.boxes, boxes_of(targets), labels_of(targets),
+                                 options_.classes, options_.targets);
     std::vector<Tensor> classification, regression;
     for (size_t l = 0; l < out.logits.size(); ++l) {
       classification.push_back(gaussian_focal_loss(out.logits[l], wanted.heat[l],

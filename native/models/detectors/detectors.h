@@ -6,6 +6,7 @@
 
 namespace mixpl {
 
+std::unique_ptr<Detector> create_atss(const Options& options, uint64_t seed);
 std::unique_ptr<Detector> create_cascade_rcnn(const Options& options, uint64_t seed);
 std::unique_ptr<Detector> create_centernet(const Options& options, uint64_t seed);
 std::unique_ptr<Detector> create_faster_rcnn(const Options& options, uint64_t seed);

@@ -98,13 +98,9 @@ class Fcos final : public Detector {
   Losses loss(const ImageBatch& images, const std::vector<Target>& targets) override {
     check_targets(images, targets);
     const DenseOutputs out = forward(images);
-    std::vector<Tensor> boxes, labels;
-    for (const Target& target : targets) {
-      boxes.push_back(target.boxes);
-      labels.push_back(target.labels);
-    }
-    const FcosTargets wanted = assign_fcos_targets(grids_of(images, out), boxes, labels,
-                                                   options_.classes, options_.targets);
+    const FcosTargets wanted =
+        assign_fcos_targets(grids_of(images, out), boxes_of(targets), labels_of(targets),
+                            options_.classes, options_.targets);
     const bool torchvision = options_.torchvision();
     std::vector<Tensor> classification, regression, centerness;
     for (size_t l = 0; l < out.logits.size(); ++l) {

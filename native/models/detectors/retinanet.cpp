@@ -173,31 +173,10 @@ class RetinaNet final : public Detector {
 
   DenseTargets assign(const ImageBatch& images, const std::vector<Target>& targets,
                       const DenseOutputs& out, const std::vector<Tensor>& anchors) const {
-    std::vector<Tensor> boxes, labels;
     std::vector<std::vector<uint8_t>> valid;
-    for (size_t n = 0; n < targets.size(); ++n) {
-      boxes.push_back(targets[n].boxes);
-      labels.push_back(targets[n].labels);
-      if (!options_.torchvision())
-        valid.push_back(valid_anchors(images.pad_sizes[n], out, anchors));
-    }
-    return assign_dense_targets(anchors, boxes, labels, valid, options_.classes, options_.coder,
-                                options_.assign);
-  }
-
-  // Anchors of cells that begin inside the padded image; empty when that is all of them.
-  std::vector<uint8_t> valid_anchors(InputSize pad, const DenseOutputs& out,
-                                     const std::vector<Tensor>& anchors) const {
-    int64_t count = 0;
-    for (const Tensor& level : anchors) count += level.size(0);
-    std::vector<uint8_t> valid(count, 1);
-    bool any_invalid = false;
-    uint8_t* at = valid.data();
-    for (size_t l = 0; l < anchors.size(); at += anchors[l++].size(0))
-      any_invalid |=
-          mark_valid_anchors(options_.anchors, static_cast<int>(l), out.logits[l].size(1),
-                             out.logits[l].size(2), pad.height, pad.width, at);
-    return any_invalid ? valid : std::vector<uint8_t>{};
+    if (!options_.torchvision()) valid = valid_anchors(options_.anchors, out.logits, images);
+    return assign_dense_targets(anchors, boxes_of(targets), labels_of(targets), valid,
+                                options_.classes, options_.coder, options_.assign);
   }
 
   RetinaNetOptions options_;

@@ -50,15 +50,7 @@ struct ToodOptions {
       throw ConfigError(str("head.channels must be >= 8 for TOOD, got ", head.channels));
     if (head.stacked_convs < 1) throw ConfigError("head.stackedConvs must be >= 1 for TOOD, got 0");
 
-    const Options a = o.object("anchors");
-    anchors.strides = a.numbers("strides", anchors.strides);
-    anchors.scales = {a.number("octaveBaseScale", 8)};
-    anchors.ratios = {1};
-    a.finish();
-    anchors.validate();
-    if (static_cast<int>(anchors.strides.size()) != neck.num_outputs)
-      throw ConfigError(str("anchors.strides must hold one stride per output of the neck (",
-                            neck.num_outputs, "), got ", anchors.strides.size()));
+    anchors = read_square_anchors(o, neck.num_outputs);
 
     const Options t = o.object("train");
     if (t.has("iterationsBeforeAlignment")) {
@@ -158,26 +150,23 @@ class Tood final : public Detector {
 
   Assignment assign(const ImageBatch& images, const std::vector<Target>& targets,
                     const ToodOutputs& out, bool aligned) {
-    std::vector<Tensor> anchors, boxes, labels;
-    for (size_t l = 0; l < out.scores.size(); ++l)
-      anchors.push_back(
-          anchors_.level(static_cast<int>(l), out.scores[l].size(1), out.scores[l].size(2)));
+    const std::vector<Tensor> anchors = anchors_.levels(out.scores);
+    const std::vector<std::vector<uint8_t>> valid =
+        valid_anchors(options_.anchors, out.scores, images);
     std::vector<std::vector<int32_t>> assigned;
     std::vector<std::vector<float>> quality;
     for (size_t n = 0; n < targets.size(); ++n) {
-      boxes.push_back(targets[n].boxes);
-      labels.push_back(targets[n].labels);
-      const std::vector<uint8_t> valid = valid_anchors(images.pad_sizes[n], out);
       if (aligned) {
-        TaskAlignment a = align(out, anchors, static_cast<int64_t>(n), targets[n], valid);
+        TaskAlignment a = align(out, anchors, static_cast<int64_t>(n), targets[n], valid[n]);
         assigned.push_back(std::move(a.assigned));
         quality.push_back(std::move(a.quality));
       } else {
-        assigned.push_back(assign_atss(anchors, targets[n].boxes, valid, options_.warm_up));
+        assigned.push_back(assign_atss(anchors, targets[n].boxes, valid[n], options_.warm_up));
       }
     }
     Assignment result;
-    result.targets = box_targets(anchors, boxes, labels, assigned, options_.classes);
+    result.targets =
+        box_targets(anchors, boxes_of(targets), labels_of(targets), assigned, options_.classes);
     result.weights =
         aligned ? by_level(quality, anchors) : anchor_centerness(anchors, result.targets);
     return result;
@@ -221,22 +210,6 @@ class Tood final : public Detector {
       first += cells;
     }
     return out;
-  }
-
-  // Anchors of cells that begin inside the padded image; empty when that is all of them.
-  std::vector<uint8_t> valid_anchors(InputSize pad, const ToodOutputs& out) const {
-    int64_t count = 0;
-    for (const Tensor& level : out.scores) count += level.size(1) * level.size(2);
-    std::vector<uint8_t> valid(count, 1);
-    bool any_invalid = false;
-    uint8_t* at = valid.data();
-    for (size_t l = 0; l < out.scores.size(); ++l) {
-      const int64_t h = out.scores[l].size(1), w = out.scores[l].size(2);
-      any_invalid |= mark_valid_anchors(options_.anchors, static_cast<int>(l), h, w, pad.height,
-                                        pad.width, at);
-      at += h * w;
-    }
-    return any_invalid ? valid : std::vector<uint8_t>{};
   }
 
   ToodOptions options_;

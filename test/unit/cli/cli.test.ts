@@ -99,7 +99,7 @@ test('presets', async () => {
   const { stdout } = await runCli(['presets', '--json']);
   const { presets } = JSON.parse(stdout) as { presets: { name: string }[] };
   expect(presets.map(({ name }) => name)).toContain('bccd-5');
-  expect((await runCli(['presets'])).stdout).toMatch(/^bccd-2 +Blood cells/);
+  expect((await runCli(['presets'])).stdout).toMatch(/^bccd-2 +Blood cells/m);
 });
 
 describe('doctor', () => {

@@ -8,7 +8,7 @@ import {
   gatherRowsLoop,
   qualityFocalLoop,
 } from '../../oracle/gfl.js';
-import { expectRefused } from './golden.js';
+import { expectRefused, testGolden } from './golden.js';
 import { normals, type OpCase, runOp, tensor, testOp, uniforms } from './test-op.js';
 
 const zeros = (shape: number[]) => ndarray(shape, new Float64Array(numel(shape)));
@@ -281,3 +281,8 @@ test('ops of GFL say what was wrong', async () => {
     'sides must be [3, 4] (four a box), got [3, 2]',
   );
 });
+
+const sideSpec = { activations: [], integers: [] };
+testGolden('qualityFocalLoss', 'quality-focal-loss', qualitySpec);
+testGolden('expectedSides', 'expected-sides', sideSpec);
+testGolden('distributionFocalLoss', 'distribution-focal-loss', sideSpec);
