@@ -4,6 +4,7 @@ import { count, positive } from './fields.js';
 import { atss } from './models/atss.js';
 import { centernet } from './models/centernet.js';
 import { fcos } from './models/fcos.js';
+import { paa } from './models/paa.js';
 import { retinanet } from './models/retinanet.js';
 import { tood } from './models/tood.js';
 import { cascadeRcnn, fasterRcnn } from './models/two-stage.js';
@@ -17,6 +18,7 @@ export const modelSchema = z.discriminatedUnion('type', [
   tood,
   fasterRcnn,
   cascadeRcnn,
+  paa,
 ]);
 
 const perChannel = (bound: z.ZodNumber) => z.tuple([bound, bound, bound]);

@@ -222,6 +222,27 @@ export interface CascadeRcnnOptions extends CommonOptions {
   test?: RoiTestOptions;
 }
 
+/** Probabilistic anchor assignment (Kim and Lee 2020) on ATSS's head. */
+export interface PaaOptions extends MmdetectionOptions {
+  type: 'paa';
+  head?: TowerOptions;
+  anchors?: SquareAnchorOptions;
+  train?: {
+    /** Of the first assignment, by IoU. @defaultValue 0.1, 0.1 and 0 */
+    posIou?: number;
+    negIou?: number;
+    minPosIou?: number;
+    /** Anchors per level and box among which the mixture chooses. @defaultValue 9 */
+    topK?: number;
+    focalAlpha?: number;
+    focalGamma?: number;
+  };
+  test?: DenseTestOptions & {
+    /** A kept box becomes the mean of those around it, weighted by score and IoU. @defaultValue true */
+    scoreVoting?: boolean;
+  };
+}
+
 export type DetectorOptions =
   | RetinaNetOptions
   | FcosOptions
@@ -229,5 +250,6 @@ export type DetectorOptions =
   | ToodOptions
   | AtssOptions
   | FasterRcnnOptions
-  | CascadeRcnnOptions;
+  | CascadeRcnnOptions
+  | PaaOptions;
 export type DetectorType = DetectorOptions['type'];

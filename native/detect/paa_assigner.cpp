@@ -77,20 +77,20 @@ struct Candidate {
 
 }  // namespace
 
-void paa_losses(const Tensor& logits, const Tensor& deltas, int64_t image, const Tensor& anchors,
-                const Tensor& boxes, const Tensor& labels, int64_t classes, const int32_t* assigned,
-                const DeltaCoder& coder, const FocalLossOptions& focal, float box_weight,
-                float* losses) {
-  const Check check("paaLosses");
-  const Box* anchor = as_boxes("paaLosses", "anchors", anchors);
-  const Box* box = as_boxes("paaLosses", "boxes", boxes);
+void paa_costs(const Tensor& logits, const Tensor& deltas, int64_t image, const Tensor& anchors,
+               const Tensor& boxes, const Tensor& labels, int64_t classes, const int32_t* assigned,
+               const DeltaCoder& coder, const FocalLossOptions& focal, float box_weight,
+               float* costs) {
+  const Check check("paaCosts");
+  const Box* anchor = as_boxes("paaCosts", "anchors", anchors);
+  const Box* box = as_boxes("paaCosts", "boxes", boxes);
   check.dtype("labels", labels, DType::i32);
   check.shape("labels", labels, {boxes.size(0)}, "one a box");
   check.floating("logits", logits);
   check.dtype("deltas", deltas, logits.dtype());
   const int64_t count = anchors.size(0);
   if (logits.numel() < (image + 1) * count * classes || deltas.numel() < (image + 1) * count * 4)
-    throw ShapeError(str("paaLosses: logits and deltas must hold ", classes, " and 4 numbers for ",
+    throw ShapeError(str("paaCosts: logits and deltas must hold ", classes, " and 4 numbers for ",
                          count, " anchors of image ", image, ", got ", logits.shape(), " and ",
                          deltas.shape()));
   const int32_t* label = labels.data<int32_t>();
@@ -113,7 +113,7 @@ void paa_losses(const Tensor& logits, const Tensor& deltas, int64_t image, const
       const float pred[4] = {found.x1, found.y1, found.x2, found.y2};
       const float want[4] = {box[a].x1, box[a].y1, box[a].x2, box[a].y2};
       loss += box_weight * iou_term(pred, want, IouKind::giou, IouLossOptions{}.eps).loss;
-      losses[i] = static_cast<float>(loss);
+      costs[i] = static_cast<float>(loss);
     });
   });
 }
@@ -174,7 +174,7 @@ std::vector<int32_t> select_paa(const std::vector<int64_t>& level_sizes,
 
 namespace {
 // selectPaa: assigned i32 [A], losses f32 [A]; { levels: sizes, boxes, topK }; output i32 [A].
-// paaLosses: logits, deltas of one level, anchors, boxes, labels, assigned i32 [A];
+// paaCosts: logits, deltas of one level, anchors, boxes, labels, assigned i32 [A];
 // { image, classes, boxWeight }; output f32 [A], 0 where there is no box.
 const bool registered =
     register_op(
@@ -200,11 +200,11 @@ const bool registered =
           return std::vector<Tensor>{Tensor::from(
               select_paa(sizes, assigned, in[1].to_vector<float>(), boxes, top_k), {count})};
         }) &&
-    register_op("paaLosses", [](const std::vector<Tensor>& in, const Options& o) {
-      if (in.size() != 6) throw ShapeError(str("paaLosses: needs 6 tensors, got ", in.size()));
-      const Check check("paaLosses");
-      as_boxes("paaLosses", "anchors", in[2]);
-      as_boxes("paaLosses", "boxes", in[3]);
+    register_op("paaCosts", [](const std::vector<Tensor>& in, const Options& o) {
+      if (in.size() != 6) throw ShapeError(str("paaCosts: needs 6 tensors, got ", in.size()));
+      const Check check("paaCosts");
+      as_boxes("paaCosts", "anchors", in[2]);
+      as_boxes("paaCosts", "boxes", in[3]);
       check.dtype("assigned", in[5], DType::i32);
       check.shape("assigned", in[5], {in[2].size(0)}, "one an anchor");
       for (int32_t a : in[5].to_vector<int32_t>())
@@ -212,12 +212,12 @@ const bool registered =
       const int64_t image = o.integer("image", 0), classes = o.integer("classes", 1);
       check.in_range("image", static_cast<double>(image), 0, 1 << 16);
       check.in_range("classes", static_cast<double>(classes), 1, 1 << 16);
-      Tensor losses = Tensor::zeros({in[2].size(0)}, DType::f32);
+      Tensor costs = Tensor::zeros({in[2].size(0)}, DType::f32);
       DeltaCoder coder;
       coder.stds = {0.1f, 0.1f, 0.2f, 0.2f};
-      paa_losses(in[0], in[1], image, in[2], in[3], in[4], classes, in[5].data<int32_t>(), coder,
-                 {}, static_cast<float>(o.number("boxWeight", 1.3)), losses.data<float>());
-      return std::vector<Tensor>{losses};
+      paa_costs(in[0], in[1], image, in[2], in[3], in[4], classes, in[5].data<int32_t>(), coder, {},
+                static_cast<float>(o.number("boxWeight", 1.3)), costs.data<float>());
+      return std::vector<Tensor>{costs};
     });
 }  // namespace
 

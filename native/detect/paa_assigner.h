@@ -9,18 +9,18 @@
 
 namespace mixpl {
 
-/// How much a head's outputs at one anchor cost as the box that the anchor was assigned to: focal
+/// What a head's outputs at an anchor cost as the box that the anchor was assigned to: focal
 /// loss over all classes + box_weight GIoU loss of the decoded box.
 ///
 /// @param logits   f32|bf16 [N, H, W, A C], deltas [N, H, W, A 4], of one level
 /// @param anchors  f32 [A_l, 4]; boxes f32 [G, 4]; labels i32 [G], 0 … C-1
 /// @param assigned of this level's anchors: a box, or < 0
-/// @param losses   [A_l], written where there is a box
+/// @param costs    [A_l], written where there is a box
 /// @source         mmdetection PAAHead.get_pos_loss
-void paa_losses(const Tensor& logits, const Tensor& deltas, int64_t image, const Tensor& anchors,
-                const Tensor& boxes, const Tensor& labels, int64_t classes, const int32_t* assigned,
-                const DeltaCoder& coder, const FocalLossOptions& focal, float box_weight,
-                float* losses);
+void paa_costs(const Tensor& logits, const Tensor& deltas, int64_t image, const Tensor& anchors,
+               const Tensor& boxes, const Tensor& labels, int64_t classes, const int32_t* assigned,
+               const DeltaCoder& coder, const FocalLossOptions& focal, float box_weight,
+               float* costs);
 
 /// How many of rising losses belong to the better part: a mixture of two Gaussians is fitted to
 /// them (expectation maximisation from the means `least loss` and `largest loss`, weights 1/2 and

@@ -123,6 +123,7 @@ constexpr Entry kDetectors[] = {
     {"tood", create_tood},
     {"faster-rcnn", create_faster_rcnn},
     {"cascade-rcnn", create_cascade_rcnn},
+    {"paa", create_paa},
 };
 // clang-format on
 

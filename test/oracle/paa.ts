@@ -1,29 +1,24 @@
 // Probabilistic anchor assignment (Kim and Lee 2020) from the definitions, in float64.
-import { type Box, type Deltas, decode, giou, iou } from './boxes.js';
-import { nms } from './detect.js';
 
-const stds = [0.1, 0.1, 0.2, 0.2] as const;
+import { answers, bce, decodeAtss, focal, type HeadLevel, type Truth } from './atss.js';
+import { type Box, type Deltas, decode, giou, iou } from './boxes.js';
+import { assignMaxIou, nms } from './detect.js';
+
 const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
 
 /** Focal loss of all classes + 1.3 GIoU loss of the decoded box. */
-export function paaLoss(
+export function paaCost(
   logits: readonly number[],
   deltas: readonly number[],
   {
     anchor,
     box,
     label,
-    boxWeight = 1.3,
-  }: { anchor: Box; box: Box; label: number; boxWeight?: number },
+    ...constants
+  }: { anchor: Box; box: Box; label: number; alpha?: number; gamma?: number },
 ): number {
-  const focal = logits.reduce((sum, x, c) => {
-    const p = sigmoid(x);
-    return c === label
-      ? sum - 0.25 * (1 - p) ** 2 * Math.log(p)
-      : sum - 0.75 * p ** 2 * Math.log1p(-p);
-  }, 0);
-  const found = decode(anchor, deltas.map((d, i) => d * stds[i]!) as unknown as Deltas);
-  return focal + boxWeight * (1 - giou(found, box));
+  const { alpha, gamma } = constants;
+  return focal(logits, label, alpha, gamma) + 1.3 * (1 - giou(decodeAtss(anchor, deltas), box));
 }
 
 interface Gaussian {
@@ -148,4 +143,62 @@ export function paaDetections(
     );
     return { box: mean as unknown as Box, score, label };
   });
+}
+
+/**
+ * Classification, box and IoU loss; maps are logits, deltas and quality. Who is positive, and the IoU of
+ * the positives, are taken from `base`.
+ */
+export function paaLosses(
+  levels: readonly HeadLevel[],
+  truths: readonly Truth[],
+  {
+    classes,
+    topK,
+    posIou = 0.1,
+    negIou = 0.1,
+    ...constants
+  }: {
+    classes: number;
+    topK?: number;
+    posIou?: number;
+    negIou?: number;
+    alpha?: number;
+    gamma?: number;
+  },
+  base: readonly HeadLevel[] = levels,
+): number[] {
+  const { alpha, gamma } = constants;
+  const anchors = levels.flatMap((level) => level.anchors);
+  const first = truths.map(({ boxes, valid }) =>
+    assignMaxIou(anchors, boxes, { posIou, negIou, minPosIou: 0, matchLowQuality: true }, valid),
+  );
+  const costs = truths.map(() => new Array<number>(anchors.length).fill(0));
+  const places = first.map((list) => list.flatMap((a, i) => (a === -2 ? [] : [i])));
+  for (const { image, anchor, outputs, box, label } of answers(base, truths, first, classes)) {
+    const place = places[image]!.shift()!;
+    const [logits, deltas] = outputs as [number[], number[]];
+    if (box) costs[image]![place] = paaCost(logits, deltas, { anchor, box, label, ...constants });
+  }
+  const sizes = levels.map((level) => level.anchors.length);
+  const assigned = first.map((list, n) => selectPaa(sizes, list, costs[n]!, topK));
+
+  const before = [...answers(base, truths, assigned, classes)];
+  let [cls, bbox, quality, overlaps, positives] = [0, 0, 0, 0, 0];
+  for (const { anchor, outputs, box, label } of answers(levels, truths, assigned, classes)) {
+    const [logits, deltas, iouLogit] = outputs as [number[], number[], number[]];
+    const then = before.shift()!;
+    cls += focal(logits, label, alpha, gamma);
+    if (!box) continue;
+    const overlap = iou(decodeAtss(anchor, then.outputs[1]!), box);
+    bbox += overlap * (1 - giou(decodeAtss(anchor, deltas), box));
+    quality += bce(iouLogit[0]!, overlap);
+    overlaps += overlap;
+    positives++;
+  }
+  return [
+    cls / Math.max(positives, truths.length),
+    overlaps > 0 ? (1.3 * bbox) / overlaps : 0,
+    (0.5 * quality) / Math.max(positives, 1),
+  ];
 }

@@ -3,6 +3,7 @@ import { atssNames } from './atss.js';
 import { centernetNames } from './centernet.js';
 import { fcosNames } from './fcos.js';
 import type { DetectorNames } from './names.js';
+import { paaNames } from './paa.js';
 import { retinanetNames } from './retinanet.js';
 import { toodNames } from './tood.js';
 import { cascadeRcnnNames, fasterRcnnNames } from './two-stage.js';
@@ -18,4 +19,5 @@ export const detectorNames: Record<DetectorType, DetectorNames> = {
   centernet: centernetNames,
   tood: toodNames,
   atss: atssNames,
+  paa: paaNames,
 };

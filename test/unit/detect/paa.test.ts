@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { native } from '../../../lib/native.js';
 import { Random } from '../../../lib/random.js';
 import { anchorGrid, type Box, type Deltas } from '../../oracle/boxes.js';
-import { type PaaLevel, paaDetections, paaLoss, selectPaa } from '../../oracle/paa.js';
+import { type PaaLevel, paaCost, paaDetections, selectPaa } from '../../oracle/paa.js';
 import { expectRefused } from '../ops/golden.js';
 import { boxes, f32, type Input, i32, numbers, relativeError, run, toBf16 } from './run.js';
 
@@ -102,7 +102,7 @@ describe('selectPaa', () => {
 const grid = { height: 6, width: 8, stride: 16 };
 const anchorsOf = (g: typeof grid) => anchorGrid(g, { stride: g.stride, ratios: [1], scales: [4] });
 
-describe('paaLosses', () => {
+describe('paaCosts', () => {
   test.each(['f32', 'bf16'] as const)('is the oracle on %s outputs', async (dtype) => {
     const keep = dtype === 'f32' ? Math.fround : toBf16;
     const random = new Random(8);
@@ -120,7 +120,7 @@ describe('paaLosses', () => {
     const assigned = anchors.map(() => random.integer(-2, 3));
     for (const image of [0, 1]) {
       const got = await numbers(
-        'paaLosses',
+        'paaCosts',
         [
           { [dtype]: logits, shape: [2, 6, 8, classes] } as unknown as Input,
           { [dtype]: deltas, shape: [2, 6, 8, 4] } as unknown as Input,
@@ -134,7 +134,7 @@ describe('paaLosses', () => {
       const want = assigned.map((a, i) => {
         if (a < 0) return 0;
         const at = image * n + i;
-        return paaLoss(
+        return paaCost(
           logits.slice(at * classes, (at + 1) * classes),
           deltas.slice(4 * at, 4 * at + 4),
           { anchor: anchors[i]!, box: truth[a]!, label: labels[a]! },
@@ -153,16 +153,16 @@ describe('paaLosses', () => {
       i32([0]),
       i32([0]),
     ];
-    expect(await numbers('paaLosses', inputs, { classes: 2 })).toHaveLength(1);
+    expect(await numbers('paaCosts', inputs, { classes: 2 })).toHaveLength(1);
     await expectRefused(
-      () => numbers('paaLosses', inputs, { classes: 3 }),
+      () => numbers('paaCosts', inputs, { classes: 3 }),
       'ERR_SHAPE',
-      'paaLosses: logits and deltas must hold 3 and 4 numbers for 1 anchors of image 0, got [1, 2] and [1, 4]',
+      'paaCosts: logits and deltas must hold 3 and 4 numbers for 1 anchors of image 0, got [1, 2] and [1, 4]',
     );
     await expectRefused(
-      () => numbers('paaLosses', inputs.with(5, i32([1])), { classes: 2 }),
+      () => numbers('paaCosts', inputs.with(5, i32([1])), { classes: 2 }),
       'ERR_RANGE',
-      'paaLosses: assigned must be in [-2, 0], got 1',
+      'paaCosts: assigned must be in [-2, 0], got 1',
     );
   });
 });

@@ -1,0 +1,51 @@
+import { z } from 'zod';
+import { positiveCount, share } from '../fields.js';
+import {
+  common,
+  denseTest,
+  focal,
+  neck,
+  onlyMmdetection,
+  squareAnchors,
+  strideMismatch,
+  towers,
+} from './parts.js';
+
+export const paa = z
+  .strictObject({
+    type: z.literal('paa'),
+    ...common,
+    numerics: onlyMmdetection(),
+    neck: neck({ extra: 'on-output' }),
+    head: towers({ norm: 'gn' }),
+    anchors: squareAnchors(),
+    train: z
+      .strictObject({
+        posIou: share().default(0.1).describe('of the first assignment, by IoU'),
+        negIou: share().default(0.1),
+        minPosIou: share().default(0),
+        topK: positiveCount()
+          .max(65536)
+          .default(9)
+          .describe('anchors per level and box among which the mixture chooses'),
+        ...focal,
+      })
+      .prefault({}),
+    test: denseTest({ nmsIou: 0.6 })
+      .unwrap()
+      .extend({
+        scoreVoting: z
+          .boolean()
+          .default(true)
+          .describe('a kept box becomes the mean of those around it, weighted by score and IoU'),
+      })
+      .prefault({}),
+  })
+  .refine((model) => model.train.negIou <= model.train.posIou, {
+    path: ['train', 'negIou'],
+    error: 'must be at most train.posIou',
+  })
+  .refine((model) => model.anchors.strides.length === model.neck.numOutputs, {
+    path: ['anchors', 'strides'],
+    error: strideMismatch,
+  });
