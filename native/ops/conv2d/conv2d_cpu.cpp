@@ -7,6 +7,7 @@
 #include "ops/conv2d/onednn_cpu.h"
 #include "ops/conv2d/weight_gradient_cpu.h"
 #include "ops/conv2d/winograd_cpu.h"
+#include "ops/conv2d/winograd_gradient_cpu.h"
 
 namespace mixpl::cpu {
 namespace {
@@ -127,6 +128,7 @@ void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptio
     }
     return;
   }
+  if (winograd_gradient_pays(x, dy, dweight, o)) return winograd_backward_weight(x, dy, o, dweight);
   const bool right = onednn_gets_weight_gradient(x, dweight, o);
   if (weight_gradient_avx512(x, dy, o, !right, dweight)) return;
   if (!right) return weight_gradient_loops(x, dy, o, dweight);

@@ -20,12 +20,14 @@ MIXPL_AVX512 void tile(const GemmTile& t) {
 #pragma GCC unroll 14
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 3
-    for (int v = 0; v < V; ++v) sum[m][v] = _mm512_setzero_ps();
+    for (int v = 0; v < V; ++v)
+      sum[m][v] = t.add ? _mm512_loadu_ps(t.y + (m * V + v) * kTileLanes) : _mm512_setzero_ps();
 
   // Two base pointers and three distances address 14 rows without a pointer for each.
   const int64_t one = t.x_row, three = 3 * one, five = 5 * one;
   const float *x = t.x, *x7 = x + 7 * one, *w = t.w, *next = t.next_x;
-  for (int64_t i = t.depth; i > 0; --i, ++x, ++x7, w += V * kTileLanes, next += kTileLanes) {
+  const int64_t x_step = t.x_step, w_step = t.w_step;
+  for (int64_t i = t.depth; i > 0; --i) {
     __m512 columns[V];
     _mm_prefetch(next, _MM_HINT_T1);
     for (int v = 0; v < V; ++v) {
@@ -39,6 +41,7 @@ MIXPL_AVX512 void tile(const GemmTile& t) {
       const __m512 row = _mm512_set1_ps((m < 7 ? x : x7)[away]);
       for (int v = 0; v < V; ++v) sum[m][v] = _mm512_fmadd_ps(row, columns[v], sum[m][v]);
     }
+    x += x_step, x7 += x_step, w += w_step, next += kTileLanes;
   }
 #pragma GCC unroll 14
   for (int m = 0; m < M; ++m)

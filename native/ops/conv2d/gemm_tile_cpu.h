@@ -8,14 +8,16 @@ namespace mixpl::cpu {
 
 constexpr int kTileLanes = 16;  // columns of a vector
 
-/// y[row, column] = sum over depth of x[row, depth] w[depth, column], in order of depth.
+/// y[row, column] (+)= sum over depth of x[row, depth] w[depth, column], in order of depth.
 struct GemmTile {
   const float* x;
-  int64_t x_row;  // numbers from a row to the next
+  int64_t x_row, x_step;  // numbers from a row, a step of depth, to the next
   int64_t depth;
-  const float* w;       // [depth][column]
+  const float* w;
+  int64_t w_step;
   const float* next_x;  // what the next tile reads: asked for, a line a step of depth
   float* y;             // [row][column]
+  bool add;
 };
 
 using GemmTileFunction = void (*)(const GemmTile&);

@@ -26,8 +26,11 @@ using winograd::PanelLayout;
 #if defined(__x86_64__)
 namespace {
 
+using winograd::kLanes;
+using winograd::lanes_of;
+using winograd::load;
+
 constexpr __mmask16 kAllLanes = 0xffff;
-constexpr int64_t kLanes = kTileLanes;
 constexpr int64_t kGroupTiles = 280;  // 3 MB of inputs at 64 channels, 11 MB at 256
 constexpr int64_t kBlock = 14;        // tiles that a panel multiplies at once
 constexpr int64_t kSpread = 1024;     // numbers of a page
@@ -51,12 +54,6 @@ struct Problem {
 };
 
 template <bool kBf16>
-MIXPL_AVX512 inline __m512 load(const char* p, __mmask16 lanes) {
-  if constexpr (!kBf16) return _mm512_maskz_loadu_ps(lanes, p);
-  const __m512i bits = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, p));
-  return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
-}
-template <bool kBf16>
 MIXPL_AVX512_BF16 inline void store(char* p, __mmask16 lanes, __m512 v) {
   if constexpr (!kBf16)
     _mm512_mask_storeu_ps(p, lanes, v);
@@ -76,7 +73,7 @@ MIXPL_AVX512 void transform_input(const Problem& p, int64_t n, int64_t top, int6
       pixels[i * kIn + j] = inside ? p.x + ((n * p.h + y) * p.w + x) * p.c * p.size() : nullptr;
     }
   for (int64_t c = 0; c < p.c; c += kLanes, to += kLanes) {
-    const __mmask16 lanes = p.c - c >= kLanes ? kAllLanes : __mmask16((1u << (p.c - c)) - 1);
+    const __mmask16 lanes = lanes_of(p.c - c);
     __m512 d[kProducts], half[kProducts], v[kProducts];
     for (int i = 0; i < kProducts; ++i) {
       d[i] = pixels[i] ? load<kBf16>(pixels[i] + c * p.size(), lanes) : _mm512_setzero_ps();
@@ -189,7 +186,8 @@ class Worker {
     const int64_t most = most_tile_rows(vectors_), parts = (tiles + most - 1) / most;
     GemmTile tile{};
     tile.depth = p_.c;
-    tile.x_row = p_.pitch();
+    tile.x_row = p_.pitch(), tile.x_step = 1;
+    tile.w_step = vectors_ * kLanes;
     for (int64_t j = 0; j < kProducts; ++j) {
       tile.w = factors_.data<float>() + j * plane_;
       tile.next_x = group.inputs(block, j + 1);

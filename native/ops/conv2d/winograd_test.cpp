@@ -6,6 +6,7 @@
 #include "core/parallel.h"
 #include "core/philox.h"
 #include "ops/conv2d/winograd_cpu.h"
+#include "ops/conv2d/winograd_gradient_cpu.h"
 
 namespace mixpl {
 namespace {
@@ -46,6 +47,26 @@ std::vector<double> slow(const Tensor& x, const Tensor& weight, const Tensor& bi
     y[i] = relu ? std::max(sum, 0.0) : sum;
   }
   return y;
+}
+
+// dW of the same convolution.
+std::vector<double> slow_gradient(const Tensor& x, const Tensor& dy, int padding) {
+  const Tensor xf = x.to(DType::f32), df = dy.to(DType::f32);
+  const int64_t h = x.size(1), w = x.size(2), c = x.size(3), k = dy.size(3);
+  std::vector<double> dw(k * 9 * c);
+  for (int64_t i = 0; i < dy.numel() / k; ++i) {
+    const int64_t q = i % dy.size(2), p = i / dy.size(2) % dy.size(1),
+                  n = i / dy.size(2) / dy.size(1);
+    for (int64_t tap = 0; tap < 9; ++tap) {
+      const int64_t row = p + tap / 3 - padding, column = q + tap % 3 - padding;
+      if (row < 0 || row >= h || column < 0 || column >= w) continue;
+      const float* from = xf.data<float>() + ((n * h + row) * w + column) * c;
+      for (int64_t f = 0; f < k; ++f)
+        for (int64_t j = 0; j < c; ++j)
+          dw[(f * 9 + tap) * c + j] += double(df.data<float>()[i * k + f]) * from[j];
+    }
+  }
+  return dw;
 }
 
 // Largest difference over largest value, after half a unit of bf16 is allowed for.
@@ -113,6 +134,10 @@ TEST_P(Winograd, AgreesWithASlowSum) {
       turned.data<float>()[(i % c.c * 9 + 8 - i / c.c % 9) * c.k + i / c.c / 9] =
           weight.data<float>()[i];
     EXPECT_LT(error(dx, slow(dy, turned, {}, {}, x.shape(), 2 - c.padding, false)), 2e-6);
+
+    Tensor dweight = Tensor::empty_like(weight);
+    cpu::winograd_backward_weight(x, dy, options, dweight);
+    EXPECT_LT(error(dweight, slow_gradient(x, dy, c.padding)), 2e-6);
   }
 }
 
@@ -127,6 +152,17 @@ TEST_P(Winograd, StaysAccurateOverManyChannels) {
   EXPECT_LT(error(y, slow(x, weight, {}, {}, out, 1, false)), 3e-6);
 }
 
+TEST_P(Winograd, GradientStaysAccurateOverManyPixels) {
+  // Several groups of tiles, two slices of filters.
+  const Tensor x = normals({2, 61, 46, 18}, GetParam(), 1);
+  const Tensor dy = normals({2, 61, 46, 290}, GetParam(), 2);
+  Conv2dOptions options;
+  options.padding = 1;
+  Tensor dweight = Tensor::empty({290, 3, 3, 18}, DType::f32);
+  cpu::winograd_backward_weight(x, dy, options, dweight);
+  EXPECT_LT(error(dweight, slow_gradient(x, dy, 1)), 4e-6);
+}
+
 TEST_P(Winograd, DoesNotDependOnThreads) {
   // More than one group of tiles, an odd number of panels.
   const Tensor x = normals({2, 50, 60, 16}, GetParam(), 1);
@@ -134,13 +170,18 @@ TEST_P(Winograd, DoesNotDependOnThreads) {
   Conv2dOptions options;
   options.padding = 1;
   Tensor y = Tensor::empty({2, 50, 60, 80}, GetParam()), again = Tensor::empty_like(y);
+  const Tensor dy = normals(y.shape(), GetParam(), 3);
+  Tensor dweight = Tensor::empty_like(weight), dweight_again = Tensor::empty_like(weight);
   const int threads = omp_get_max_threads();
   omp_set_num_threads(1);
   cpu::winograd_forward(x, weight, {}, {}, options, y);
+  cpu::winograd_backward_weight(x, dy, options, dweight);
   omp_set_num_threads(3);
   cpu::winograd_forward(x, weight, {}, {}, options, again);
+  cpu::winograd_backward_weight(x, dy, options, dweight_again);
   omp_set_num_threads(threads);
   EXPECT_EQ(std::memcmp(y.raw(), again.raw(), y.nbytes()), 0);
+  EXPECT_EQ(std::memcmp(dweight.raw(), dweight_again.raw(), dweight.nbytes()), 0);
 }
 
 TEST_P(Winograd, KeepsNotANumberThroughRelu) {

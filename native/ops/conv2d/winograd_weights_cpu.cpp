@@ -9,38 +9,8 @@ namespace mixpl::cpu::winograd {
 #if defined(__x86_64__)
 namespace {
 
-constexpr int64_t kLanes = 16, kTaps = 9;
+constexpr int64_t kTaps = 9;
 constexpr int64_t kAhead = 8 * kLanes;
-
-__mmask16 lanes_of(int64_t count) {
-  return static_cast<__mmask16>((1u << std::clamp<int64_t>(count, 0, kLanes)) - 1);
-}
-
-// Number j of rows[i] becomes number i of rows[j].
-MIXPL_AVX512 void transpose(__m512i (&rows)[16]) {
-  __m512i t[16];
-  for (int i = 0; i < 16; i += 2) {
-    t[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
-    t[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-  }
-  for (int i = 0; i < 16; i += 4)
-    for (int j = 0; j < 2; ++j) {
-      rows[i + 2 * j] = _mm512_unpacklo_epi64(t[i + j], t[i + j + 2]);
-      rows[i + 2 * j + 1] = _mm512_unpackhi_epi64(t[i + j], t[i + j + 2]);
-    }
-  // Now a quarter of rows[4 i + j] is numbers 4 i … 4 i + 3 of result j, 4 + j, 8 + j or 12 + j.
-  for (int j = 0; j < 4; ++j) {
-    const __m512i even_low = _mm512_shuffle_i32x4(rows[j], rows[4 + j], 0x88);
-    const __m512i even_high = _mm512_shuffle_i32x4(rows[8 + j], rows[12 + j], 0x88);
-    const __m512i odd_low = _mm512_shuffle_i32x4(rows[j], rows[4 + j], 0xdd);
-    const __m512i odd_high = _mm512_shuffle_i32x4(rows[8 + j], rows[12 + j], 0xdd);
-    t[j] = _mm512_shuffle_i32x4(even_low, even_high, 0x88);
-    t[4 + j] = _mm512_shuffle_i32x4(odd_low, odd_high, 0x88);
-    t[8 + j] = _mm512_shuffle_i32x4(even_low, even_high, 0xdd);
-    t[12 + j] = _mm512_shuffle_i32x4(odd_low, odd_high, 0xdd);
-  }
-  for (int i = 0; i < 16; ++i) rows[i] = t[i];
-}
 
 // One input channel: nine taps of 16 output channels to 36 factors.
 template <bool kBf16>
