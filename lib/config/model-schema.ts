@@ -4,6 +4,7 @@ import { count, positive } from './fields.js';
 import { atss } from './models/atss.js';
 import { centernet } from './models/centernet.js';
 import { fcos } from './models/fcos.js';
+import { gfl } from './models/gfl.js';
 import { paa } from './models/paa.js';
 import { retinanet } from './models/retinanet.js';
 import { tood } from './models/tood.js';
@@ -15,6 +16,7 @@ export const modelSchema = z.discriminatedUnion('type', [
   fcos,
   centernet,
   atss,
+  gfl,
   tood,
   fasterRcnn,
   cascadeRcnn,

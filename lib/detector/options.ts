@@ -159,6 +159,23 @@ export interface AtssOptions extends MmdetectionOptions {
   test?: DenseTestOptions;
 }
 
+/** GFL (Li et al. 2020): scores that are the overlap of the box, sides that are distributions. */
+export interface GflOptions extends MmdetectionOptions {
+  type: 'gfl';
+  head?: TowerOptions & {
+    /** Largest distance of a side in strides; a side has one bin for each whole distance. @defaultValue 16 */
+    regMax?: number;
+  };
+  anchors?: SquareAnchorOptions;
+  train?: {
+    /** ATSS candidates a level and box. @defaultValue 9 */
+    topK?: number;
+    /** Exponent of the quality focal loss, >= 1. @defaultValue 2 */
+    qualityBeta?: number;
+  };
+  test?: DenseTestOptions;
+}
+
 export interface RpnOptions {
   channels?: number;
   /** 3x3 convolutions before the outputs. */
@@ -249,6 +266,7 @@ export type DetectorOptions =
   | CenterNetOptions
   | ToodOptions
   | AtssOptions
+  | GflOptions
   | FasterRcnnOptions
   | CascadeRcnnOptions
   | PaaOptions;

@@ -120,6 +120,7 @@ constexpr Entry kDetectors[] = {
     {"fcos", create_fcos},
     {"centernet", create_centernet},
     {"atss", create_atss},
+    {"gfl", create_gfl},
     {"tood", create_tood},
     {"faster-rcnn", create_faster_rcnn},
     {"cascade-rcnn", create_cascade_rcnn},

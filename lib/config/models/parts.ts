@@ -55,15 +55,13 @@ export function neck(defaults: {
     .prefault({});
 }
 
-export function towers({ norm }: { norm: 'none' | 'gn' }) {
-  return z
-    .strictObject({
-      channels: positiveCount().default(256),
-      stackedConvs: z.int().min(0).max(16).default(4),
-      norm: z.enum(['none', 'gn']).default(norm),
-    })
-    .prefault({});
-}
+export const towerFields = ({ norm }: { norm: 'none' | 'gn' }) => ({
+  channels: positiveCount().default(256),
+  stackedConvs: z.int().min(0).max(16).default(4),
+  norm: z.enum(['none', 'gn']).default(norm),
+});
+export const towers = (defaults: { norm: 'none' | 'gn' }) =>
+  z.strictObject(towerFields(defaults)).prefault({});
 
 export const strides = () => z.array(positive()).min(1).default([8, 16, 32, 64, 128]);
 

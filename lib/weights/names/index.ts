@@ -2,6 +2,7 @@ import type { DetectorType } from '../../detector/options.js';
 import { atssNames } from './atss.js';
 import { centernetNames } from './centernet.js';
 import { fcosNames } from './fcos.js';
+import { gflNames } from './gfl.js';
 import type { DetectorNames } from './names.js';
 import { paaNames } from './paa.js';
 import { retinanetNames } from './retinanet.js';
@@ -19,5 +20,6 @@ export const detectorNames: Record<DetectorType, DetectorNames> = {
   centernet: centernetNames,
   tood: toodNames,
   atss: atssNames,
+  gfl: gflNames,
   paa: paaNames,
 };

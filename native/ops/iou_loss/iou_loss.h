@@ -16,7 +16,8 @@ struct IouLossOptions {
 /// v / (1 - IoU + v) counts as a constant).
 ///
 /// A side with x2 < x1 counts as 0 long; a box without height has atan pi / 2, one without width or
-/// height 0: every finite box has a finite loss and gradient when eps > 0.
+/// height 0: every finite box has a finite loss and gradient when eps > 0. A box with a NaN has
+/// NaN.
 ///
 /// @param pred   f32 [B, 4], xyxy
 /// @param target f32 [B, 4], xyxy

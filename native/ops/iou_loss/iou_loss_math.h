@@ -38,6 +38,8 @@ MIXPL_HD IouAxis iou_axis(double p1, double p2, double t1, double t2) {
 MIXPL_HD IouTerm iou_term(const float* pred, const float* target, IouKind kind, double eps) {
   double p[4], t[4];
   for (int k = 0; k < 4; ++k) p[k] = pred[k], t[k] = target[k];
+  for (int k = 0; k < 4; ++k)  // minima and maxima would pass over a NaN
+    if (std::isnan(p[k]) || std::isnan(t[k])) return {NAN, {NAN, NAN, NAN, NAN}};
   const IouAxis x = iou_axis(p[0], p[2], t[0], t[2]), y = iou_axis(p[1], p[3], t[1], t[3]);
   const double target_w = fmax(t[2] - t[0], 0.0), target_h = fmax(t[3] - t[1], 0.0);
   const double inter = x.inter * y.inter;

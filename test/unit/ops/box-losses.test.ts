@@ -115,6 +115,14 @@ describe('iouLoss of known pairs', () => {
           expect(all, `${kind} of ${pred} and ${target}: ${loss}, ${gradient}`).toBe(true);
         }
   });
+  test('a NaN anywhere is a NaN loss with NaN gradients', async () => {
+    for (const kind of kinds)
+      for (let k = 0; k < 8; k++) {
+        const numbers = [0, 0, 9, 9, 2, 3, 8, 12].with(k, Number.NaN);
+        const { loss, gradient } = await iou(kind, numbers.slice(0, 4), numbers.slice(4));
+        expect([loss, ...gradient].every(Number.isNaN), `${kind}, number ${k}`).toBe(true);
+      }
+  });
   test('a pair of weight 0 may hold anything', async () => {
     const inputs = {
       pred: ndarray([2, 4], [Number.NaN, 0, Number.POSITIVE_INFINITY, 0, 0, 0, 2, 2]),
