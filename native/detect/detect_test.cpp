@@ -209,8 +209,11 @@ TEST(DensePostProcess, EverythingAboveTheThreshold) {
   DensePostProcessOptions o;
   o.score_thr = 0;
   o.nms_pre = 500;
-  const auto once =
-      dense_post_process(logits, deltas, anchors, {{100, 140}, {136, 90}}, classes, {}, o);
+  std::vector<DenseLevel> levels;
+  for (size_t l = 0; l < anchors.size(); ++l)
+    levels.push_back(
+        {logits[l], {}, anchors[l].size(0), delta_decoder(deltas[l], anchors[l], {}, images)});
+  const auto once = dense_post_process(levels, {{100, 140}, {136, 90}}, classes, o);
   ASSERT_EQ(once.size(), 2u);
   for (size_t n = 0; n < 2; ++n) {
     const Detections& found = once[n];
@@ -232,7 +235,8 @@ TEST(Checks, SayWhatTheyWanted) {
   EXPECT_THROW(pairwise_iou(boxes, Tensor()), ShapeError);
   EXPECT_THROW(assign_max_iou(boxes, boxes, {1, 1}, {}), ShapeError);
   EXPECT_THROW(encode_boxes(boxes, boxes.to(DType::bf16), {}), DTypeError);
-  EXPECT_THROW(dense_post_process({boxes}, {}, {}, {}, 1, {}, {}), ShapeError);
+  EXPECT_THROW(dense_post_process({{boxes, {}, 5, nullptr}}, {{9, 9}}, 1, {}), ShapeError);
+  EXPECT_THROW(delta_decoder(boxes, boxes, {}, 2), ShapeError);
   AnchorOptions options;
   options.sizes = {{32}, {64}};
   EXPECT_THROW(AnchorGenerator{options}, ConfigError);
