@@ -31,6 +31,9 @@ struct alignas(4) BytePixel {
   uint8_t paint;
 };
 
+MIXPL_DEVICE int smaller(int a, int b) { return a < b ? a : b; }
+MIXPL_DEVICE int larger(int a, int b) { return a > b ? a : b; }
+
 // --- resampling
 
 /// RGB to the network's order. (An index that depends on `bgr` would put the array into memory.)
@@ -266,16 +269,16 @@ MIXPL_KERNEL __launch_bounds__(kThreads) compose_kernel(ComposeView<T> v) {
   const PlanArray<LayerPlan> layers = v.images.in(v.plan)[n];
   for (uint32_t i = 0; i < layers.count; ++i) {
     const LayerPlan& l = layers.in(v.plan)[i];
-    const int x1 = max(left, l.x1), x2 = min(left + kTileWidth, l.x2);
-    const int y1 = max(top, l.y1), y2 = min(top + kTileHeight, l.y2);
+    const int x1 = larger(left, l.x1), x2 = smaller(left + kTileWidth, l.x2);
+    const int y1 = larger(top, l.y1), y2 = smaller(top + kTileHeight, l.y2);
     if (x1 >= x2 || y1 >= y2) continue;
     const BytePixel* pixels = nullptr;
     Region r{};
     if (l.halo) {
-      r.x1 = max(x1 - l.halo, l.x1) - l.x1;
-      r.y1 = max(y1 - l.halo, l.y1) - l.y1;
-      r.width = min(x2 + l.halo, l.x2) - l.x1 - r.x1;
-      r.height = min(y2 + l.halo, l.y2) - l.y1 - r.y1;
+      r.x1 = larger(x1 - l.halo, l.x1) - l.x1;
+      r.y1 = larger(y1 - l.halo, l.y1) - l.y1;
+      r.width = smaller(x2 + l.halo, l.x2) - l.x1 - r.x1;
+      r.height = smaller(y2 + l.halo, l.y2) - l.y1 - r.y1;
       pixels = color_region<kProjective>(l, v.plan, v.tables, r, bytes, bytes + r.width * r.height);
     }
     if (x < x1 || x >= x2 || y < y1 || y >= y2) continue;
@@ -288,8 +291,8 @@ MIXPL_KERNEL __launch_bounds__(kThreads) compose_kernel(ComposeView<T> v) {
   sync_block();
   const int64_t row_values = int64_t{3} * v.width;
   T* out = v.out + (int64_t{n} * v.height + top) * row_values + 3 * left;
-  write_tile(tile, out, row_values, min(kTileWidth, v.width - left),
-             min(kTileHeight, v.height - top));
+  write_tile(tile, out, row_values, smaller(kTileWidth, v.width - left),
+             smaller(kTileHeight, v.height - top));
 }
 
 /// A copy of each source on the device.
