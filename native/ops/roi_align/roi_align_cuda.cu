@@ -102,7 +102,7 @@ MIXPL_DEVICE Span span_of(const RoiAxis& a, int bin, int size) {
 // A warp for each bin, its lanes side by side on packs of channels. Lanes also share the work of
 // weighing: each knows the weight of one row and one column of a square of 32 pixels.
 template <int N, typename T>
-MIXPL_KERNEL __launch_bounds__(kThreads)
+MIXPL_KERNEL __launch_bounds__(kThreads, 2)
     forward_kernel(Pyramid<const T> pyramid, Regions regions, T* out) {
   const int size = regions.o.size;
   const int64_t bin = thread_index() / 32;
