@@ -184,6 +184,8 @@ export interface NativeAddon extends NativeEvaluation {
     mode?: RunOpMode,
   ): Promise<{ outputs: NativeTensor[]; gradients: (NativeTensor | null)[] }>;
   opNames(): string[];
+  /** [async] All work given to the device so far is done. */
+  synchronize(device: string): Promise<void>;
   /** [async] Runs the plan of lib/augment/compose.ts into a tensor [images, height, width, 3]. */
   compose(
     sources: readonly { data: Uint8Array; width: number; height: number }[],

@@ -3,6 +3,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
+import { addBenchCommand } from './bench.js';
 import { addConfigCommands } from './config.js';
 import { addDataCommands } from './data.js';
 import { addDemoCommand } from './demo.js';
@@ -63,6 +64,7 @@ function createProgram(complain: (text: string) => void): Command {
   addConfigCommands(program);
   addDemoCommand(program);
   addDoctorCommand(program);
+  addBenchCommand(program);
   return program;
 }
 

@@ -5,6 +5,7 @@
 
 #include "binding/convert.h"
 #include "core/allocator.h"
+#include "core/cuda/runtime.h"
 
 namespace mixpl::binding {
 namespace {
@@ -111,6 +112,21 @@ Napi::Value reset_peak_memory_js(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// synchronize(device) -> Promise: all work given to the device so far is done.
+Napi::Value synchronize_js(const Napi::CallbackInfo& info) {
+  const Args args(info, "synchronize");
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const Device device = args.device(0, "device");
+    return executor_for(info.Env(), device).post(info.Env(), [device]() -> Finish {
+      if (device.is_cuda()) {
+        cuda::use_device(device.index);
+        cuda::synchronize();
+      }
+      return [](Napi::Env env) { return env.Undefined(); };
+    });
+  });
+}
+
 // setErrorClass(MixplError): what native errors are made of from now on.
 Napi::Value set_error_class(const Napi::CallbackInfo& info) {
   if (info.Length() > 0 && info[0].IsFunction())
@@ -129,6 +145,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("setNumThreads", Napi::Function::New(env, set_num_threads));
   exports.Set("memoryStats", Napi::Function::New(env, memory_stats_js));
   exports.Set("resetPeakMemory", Napi::Function::New(env, reset_peak_memory_js));
+  exports.Set("synchronize", Napi::Function::New(env, synchronize_js));
   register_tensor(env, exports);
   register_ops(env, exports);
   register_detector(env, exports);

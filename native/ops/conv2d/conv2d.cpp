@@ -15,8 +15,11 @@ Shape conv2d_shape(const Shape& x, const Shape& weight, const Conv2dOptions& o) 
   return {x[0], out(x[1], weight[1]), out(x[2], weight[2]), weight[0]};
 }
 
-Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias,
-              const Conv2dOptions& options, const Tensor& residual) {
+namespace {
+
+/// Checks what conv2d was given; returns the output's shape.
+Shape check_arguments(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                      const Conv2dOptions& options, const Tensor& residual) {
   const Check check("conv2d");
   check.floating("x", x);
   check.rank("x", x, 4, "N, H, W, C");
@@ -43,7 +46,14 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias,
     check.dtype("residual", residual, x.dtype());
     check.shape("residual", residual, shape, "the output's shape");
   }
+  return shape;
+}
 
+}  // namespace
+
+Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias,
+              const Conv2dOptions& options, const Tensor& residual) {
+  const Shape shape = check_arguments(x, weight, bias, options, residual);
   Tensor y = Tensor::empty(shape, x.dtype(), x.device());
   MIXPL_DISPATCH(x.device(), conv2d_forward, x, weight, bias, residual, options, y);
   record(y, {x, weight, bias, residual},
@@ -71,14 +81,20 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias,
 }
 
 namespace {
-// Inputs: x, weight, then bias if {bias: true}, then residual if {residual: true}.
-const bool registered = register_op("conv2d", [](const std::vector<Tensor>& in, const Options& o) {
+
+Conv2dOptions read_options(const Options& o) {
   Conv2dOptions options;
   options.stride = static_cast<int>(o.integer("stride", 1));
   options.padding = static_cast<int>(o.integer("padding", 0));
   options.dilation = static_cast<int>(o.integer("dilation", 1));
   options.groups = static_cast<int>(o.integer("groups", 1));
   options.relu = o.boolean("relu", false);
+  return options;
+}
+
+// Inputs: x, weight, then bias if {bias: true}, then residual if {residual: true}.
+const bool registered = register_op("conv2d", [](const std::vector<Tensor>& in, const Options& o) {
+  const Conv2dOptions options = read_options(o);
   const bool bias = o.boolean("bias", false), residual = o.boolean("residual", false);
   const size_t wanted = 2 + bias + residual;
   if (in.size() != wanted)
@@ -86,6 +102,29 @@ const bool registered = register_op("conv2d", [](const std::vector<Tensor>& in, 
   return std::vector<Tensor>{
       conv2d(in[0], in[1], bias ? in[2] : Tensor(), options, residual ? in[2 + bias] : Tensor())};
 });
+
+// Gradients by themselves, for measuring. Inputs: x, weight, dy of conv2d; outputs: dx or dweight.
+const auto gradient_op = [](bool of_data) {
+  return [of_data](const std::vector<Tensor>& in, const Options& o) {
+    const Conv2dOptions options = read_options(o);
+    if (in.size() != 3)
+      throw ShapeError(str("conv2d: needs x, weight and dy, got ", in.size(), " tensors"));
+    const Shape shape = check_arguments(in[0], in[1], Tensor(), options, Tensor());
+    const Check check("conv2d");
+    check.dtype("dy", in[2], in[0].dtype());
+    check.same_device("dy", in[2], in[0]);
+    check.shape("dy", in[2], shape, "as the output");
+    Tensor out = Tensor::empty_like(in[of_data ? 0 : 1]);
+    if (of_data)
+      MIXPL_DISPATCH(out.device(), conv2d_backward_data, in[2], in[1], options, out);
+    else
+      MIXPL_DISPATCH(out.device(), conv2d_backward_weight, in[0], in[2], options, out);
+    return std::vector<Tensor>{out};
+  };
+};
+const bool registered_data = register_op("conv2dDataGradient", gradient_op(true));
+const bool registered_weight = register_op("conv2dWeightGradient", gradient_op(false));
+
 }  // namespace
 
 }  // namespace mixpl

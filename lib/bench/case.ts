@@ -1,0 +1,67 @@
+/** What the benchmark measures. */
+
+/** A case's own words for PyTorch (scripts/peers/ops_torch.py). */
+export type PeerCase = Readonly<Record<string, number | string | boolean | readonly number[]>>;
+
+export interface BenchContext {
+  /** 'cpu', 'cuda:0', … */
+  device: string;
+  dtype: 'f32' | 'bf16';
+}
+
+export interface BenchCase {
+  /** Words with slashes between, the general one first: `conv/layer2.conv2/forward`. */
+  readonly name: string;
+  /** Sizes, in the letters of native/README.md. */
+  readonly shape: string;
+  /** Types that it runs in. */
+  readonly dtypes: readonly ('f32' | 'bf16')[];
+  /** What it must at least move and compute, in bytes and floating-point operations. */
+  bytes(dtype: 'f32' | 'bf16'): number;
+  readonly flops?: number;
+  /** The same in PyTorch, where it has it. */
+  readonly peer?: PeerCase;
+  prepare(context: BenchContext): Promise<PreparedCase>;
+}
+
+export interface PreparedCase {
+  /** Outside the clock, before every run. */
+  before?(): Promise<void>;
+  /** What is timed; ends when the result is there. */
+  run(): Promise<void>;
+  /** Compares the result of the last run with one computed otherwise. @throws Error saying what differs */
+  check(): Promise<void>;
+  dispose(): void;
+}
+
+export interface BenchResult {
+  name: string;
+  shape: string;
+  dtype: 'f32' | 'bf16';
+  /** The result was compared and is right; a wrong one is not timed. */
+  checked: boolean;
+  medianMs: number;
+  /** The fastest and the slowest run, in ms. */
+  spread: [number, number];
+  gbPerS: number;
+  flopPerS: number | null;
+  /** Of what memory and arithmetic of this device allow (measured in this run), the tighter of both. */
+  shareOfLimit: number;
+  /** Ours over the peer's in `ratio`: below 1 is faster than the peer. */
+  peer?: { name: string; medianMs: number; ratio: number };
+}
+
+export const sizeOf = (dtype: 'f32' | 'bf16') => (dtype === 'f32' ? 4 : 2);
+
+/** @throws Error where a number is not the one wanted, within `relative` of the largest. */
+export function expectNear(
+  what: string,
+  got: ArrayLike<number>,
+  want: readonly (readonly [index: number, value: number])[],
+  relative: number,
+): void {
+  const largest = Math.max(1e-30, ...want.map(([, value]) => Math.abs(value)));
+  for (const [index, value] of want)
+    if (!(Math.abs(got[index]! - value) <= relative * largest))
+      throw new Error(`${what}[${index}]: got ${got[index]}, want ${value}; not timed`);
+}

@@ -1,0 +1,181 @@
+/** Losses and box ops at the sizes of an 800 × 1344 step. */
+import type { BenchCase } from '../case.js';
+import { expectNear, sizeOf } from '../case.js';
+import { boxesIn, intsOf, noise, rounded, tensorOf } from '../data.js';
+import { opCase } from '../op-case.js';
+
+const anchors = 201600; // 9 at each place of P3 to P7
+const classes = 80;
+
+function focal(backward: boolean): BenchCase {
+  const numel = anchors * classes;
+  return {
+    name: `focal-loss/${backward ? 'forward+backward' : 'forward'}`,
+    shape: `${anchors}×${classes}`,
+    dtypes: ['f32', 'bf16'],
+    bytes: (dtype) => numel * sizeOf(dtype) * (backward ? 2 : 1),
+    peer: { op: 'focal-loss', backward, anchors, classes },
+    async prepare(context) {
+      const logits = rounded(noise(numel, 6));
+      const labels = new Int32Array(anchors).fill(classes);
+      for (let i = 0; i < anchors; i += 1000) labels[i] = 1;
+      return opCase(
+        {
+          op: 'sigmoidFocalLoss',
+          inputs: [
+            tensorOf(logits, [anchors, classes], context),
+            intsOf(labels, [anchors], context.device),
+          ],
+          ...(backward
+            ? { douts: [tensorOf(Float32Array.of(1), [], { ...context, dtype: 'f32' })] }
+            : {}),
+          async check([loss], [dlogits]) {
+            let want = 0;
+            for (let i = 0; i < numel; i++) {
+              const positive = labels[Math.floor(i / classes)] === i % classes;
+              const z = positive ? logits[i]! : -logits[i]!;
+              want += (positive ? 0.25 : 0.75) * (1 + Math.exp(z)) ** -2 * Math.log1p(Math.exp(-z));
+            }
+            expectNear('focalLoss', (await loss!.read()) as Float32Array, [[0, want]], 1e-4);
+            if (!dlogits) return;
+            // dL/dz = w q² (2 p log p - q), z = ±x.
+            const slope = (i: number) => {
+              const sign = labels[Math.floor(i / classes)] === i % classes ? 1 : -1;
+              const z = sign * logits[i]!;
+              const [p, q] = [1 / (1 + Math.exp(-z)), 1 / (1 + Math.exp(z))];
+              return sign * (sign > 0 ? 0.25 : 0.75) * q * q * (2 * p * Math.log(p) - q);
+            };
+            const places = [1, 80_001, 4_000_000, numel - 1];
+            expectNear(
+              'dlogits',
+              (await dlogits.read()) as Float32Array,
+              places.map((i) => [i, slope(i)] as const),
+              context.dtype === 'bf16' ? 1e-2 : 1e-4,
+            );
+          },
+        },
+        context,
+      );
+    },
+  };
+}
+
+const suppression: BenchCase = {
+  name: 'nms',
+  shape: '10000 boxes, one class, IoU 0.5',
+  dtypes: ['f32'],
+  bytes: () => 10000 * 20,
+  peer: { op: 'nms', boxes: 10000 },
+  async prepare(context) {
+    const boxes = boxesIn(10000, 1333, 800);
+    const scores = noise(10000, 1, 5);
+    return opCase(
+      {
+        op: 'nms',
+        inputs: [tensorOf(boxes, [10000, 4], context), tensorOf(scores, [10000], context)],
+        options: { iouThr: 0.5 },
+        async check([kept]) {
+          const got = Array.from(await kept!.read());
+          const want = slowNms(boxes, scores);
+          if (got.length !== want.length || got.some((box, i) => box !== want[i]))
+            throw new Error(`nms: kept ${got.length} boxes, want ${want.length}; not timed`);
+        },
+      },
+      context,
+    );
+  },
+};
+
+function slowNms(boxes: Float32Array, scores: Float32Array): number[] {
+  const order = Array.from(scores.keys()).sort((a, b) => scores[b]! - scores[a]! || a - b);
+  const area = (b: number) =>
+    Math.fround(
+      Math.fround(boxes[4 * b + 2]! - boxes[4 * b]!) *
+        Math.fround(boxes[4 * b + 3]! - boxes[4 * b + 1]!),
+    );
+  const overlap = (a: number, b: number) => {
+    const side = (low: number, high: number) =>
+      Math.max(
+        0,
+        Math.fround(
+          Math.min(boxes[4 * a + high]!, boxes[4 * b + high]!) -
+            Math.max(boxes[4 * a + low]!, boxes[4 * b + low]!),
+        ),
+      );
+    const inter = Math.fround(side(0, 2) * side(1, 3));
+    return inter / (area(a) + area(b) - inter);
+  };
+  const kept: number[] = [];
+  for (const box of order) if (kept.every((other) => overlap(other, box) <= 0.5)) kept.push(box);
+  return kept;
+}
+
+const roiAlign: BenchCase = {
+  name: 'roi-align',
+  shape: '512 boxes, 7×7×256, four levels of 800×1344',
+  dtypes: ['f32', 'bf16'],
+  bytes: (dtype) => 512 * 49 * 256 * sizeOf(dtype) * 5, // four points a sample, one output
+  peer: { op: 'roi-align', boxes: 512 },
+  async prepare(context) {
+    const strides = [4, 8, 16, 32];
+    const shapes = strides.map((s) => [1, 800 / s, 1344 / s, 256]);
+    // A plane a x + b y + c in every channel: bilinear samples of it are exact.
+    const plane = ([, h, w]: readonly number[], stride: number) => {
+      const values = new Float32Array(h! * w! * 256);
+      for (let y = 0; y < h!; y++)
+        for (let x = 0; x < w!; x++)
+          values.fill(
+            ((x + 0.5) * stride + (y + 0.5) * stride) / 1024,
+            (y * w! + x) * 256,
+            (y * w! + x + 1) * 256,
+          );
+      return values;
+    };
+    const boxes = boxesIn(512, 1200, 700).map((v) => v + 50);
+    const places = new Int32Array(1024);
+    for (let i = 0; i < 512; i++) {
+      const side = Math.sqrt(
+        (boxes[4 * i + 2]! - boxes[4 * i]!) * (boxes[4 * i + 3]! - boxes[4 * i + 1]!),
+      );
+      places[2 * i + 1] = Math.min(3, Math.max(0, Math.floor(Math.log2(side / 56 + 1e-6))));
+    }
+    return opCase(
+      {
+        op: 'roiAlign',
+        inputs: [
+          ...shapes.map((shape, l) => tensorOf(plane(shape, strides[l]!), shape, context)),
+          tensorOf(boxes, [512, 4], { ...context, dtype: 'f32' }),
+          intsOf(places, [512, 2], context.device),
+        ],
+        options: { scales: strides.map((s) => 1 / s), size: 7, samplingRatio: 2, aligned: true },
+        async check([y]) {
+          const out = (await y!.read()) as Float32Array;
+          // The mean of a plane over a bin is its value at the bin's centre.
+          const want = [0, 100, 255, 511].map((b) => {
+            const [x1, y1, x2, y2] = Array.from(boxes.subarray(4 * b, 4 * b + 4)) as [
+              number,
+              number,
+              number,
+              number,
+            ];
+            const at = (low: number, high: number, bin: number) =>
+              low + ((high - low) * (bin + 0.5)) / 7;
+            return [
+              (b * 49 + 3 * 7 + 4) * 256 + 9,
+              (at(x1, x2, 4) + at(y1, y2, 3)) / 1024,
+            ] as const;
+          });
+          expectNear('roiAlign', out, want, context.dtype === 'bf16' ? 1e-2 : 1e-4);
+        },
+      },
+      context,
+    );
+  },
+};
+
+export const detectionCases: readonly BenchCase[] = [
+  focal(false),
+  focal(true),
+  suppression,
+  roiAlign,
+];

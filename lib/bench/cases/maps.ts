@@ -1,0 +1,163 @@
+/** Norms, pools and element-wise ops on the maps of an 800 × 1344 step. */
+import type { BenchCase } from '../case.js';
+import { expectNear, sizeOf } from '../case.js';
+import { noise, numelOf, rounded, tensorOf } from '../data.js';
+import { opCase } from '../op-case.js';
+
+const map = [2, 100, 168, 256];
+const numel = numelOf(map);
+
+/** Places spread over a tensor. */
+const spread = (length: number, count = 200) =>
+  Array.from({ length: count }, (_, i) => Math.floor(((i + 0.37) / count) * length));
+
+function norm(op: 'groupNorm' | 'batchNorm', backward: boolean): BenchCase {
+  const name = op === 'groupNorm' ? 'group-norm' : 'batch-norm';
+  const groups = op === 'groupNorm' ? 32 : 256;
+  const per = 256 / groups;
+  return {
+    name: `${name}/${backward ? 'forward+backward' : 'forward'}`,
+    shape: map.join('×'),
+    dtypes: ['f32', 'bf16'],
+    // Forward reads twice (statistics need all of a group) and writes; backward twice two, and writes.
+    bytes: (dtype) => numel * sizeOf(dtype) * (backward ? 8 : 3),
+    peer: { op: name, backward },
+    async prepare(context) {
+      const parameter = (value: number) =>
+        tensorOf(new Float32Array(256).fill(value), [256], { ...context, dtype: 'f32' });
+      const values = rounded(noise(numel, 1));
+      const inputs = [tensorOf(values, map, context), parameter(1), parameter(0)];
+      if (op === 'batchNorm') inputs.push(parameter(0), parameter(1));
+      const dout = tensorOf(rounded(noise(numel, 1, 9)), map, context);
+      return opCase(
+        {
+          op,
+          inputs,
+          options: op === 'groupNorm' ? { groups } : {},
+          training: true,
+          ...(backward ? { douts: op === 'batchNorm' ? [dout, null, null] : [dout] } : {}),
+          async check([y]) {
+            if (!backward) dout.dispose();
+            const out = (await y!.read()) as Float32Array;
+            const images = op === 'groupNorm' ? 1 : 2; // statistics of one image, or of all
+            const last = (images * numel) / 2;
+            let [sum, square, count] = [0, 0, 0];
+            for (let i = 0; i < last; i += 256)
+              for (let c = 0; c < per; c++, count++) {
+                sum += values[i + c]!;
+                square += values[i + c]! ** 2;
+              }
+            const mean = sum / count;
+            const deviation = Math.sqrt(square / count - mean ** 2 + 1e-5);
+            const places = spread(last / 256, 50).map((i) => i * 256);
+            expectNear(
+              op,
+              out,
+              places.map((i) => [i, (values[i]! - mean) / deviation] as const),
+              context.dtype === 'bf16' ? 8e-3 : 1e-4,
+            );
+          },
+        },
+        context,
+      );
+    },
+  };
+}
+
+const relu: BenchCase = {
+  name: 'relu',
+  shape: map.join('×'),
+  dtypes: ['f32', 'bf16'],
+  bytes: (dtype) => 2 * numel * sizeOf(dtype),
+  peer: { op: 'relu' },
+  async prepare(context) {
+    const values = rounded(noise(numel, 1));
+    return opCase(
+      {
+        op: 'relu',
+        inputs: [tensorOf(values, map, context)],
+        async check([y]) {
+          const out = (await y!.read()) as Float32Array;
+          expectNear(
+            'relu',
+            out,
+            spread(numel).map((i) => [i, Math.max(0, values[i]!)] as const),
+            0,
+          );
+        },
+      },
+      context,
+    );
+  },
+};
+
+const upsampleAdd: BenchCase = {
+  name: 'upsample-add',
+  shape: `${map.join('×')} + 2×50×84×256`,
+  dtypes: ['f32', 'bf16'],
+  bytes: (dtype) => 2.25 * numel * sizeOf(dtype),
+  peer: { op: 'upsample-add' },
+  async prepare(context) {
+    const [x, top] = [rounded(noise(numel, 1)), rounded(noise(numel / 4, 1, 2))];
+    return opCase(
+      {
+        op: 'upsampleAdd',
+        inputs: [tensorOf(x, map, context), tensorOf(top, [2, 50, 84, 256], context)],
+        async check([y]) {
+          const out = (await y!.read()) as Float32Array;
+          const want = spread(numel).map((i) => {
+            const [channel, column] = [i % 256, Math.floor(i / 256) % 168];
+            const row = Math.floor(i / 256 / 168); // of both images in a row
+            return [i, x[i]! + top[((row >> 1) * 84 + (column >> 1)) * 256 + channel]!] as const;
+          });
+          expectNear('upsampleAdd', out, want, context.dtype === 'bf16' ? 8e-3 : 1e-6);
+        },
+      },
+      context,
+    );
+  },
+};
+
+const pool: BenchCase = {
+  name: 'max-pool',
+  shape: '2×400×672×64, 3×3 of stride 2',
+  dtypes: ['f32', 'bf16'],
+  bytes: (dtype) => 2 * 400 * 672 * 64 * 1.25 * sizeOf(dtype),
+  peer: { op: 'max-pool' },
+  async prepare(context) {
+    const shape = [2, 400, 672, 64];
+    const x = rounded(noise(numelOf(shape), 1));
+    return opCase(
+      {
+        op: 'maxPool2d',
+        inputs: [tensorOf(x, shape, context)],
+        options: { kernel: 3, stride: 2, padding: 1 },
+        async check([y]) {
+          const out = (await y!.read()) as Float32Array;
+          const want = spread(out.length).map((i) => {
+            const [channel, q] = [i % 64, Math.floor(i / 64) % 336];
+            const p = Math.floor(i / 64 / 336) % 200;
+            const n = Math.floor(i / 64 / 336 / 200);
+            let most = Number.NEGATIVE_INFINITY;
+            for (let row = Math.max(0, 2 * p - 1); row <= 2 * p + 1; row++)
+              for (let column = Math.max(0, 2 * q - 1); column <= 2 * q + 1; column++)
+                most = Math.max(most, x[((n * 400 + row) * 672 + column) * 64 + channel]!);
+            return [i, most] as const;
+          });
+          expectNear('maxPool2d', out, want, 0);
+        },
+      },
+      context,
+    );
+  },
+};
+
+export const mapCases: readonly BenchCase[] = [
+  norm('groupNorm', false),
+  norm('groupNorm', true),
+  norm('batchNorm', false),
+  norm('batchNorm', true),
+  relu,
+  upsampleAdd,
+  pool,
+];

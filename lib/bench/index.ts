@@ -1,0 +1,82 @@
+/** `mixpl bench`: kernels and whole steps, checked first, then timed against this device's limits. */
+import { MixplError, nearestName } from '../errors.js';
+import { native } from '../native.js';
+import type { BenchCase, BenchResult } from './case.js';
+import { convolutionCases, productCases } from './cases/convolutions.js';
+import { detectionCases } from './cases/detection.js';
+import { imageCases } from './cases/images.js';
+import { mapCases } from './cases/maps.js';
+import { type StepSize, stepCases, trainingCases } from './cases/training.js';
+import { measure } from './harness.js';
+import { type Limits, measureLimits } from './limits.js';
+import { TorchPeer } from './peer.js';
+
+export type { BenchCase, BenchResult } from './case.js';
+export type { Limits } from './limits.js';
+
+export interface BenchOptions {
+  /** Cases, or their beginnings up to a slash: 'conv', 'conv/stem', 'ema'; empty: all. */
+  names?: readonly string[];
+  /** @defaultValue 'cpu' */
+  device?: string;
+  /** @defaultValue f32, and bf16 where the device has it */
+  dtypes?: readonly ('f32' | 'bf16')[];
+  /** Of train, infer, teacher and mixpl. @defaultValue 480 × 640 on the CPU, 800 × 1344 on a GPU */
+  size?: StepSize;
+  repeats?: number;
+  peer?: 'torch';
+  signal?: AbortSignal;
+  /** Sees what the device can do at best before the first result. */
+  onLimits?: (limits: Limits) => void;
+}
+
+/** All cases. */
+export function benchCases(size: StepSize = { height: 800, width: 1344 }): BenchCase[] {
+  return [
+    ...convolutionCases,
+    ...productCases,
+    ...mapCases,
+    ...detectionCases,
+    ...imageCases,
+    ...trainingCases,
+    ...stepCases(size),
+  ];
+}
+
+/**
+ * Measures case by case.
+ * @throws MixplError ERR_CONFIG for a name that no case has, ERR_DEVICE, ERR_STATE for a wrong result or
+ *   a peer that does not run; `signal.reason`
+ */
+export async function* runBench(options: BenchOptions = {}): AsyncGenerator<BenchResult, void> {
+  const { names = [], repeats, signal } = options;
+  const device = native.resolveDevice(options.device ?? 'cpu');
+  const onCpu = device === 'cpu';
+  const size = options.size ?? (onCpu ? { height: 480, width: 640 } : { height: 800, width: 1344 });
+  const cases = chosen(benchCases(size), names);
+  const hasBf16 = !onCpu || native.buildInfo().cpuFeatures.includes('avx512_bf16');
+  const dtypes = options.dtypes ?? (hasBf16 ? ['f32', 'bf16'] : ['f32']);
+  const limits = await measureLimits(device, dtypes);
+  options.onLimits?.(limits);
+  using peer = options.peer
+    ? await TorchPeer.start({ device, threads: native.buildInfo().threads })
+    : undefined;
+  for (const bench of cases)
+    for (const dtype of dtypes.filter((type) => bench.dtypes.includes(type)))
+      yield await measure(bench, { device, dtype }, { repeats, limits, peer, signal });
+}
+
+function chosen(cases: readonly BenchCase[], names: readonly string[]): BenchCase[] {
+  const has = (bench: BenchCase, name: string) =>
+    bench.name === name || bench.name.startsWith(`${name}/`);
+  for (const name of names) {
+    if (cases.some((bench) => has(bench, name))) continue;
+    const known = cases.flatMap(({ name }) => [name, name.split('/')[0]!]);
+    const near = nearestName(name, known);
+    throw new MixplError(
+      'ERR_CONFIG',
+      `bench: there is no case '${name}'${near ? `; did you mean '${near}'?` : ''} (--list shows all)`,
+    );
+  }
+  return cases.filter((bench) => !names.length || names.some((name) => has(bench, name)));
+}

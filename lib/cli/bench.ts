@@ -1,0 +1,107 @@
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { BenchResult, Limits } from '../bench/index.js';
+import { withInterrupt } from './interrupt.js';
+import { createOutput } from './output.js';
+
+interface BenchFlags {
+  device: string;
+  dtype?: 'fp32' | 'bf16';
+  size?: { height: number; width: number };
+  threads?: number;
+  repeats?: number;
+  peer?: 'torch';
+  list?: boolean;
+  json?: boolean;
+}
+
+export function addBenchCommand(program: Command): void {
+  program
+    .command('bench')
+    .description('check and time kernels and steps on a device')
+    .argument('[names...]', 'cases, or their beginnings: ema, conv, conv/stem; none: all')
+    .option('--device <name>', 'auto, cpu, cuda or cuda:N', 'cpu')
+    .addOption(new Option('--dtype <type>', 'one type instead of all').choices(['fp32', 'bf16']))
+    .option('--size <HxW>', 'pictures of train, infer, teacher and mixpl', sizeOf)
+    .option('--threads <n>', 'threads on the CPU (default: one per core)', countOf)
+    .option('--repeats <n>', 'runs that count (default: by how long one takes)', countOf)
+    .addOption(
+      new Option('--peer <name>', 'alternate with the same in PyTorch (BENCH_PYTHON)').choices([
+        'torch',
+      ]),
+    )
+    .option('--list', 'only show the cases')
+    .option(
+      '--json',
+      'print { device, limits, results: [{ name, shape, dtype, checked, medianMs, spread, gbPerS, flopPerS, shareOfLimit, peer? }] }',
+    )
+    .action(bench);
+}
+
+async function bench(names: string[], flags: BenchFlags): Promise<void> {
+  const output = createOutput(flags);
+  const { benchCases, runBench } = await import('../bench/index.js');
+  if (flags.list) {
+    const cases = benchCases(flags.size).map(({ name, shape }) => ({ name, shape }));
+    const text = () => cases.map(({ name, shape }) => `${name.padEnd(38)} ${shape}`).join('\n');
+    return output.result({ cases }, text);
+  }
+  const { native } = await import('../native.js');
+  if (flags.threads) native.setNumThreads(flags.threads);
+  const device = native.resolveDevice(flags.device);
+  const results: BenchResult[] = [];
+  let limits: Limits | undefined;
+  await withInterrupt(async (signal) => {
+    const run = runBench({
+      names,
+      device,
+      signal,
+      ...(flags.dtype ? { dtypes: [flags.dtype === 'fp32' ? 'f32' : 'bf16'] } : {}),
+      ...(flags.size ? { size: flags.size } : {}),
+      ...(flags.repeats ? { repeats: flags.repeats } : {}),
+      ...(flags.peer ? { peer: flags.peer } : {}),
+      onLimits: (measured) => {
+        limits = measured;
+        if (!flags.json) output.note(describeLimits(measured));
+      },
+    });
+    for await (const result of run) {
+      results.push(result);
+      if (!flags.json) process.stdout.write(`${lineOf(result)}\n`);
+    }
+  });
+  if (flags.json) await output.result({ device, limits, results }, () => '');
+}
+
+const giga = (value: number) => (value / 1e9).toFixed(1);
+
+function describeLimits({ copy, gemm }: Limits): string {
+  const rates = Object.entries(gemm)
+    .filter(([, rate]) => Number.isFinite(rate))
+    .map(([type, rate]) => `${type} ${giga(rate)} GFLOP/s`);
+  return `limits of this device, measured now: copy ${giga(copy)} GB/s, matrix products ${rates.join(', ')}`;
+}
+
+function lineOf(r: BenchResult): string {
+  const rate = r.flopPerS ? `${giga(r.flopPerS)} GFLOP/s` : `${r.gbPerS.toFixed(1)} GB/s`;
+  const peer = r.peer
+    ? `  torch ${r.peer.medianMs.toFixed(2)} ms, ratio ${r.peer.ratio.toFixed(3)}`
+    : '';
+  return (
+    `${r.name.padEnd(36)} ${r.dtype.padEnd(4)} ${r.medianMs.toFixed(3).padStart(10)} ms ` +
+    `[${r.spread.map((v) => v.toFixed(2)).join(', ')}]  ${rate}, ` +
+    `${(100 * r.shareOfLimit).toFixed(0)}% of the limit${peer}`
+  );
+}
+
+function sizeOf(text: string): { height: number; width: number } {
+  const match = /^(\d+)x(\d+)$/.exec(text);
+  if (!match) throw new InvalidArgumentError('must be HxW, say 480x640');
+  return { height: Number(match[1]), width: Number(match[2]) };
+}
+
+function countOf(text: string): number {
+  const count = Number(text);
+  if (!Number.isInteger(count) || count < 1)
+    throw new InvalidArgumentError('must be a whole number >= 1');
+  return count;
+}

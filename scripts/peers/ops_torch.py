@@ -1,0 +1,227 @@
+#!/usr/bin/env python3
+"""PyTorch's side of `mixpl bench --peer torch`: times the cases that lib/bench names.
+
+  python3 scripts/peers/ops_torch.py DEVICE THREADS
+
+Says its versions in the first line. Then each line in is a JSON value and each line out the answer:
+{"prepare": case} -> true, or null for a case it has no part in; "run" -> milliseconds of one run.
+"""
+import json
+import sys
+import time
+import warnings
+
+warnings.filterwarnings("ignore")
+import torch
+import torch.nn.functional as F
+import torchvision
+
+device = torch.device("cuda" if sys.argv[1].startswith("cuda") else "cpu")
+torch.set_num_threads(int(sys.argv[2]))
+torch.manual_seed(0)
+CL = torch.channels_last
+
+
+def rand(*shape, dtype=torch.float32):
+    return (torch.rand(*shape, device=device) * 2 - 1).to(dtype)
+
+
+def boxes_in(count, w, h):
+    xy = torch.rand(count, 2, device=device) * torch.tensor([w * 0.75, h * 0.75], device=device)
+    wh = 16 + torch.rand(count, 2, device=device) * torch.tensor([w / 4 - 16.0, h / 4 - 16.0], device=device)
+    return torch.cat([xy, xy + wh], 1)
+
+
+def conv(c, dtype):
+    # The layout that is quickest in torch: channels_last, but for f32 on the CPU.
+    layout = torch.contiguous_format if device.type == "cpu" and dtype == torch.float32 else CL
+    x = rand(c["n"], c["c"], c["h"], c["w"], dtype=dtype).contiguous(memory_format=layout)
+    w = rand(c["k"], c["c"], c["r"], c["r"], dtype=dtype).contiguous(memory_format=layout)
+    s, p = [c["stride"]] * 2, [c["padding"]] * 2
+    if c["pass"] == "forward":
+        return lambda: F.conv2d(x, w, None, s, p)
+    dy = torch.rand_like(F.conv2d(x, w, None, s, p))
+    mask = [c["pass"] == "data-gradient", c["pass"] == "weight-gradient", False]
+    return lambda: torch.ops.aten.convolution_backward(dy, x, w, None, s, p, [1, 1], False, [0, 0], 1, mask)
+
+
+def linear(c, dtype):
+    x, w = rand(c["m"], c["k"], dtype=dtype), rand(c["n"], c["k"], dtype=dtype)
+    return lambda: F.linear(x, w)
+
+
+def with_backward(run, leaves, dout):
+    def once():
+        for leaf in leaves:
+            leaf.grad = None
+        run().backward(dout)
+
+    return once
+
+
+def norm(c, dtype):
+    if dtype != torch.float32 and device.type == "cpu":
+        return None  # torch 1.13 has none there
+    backward = c["backward"]
+    # On the CPU the plain layout: torch 1.13 copies channels_last in GroupNorm.
+    x = rand(2, 256, 100, 168, dtype=dtype)
+    if device.type == "cuda":
+        x = x.contiguous(memory_format=CL)
+    x.requires_grad_(backward)
+    gamma = torch.ones(256, device=device, dtype=dtype, requires_grad=backward)
+    beta = torch.zeros(256, device=device, dtype=dtype, requires_grad=backward)
+    mean, var = torch.zeros(256, device=device), torch.ones(256, device=device)
+    if c["op"] == "group-norm":
+        run = lambda: F.group_norm(x, 32, gamma, beta)
+    else:
+        run = lambda: F.batch_norm(x, mean, var, gamma, beta, True)
+    return with_backward(run, [x, gamma, beta], torch.rand_like(x)) if backward else run
+
+
+def relu(c, dtype):
+    x = rand(2, 256, 100, 168, dtype=dtype)
+    return lambda: F.relu(x)
+
+
+def upsample_add(c, dtype):
+    x, top = rand(2, 256, 100, 168, dtype=dtype), rand(2, 256, 50, 84, dtype=dtype)
+    return lambda: x + F.interpolate(top, size=x.shape[2:], mode="nearest")
+
+
+def max_pool(c, dtype):
+    x = rand(2, 64, 400, 672, dtype=dtype)
+    return lambda: F.max_pool2d(x, 3, 2, 1)
+
+
+def focal_loss(c, dtype):
+    if dtype != torch.float32 and device.type == "cpu":
+        return None
+    x = (rand(c["anchors"], c["classes"]) * 6).to(dtype).requires_grad_(c["backward"])
+    y = torch.zeros(c["anchors"], c["classes"], device=device, dtype=dtype)
+    y[torch.arange(0, c["anchors"], 1000, device=device), 1] = 1
+    run = lambda: torchvision.ops.sigmoid_focal_loss(x, y, reduction="sum")
+    return with_backward(run, [x], torch.ones((), device=device, dtype=dtype)) if c["backward"] else run
+
+
+def nms(c, dtype):
+    boxes, scores = boxes_in(c["boxes"], 1333, 800), rand(c["boxes"])
+    return lambda: torchvision.ops.nms(boxes, scores, 0.5)
+
+
+def roi_align(c, dtype):
+    if dtype != torch.float32 and device.type == "cpu":
+        return None
+    levels = [rand(1, 256, 800 // s, 1344 // s, dtype=dtype) for s in (4, 8, 16, 32)]
+    boxes = boxes_in(c["boxes"], 1200, 700) + 50
+    side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
+    level = torch.log2(side / 56 + 1e-6).floor().clamp(0, 3).long()
+    of_level = [[boxes[level == i].to(dtype)] for i in range(4)]
+
+    def run():
+        for i, s in enumerate((4, 8, 16, 32)):
+            torchvision.ops.roi_align(levels[i], of_level[i], 7, 1 / s, 2, True)
+
+    return run
+
+
+MEAN, STD = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))
+
+
+def normalise(c, dtype):
+    x = torch.randint(0, 256, (c["n"], 3, c["h"], c["w"]), dtype=torch.uint8, device=device)
+    return lambda: ((x.float() - MEAN) / STD).to(dtype)
+
+
+def warp(c, dtype):
+    x = torch.randint(0, 256, (c["n"], 3, 480, 640), dtype=torch.uint8, device=device)
+    turn = torch.tensor([[0.97, -0.24, 0.0], [0.24, 0.97, 0.0]], device=device).expand(c["n"], 2, 3)
+
+    def run():
+        grid = F.affine_grid(turn, [c["n"], 3, c["h"], c["w"]], align_corners=False)
+        y = F.grid_sample(x.float(), grid, mode="bilinear", align_corners=False)
+        return ((y - MEAN) / STD).to(dtype)
+
+    return run
+
+
+def mixup(c, dtype):
+    a, b = rand(c["n"], 3, c["h"], c["w"], dtype=dtype), rand(c["n"], 3, c["h"], c["w"], dtype=dtype)
+
+    def run():
+        out = a * 0.5
+        out += b.flip(-1) * 0.5
+        return out
+
+    return run
+
+
+def parameters_of(count):
+    # Sizes as in a ResNet with a pyramid: many small ones, some large.
+    out = []
+    while count > 0:
+        for size in (64, 256, 256 * 64, 256 * 256 * 9, 512 * 512 * 9):
+            if count > 0:
+                out.append(rand(int(min(size, count))))
+                count -= size
+    return out
+
+
+def optimizer(c, dtype):
+    params = parameters_of(c["parameters"])
+    for p in params:
+        p.requires_grad_(True)
+        p.grad = torch.rand_like(p) * 1e-3
+    if c["op"] == "sgd":
+        opt = torch.optim.SGD(params, lr=1e-6, momentum=0.9, weight_decay=1e-4, foreach=True)
+    else:
+        opt = torch.optim.AdamW(params, lr=1e-6, weight_decay=1e-4, foreach=True)
+
+    def run():
+        torch.nn.utils.clip_grad_norm_(params, 20.0)
+        opt.step()
+
+    return run
+
+
+def ema(c, dtype):
+    teacher, student = parameters_of(c["parameters"]), parameters_of(c["parameters"])
+
+    def run():
+        torch._foreach_mul_(teacher, 1 - 0.0002)
+        torch._foreach_add_(teacher, student, alpha=0.0002)
+
+    return run
+
+
+CASES = {
+    "conv": conv, "linear": linear, "group-norm": norm, "batch-norm": norm, "relu": relu,
+    "upsample-add": upsample_add, "max-pool": max_pool, "focal-loss": focal_loss, "nms": nms,
+    "roi-align": roi_align, "normalise": normalise, "warp": warp, "mixup": mixup, "sgd": optimizer,
+    "adamw": optimizer, "ema": ema,
+}
+
+print(json.dumps(dict(torch=torch.__version__, torchvision=torchvision.__version__)), flush=True)
+current = None
+for line in sys.stdin:
+    question = json.loads(line)
+    try:
+        if question == "run":
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            start = time.perf_counter()
+            current()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            answer = (time.perf_counter() - start) * 1e3
+        else:
+            current = None
+            case = question["prepare"]
+            dtype = torch.bfloat16 if case["dtype"] == "bf16" else torch.float32
+            make = CASES.get(case["op"])
+            current = make(case, dtype) if make else None
+            if current:
+                current()
+            answer = True if current else None
+    except Exception as error:
+        answer = dict(error=str(error))
+    print(json.dumps(answer), flush=True)
