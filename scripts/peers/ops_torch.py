@@ -144,17 +144,6 @@ def warp(c, dtype):
     return run
 
 
-def mixup(c, dtype):
-    a, b = rand(c["n"], 3, c["h"], c["w"], dtype=dtype), rand(c["n"], 3, c["h"], c["w"], dtype=dtype)
-
-    def run():
-        out = a * 0.5
-        out += b.flip(-1) * 0.5
-        return out
-
-    return run
-
-
 def parameters_of(count):
     # Sizes as in a ResNet with a pyramid: many small ones, some large.
     out = []
@@ -196,7 +185,7 @@ def ema(c, dtype):
 CASES = {
     "conv": conv, "linear": linear, "group-norm": norm, "batch-norm": norm, "relu": relu,
     "upsample-add": upsample_add, "max-pool": max_pool, "focal-loss": focal_loss, "nms": nms,
-    "roi-align": roi_align, "normalise": normalise, "warp": warp, "mixup": mixup, "sgd": optimizer,
+    "roi-align": roi_align, "normalise": normalise, "warp": warp, "sgd": optimizer,
     "adamw": optimizer, "ema": ema,
 }
 

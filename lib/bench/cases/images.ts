@@ -164,23 +164,18 @@ export const imageCases: readonly BenchCase[] = [
     },
     { op: 'warp', n: 4, h: 800, w: 1066 },
   ),
-  composeCase(
-    'mixup',
-    '800×1066 of two strong views',
-    (image) => {
-      const random = new Random(4);
-      const view = () => strongView(image(), random, { resize: { width: 1066, height: 800 } });
-      return four(() => {
-        const partner = prepareCached(labelled(view()), { width: 1088, height: 800 });
-        return pseudoMixup(
-          eraseView(labelled(view()), erase, random),
-          eraseView(partner, erase, random),
-          random,
-        ).composition;
-      });
-    },
-    { op: 'mixup', n: 4, h: 800, w: 1088 },
-  ),
+  composeCase('mixup', '800×1066 of two strong views', (image) => {
+    const random = new Random(4);
+    const view = () => strongView(image(), random, { resize: { width: 1066, height: 800 } });
+    return four(() => {
+      const partner = prepareCached(labelled(view()), { width: 1088, height: 800 });
+      return pseudoMixup(
+        eraseView(labelled(view()), erase, random),
+        eraseView(partner, erase, random),
+        random,
+      ).composition;
+    });
+  }),
   composeCase('mosaic', '1200×1600 of four strong views', (image) => {
     const random = new Random(5);
     const view = () => strongView(image(), random, { resize: { width: 1066, height: 800 } });
