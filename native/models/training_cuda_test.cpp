@@ -6,6 +6,7 @@
 
 #include "autograd/tape.h"
 #include "core/allocator.h"
+#include "core/tensor_values.h"
 #include "nn/conv.h"
 #include "nn/parameters.h"
 #include "ops/scaled_sum/scaled_sum.h"

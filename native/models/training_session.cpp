@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/tensor_values.h"
 #include "optim/optimizer.h"
 
 namespace mixpl {

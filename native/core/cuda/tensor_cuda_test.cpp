@@ -3,7 +3,7 @@
 
 #include "core/allocator.h"
 #include "core/cuda/runtime.h"
-#include "core/tensor.h"
+#include "core/tensor_values.h"
 
 namespace mixpl {
 namespace {
