@@ -165,7 +165,7 @@ export interface NativeAddon extends NativeEvaluation {
   devices(): DeviceInfo[];
   /** Why no GPU can be used; null when one can. */
   cudaReason(): string | null;
-  /** The own name of 'auto' (the first usable GPU, else the CPU), 'cpu', 'cuda' or 'cuda:1'. @throws ERR_DEVICE */
+  /** See the function below, which knows the environment. */
   resolveDevice(device: string): string;
   /** @param device @defaultValue 'cpu' */
   memoryStats(device?: string): MemoryStats;
