@@ -167,6 +167,11 @@ export interface NativeAddon extends NativeEvaluation {
   cudaReason(): string | null;
   /** See the function below, which knows the environment. */
   resolveDevice(device: string): string;
+  /**
+   * Only in a build with an emulated GPU: a seed for the order of blocks and threads (0: in order), the
+   * byte that fills fresh memory.
+   */
+  setEmulation?(orderSeed: number, poison: number): void;
   /** @param device @defaultValue 'cpu' */
   memoryStats(device?: string): MemoryStats;
   resetPeakMemory(device?: string): void;
