@@ -165,7 +165,7 @@ export interface NativeAddon extends NativeEvaluation {
   devices(): DeviceInfo[];
   /** Why no GPU can be used; null when one can. */
   cudaReason(): string | null;
-  /** The own name of 'auto' (the first usable GPU, else the CPU), 'cpu', 'cuda' or 'cuda:1'. @throws ERR_DEVICE */
+  /** See the function below, which knows the environment. */
   resolveDevice(device: string): string;
   /**
    * Only in a build with an emulated GPU: a seed for the order of blocks and threads (0: in order), the
@@ -191,9 +191,12 @@ export interface NativeAddon extends NativeEvaluation {
   opNames(): string[];
   /** [async] All work given to the device so far is done. */
   synchronize(device: string): Promise<void>;
+  /** A number that no other picture of this process has. */
+  sourceId(): number;
   /** [async] Runs the plan of lib/augment/compose.ts into a tensor [images, height, width, 3]. */
   compose(
-    sources: readonly { data: Uint8Array; width: number; height: number }[],
+    /** id not 0: names pixels that never change, of which a GPU may keep its copy. */
+    sources: readonly { data: Uint8Array; width: number; height: number; id: number }[],
     plan: Float64Array,
     images: number,
     height: number,
@@ -265,6 +268,15 @@ function refuseOldCpu(): void {
       `the native addon needs a CPU with AVX2 and FMA (x86-64-v3), got one without ${missing.join(' and ')}; ` +
         'try a build for this CPU: `npm run build:native -- --CDMIXPL_CPU_ARCH=x86-64`',
     );
+}
+
+/**
+ * A device's own name ('cpu', 'cuda:0', …). 'auto' is what the environment variable MIXPL_DEVICE says,
+ * else the first usable GPU, else the CPU.
+ * @throws MixplError ERR_DEVICE saying why it cannot be used
+ */
+export function resolveDevice(device: string): string {
+  return native.resolveDevice(device === 'auto' ? (process.env.MIXPL_DEVICE ?? 'auto') : device);
 }
 
 /** The addon; its functions load it when first called. */

@@ -1,4 +1,5 @@
 import { MixplError } from '../errors.js';
+import { neverChanges } from '../image/index.js';
 import { decodeImage } from './decode.js';
 import type { DecodedImage } from './types.js';
 
@@ -56,6 +57,7 @@ export class ImageCache {
       this.#misses++;
       decoding = this.#decode(path)
         .then((image) => {
+          neverChanges(image);
           this.#hold(path, image);
           return image;
         })

@@ -1,6 +1,6 @@
 import { MixplError } from '../errors.js';
 import type { PreprocessOptions, TestResizeOptions } from '../image/index.js';
-import { native, optionsJson } from '../native.js';
+import { native, optionsJson, resolveDevice } from '../native.js';
 import { Detector } from './detector.js';
 import type { DetectorOptions } from './options.js';
 import { resolvePreset, type TorchvisionOptions } from './torchvision.js';
@@ -21,7 +21,7 @@ export interface OptimizerOptions {
 
 /** Where and how a detector runs; may stand beside its options or in an object of its own. */
 export interface DetectorRuntime {
-  /** 'cpu', 'cuda', 'cuda:1', … @defaultValue 'auto': the first usable GPU, else the CPU */
+  /** 'cpu', 'cuda', 'cuda:1', … @defaultValue 'auto': MIXPL_DEVICE, else the first usable GPU, else the CPU */
   device?: string;
   /**
    * Compute type; master weights are f32.
@@ -110,7 +110,7 @@ async function build(
       'ERR_CONFIG',
       `createDetector: firstLabel must be an integer, got ${firstLabel}`,
     );
-  const device = native.resolveDevice(runtime.device);
+  const device = resolveDevice(runtime.device);
   const compute = dtype === 'auto' ? automaticDtype(device) : dtype === 'fp32' ? 'f32' : dtype;
   const handle = new native.Detector(optionsJson('createDetector', options), device, compute, seed);
   const detector = new Detector(handle, options, {

@@ -89,6 +89,17 @@ export async function composeToImage(
   };
 }
 
+/** Pixels that never change, by the number that names them on devices. */
+const unchanging = new WeakMap<Uint8Array, number>();
+
+/**
+ * Says that nobody will write into a picture any more: a GPU may keep its copy for later batches, instead
+ * of getting the pixels again for each.
+ */
+export function neverChanges(image: DecodedImage): void {
+  if (!unchanging.has(image.data)) unchanging.set(image.data, native.sourceId());
+}
+
 /** What the native side could not say in the caller's words. @throws MixplError ERR_SHAPE */
 function checkCompositions(compositions: readonly Composition[]): void {
   const refuse = (what: string, expected: string, got: unknown): never => {
@@ -121,7 +132,12 @@ async function run(
 ): Promise<NativeTensor> {
   const { sources, plan } = packPlan(compositions);
   return native.compose(
-    sources,
+    sources.map(({ data, width, height }) => ({
+      data,
+      width,
+      height,
+      id: unchanging.get(data) ?? 0,
+    })),
     plan,
     compositions.length,
     batch.height,

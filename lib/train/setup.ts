@@ -6,7 +6,7 @@ import { defaultPreprocess } from '../detector/create.js';
 import { Detector } from '../detector/detector.js';
 import type { DetectorState, TeachableDetector } from '../detector/types.js';
 import { MixplError } from '../errors.js';
-import { native } from '../native.js';
+import { native, resolveDevice } from '../native.js';
 import { checkMixing, MeanTeacher, type SemiOptions, viewOfRecipe } from '../semi/index.js';
 import type { Checkpoint } from './checkpoint.js';
 import { checkIdentity, type RunIdentity } from './identity.js';
@@ -60,7 +60,7 @@ export async function setUpTraining(
 
   const preprocess = options.preprocess ?? own?.preprocess ?? defaultPreprocess;
   const dtype = options.dtype ?? own?.computeDtype ?? 'f32';
-  const device = native.resolveDevice(options.device ?? own?.device ?? 'cpu');
+  const device = resolveDevice(options.device ?? own?.device ?? 'cpu');
   const resize = options.settings?.augment?.test
     ? settings.augment.test
     : (own?.preprocess.resize ?? settings.augment.test);

@@ -1,5 +1,7 @@
 #include <napi.h>
 
+#include <atomic>
+
 #include "binding/addon.h"
 #include "binding/convert.h"
 #include "image/compose/compose.h"
@@ -72,7 +74,13 @@ class PlanReader {
   size_t at_ = 0;
 };
 
-// [async] compose(sources: {data, width, height}[], plan: Float64Array, images, height, width,
+// sourceId() -> a number that no other picture of this process has: workers share devices.
+Napi::Value source_id(const Napi::CallbackInfo& info) {
+  static std::atomic<int64_t> last{0};
+  return Napi::Number::New(info.Env(), static_cast<double>(++last));
+}
+
+// [async] compose(sources: {data, width, height, id}[], plan: Float64Array, images, height, width,
 //                 mean: Float32Array, std: Float32Array, bgr, dtype, device) -> Promise<Tensor>
 Napi::Value compose_js(const Napi::CallbackInfo& info) {
   const Args args(info, "compose");
@@ -88,7 +96,8 @@ Napi::Value compose_js(const Napi::CallbackInfo& info) {
       const Napi::Value data = object.Get("data");
       const auto [bytes, length] = args.bytes(data, "source.data");
       ComposeSource s{bytes, object.Get("width").ToNumber().Int32Value(),
-                      object.Get("height").ToNumber().Int32Value()};
+                      object.Get("height").ToNumber().Int32Value(),
+                      static_cast<uint64_t>(object.Get("id").ToNumber().Int64Value())};
       if (s.width < 1 || s.height < 1 || size_t(s.width) * s.height * 3 != length)
         throw ShapeError(str("compose: source ", i, " must hold width x height x 3 bytes (",
                              s.width, "x", s.height, "x3), got ", length));
@@ -128,6 +137,7 @@ Napi::Value compose_js(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void register_image(Napi::Env env, Napi::Object exports) {
+  exports.Set("sourceId", Napi::Function::New(env, source_id));
   exports.Set("compose", Napi::Function::New(env, compose_js));
 }
 

@@ -15,6 +15,8 @@ namespace mixpl {
 struct ComposeSource {
   const uint8_t* data = nullptr;
   int width = 0, height = 0;
+  /// Not 0: names pixels that never change, so that a device may keep its copy of them.
+  uint64_t id = 0;
 };
 
 /// Colour operations of the strong view, as mmcv defines them, on values rounded to 8 bits after

@@ -9,6 +9,7 @@
 #include "image/compose/color_cuda.h"
 #include "image/compose/compose.h"
 #include "image/compose/compose_plan.h"
+#include "image/compose/source_cache.h"
 
 namespace mixpl::cuda {
 namespace {
@@ -295,25 +296,18 @@ MIXPL_KERNEL __launch_bounds__(kThreads) compose_kernel(ComposeView<T> v) {
              smaller(kTileHeight, v.height - top));
 }
 
-/// A copy of each source on the device.
-std::vector<Tensor> upload(const std::vector<ComposeSource>& sources, Device device) {
-  std::vector<Tensor> copies;
-  for (const ComposeSource& s : sources) {
-    copies.push_back(Tensor::empty({s.height, s.width, 3}, DType::u8, device));
-    copy_to_device(copies.back().raw(), s.data, copies.back().nbytes());
-  }
-  return copies;
-}
-
 }  // namespace
 
 void compose(const std::vector<ComposeImage>& images, const std::vector<ComposeSource>& sources,
              const Normalisation& norm, Tensor& out) {
   if (out.numel() == 0) return;
   const Device device = out.device();
-  const std::vector<Tensor> copies = upload(sources, device);
+  std::vector<Tensor> copies;
   std::vector<ComposeSource> there = sources;
-  for (size_t i = 0; i < there.size(); ++i) there[i].data = copies[i].data<uint8_t>();
+  for (ComposeSource& source : there) {
+    copies.push_back(source_cache(device).on_device(source, device));
+    source.data = copies.back().data<uint8_t>();
+  }
   const ComposePlan plan = make_plan(images, there, norm);
   const Tensor block = Tensor::empty({static_cast<int64_t>(plan.block.size())}, DType::u8, device);
   copy_to_device(block.raw(), plan.block.data(), plan.block.size());

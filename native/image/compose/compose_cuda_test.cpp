@@ -6,7 +6,7 @@
 #include <random>
 
 #include "core/device.h"
-#include "image/compose/compose.h"
+#include "image/compose/source_cache.h"
 
 namespace mixpl {
 namespace {
@@ -176,6 +176,25 @@ TEST_F(ComposeCuda, SharpensAsOftenAsALayerMay) {
   expect_same<float>(batch, "at most");
   batch.images[0].layers[0].color.push_back({ColorOp::sharpness, 1.2});
   EXPECT_THROW(composed<float>(batch, Device::cpu()), RangeError);
+}
+
+TEST_F(ComposeCuda, KeepsTheCopiesThatWereUsedLast) {
+  const Device device = Device::parse("cuda");
+  std::vector<uint8_t> pixels(300, 7);
+  const auto source = [&](uint64_t id) { return ComposeSource{pixels.data(), 10, 10, id}; };
+  SourceCache cache(700);
+  const Tensor first = cache.on_device(source(1), device);
+  EXPECT_EQ(first.to_vector<uint8_t>(), pixels);
+  cache.on_device(source(2), device);
+  EXPECT_TRUE(cache.on_device(source(1), device).same_as(first));
+  cache.on_device(source(3), device);  // in place of 2
+  EXPECT_EQ(cache.bytes(), 600);
+  EXPECT_TRUE(cache.on_device(source(1), device).same_as(first));
+  // Pixels without an id, and those beyond the budget, are copied each time.
+  EXPECT_FALSE(cache.on_device(source(0), device).same_as(cache.on_device(source(0), device)));
+  SourceCache small(200);
+  EXPECT_EQ(small.on_device(source(1), device).to_vector<uint8_t>(), pixels);
+  EXPECT_EQ(small.bytes(), 0);
 }
 
 }  // namespace

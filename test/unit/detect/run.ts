@@ -1,4 +1,5 @@
 import { type NativeTensor, native, type RunOpMode } from '../../../lib/native.js';
+import { testDevice } from '../devices.js';
 
 export type Input = { shape: number[] } & (
   | { f32: ArrayLike<number> }
@@ -26,7 +27,10 @@ export async function run(
   mode: RunOpMode = {},
 ): Promise<{ data: number[]; shape: number[] }[]> {
   const tensors = inputs.map(toTensor);
-  const { outputs } = await native.runOp(op, tensors, JSON.stringify(options), mode);
+  const { outputs } = await native.runOp(op, tensors, JSON.stringify(options), {
+    device: testDevice,
+    ...mode,
+  });
   const results = await Promise.all(
     outputs.map(async (t) => ({ data: Array.from(await t.read()), shape: t.shape })),
   );
@@ -41,10 +45,12 @@ export async function numbers(...args: Parameters<typeof run>): Promise<number[]
 
 function toTensor(input: Input): NativeTensor {
   const { shape } = input;
-  if ('f32' in input) return native.createTensor(Float32Array.from(input.f32), shape, 'f32');
-  if ('i32' in input) return native.createTensor(Int32Array.from(input.i32), shape, 'i32');
-  if ('u8' in input) return native.createTensor(Uint8Array.from(input.u8), shape, 'u8');
-  return native.createTensor(Uint16Array.from(input.bf16, bf16Bits), shape, 'bf16');
+  if ('f32' in input)
+    return native.createTensor(Float32Array.from(input.f32), shape, 'f32', testDevice);
+  if ('i32' in input)
+    return native.createTensor(Int32Array.from(input.i32), shape, 'i32', testDevice);
+  if ('u8' in input) return native.createTensor(Uint8Array.from(input.u8), shape, 'u8', testDevice);
+  return native.createTensor(Uint16Array.from(input.bf16, bf16Bits), shape, 'bf16', testDevice);
 }
 
 const word = new DataView(new ArrayBuffer(4));

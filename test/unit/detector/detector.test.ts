@@ -263,7 +263,7 @@ describe('Detector', () => {
     await expect(createDetector({ ...tinyDetector, heda: {} } as never)).rejects.toThrow(
       "unknown option 'heda'",
     );
-    await expect(createDetector(tinyDetector, { device: 'cuda' })).rejects.toMatchObject({
+    await expect(createDetector(tinyDetector, { device: 'cuda:99' })).rejects.toMatchObject({
       code: 'ERR_DEVICE',
     });
     await expect(

@@ -24,7 +24,7 @@ export const tinyDetector: DetectorOptions = {
 export async function sceneBatch(
   count: number,
   dtype: ComposeOptions['dtype'],
-  { width = 128, height = 96, seed = 3 } = {},
+  { width = 128, height = 96, seed = 3, device = 'cpu' } = {},
 ): Promise<{ batch: ImageBatch; targets: Targets[] }> {
   const random = new Random(seed);
   const scenes = Array.from({ length: count }, (_, i) =>
@@ -42,6 +42,7 @@ export async function sceneBatch(
       channelOrder: 'rgb',
       padDivisor: 32,
       dtype,
+      device,
       padTo: 'image',
     },
   );

@@ -13,6 +13,7 @@ import { flipping, letterbox, resizedView, scaling, shifting } from '../../../li
 import { native } from '../../../lib/native.js';
 import { Random } from '../../../lib/random.js';
 import { composeLoop } from '../../oracle/compose.js';
+import { testDevice } from '../devices.js';
 import { identityLayer, noise, plain, single } from './pictures.js';
 
 const unit = {
@@ -22,6 +23,7 @@ const unit = {
   padDivisor: 1,
   dtype: 'f32' as 'f32' | 'bf16',
   padTo: 'batch' as const,
+  device: testDevice,
 };
 
 async function values(

@@ -4,6 +4,7 @@ import { composeBatch, composeToImage } from '../../../lib/image/compose.js';
 import type { ColorOpName, DecodedImage } from '../../../lib/image/composition.js';
 import { compositionOf } from '../../../lib/image/composition.js';
 import { resizedView } from '../../../lib/image/view.js';
+import { testDevice } from '../devices.js';
 import { identityLayer, single } from './pictures.js';
 
 interface Golden {
@@ -56,6 +57,7 @@ describe('resizing against torch, antialiased', () => {
       padDivisor: 1,
       padTo: 'batch',
       dtype: 'f32',
+      device: testDevice,
     });
     const ours = await batch.tensor.read();
     batch.dispose();

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Compiles CUDA kernels with nvcc and prints what each takes: registers, shared memory, local memory.
+# Fails when one does not compile, or a kernel of scripts/hot-kernels.txt uses local memory. No GPU needed.
+#
+#   check-cuda.sh [--hot | --all] [FILE...]     FILE: *_cuda.cu; default: all below native/
+#
+#   --hot   only the files that hot-kernels.txt names: what CI has time for
+#   --all   every architecture of a release and PTX, not sm_90a alone
+#
+# What did not change since it last passed is not compiled again (build/check-cuda).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+if ! command -v nvcc >/dev/null 2>&1; then
+  echo 'check-cuda: skipped, there is no nvcc'
+  exit 0
+fi
+exec node scripts/check-cuda.mjs "$@"
