@@ -12,9 +12,9 @@ constexpr int kChannelThreads = 256;
 // Pixels in flight per thread: enough loads to hide the memory's latency.
 constexpr int kPixelsAtOnce = 4;
 
-/// How blocks share the values. A block has `lanes` packs of channels side by side and `rows` pixels
-/// at once, and walks over one chunk of an image's pixels; grid.x counts images and chunks, grid.y
-/// parts of the channels.
+/// How blocks share the values. A block has `lanes` packs of channels side by side and `rows`
+/// pixels at once, and walks over one chunk of an image's pixels; grid.x counts images and chunks,
+/// grid.y parts of the channels.
 struct ChannelBlocks {
   int64_t pixels, channels, chunk;  // chunk: pixels of a block
   uint32_t lanes, rows, chunks;     // chunks: of an image
@@ -23,7 +23,7 @@ struct ChannelBlocks {
 
   ChannelBlocks(int64_t images, int64_t pixels, int64_t channels, int pack)
       : pixels(pixels), channels(channels), images(images) {
-    constexpr int64_t kSteps = 16;      // of a thread at least, or its own sums cost too much
+    constexpr int64_t kSteps = 16;        // of a thread at least, or its own sums cost too much
     constexpr int64_t kMostChunks = 512;  // four blocks on each of an H100's 132 multiprocessors
     const int64_t packs = channels / pack;
     lanes = static_cast<uint32_t>(std::clamp<int64_t>(packs, 1, kChannelThreads));
@@ -58,12 +58,12 @@ struct ChannelShare {
   }
 };
 
-/// Adds what the rows of the block have summed, in order: out[k * channels + c] for K sums a channel.
-/// All threads of the block must call.
+/// Adds what the rows of the block have summed, in order: out[k * channels + c] for K sums a
+/// channel. All threads of the block must call.
 template <int K, int N>
 MIXPL_DEVICE void add_rows(const ChannelBlocks& b, const ChannelShare& s, const float (&sum)[K][N],
                            float* out) {
-  MIXPL_SHARED(float, of_threads, K * N * kChannelThreads);
+  MIXPL_SHARED(float, of_threads, K* N* kChannelThreads);
   for (int k = 0; k < K; ++k)
     for (int n = 0; n < N; ++n) of_threads[(k * N + n) * kChannelThreads + threadIdx.x] = sum[k][n];
   sync_block();

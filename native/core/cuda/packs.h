@@ -1,9 +1,10 @@
-// Kernels bound by memory: loops over packs of neighbouring values, 16 bytes where they fit, and the
-// index arithmetic that comes with NHWC.
+// Kernels bound by memory: loops over packs of neighbouring values, 16 bytes where they fit, and
+// the index arithmetic that comes with NHWC.
 #pragma once
 
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "core/cuda/kernel.h"
 #include "core/error.h"
@@ -77,8 +78,8 @@ MIXPL_KERNEL __launch_bounds__(256) for_all_values_kernel(int64_t n, F f) {
   for (int64_t i = packs * N + thread_index(); i < n; i += thread_count()) f.template values<1>(i);
 }
 
-/// f.values<N>(i) for the values [i, i + N) of whole tensors, which start aligned; one by one at the
-/// end. F is plain data with `template <int N> MIXPL_DEVICE void values(int64_t i) const`.
+/// f.values<N>(i) for the values [i, i + N) of whole tensors, which start aligned; one by one at
+/// the end. F is plain data with `template <int N> MIXPL_DEVICE void values(int64_t i) const`.
 template <int N, typename F>
 void for_all_values(int64_t n, F f, std::source_location where = std::source_location::current()) {
   launch(for_all_values_kernel<N, F>, Grid(blocks_for((n + N - 1) / N), where), 256, 0, n, f);

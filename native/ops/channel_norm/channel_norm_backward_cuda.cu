@@ -100,8 +100,7 @@ MIXPL_KERNEL slopes_kernel(int64_t stats, int64_t pixels, int64_t channels, Norm
   }
   g = warp_sum(g);
   gd = warp_sum(gd);
-  if (lane() == 0)
-    slopes[stat] = norm_slopes(p.rstd[stat], g, gd, double(pixels) * double(p.size));
+  if (lane() == 0) slopes[stat] = norm_slopes(p.rstd[stat], g, gd, double(pixels) * double(p.size));
 }
 
 // slopes: null when the statistics are constants.
@@ -155,24 +154,21 @@ void backward(NormBackward& norm) {
       auto* total = static_cast<double*>(merged.raw());
       merge_chunks(b, partial.data<float>(), sums, total);
       if (parameters_too)
-        for_each(view.channels,
-                 ParameterGradients{total, parameters, view.images, view.channels,
-                                    numbers(norm.dgamma), numbers(norm.dbeta)});
+        for_each(view.channels, ParameterGradients{total, parameters, view.images, view.channels,
+                                                   numbers(norm.dgamma), numbers(norm.dbeta)});
       if (live_dx) {
         slopes = scratch(view.stats() * static_cast<int64_t>(sizeof(NormSlopes)));
-        launch(slopes_kernel<>, index_of((view.stats() + 3) / 4), 128, 0, view.stats(),
-               view.pixels, view.channels, parameters, total,
-               static_cast<NormSlopes*>(slopes.raw()));
+        launch(slopes_kernel<>, index_of((view.stats() + 3) / 4), 128, 0, view.stats(), view.pixels,
+               view.channels, parameters, total, static_cast<NormSlopes*>(slopes.raw()));
       }
     }
   }
   if (!t.dx) return;
-  const auto* own =
-      slopes.defined() ? static_cast<const NormSlopes*>(slopes.raw()) : nullptr;
+  const auto* own = slopes.defined() ? static_cast<const NormSlopes*>(slopes.raw()) : nullptr;
   // With a residual, the gradient behind the ReLU is already in dresidual: read it instead.
   if (t.dresidual) t.dout = t.dresidual;
-  const auto kernel = t.dresidual ? backward_kernel<NormMask::none, N, T>
-                                  : backward_kernel<kMask, N, T>;
+  const auto kernel =
+      t.dresidual ? backward_kernel<NormMask::none, N, T> : backward_kernel<kMask, N, T>;
   launch(kernel, b.grid(), kChannelThreads, 0, b, parameters, t, own);
 }
 
@@ -188,9 +184,8 @@ void backward_of(NormBackward& norm) {
 void norm_backward(NormBackward& norm) {
   dispatch_floating(norm.forward.x.dtype(), [&](auto tag) {
     using T = decltype(tag);
-    with_packs<T>(norm.forward.view.channels, [&](auto pack) {
-      backward_of<decltype(pack)::value, T>(norm);
-    });
+    with_packs<T>(norm.forward.view.channels,
+                  [&](auto pack) { backward_of<decltype(pack)::value, T>(norm); });
   });
 }
 

@@ -129,8 +129,8 @@ inline f32x8 masked8(const BackwardRows<T>& b, int64_t i, int64_t c) {
   const f32x8 g = simd::load(b.dout + i);
   if constexpr (kMask == Mask::output) return simd::keep(simd::load(b.y + i) > 0.0f, g);
   if constexpr (kMask == Mask::recompute) {
-    const f32x8 v = normalized(simd::load(b.x + i), simd::load(b.mean + c),
-                               simd::load(b.scale + c), simd::load(b.shift + c));
+    const f32x8 v = normalized(simd::load(b.x + i), simd::load(b.mean + c), simd::load(b.scale + c),
+                               simd::load(b.shift + c));
     return simd::keep(v > 0.0f, g);
   }
   return g;
@@ -334,8 +334,7 @@ void norm_moments(const NormView& view, const Tensor& x, Tensor& mean, Tensor& v
 
 void norm_rstd(float eps, Tensor& variance) {
   float* v = variance.data<float>();
-  for (int64_t i = 0; i < variance.numel(); ++i)
-    v[i] = rstd_of(v[i], eps);
+  for (int64_t i = 0; i < variance.numel(); ++i) v[i] = rstd_of(v[i], eps);
 }
 
 void norm_forward(const NormForward& f, Tensor& y) {

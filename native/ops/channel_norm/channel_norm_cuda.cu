@@ -5,8 +5,8 @@ namespace {
 
 constexpr int kGroupThreads = 128;
 
-// Sums of x - shift and of its square per chunk and channel, where shift is the image's first pixel:
-// no cancellation when the mean is large.
+// Sums of x - shift and of its square per chunk and channel, where shift is the image's first
+// pixel: no cancellation when the mean is large.
 template <int N, typename T>
 MIXPL_KERNEL __launch_bounds__(kChannelThreads)
     moments_kernel(ChannelBlocks b, const T* __restrict__ x, float* __restrict__ partial) {
@@ -131,10 +131,9 @@ void norm_forward(const NormForward& f, Tensor& y) {
       constexpr int N = decltype(pack)::value;
       const ChannelBlocks b = blocks_of(f.view, N);
       const bool add = f.residual.defined();
-      const auto kernel = add ? (f.relu ? forward_kernel<N, true, true, T>
-                                        : forward_kernel<N, true, false, T>)
-                              : (f.relu ? forward_kernel<N, false, true, T>
-                                        : forward_kernel<N, false, false, T>);
+      const auto kernel =
+          add ? (f.relu ? forward_kernel<N, true, true, T> : forward_kernel<N, true, false, T>)
+              : (f.relu ? forward_kernel<N, false, true, T> : forward_kernel<N, false, false, T>);
       launch(kernel, b.grid(), kChannelThreads, 0, b, NormParameters(f), f.x.data<T>(),
              add ? f.residual.data<T>() : nullptr, y.data<T>());
     });

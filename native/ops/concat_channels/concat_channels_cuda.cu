@@ -7,8 +7,8 @@ namespace {
 // Rows of `part` beside other parts in the wider rows of `whole`, counted in units of two bytes.
 struct Rows {
   uint16_t *part, *whole;
-  Divider packs;    // of a row of the part
-  int64_t stride;   // of the whole's rows
+  Divider packs;   // of a row of the part
+  int64_t stride;  // of the whole's rows
   bool into_whole;
 
   template <int N>
@@ -26,10 +26,10 @@ struct Rows {
 template <int N>
 void copy_rows(const Tensor& part, int64_t first, const Tensor& whole, bool into_whole) {
   const int64_t units = size_of(part.dtype()) / 2, length = part.size(-1) * units;
-  for_each_pack<N>(part.numel() * units / N,
-                   Rows{static_cast<uint16_t*>(part.raw()),
-                        static_cast<uint16_t*>(whole.raw()) + first * units, Divider(length / N),
-                        whole.size(-1) * units, into_whole});
+  for_each_pack<N>(
+      part.numel() * units / N,
+      Rows{static_cast<uint16_t*>(part.raw()), static_cast<uint16_t*>(whole.raw()) + first * units,
+           Divider(length / N), whole.size(-1) * units, into_whole});
 }
 
 void copy(const Tensor& part, int64_t first, const Tensor& whole, bool into_whole) {

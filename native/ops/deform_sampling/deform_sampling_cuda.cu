@@ -64,9 +64,9 @@ struct OffsetGradient {
   }
 };
 
-// Which values read a cell is known only to them, so they add to it, in whatever order. The sums are
-// integers in units of 2^-scale of the largest gradient, so the order cannot show: with 2^15 cells
-// a unit is 2^-46 of it. What is not finite is marked instead and makes NaN.
+// Which values read a cell is known only to them, so they add to it, in whatever order. The sums
+// are integers in units of 2^-scale of the largest gradient, so the order cannot show: with 2^15
+// cells a unit is 2^-46 of it. What is not finite is marked instead and makes NaN.
 
 struct LargestGradient {
   const float* dout;
@@ -125,7 +125,8 @@ struct ToFloat {
 template <typename T>
 void value_gradient(const Places<T>& places, const Tensor& dout, Tensor& dvalues) {
   const int64_t n = dvalues.numel(), cells = dvalues.size(1) * dvalues.size(2);
-  const Tensor memory = scratch(n * int64_t{sizeof(Count) + sizeof(int)} + int64_t{sizeof(unsigned)});
+  const Tensor memory =
+      scratch(n * int64_t{sizeof(Count) + sizeof(int)} + int64_t{sizeof(unsigned)});
   memset_device(memory.raw(), 0, memory.nbytes());
   auto* sums = static_cast<Count*>(memory.raw());
   auto* broken = reinterpret_cast<int*>(sums + n);
@@ -142,8 +143,8 @@ void value_gradient(const Places<T>& places, const Tensor& dout, Tensor& dvalues
 void deform_sampling_forward(const Tensor& values, const Tensor& offsets, Tensor& out) {
   dispatch_floating(offsets.dtype(), [&](auto tag) {
     using T = decltype(tag);
-    for_each(values.numel(), Forward<T>{places_of<T>(values, offsets), values.data<float>(),
-                                        out.data<float>()});
+    for_each(values.numel(),
+             Forward<T>{places_of<T>(values, offsets), values.data<float>(), out.data<float>()});
   });
 }
 

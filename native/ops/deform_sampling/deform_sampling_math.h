@@ -8,8 +8,8 @@
 
 namespace mixpl {
 
-/// The four cells around a place: where they lie in the map (-1: outside) and how far it is from the
-/// first of them.
+/// The four cells around a place: where they lie in the map (-1: outside) and how far it is from
+/// the first of them.
 struct Corners {
   int64_t at[4];  // top left, top right, bottom left, bottom right
   float down, right;

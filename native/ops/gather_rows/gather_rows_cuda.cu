@@ -52,8 +52,8 @@ void copy(const Tensor& wide, const Tensor& rows, const Tensor& narrow) {
     const auto run = [&](auto pack) {
       constexpr int N = decltype(pack)::value;
       for_each_pack<N>(narrow.numel() / N,
-                       Rows<T, kForward>{wide.data<T>(), rows.data<int32_t>(),
-                                         narrow.data<float>(), Divider(columns / N)});
+                       Rows<T, kForward>{wide.data<T>(), rows.data<int32_t>(), narrow.data<float>(),
+                                         Divider(columns / N)});
     };
     if (columns % 4 == 0)  // 16 bytes of the f32 rows
       run(PackOf<4>());
@@ -76,9 +76,7 @@ BadRow gather_rows_bad_row(const Tensor& rows, int64_t count) {
   return {place, row};
 }
 
-void gather_rows_forward(const Tensor& x, const Tensor& rows, Tensor& y) {
-  copy<true>(x, rows, y);
-}
+void gather_rows_forward(const Tensor& x, const Tensor& rows, Tensor& y) { copy<true>(x, rows, y); }
 
 void gather_rows_backward(const Tensor& dy, const Tensor& rows, Tensor& dx) {
   copy<false>(dx, rows, dy);

@@ -70,8 +70,8 @@ void global_average_pool_backward(const Tensor& dy, Tensor& dx) {
     with_packs<T>(channels, [&](auto pack) {
       constexpr int N = decltype(pack)::value;
       for_each_pack<N>(dx.numel() / N,
-                       Spread<T>{dy.data<T>(), dx.data<T>(), Divider(channels / N),
-                                 Divider(pixels), 1.0f / static_cast<float>(pixels)});
+                       Spread<T>{dy.data<T>(), dx.data<T>(), Divider(channels / N), Divider(pixels),
+                                 1.0f / static_cast<float>(pixels)});
     });
   });
 }

@@ -32,8 +32,8 @@ struct Forward {
       if (top + r < 0 || top + r >= h) continue;
       for (int s = 0; s < o.kernel; ++s) {
         if (left + s < 0 || left + s >= w) continue;
-        const Vec<T, N> v = load_vec<T, N>(
-            image + (int64_t{top + r} * w + left + s) * (int64_t{packs.divisor()} * N));
+        const Vec<T, N> v = load_vec<T, N>(image + (int64_t{top + r} * w + left + s) *
+                                                       (int64_t{packs.divisor()} * N));
         for (int j = 0; j < N; ++j) {
           const bool take = wins(float(v[j]), best[j], at[j]);
           best[j] = take ? float(v[j]) : best[j];
@@ -104,10 +104,10 @@ void max_pool2d_forward(const Tensor& x, const Pool2dOptions& o, Tensor& y, Tens
       constexpr int N = decltype(pack)::value;
       for_each_pack<N>(
           y.numel() / N,
-          Forward<T>{x.data<T>(), y.data<T>(),
-                     winner.defined() ? winner.data<uint8_t>() : nullptr, Divider(y.size(3) / N),
-                     Divider(y.size(2)), Divider(y.size(1)), static_cast<int>(index_of(x.size(1))),
-                     static_cast<int>(index_of(x.size(2))), o});
+          Forward<T>{x.data<T>(), y.data<T>(), winner.defined() ? winner.data<uint8_t>() : nullptr,
+                     Divider(y.size(3) / N), Divider(y.size(2)), Divider(y.size(1)),
+                     static_cast<int>(index_of(x.size(1))), static_cast<int>(index_of(x.size(2))),
+                     o});
     });
   });
 }
@@ -120,9 +120,9 @@ void max_pool2d_backward(const Tensor& dy, const Tensor& winner, const Pool2dOpt
       constexpr int N = decltype(pack)::value;
       for_each_pack<N>(
           dx.numel() / N,
-          Backward<T>{dy.data<T>(), winner.data<uint8_t>(), dx.data<T>(),
-                      Divider(dx.size(3) / N), Divider(dx.size(2)), Divider(dx.size(1)),
-                      Divider(o.stride), static_cast<int>(index_of(dy.size(1))),
+          Backward<T>{dy.data<T>(), winner.data<uint8_t>(), dx.data<T>(), Divider(dx.size(3) / N),
+                      Divider(dx.size(2)), Divider(dx.size(1)), Divider(o.stride),
+                      static_cast<int>(index_of(dy.size(1))),
                       static_cast<int>(index_of(dy.size(2))), o});
     });
   });

@@ -54,9 +54,7 @@ Regions regions_of(const Tensor& boxes, const Tensor& places, int64_t channels,
           static_cast<int>(index_of(boxes.size(0))), static_cast<int>(index_of(channels)), o};
 }
 
-MIXPL_DEVICE float held(float v, float low, float high) {
-  return greater(low, lesser(v, high));
-}
+MIXPL_DEVICE float held(float v, float low, float high) { return greater(low, lesser(v, high)); }
 
 // How far rounding may move the samples of a bin: little, unless the box begins far off the map.
 MIXPL_DEVICE float slack_of(const RoiAxis& a, int bin) {
@@ -115,8 +113,8 @@ MIXPL_KERNEL __launch_bounds__(kThreads, 2)
   if (regions.usable(r, pyramid.images, pyramid.count)) {
     const Level<const T>& level = pyramid.levels[regions.places[2 * r + 1]];
     const int height = level.height, width = level.width;
-    const T* map = level.map + int64_t{regions.places[2 * r]} * height * width * regions.channels +
-                   channel;
+    const T* map =
+        level.map + int64_t{regions.places[2 * r]} * height * width * regions.channels + channel;
     const RoiAxis rows = regions.rows(r, level), columns = regions.columns(r, level);
     Span ys = span_of(rows, by, height), xs = span_of(columns, bx, width);
     if (height == 0 || width == 0) ys.last = -1;
@@ -213,10 +211,10 @@ MIXPL_KERNEL __launch_bounds__(kThreads)
       for (int i = threadIdx.x; i < count * 2 * kTile * size; i += kThreads) {
         const int pixel = i % kTile, bin = i / kTile % size, axis = i / (kTile * size) % 2;
         const int region = reaching[begin + i / (2 * kTile * size)];
-        weights[i] = axis == 0 ? tap_weight(regions.rows(region, level), bin, tile.y + pixel,
-                                            level.height)
-                               : tap_weight(regions.columns(region, level), bin, tile.x + pixel,
-                                            level.width);
+        weights[i] =
+            axis == 0
+                ? tap_weight(regions.rows(region, level), bin, tile.y + pixel, level.height)
+                : tap_weight(regions.columns(region, level), bin, tile.x + pixel, level.width);
       }
       sync_block();
       for (int i = 0; i < count; ++i) {
@@ -249,8 +247,8 @@ MIXPL_KERNEL __launch_bounds__(kThreads)
 
   const int y = tile.y + warp();
   if (y >= level.height || !active) return;
-  T* row = level.map + ((int64_t{tile.image} * level.height + y) * level.width + tile.x) * channels +
-           channel;
+  T* row = level.map +
+           ((int64_t{tile.image} * level.height + y) * level.width + tile.x) * channels + channel;
 #pragma unroll
   for (int x = 0; x < kTile; ++x) {
     if (tile.x + x >= level.width) continue;

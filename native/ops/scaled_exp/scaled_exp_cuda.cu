@@ -47,8 +47,7 @@ struct ScaleGradient {
 void scaled_exp_forward(const Tensor& x, const Tensor& scale, Tensor& y) {
   dispatch_floating(x.dtype(), [&](auto tag) {
     using T = decltype(tag);
-    for_all_values<kPack>(x.numel(),
-                          Forward<T>{x.data<T>(), scale.data<float>(), y.data<float>()});
+    for_all_values<kPack>(x.numel(), Forward<T>{x.data<T>(), scale.data<float>(), y.data<float>()});
   });
 }
 

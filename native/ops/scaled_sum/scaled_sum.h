@@ -6,8 +6,8 @@
 
 namespace mixpl {
 
-/// scale * (a + b + ...) of f32 scalars: a loss gathered over pyramid levels and normalised. At most
-/// 256 scalars; without any, 0 on the device of the context.
+/// scale * (a + b + ...) of f32 scalars: a loss gathered over pyramid levels and normalised. At
+/// most 256 scalars; without any, 0 on the device of the context.
 /// @grad every input. @throws ShapeError, DTypeError, DeviceError
 Tensor scaled_sum(const std::vector<Tensor>& scalars, float scale);
 

@@ -42,8 +42,7 @@ void sigmoid_forward(const Tensor& x, Tensor& y) {
 void sigmoid_backward(const Tensor& x, const Tensor& dy, Tensor& dx) {
   dispatch_floating(x.dtype(), [&](auto tag) {
     using T = decltype(tag);
-    for_all_values<kVecWidth<T>>(x.numel(),
-                                 Backward<T>{x.data<T>(), dy.data<T>(), dx.data<T>()});
+    for_all_values<kVecWidth<T>>(x.numel(), Backward<T>{x.data<T>(), dy.data<T>(), dx.data<T>()});
   });
 }
 

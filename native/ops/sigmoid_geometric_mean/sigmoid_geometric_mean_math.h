@@ -5,8 +5,8 @@
 
 namespace mixpl {
 
-/// z = sqrt(sigmoid(x)) * root, root = sqrt(sigmoid(y)): the root of each factor, since their product
-/// would be 0 from logits of -52 on.
+/// z = sqrt(sigmoid(x)) * root, root = sqrt(sigmoid(y)): the root of each factor, since their
+/// product would be 0 from logits of -52 on.
 MIXPL_HD float geometric_mean(float x, float root) {
   const float e = exp_f32(-fabsf(x)), r = 1.0f / (1.0f + e);
   return sqrtf(x >= 0.0f ? r : e * r) * root;
