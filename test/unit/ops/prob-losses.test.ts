@@ -41,6 +41,7 @@ testOp('probFocalLoss', {
       one('gamma 1.5', [2, 15], 7, { gamma: 1.5, alpha: 0.6 }),
       one('one class', [2, 4, 4], 1),
       one('no anchors', [0, 3], 5),
+      one('one number', [], 1),
     ];
   },
 });
@@ -67,6 +68,7 @@ testOp('probQualityFocalLoss', {
       one('beta 3', [2, 15], 7, { beta: 3 }),
       one('one class', [2, 4, 4], 1),
       one('no anchors', [0, 3], 5),
+      one('one number', [], 1),
     ];
   },
 });
@@ -147,6 +149,8 @@ testOp('gaussianFocalLoss', {
       }),
       one('one class', [2, 4, 4, 1], 3),
       one('no cells', [0, 3, 5], 0),
+      one('one number', [1, 1], 1),
+      one('a remainder after the last full vector', [5, 3], 2),
     ];
   },
 });
