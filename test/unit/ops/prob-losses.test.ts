@@ -155,6 +155,23 @@ testOp('gaussianFocalLoss', {
   },
 });
 
+test('gaussianFocalLoss passes over positives without a row', async () => {
+  const of = (...positives: number[]) => ({
+    name: '',
+    inputs: {
+      logits: ndarray([2, 3], [1, -2, 0.5, 0, 3, -1]),
+      heat: zeros([2, 3]),
+      positives: ndarray([positives.length / 2, 2], positives),
+    },
+  });
+  const run = (...positives: number[]) =>
+    runOp('gaussianFocalLoss', of(...positives), {
+      spec: { activations: ['logits'], integers: ['positives'] },
+      dout: ndarray([], [1]),
+    });
+  expect(await run(-1, 0, 1, 2, -1, 7)).toEqual(await run(1, 2));
+});
+
 test('focal losses of heads without plain logits say what was wrong', async () => {
   const refused = (op: string, inputs: NdArray[], integers: number[], message: string) =>
     expectRefused(
