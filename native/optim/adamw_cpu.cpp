@@ -1,5 +1,7 @@
 #include "optim/adamw.h"
 
+#include "optim/flat_table_cpu.h"
+
 namespace mixpl::cpu {
 
 void adamw_update(UpdateTable& table, Mirrored<AdamWRates>& rates, const AdamWFactors& factors,

@@ -1,5 +1,7 @@
 #include "optim/ema.h"
 
+#include "optim/flat_table_cpu.h"
+
 namespace mixpl::cpu {
 
 void ema_update(EmaTable& table, Device, float keep, float share) {

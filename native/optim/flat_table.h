@@ -1,12 +1,11 @@
-// One pass over the elements of many tensors, in pieces of a fixed size: a parallel loop here, one
-// launch on a GPU (flat_table_cuda.h).
+// What one pass over the elements of many tensors needs to know of them, in pieces of a fixed size:
+// a parallel loop (flat_table_cpu.h), or one launch on a GPU (flat_table_cuda.h).
 #pragma once
 
 #include <algorithm>
 #include <cstring>
 #include <vector>
 
-#include "core/parallel.h"
 #include "core/tensor.h"
 
 namespace mixpl {
@@ -66,16 +65,5 @@ class FlatTable {
   Mirrored<Row> rows_;
   Mirrored<FlatPiece> pieces_;
 };
-
-/// f(p, piece, begin, end) for the p-th piece: elements [begin, end) of row piece.row. The pieces
-/// do not depend on the number of threads.
-template <typename Row, typename F>
-void for_each_piece(const FlatTable<Row>& table, F&& f) {
-  parallel_for(static_cast<int64_t>(table.pieces().size()), int64_t{2}, [&](int64_t p) {
-    const FlatPiece piece = table.pieces()[p];
-    const int64_t begin = piece.index * kFlatChunk;
-    f(p, piece, begin, std::min(table.rows()[piece.row].numel, begin + kFlatChunk));
-  });
-}
 
 }  // namespace mixpl

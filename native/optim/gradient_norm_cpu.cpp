@@ -1,5 +1,7 @@
 #include "optim/gradient_norm.h"
 
+#include "optim/flat_table_cpu.h"
+
 namespace mixpl::cpu {
 
 void clip_gradients(UpdateTable& table, double clip_norm, Tensor& clip) {

@@ -1,5 +1,7 @@
 #include "optim/sgd.h"
 
+#include "optim/flat_table_cpu.h"
+
 namespace mixpl::cpu {
 
 void sgd_update(UpdateTable& table, Mirrored<SgdFactors>& factors, SgdKind kind, float momentum,

@@ -19,7 +19,8 @@ struct GaussianFocalLossOptions {
 /// @param logits    f32|bf16 [..., C]
 /// @param heat      f32, as many numbers in the same order, in [0, 1]
 /// @param positives i32 [P, 2]: row (of the logits as [rows, C]) and class; one given twice counts
-///                  twice. Others are the caller's mistake, which the named op checks
+///                  twice, one with a negative row counts for nothing (a list made on a GPU has
+///                  room to spare). Others are the caller's mistake, which the named op checks
 /// @param options   alpha, gamma, weights >= 0; clamp in [1e-7, 0.5]
 /// @return          f32 [], nats; a sum: the caller picks the normaliser
 /// @grad            logits, in their dtype; 0 where the probability was held; made in the forward
@@ -32,7 +33,7 @@ Tensor gaussian_focal_loss(const Tensor& logits, const Tensor& heat, const Tenso
                            const GaussianFocalLossOptions& options = {});
 
 namespace cpu {
-/// Index of a pair outside [0, rows) x [0, classes), or -1 when there is none.
+/// Index of a pair outside [0, rows) x [0, classes) with a row >= 0, or -1 when there is none.
 int64_t gaussian_focal_bad_positive(const Tensor& positives, int64_t rows, int64_t classes);
 /// Writes dlogits for dloss = 1 too, unless it is undefined.
 void gaussian_focal_loss_forward(const Tensor& logits, const Tensor& heat, const Tensor& positives,

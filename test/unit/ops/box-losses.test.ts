@@ -54,6 +54,7 @@ describe('iouLoss', () => {
             ndarray([2, 4], [1, 1, 10, 10, 2, 2, 9, 9]),
           ),
           one('none', zeros([0, 4]), zeros([0, 4])),
+          one('one pair', boxes(random, 1, 60), boxes(random, 1, 60)),
         ];
       },
     });
@@ -154,6 +155,7 @@ testOp('smoothL1Loss', {
       one('beta 1', [2, 3, 5, 36], { beta: 1 }),
       one('none', [0, 4], { beta: 1 }),
       one('more than one chunk', [9000, 4], { beta: 0.5 }),
+      one('one box', [4]),
     ];
   },
 });

@@ -136,6 +136,7 @@ testOp('gridBoxes', {
       one('corners of cells', [2, 5, 7, 4]),
       one('centres of cells', [3, 4, 2, 4], { offset: 0.5 }),
       one('no cells', [1, 0, 3, 4]),
+      one('one cell', [1, 1, 1, 4]),
     ];
   },
 });
@@ -150,6 +151,7 @@ testOp('validBoxes', {
       inputs: { boxes: normals(random, [2, 6, 5, 4]), fallback: normals(random, [2, 6, 5, 4]) },
     },
     { name: 'none', inputs: { boxes: zeros([0, 4]), fallback: zeros([0, 4]) } },
+    { name: 'one', inputs: { boxes: normals(random, [4]), fallback: normals(random, [4]) } },
   ],
 });
 

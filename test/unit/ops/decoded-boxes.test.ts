@@ -39,6 +39,7 @@ testOp('boxesFromDeltas', {
       one('beyond the limit, upper side only', [1, 6, 6, 4], 36, 6, { bothSides: false }),
       one('more than a chunk', [3, 30, 50, 4], 1500, 2, { stds }),
       one('nothing', [2, 0, 7, 4], 0),
+      one('one box', [4], 1),
     ];
   },
 });

@@ -52,6 +52,7 @@ testOp('sigmoidBce', {
       one('large logits', [300], 20),
       one('several chunks', [20000], 1),
       one('none', [0], 1),
+      one('one number', [1], 1),
     ];
   },
 });
@@ -64,6 +65,7 @@ testOp('boxesFromSides', {
   cases: (random) => [
     { name: 'a box output', inputs: { sides: normals(random, [2, 3, 5, 4]) } },
     { name: 'none', inputs: { sides: normals(random, [0, 4]) } },
+    { name: 'one box', inputs: { sides: normals(random, [4]) } },
   ],
 });
 
@@ -89,9 +91,22 @@ testOp('softmaxCrossEntropy', {
       one('one class', 9, 1),
       one('large logits', 20, 5, 40),
       one('no regions', 0, 4),
+      one('one region', 1, 33),
     ];
   },
 });
+
+test('softmaxCrossEntropy says which label is none', () =>
+  expectRefused(
+    () =>
+      native.runOp(
+        'softmaxCrossEntropy',
+        [tensor(ndarray([2, 2], [0, 0, 0, 0])), tensor(ndarray([2], [-5, 2]), 'i32')],
+        '{}',
+      ),
+    'ERR_RANGE',
+    'softmaxCrossEntropy: labels must be below 2 (negative: left out), got 2',
+  ));
 
 /** Boxes inside, across and beyond the map, of any size; image of each. */
 function regions(

@@ -52,6 +52,14 @@ testOp('sigmoidFocalLoss', {
         inputs: { logits: normals(random, [2, 30], 4), labels: labels([12], 5) },
         options: { classes: 5 },
       },
+      {
+        name: 'a factor an image',
+        inputs: {
+          logits: normals(random, [3, 5, 7, 13], 4),
+          labels: labels([3, 5, 7], 13),
+          weight: ndarray([3], [0.5, 0, 2]),
+        },
+      },
     ];
   },
 });

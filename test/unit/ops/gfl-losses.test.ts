@@ -41,6 +41,7 @@ testOp('qualityFocalLoss', {
       one('beta 0 is cross-entropy', [2, 15], 7, { beta: 0 }),
       one('one class', [2, 4, 4], 1),
       one('no anchors', [0, 3], 5),
+      one('one number', [], 1),
       {
         name: 'classes as an option, other shapes',
         inputs: {
@@ -138,6 +139,7 @@ testOp('expectedSides', {
       one('peaks', 30, 17, 40),
       one('two bins', 5, 2),
       one('no boxes', 0, 17),
+      one('one box', 1, 9),
     ];
   },
 });
@@ -166,6 +168,7 @@ testOp('distributionFocalLoss', {
       one('peaks', 30, 17, 0, 40),
       one('two bins', 5, 2),
       one('no boxes', 0, 17),
+      one('one box', 1, 9),
       {
         name: 'whole distances, the last bin too',
         inputs: {

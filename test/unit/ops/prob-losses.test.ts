@@ -41,6 +41,7 @@ testOp('probFocalLoss', {
       one('gamma 1.5', [2, 15], 7, { gamma: 1.5, alpha: 0.6 }),
       one('one class', [2, 4, 4], 1),
       one('no anchors', [0, 3], 5),
+      one('one number', [], 1),
     ];
   },
 });
@@ -67,6 +68,7 @@ testOp('probQualityFocalLoss', {
       one('beta 3', [2, 15], 7, { beta: 3 }),
       one('one class', [2, 4, 4], 1),
       one('no anchors', [0, 3], 5),
+      one('one number', [], 1),
     ];
   },
 });
@@ -147,8 +149,27 @@ testOp('gaussianFocalLoss', {
       }),
       one('one class', [2, 4, 4, 1], 3),
       one('no cells', [0, 3, 5], 0),
+      one('one number', [1, 1], 1),
+      one('a remainder after the last full vector', [5, 3], 2),
     ];
   },
+});
+
+test('gaussianFocalLoss passes over positives without a row', async () => {
+  const of = (...positives: number[]) => ({
+    name: '',
+    inputs: {
+      logits: ndarray([2, 3], [1, -2, 0.5, 0, 3, -1]),
+      heat: zeros([2, 3]),
+      positives: ndarray([positives.length / 2, 2], positives),
+    },
+  });
+  const run = (...positives: number[]) =>
+    runOp('gaussianFocalLoss', of(...positives), {
+      spec: { activations: ['logits'], integers: ['positives'] },
+      dout: ndarray([], [1]),
+    });
+  expect(await run(-1, 0, 1, 2, -1, 7)).toEqual(await run(1, 2));
 });
 
 test('focal losses of heads without plain logits say what was wrong', async () => {
