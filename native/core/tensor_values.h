@@ -15,6 +15,8 @@ void add_values(const Tensor& from, const Tensor& to);
 /// `values` was read; read_values waits.
 void write_values(const Tensor& t, const void* values);
 void read_values(const Tensor& t, void* values);
+/// out[i] = scalars[i], f32.
+void gather_scalars(const std::vector<Tensor>& scalars, const Tensor& out);
 }  // namespace cpu
 namespace cuda {
 void fill_values(const Tensor& t, float value);
@@ -24,5 +26,6 @@ void cast_values(const Tensor& from, const Tensor& to);
 void add_values(const Tensor& from, const Tensor& to);
 void write_values(const Tensor& t, const void* values);
 void read_values(const Tensor& t, void* values);
+void gather_scalars(const std::vector<Tensor>& scalars, const Tensor& out);
 }  // namespace cuda
 }  // namespace mixpl

@@ -25,6 +25,9 @@ std::vector<DeviceInfo> list_devices() {
 std::string unusable_reason() { return ""; }
 std::vector<std::string> architectures() { return {"emulated"}; }
 bool is_emulated() { return true; }
+void set_emulation(uint64_t order_seed, int poison) {
+  emulation::settings() = {order_seed, static_cast<uint8_t>(poison)};
+}
 
 void use_device(int index) {
   if (index != 0) throw DeviceError(str("cuda: there is one emulated device, got ", index));
