@@ -1,5 +1,6 @@
-// Convolution, linear and their gradients on a GPU (or its emulation) against the CPU, over every
-// kernel that the sizes select: partial tiles, every run of channels, split sums, empty tensors.
+// Convolutions and their gradients on a GPU (or its emulation) against plain loops in double, over
+// every kernel that the sizes select: partial tiles, any run of channels, split sums, empty
+// tensors.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -8,6 +9,7 @@
 #include "autograd/tape.h"
 #include "core/philox.h"
 #include "ops/conv2d/conv2d.h"
+#include "ops/conv2d/gemm_settings_cuda.h"
 
 namespace mixpl {
 namespace {
@@ -33,27 +35,93 @@ Tensor normals(const Shape& shape, DType dtype, uint64_t seed) {
   return t.to(dtype);
 }
 
-// y, then the gradients of x, weight, bias and residual, on the host as f32.
-std::vector<Tensor> run(const Case& v, DType dtype, Device device, bool allow_tf32 = false) {
+// y, then the gradients of x, weight, bias and residual.
+constexpr int kResults = 5;
+const char* const kNames[kResults] = {"y", "dx", "dweight", "dbias", "dresidual"};
+using Values = std::vector<double>;
+
+struct Inputs {
+  Tensor x, weight, bias, residual, dy;  // on the host, weight and bias in f32, the rest in `dtype`
+  Shape shape;                           // of y
+
+  Inputs(const Case& v, DType dtype) {
+    const auto rounded = [&](const Shape& s, uint64_t seed) {
+      return normals(s, dtype, seed).to(DType::f32);
+    };
+    x = normals({v.n, v.h, v.w, v.c}, dtype, 1);
+    weight = rounded({v.k, v.r, v.s, v.c / v.options.groups}, 2);
+    shape = conv2d_shape(x.shape(), weight.shape(), v.options);
+    if (v.bias) bias = rounded({v.k}, 3);
+    if (v.residual) residual = normals(shape, dtype, 4);
+    dy = normals(shape, dtype, 5);
+  }
+};
+
+// Calls f(element of y, of x, of weight) for every product of the convolution.
+template <typename F>
+void for_each_product(const Case& v, const Shape& y, F&& f) {
+  const Conv2dOptions& o = v.options;
+  const int64_t c = v.c / o.groups, k = v.k / o.groups;
+  for (int64_t n = 0; n < v.n; ++n)
+    for (int64_t p = 0; p < y[1]; ++p)
+      for (int64_t q = 0; q < y[2]; ++q)
+        for (int64_t r = 0; r < v.r; ++r)
+          for (int64_t s = 0; s < v.s; ++s) {
+            const int64_t row = p * o.stride - o.padding + r * o.dilation;
+            const int64_t column = q * o.stride - o.padding + s * o.dilation;
+            if (row < 0 || row >= v.h || column < 0 || column >= v.w) continue;
+            for (int64_t i = 0; i < v.k; ++i)
+              for (int64_t j = 0; j < c; ++j)
+                f(((n * y[1] + p) * y[2] + q) * v.k + i,
+                  ((n * v.h + row) * v.w + column) * v.c + i / k * c + j,
+                  ((i * v.r + r) * v.s + s) * c + j);
+          }
+}
+
+// `active` says where the ReLU lets the gradient pass: as in the result under test, so that sums
+// near zero do not decide.
+std::vector<Values> truth(const Case& v, const Inputs& in, const Tensor& active) {
+  const auto values = [](const Tensor& t) {
+    return t.defined() ? t.to(DType::f32).to_vector<float>() : std::vector<float>();
+  };
+  const auto x = values(in.x), weight = values(in.weight), bias = values(in.bias),
+             residual = values(in.residual);
+  auto dy = values(in.dy);
+  Values y(dy.size()), dx(x.size()), dweight(weight.size()), dbias(bias.size());
+  for_each_product(v, in.shape, [&](int64_t to, int64_t from, int64_t by) {
+    y[to] += double(x[from]) * weight[by];
+  });
+  for (size_t i = 0; i < y.size(); ++i) {
+    y[i] += (v.bias ? bias[i % v.k] : 0) + (v.residual ? residual[i] : 0);
+    if (!v.options.relu) continue;
+    y[i] = std::max(y[i], 0.0);
+    if (!(active.data<float>()[i] > 0)) dy[i] = 0;
+  }
+  for_each_product(v, in.shape, [&](int64_t to, int64_t from, int64_t by) {
+    dx[from] += double(dy[to]) * weight[by];
+    dweight[by] += double(dy[to]) * x[from];
+  });
+  if (v.bias)
+    for (size_t i = 0; i < dy.size(); ++i) dbias[i % v.k] += dy[i];
+  return {y, dx, dweight, dbias, v.residual ? Values(dy.begin(), dy.end()) : Values()};
+}
+
+// On the host, as f32; undefined where there is no such input.
+std::vector<Tensor> run(const Case& v, const Inputs& in, bool allow_tf32) {
+  const Device gpu = Device::cuda(0);
   Tape tape;
   Context context;
-  context.device = device;
+  context.device = gpu;
   context.allow_tf32 = allow_tf32;
   context.tape = &tape;
   ContextScope scope(context);
-  // The CPU is the reference: in f32, on what the GPU gets.
-  const DType type = device.is_cuda() ? dtype : DType::f32;
-  const auto input = [&](const Shape& shape, uint64_t seed, DType to) {
-    Tensor t = normals(shape, dtype, seed).to(to).to(device);
-    return t.set_requires_grad(true);
+  const auto input = [&](const Tensor& t) {
+    return t.defined() ? t.to(gpu).set_requires_grad(true) : Tensor();
   };
-  const Tensor x = input({v.n, v.h, v.w, v.c}, 1, type);
-  const Tensor weight = input({v.k, v.r, v.s, v.c / v.options.groups}, 2, DType::f32);
-  const Shape shape = conv2d_shape(x.shape(), weight.shape(), v.options);
-  const Tensor bias = v.bias ? input({v.k}, 3, DType::f32) : Tensor();
-  const Tensor residual = v.residual ? input(shape, 4, type) : Tensor();
+  const Tensor x = input(in.x), weight = input(in.weight), bias = input(in.bias),
+               residual = input(in.residual);
   const Tensor y = conv2d(x, weight, bias, v.options, residual);
-  tape.backward({y}, {normals(shape, dtype, 5).to(type).to(device)});
+  tape.backward({y}, {in.dy.to(gpu)});
   std::vector<Tensor> results{y};
   for (const Tensor& t : {x, weight, bias, residual}) results.push_back(t.defined() ? t.grad() : t);
   for (Tensor& t : results)
@@ -61,16 +129,15 @@ std::vector<Tensor> run(const Case& v, DType dtype, Device device, bool allow_tf
   return results;
 }
 
-// The largest difference over the largest value, after half a unit of the type is allowed for.
-void expect_close(const Tensor& got, const Tensor& want, double unit, double tolerance,
+// `unit` of the value for its rounding, `tolerance` of the largest for the sum.
+void expect_close(const Tensor& got, const Values& want, double unit, double tolerance,
                   const char* what) {
-  ASSERT_EQ(got.shape(), want.shape()) << what;
+  ASSERT_EQ(got.numel(), static_cast<int64_t>(want.size())) << what;
   double largest = 1e-30;
-  for (int64_t i = 0; i < want.numel(); ++i)
-    largest = std::max(largest, std::abs(double(want.data<float>()[i])));
-  for (int64_t i = 0; i < want.numel(); ++i) {
-    const double w = want.data<float>()[i], g = got.data<float>()[i];
-    ASSERT_LE(std::abs(g - w), unit * std::abs(w) + tolerance * largest) << what << " at " << i;
+  for (double w : want) largest = std::max(largest, std::abs(w));
+  for (size_t i = 0; i < want.size(); ++i) {
+    const double error = std::abs(got.data<float>()[i] - want[i]);
+    ASSERT_LE(error, unit * std::abs(want[i]) + tolerance * largest) << what << " at " << i;
   }
 }
 
@@ -79,24 +146,21 @@ class Conv2dCuda : public ::testing::Test {
   void SetUp() override {
     if (const std::string why = cuda_reason(); !why.empty()) GTEST_SKIP() << why;
   }
+  void TearDown() override { cuda::plan::multiprocessors = kUsual; }
+  const int64_t kUsual = cuda::plan::multiprocessors;
 
   static void compare(const Case& v, DType dtype, bool allow_tf32 = false) {
     SCOPED_TRACE(testing::Message() << v << ", " << dtype << (allow_tf32 ? " as tf32" : ""));
-    const std::vector<Tensor> want = run(v, dtype, Device::cpu()),
-                              got = run(v, dtype, Device::cuda(0), allow_tf32);
-    static const char* const kNames[] = {"y", "dx", "dweight", "dbias", "dresidual"};
-    for (int i = 0; i < 5; ++i) {
-      ASSERT_EQ(got[i].defined(), want[i].defined()) << kNames[i];
-      if (!want[i].defined()) continue;
-      // A sum near zero may be masked on one device only: bf16 cases mask in the reference too.
+    const Inputs in(v, dtype);
+    const std::vector<Tensor> got = run(v, in, allow_tf32), again = run(v, in, allow_tf32);
+    const std::vector<Values> want = truth(v, in, got[0]);
+    for (int i = 0; i < kResults; ++i) {
+      if (!got[i].defined()) continue;
       const bool rounded = dtype == DType::bf16 && (i < 2 || i == 4);
-      expect_close(got[i], want[i], rounded ? std::ldexp(1, -8) : 0, allow_tf32 ? 2e-3 : 4e-6,
+      expect_close(got[i], want[i], rounded ? std::ldexp(1, -8) : 0, allow_tf32 ? 1e-3 : 2e-6,
                    kNames[i]);
+      EXPECT_EQ(again[i].to_vector<float>(), got[i].to_vector<float>()) << kNames[i];
     }
-    const std::vector<Tensor> again = run(v, dtype, Device::cuda(0), allow_tf32);
-    for (int i = 0; i < 5; ++i)
-      if (got[i].defined())
-        EXPECT_EQ(again[i].to_vector<float>(), got[i].to_vector<float>()) << kNames[i];
   }
   static void compare(const Case& v) {
     compare(v, DType::f32);
@@ -108,7 +172,8 @@ Conv2dOptions with(int stride, int padding, int dilation = 1, int groups = 1, bo
   return {stride, padding, dilation, groups, relu};
 }
 
-// One to three channels take single elements, even numbers words, multiples of eight whole chunks.
+// Odd numbers of channels are copied element by element, even ones by words, multiples of eight (in
+// f32 of four) by chunks.
 TEST_F(Conv2dCuda, TakesAnyNumberOfChannels) {
   for (int64_t c : {1, 3, 4, 8, 12, 36, 64, 72})
     for (int64_t k : {1, 6, 8, 20, 72}) compare({1, 4, 3, c, k, 3, 3, with(1, 1)});
@@ -139,10 +204,26 @@ TEST_F(Conv2dCuda, KeepsGroupsApart) {
   compare({1, 4, 4, 6, 6, 3, 3, with(1, 1, 1, 6), true});  // depthwise
 }
 
-TEST_F(Conv2dCuda, CoversPartialTiles) {
-  // 130 and 66 positions, channels and filters: one full tile and a rest in every direction.
-  compare({1, 10, 13, 136, 72, 1, 1, with(1, 0), true});
-  compare({1, 6, 11, 72, 136, 3, 3, with(1, 1), true, true});
+// 130 positions, 136 or 72 channels and filters: full tiles and a rest, of every size and type.
+// With few multiprocessors large tiles pay, with many small ones, and long sums are split.
+TEST_F(Conv2dCuda, CoversEveryTile) {
+  for (int64_t multiprocessors : {1, 3, 132}) {
+    cuda::plan::multiprocessors = multiprocessors;
+    for (const auto& [c, k] : {std::pair{136, 72}, {72, 136}, {32, 40}}) {
+      const Case one{1, 10, 13, c, k, 1, 1, with(1, 0), true},
+          nine{1, 6, 11, c, k, 3, 3, with(2, 1), true, true};
+      for (const Case& v : {one, nine}) {
+        compare(v);
+        compare(v, DType::f32, true);
+      }
+    }
+  }
+}
+
+TEST_F(Conv2dCuda, TakesOddChannelsAsTf32) {
+  for (int64_t c : {1, 3, 6})
+    for (int stride : {1, 2})
+      compare({1, 5, 4, c, 10 - c, 3, 3, with(stride, 1)}, DType::f32, true);
 }
 
 TEST_F(Conv2dCuda, TakesOnePixelAndNothing) {

@@ -80,7 +80,7 @@ void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOp
     using Config = decltype(config);
     using T = typename Config::T;
     typename DataGradient<Config>::Part whole{};
-    whole.dy = {dy.data<T>(), z.n, z.p, z.q, z.k * z.groups, z.k};
+    whole.dy = {dy.data<T>(), z.n, z.p, z.q, z.k * z.groups, z.k, {}, {}};
     whole.filters = filters.data<T>();
     whole.kernel_h = z.r;
     whole.kernel_w = z.s;

@@ -30,9 +30,8 @@ struct ConvSize {
     as_int(y.numel() / std::max<int64_t>(1, y[3]), "the pixels of the output");
     // Filters are padded to eight channels at most.
     as_int(weight[0] * r * s * ((weight[3] + 7) / 8 * 8), "the elements of all filters");
-    const int64_t rows = int64_t{r - 1} * dilation, columns = int64_t{s - 1} * dilation;
-    as_int((rows * std::max(w, q) + columns + 1) * std::max(x[3], y[3]),
-           "the elements of the activation below one filter");
+    as_int(int64_t{h} * w * x[3], "the elements of an image of x");
+    as_int(int64_t{p} * q * y[3], "the elements of an image of the output");
   }
   ConvAxis down() const { return forward_axis(p, r, stride, padding, dilation); }
   ConvAxis right() const { return forward_axis(q, s, stride, padding, dilation); }

@@ -102,9 +102,10 @@ struct Patches {
     return static_cast<unsigned>(y) < static_cast<unsigned>(height) &&
            static_cast<unsigned>(x) < static_cast<unsigned>(width);
   }
-  MIXPL_DEVICE int64_t element(int image, int y, int x) const {
-    return ((static_cast<int64_t>(image) * height + y) * width + x) * pitch;
+  MIXPL_DEVICE int64_t image(int index) const {
+    return static_cast<int64_t>(index) * (height * width * pitch);
   }
+  MIXPL_DEVICE int element(int y, int x) const { return (y * width + x) * pitch; }
 };
 
 /// Patches as the left operand of a convolution: the reduction runs over taps and channels.
@@ -124,10 +125,10 @@ class PatchLoader {
     for (int i = 0; i < Mine::kRows; ++i) {
       const int row = first_row + Mine::row(i);
       const Digits at = patches.row_radix().digits(row);
-      y_[i] =
-          row < patches.rows() ? at.middle * patches.down.stride + patches.down.origin : kNowhere;
+      y_[i] = at.middle * patches.down.stride + patches.down.origin;
       x_[i] = at.low * patches.right.stride + patches.right.origin;
-      start_[i] = patches.element(at.high, y_[i], x_[i]);
+      start_[i] = patches.image(at.high) + patches.element(y_[i], x_[i]);
+      if (row >= patches.rows()) y_[i] = kNowhere;
     }
   }
 
@@ -140,7 +141,7 @@ class PatchLoader {
             const int down = at.high * patches_.down.step, right = at.middle * patches_.right.step;
             const bool there =
                 at.high < patches_.down.taps && patches_.holds(y_[i] + down, x_[i] + right);
-            const int tap = (down * patches_.width + right) * patches_.pitch + at.low;
+            const int tap = patches_.element(down, right) + at.low;
             if constexpr (kGranule < kChunkBytes)
               radix_.add(at, Digits{0, 0, kGranule / static_cast<int>(sizeof(T))});
             return there ? patches_.source + start_[i] + tap : nullptr;
@@ -183,6 +184,7 @@ class PatchColumnLoader {
     for (int i = 0; i < Mine::kRows; ++i) {
       const int y = row_[i].middle * patches_.down.stride + patches_.down.origin;
       const int x = row_[i].low * patches_.right.stride + patches_.right.origin;
+      const T* image = patches_.source + patches_.image(row_[i].high);
       Digits at = column_;
       copy_chunk<T, kGranule>(
           stage + Shared::offset(Mine::row(i), Mine::column()), patches_.source, [&]() -> const T* {
@@ -190,10 +192,10 @@ class PatchColumnLoader {
             const int right = x + at.middle * patches_.right.step;
             const bool there = row_[i].high < patches_.images && at.high < patches_.down.taps &&
                                patches_.holds(down, right);
-            const int64_t from = patches_.element(row_[i].high, down, right) + at.low;
+            const int from = patches_.element(down, right) + at.low;
             if constexpr (kGranule < kChunkBytes)
               column_radix_.add(at, Digits{0, 0, kGranule / static_cast<int>(sizeof(T))});
-            return there ? patches_.source + from : nullptr;
+            return there ? image + from : nullptr;
           });
       row_radix_.add(row_[i], step_);
     }

@@ -19,12 +19,12 @@ inline int granule_of(const Tensor& t, int64_t channels) {
 /// relu?(sum + bias + residual), rounded once to T.
 template <typename T>
 struct Output {
-  T* to;
-  const float* bias;  // one a column, or null
-  const T* residual;  // as `to`, or null
-  int64_t pitch;      // elements between rows
-  bool relu;
-  bool aligned;  // every row of `to` and `residual` starts at, and holds, whole chunks
+  T* to = nullptr;
+  const float* bias = nullptr;  // one a column, or null
+  const T* residual = nullptr;  // as `to`, or null
+  int64_t pitch = 0;            // elements between rows
+  bool relu = false;
+  bool aligned = false;  // every row of `to` and `residual` starts at, and holds, whole chunks
 
   MIXPL_DEVICE Output at_column(int column) const {
     Output part = *this;

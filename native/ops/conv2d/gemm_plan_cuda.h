@@ -7,6 +7,7 @@
 #include "core/context.h"
 #include "core/tensor.h"
 #include "ops/conv2d/gemm_mainloop_cuda.h"
+#include "ops/conv2d/gemm_settings_cuda.h"
 
 namespace mixpl::cuda {
 
@@ -18,8 +19,7 @@ struct GemmSize {
 
 namespace plan {
 
-constexpr int64_t kMultiprocessors = 132;  // an H100 SXM; a constant, see above
-constexpr int64_t kLeastSteps = 8;         // a split must be worth its start and its partial sums
+constexpr int64_t kLeastSteps = 8;  // a split must be worth its start and its partial sums
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -30,7 +30,7 @@ GemmGrid grid(const GemmSize& size) {
   GemmGrid grid{static_cast<int>(ceil_div(size.rows, Tile::kM)),
                 static_cast<int>(ceil_div(size.columns, Tile::kN)), static_cast<int>(size.batches),
                 1};
-  const int64_t room = kMultiprocessors * Tile::kBlocksPerSm / std::max<int64_t>(1, grid.tiles());
+  const int64_t room = multiprocessors * Tile::kBlocksPerSm / std::max<int64_t>(1, grid.tiles());
   const int64_t steps = ceil_div(size.reduction, kStep<typename Config::T>);
   grid.splits = static_cast<int>(std::clamp<int64_t>(std::min(room, steps / kLeastSteps), 1, 64));
   if (grid.tiles() * grid.splits >= int64_t{1} << 31)
@@ -45,7 +45,7 @@ bool pays(const GemmSize& size) {
   using Tile = typename Config::Tile;
   const GemmGrid g = grid<Config>(size);
   return 2 * size.rows > Tile::kM && 2 * size.columns > Tile::kN &&
-         g.tiles() * g.splits >= kMultiprocessors;
+         g.tiles() * g.splits >= multiprocessors;
 }
 
 }  // namespace plan

@@ -230,7 +230,7 @@ TEST_F(Emulation, FindsMissingWaits) {
   EXPECT_EQ(run(0), (std::vector<float>{1, 2, 3, 4, 1, 2, 3, 4}));
   EXPECT_EQ(run(1)[3], 4);
   EXPECT_TRUE(std::isnan(run(1)[4]));
-  EXPECT_ERROR("2 cp_async16 that it never waited for", run(2));
+  EXPECT_ERROR("2 cp_async that it never waited for", run(2));
   EXPECT_ERROR("not in shared memory",
                launch(misplaced_copy_kernel, 1, 1, 0, in.data<float>(), out.data<float>()));
   EXPECT_ERROR("no multiple",

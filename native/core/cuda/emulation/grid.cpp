@@ -9,7 +9,6 @@
 #include <mutex>
 #include <vector>
 
-#include "core/cuda/emulation/coverage.h"
 #include "core/cuda/emulation/device_memory.h"
 #include "core/cuda/emulation/fiber.h"
 #include "core/cuda/emulation/shared_memory.h"
@@ -292,8 +291,7 @@ void Grid::make_ready(std::vector<Thread*>& released) {
 void Grid::thread_ends() {
   Thread& self = *running_;
   if (!self.copies.empty())
-    fail(str("leaves the kernel with ", self.copies.size(),
-             " asynchronous copies that it never waited for"));
+    fail(str("leaves the kernel with ", self.copies.size(), " cp_async that it never waited for"));
   self.state = State::gone;
   ++gone_;
   if (!at_barrier_.empty())
@@ -422,7 +420,6 @@ void run_grid(const std::source_location& where, dim3 grid, dim3 block, size_t d
   }
   const std::string broken = check_device_memory();
   if (!broken.empty()) throw DeviceError(str(launch, ": ", broken));
-  note_launch(where, blocks * threads);
 }
 
 bool in_kernel() { return active != nullptr; }
@@ -448,13 +445,13 @@ void* dynamic_shared_memory() { return active->shared().dynamic(); }
 bool in_shared_memory(const void* p, size_t bytes) { return active->shared().contains(p, bytes); }
 
 void start_copy(void* to, const void* from, int bytes, int valid_bytes) {
-  const std::string name = str("cp_async", bytes);
+  const auto refuse = [&](const auto&... why) { fail(str("cp_async", bytes, ": ", why...)); };
   if (valid_bytes < 0 || valid_bytes > bytes)
-    fail(str(name, ": valid bytes must be in [0, ", bytes, "], got ", valid_bytes));
+    refuse("valid bytes must be in [0, ", bytes, "], got ", valid_bytes);
   if (reinterpret_cast<uintptr_t>(to) % bytes ||
       (valid_bytes && reinterpret_cast<uintptr_t>(from) % bytes))
-    fail(str(name, ": both addresses must be multiples of ", bytes));
-  if (!active->shared().contains(to, bytes)) fail(name + ": the target is not in shared memory");
+    refuse("both addresses must be multiples of ", bytes);
+  if (!active->shared().contains(to, bytes)) refuse("the target is not in shared memory");
   Thread& self = active->running();
   self.copies.push_back({to, from, bytes, valid_bytes, self.copy_group});
 }
