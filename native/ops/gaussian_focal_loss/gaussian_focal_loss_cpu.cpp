@@ -65,15 +65,24 @@ void gaussian_focal_loss_forward(const Tensor& logits, const Tensor& heat, const
 
     const int64_t classes = logits.size(-1);
     const int32_t* pair = positives.data<int32_t>();
-    // Few of them, and some may be the same: one after another.
-    for (int64_t i = 0; i < positives.size(0); ++i) {
-      if (pair[2 * i] < 0) continue;
-      const int64_t index = pair[2 * i] * classes + pair[2 * i + 1];
-      const float logit = float(x[index]);
-      const GaussianFocalTerm term =
+    std::vector<int64_t> places;
+    for (int64_t i = 0; i < positives.size(0); ++i)
+      if (pair[2 * i] >= 0) places.push_back(pair[2 * i] * classes + pair[2 * i + 1]);
+    std::sort(places.begin(), places.end());
+    // Some may be the same; the gradient of each place is rounded once.
+    for (size_t i = 0; i < places.size();) {
+      const int64_t place = places[i];
+      const float logit = float(x[place]);
+      const GaussianFocalTerm one =
           usual ? focal.positive<true>(logit) : focal.positive<false>(logit);
-      sum += term.loss;
-      if (dx) dx[index] = T(float(dx[index]) + term.slope);
+      float slope = (usual ? focal.negative<true>(logit, 1.0f - h[place])
+                           : focal.negative<false>(logit, 1.0f - h[place]))
+                        .slope;
+      for (; i < places.size() && places[i] == place; ++i) {
+        sum += one.loss;
+        slope += one.slope;
+      }
+      if (dx) dx[place] = T(slope);
     }
     *loss.data<float>() = static_cast<float>(sum);
   });

@@ -57,6 +57,7 @@ template <typename T, bool kUsual>
 struct PositiveView {
   const T* __restrict__ x;
   T* __restrict__ dx;
+  const float* __restrict__ heat;
   const int32_t* __restrict__ positives;
   int64_t count, classes;
   GaussianFocal focal;
@@ -66,11 +67,12 @@ struct PositiveView {
     const int64_t own = index_of(i);
     for (int64_t j = 0; j < i; ++j)
       if (index_of(j) == own) return;
-    const float slope = focal.template positive<kUsual>(float(x[own])).slope;
-    T sum = T(float(dx[own]) + slope);
-    for (int64_t j = i + 1; j < count; ++j)
-      if (index_of(j) == own) sum = T(float(sum) + slope);
-    dx[own] = sum;
+    const float logit = float(x[own]);
+    const float slope = focal.template positive<kUsual>(logit).slope;
+    float sum = focal.template negative<kUsual>(logit, 1.0f - heat[own]).slope;
+    for (int64_t j = i; j < count; ++j)
+      if (index_of(j) == own) sum += slope;
+    dx[own] = T(sum);
   }
   MIXPL_DEVICE int64_t index_of(int64_t i) const {
     return positives[2 * i] < 0 ? -1 : positives[2 * i] * classes + positives[2 * i + 1];
@@ -87,7 +89,9 @@ void forward(const Tensor& logits, const Tensor& heat, const Tensor& positives,
   const int32_t* pairs = positives.data<int32_t>();
   reduce_sum((n + Sum::kWidth - 1) / Sum::kWidth + count,
              Sum{x, dx, heat.data<float>(), pairs, n, classes, focal}, loss.data<float>());
-  if (dx) for_each(count, PositiveView<T, kUsual>{x, dx, pairs, count, classes, focal});
+  if (dx)
+    for_each(count,
+             PositiveView<T, kUsual>{x, dx, heat.data<float>(), pairs, count, classes, focal});
 }
 
 }  // namespace

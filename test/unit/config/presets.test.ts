@@ -10,14 +10,20 @@ import {
 
 const presets = await listPresets();
 
-/** `small` is a start for somebody's own data, and has none. */
-const withData = presets.filter(({ name }) => name !== 'small');
+/** `small` and its kin are a start for somebody's own data, and have none. */
+const isBare = (name: string) => /^small(-|$)/.test(name);
+const someData = [
+  'data.root=/data',
+  'data.labelled={ format: coco, annotations: a.json, images: . }',
+  'data.unlabelled={ format: folder, images: . }',
+];
 
 describe('every preset', () => {
-  test.each(withData)(
+  test.each(presets)(
     '$name is a whole config that carries its own name',
     async ({ name, description }) => {
-      const config = await loadConfig(name, { cwd: '/data' });
+      const overrides = isBare(name) ? someData : [];
+      const config = await loadConfig(name, { cwd: '/data', overrides });
       expect(config.name).toBe(name);
       expect(config.data.root).toBe('/data');
       expect(description.length).toBeGreaterThan(20);

@@ -99,7 +99,7 @@ describe('images that cannot be used', () => {
         kind: 'unreadable-image',
         file: path,
         id: '000002.png',
-        message: expect.stringMatching(/^must be a readable image, got .*libpng/),
+        message: expect.stringMatching(/^must be a readable image, got /),
       });
       runs.push(batches.map(({ images }) => images[0]!.map(({ index }) => index)));
       expect(runs.at(-1)!.flat()).not.toContain(2);

@@ -174,6 +174,7 @@ const convCase = (
     weight: normals(random, [filters, 1, 1, x[3]!]),
     attention: numbers([x[0]!, 1, 1, layers]),
   },
+  dependsOnThreads: true, // it is a convolution: oneDNN shares some out by the number of threads
 });
 testOp('layerWeightedConv', {
   ...convSpec,
