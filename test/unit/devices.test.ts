@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { composeBatch } from '../../lib/image/index.js';
+import { composeBatch, type DecodedImage, neverChanges } from '../../lib/image/index.js';
 import { createDetector } from '../../lib/index.js';
 import * as kernels from '../../lib/kernels/index.js';
 import { type DType, native, resolveDevice } from '../../lib/native.js';
@@ -86,6 +86,18 @@ describe.skipIf(noGpu !== null)('a GPU', () => {
     const { data, shape } = await kernels.compose([composition], { device: 'cuda' });
     expect(shape).toEqual([1, 3, 5, 3]);
     expect(data).toEqual(new Float32Array(45).fill(77));
+  });
+
+  test('copies a picture that never changes once, any other each time', async () => {
+    const first = async (image: DecodedImage) => {
+      const { data } = await kernels.compose([single(identityLayer(image))], { device: 'cuda' });
+      return data[0];
+    };
+    const [named, other] = [plain(3, 3, 10), plain(3, 3, 10)];
+    neverChanges(named);
+    expect([await first(named), await first(other)]).toEqual([10, 10]);
+    for (const { data } of [named, other]) data.fill(99);
+    expect([await first(named), await first(other)]).toEqual([10, 99]);
   });
 
   test('is refused where it does not exist', async () => {

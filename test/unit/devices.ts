@@ -1,6 +1,5 @@
 /**
- * The device that a test run is about: MIXPL_DEVICE, which is also what 'auto' means to a detector, else
- * the CPU. `MIXPL_DEVICE=cuda npx vitest run test/unit/image` tests a GPU, or an emulated one with
- * MIXPL_ADDON=build/emulated/mixpl.node.
+ * The device that single tests run on: MIXPL_TEST_DEVICE, else the CPU. On an emulated GPU:
+ * `MIXPL_ADDON=build/emulated/mixpl.node MIXPL_TEST_DEVICE=cuda npx vitest run test/unit/image`.
  */
-export const testDevice = process.env.MIXPL_DEVICE ?? 'cpu';
+export const testDevice = process.env.MIXPL_TEST_DEVICE ?? 'cpu';
