@@ -5,6 +5,7 @@
 
 #include "binding/convert.h"
 #include "core/allocator.h"
+#include "core/cuda/emulation_settings.h"
 #include "core/cuda/runtime.h"
 
 namespace mixpl::binding {

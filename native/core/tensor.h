@@ -127,7 +127,4 @@ class Tensor {
   std::shared_ptr<TensorImpl> impl_;
 };
 
-/// The values of f32 scalars that lie on one device, with one wait for it. @throws ShapeError
-std::vector<float> read_scalars(const std::vector<Tensor>& scalars);
-
 }  // namespace mixpl

@@ -4,6 +4,11 @@
 #include "core/tensor.h"
 
 namespace mixpl {
+
+/// The values of f32 scalars that lie on one device, with one wait for it. @throws ShapeError,
+/// DTypeError, DeviceError
+std::vector<float> read_scalars(const std::vector<Tensor>& scalars);
+
 namespace cpu {
 void fill_values(const Tensor& t, float value);
 void zero_values(const Tensor& t);

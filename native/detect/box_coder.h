@@ -15,12 +15,12 @@ struct DeltaCoder {
   float limit = 4.135166556742356f;  // ln(1000 / 16), of dw and dh
   bool both_sides = true;            // mmdetection; false: upper side only (torchvision)
 
-  Delta encode(Box anchor, Box box) const {
+  MIXPL_HD Delta encode(Box anchor, Box box) const {
     const Delta d = encode_delta(anchor, box);
     return {(d.x - means[0]) / stds[0], (d.y - means[1]) / stds[1], (d.w - means[2]) / stds[2],
             (d.h - means[3]) / stds[3]};
   }
-  Box decode(Box anchor, Delta d) const {
+  MIXPL_HD Box decode(Box anchor, Delta d) const {
     return decode_delta(anchor,
                         {d.x * stds[0] + means[0], d.y * stds[1] + means[1],
                          d.w * stds[2] + means[2], d.h * stds[3] + means[3]},

@@ -28,8 +28,6 @@ std::string unusable_reason();
 std::vector<std::string> architectures();
 /// The devices are an emulation on the host, for tests.
 bool is_emulated();
-/// Emulated devices only: order of blocks and threads (0: in order), what fills fresh memory.
-void set_emulation(uint64_t order_seed, int poison);
 
 /// Makes `index` the device that this thread's launches and copies go to.
 void use_device(int index);

@@ -14,6 +14,7 @@
 #include <string_view>
 
 #include "core/allocator.h"
+#include "core/cuda/emulation_settings.h"
 #include "core/cuda/error.h"
 #include "core/cuda/launch.h"
 #include "core/cuda/staging.h"
@@ -235,7 +236,7 @@ std::vector<std::string> architectures() {
 }
 
 bool is_emulated() { return false; }
-void set_emulation(uint64_t, int) {}
+void set_emulation(uint64_t, int) { throw DeviceError("cuda: no device is emulated here"); }
 
 void use_device(int index) {
   if (thread_device == index) return;

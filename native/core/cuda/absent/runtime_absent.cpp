@@ -1,5 +1,6 @@
 // A build without CUDA: there is no device, and nothing else here is ever reached.
 #include "core/allocator.h"
+#include "core/cuda/emulation_settings.h"
 #include "core/cuda/runtime.h"
 #include "core/error.h"
 

@@ -4,6 +4,7 @@
 
 #include "core/cuda/emulation/device_memory.h"
 #include "core/cuda/emulation/grid.h"
+#include "core/cuda/emulation_settings.h"
 #include "core/cuda/runtime.h"
 #include "core/error.h"
 
