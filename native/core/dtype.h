@@ -17,9 +17,13 @@ struct bfloat16 {
   uint16_t bits;
   bfloat16() = default;
   MIXPL_HD bfloat16(float x) {
+#if defined(__CUDA_ARCH__)  // one instruction; a NaN becomes the canonical one
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+#else
     const uint32_t u = std::bit_cast<uint32_t>(x);
     const uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
     bits = static_cast<uint16_t>((u & 0x7fffffffu) > 0x7f800000u ? (u >> 16) | 0x40u : rounded);
+#endif
   }
   MIXPL_HD operator float() const { return std::bit_cast<float>(uint32_t{bits} << 16); }
 };
