@@ -63,7 +63,8 @@ struct ChannelShare {
 template <int K, int N>
 MIXPL_DEVICE void add_rows(const ChannelBlocks& b, const ChannelShare& s, const float (&sum)[K][N],
                            float* out) {
-  MIXPL_SHARED(float, of_threads, K* N* kChannelThreads);
+  constexpr int kSums = K * N * kChannelThreads;
+  MIXPL_SHARED(float, of_threads, kSums);
   for (int k = 0; k < K; ++k)
     for (int n = 0; n < N; ++n) of_threads[(k * N + n) * kChannelThreads + threadIdx.x] = sum[k][n];
   sync_block();

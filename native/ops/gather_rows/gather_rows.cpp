@@ -29,12 +29,17 @@ Tensor gather_rows(const Tensor& x, const Tensor& rows, int64_t columns) {
 
 namespace {
 
+// On the host: waits for a GPU that has the rows.
 void check_rows(const Tensor& rows, int64_t count) {
   Check("gatherRows").dtype("rows", rows, DType::i32);
-  const BadRow bad = MIXPL_DISPATCH(rows.device(), gather_rows_bad_row, rows, count);
-  if (bad.place >= 0)
-    throw RangeError(str("gatherRows: rows must be rising and in [0, ", count - 1, "], got ",
-                         bad.row, " at ", bad.place));
+  int64_t before = -1, i = 0;
+  for (int32_t row : rows.to_vector<int32_t>()) {
+    if (row <= before || row >= count)
+      throw RangeError(
+          str("gatherRows: rows must be rising and in [0, ", count - 1, "], got ", row, " at ", i));
+    before = row;
+    ++i;
+  }
 }
 
 // x, rows; { columns }, the last axis of x when absent.

@@ -16,21 +16,13 @@ namespace mixpl {
 /// @throws     ShapeError, DTypeError, DeviceError
 Tensor gather_rows(const Tensor& x, const Tensor& rows, int64_t columns);
 
-struct BadRow {
-  int64_t place = -1;  // -1: all are good
-  int32_t row = 0;
-};
-
 namespace cpu {
-/// The first of `rows` that is not above the one before it or not below `count`.
-BadRow gather_rows_bad_row(const Tensor& rows, int64_t count);
 void gather_rows_forward(const Tensor& x, const Tensor& rows, Tensor& y);
 /// Writes the given rows of dx only.
 void gather_rows_backward(const Tensor& dy, const Tensor& rows, Tensor& dx);
 }  // namespace cpu
 
 namespace cuda {
-BadRow gather_rows_bad_row(const Tensor& rows, int64_t count);
 void gather_rows_forward(const Tensor& x, const Tensor& rows, Tensor& y);
 void gather_rows_backward(const Tensor& dy, const Tensor& rows, Tensor& dx);
 }  // namespace cuda

@@ -1,20 +1,8 @@
-#include <limits>
-
 #include "core/cuda/packs.h"
 #include "ops/gather_rows/gather_rows.h"
 
 namespace mixpl::cuda {
 namespace {
-
-struct FindBad {
-  const int32_t* rows;
-  int64_t count;
-  int* first;  // the least bad place
-  MIXPL_DEVICE void operator()(int64_t i) const {
-    if (rows[i] <= (i > 0 ? rows[i - 1] : -1) || rows[i] >= count)
-      atomic_min(first, static_cast<int>(i));
-  }
-};
 
 // Rows of `wide` at rows[i] to or from rows i of the f32 `narrow`. No row is there twice, so the
 // backward writes each place once.
@@ -63,18 +51,6 @@ void copy(const Tensor& wide, const Tensor& rows, const Tensor& narrow) {
 }
 
 }  // namespace
-
-BadRow gather_rows_bad_row(const Tensor& rows, int64_t count) {
-  int32_t place = std::numeric_limits<int32_t>::max(), row = 0;
-  const int32_t none = place;
-  const Tensor first = Tensor::empty({1}, DType::i32, rows.device());
-  copy_to_device(first.raw(), &place, sizeof place);
-  for_each(rows.numel(), FindBad{rows.data<int32_t>(), count, first.data<int32_t>()});
-  copy_to_host(&place, first.raw(), sizeof place);
-  if (place == none) return {};
-  copy_to_host(&row, rows.data<int32_t>() + place, sizeof row);
-  return {place, row};
-}
 
 void gather_rows_forward(const Tensor& x, const Tensor& rows, Tensor& y) { copy<true>(x, rows, y); }
 

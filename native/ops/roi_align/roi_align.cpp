@@ -9,17 +9,17 @@
 namespace mixpl {
 namespace {
 
-// A GPU would have to be waited for: its kernels give such boxes zeros and no gradient instead.
 void check_values(const std::vector<Tensor>& levels, const Tensor& boxes, const Tensor& places) {
   const Check check("roiAlign");
-  const int32_t* place = places.data<int32_t>();
+  const std::vector<int32_t> place = places.to_vector<int32_t>();
+  const std::vector<float> edge = boxes.to_vector<float>();
   for (int64_t r = 0; r < boxes.size(0); ++r) {
     check.in_range("places (image)", place[2 * r], 0, static_cast<double>(levels[0].size(0)) - 1);
     check.in_range("places (level)", place[2 * r + 1], 0, static_cast<double>(levels.size()) - 1);
     for (int k = 0; k < 4; ++k)
-      if (!(std::fabs(boxes.data<float>()[4 * r + k]) < kFarthestEdge))
-        throw RangeError(str("roiAlign: boxes must be finite and below 1e7, got ",
-                             boxes.data<float>()[4 * r + k], " in box ", r));
+      if (!(std::fabs(edge[4 * r + k]) < kFarthestEdge))
+        throw RangeError(str("roiAlign: boxes must be finite and below 1e7, got ", edge[4 * r + k],
+                             " in box ", r));
   }
 }
 
@@ -50,6 +50,7 @@ void check_arguments(const std::vector<Tensor>& levels, const std::vector<float>
   check.same_device("places", places, levels[0]);
   check.in_range("size", o.size, 1, 256);
   check.in_range("samplingRatio", o.sampling_ratio, 0, 256);
+  // A GPU would have to be waited for: its kernels give such boxes 0 and no gradient instead.
   if (boxes.device().is_cpu()) check_values(levels, boxes, places);
 }
 
@@ -79,7 +80,8 @@ Tensor roi_align(const std::vector<Tensor>& levels, const std::vector<float>& sc
 }
 
 namespace {
-// Inputs: the levels, then boxes, places; { scales, size, samplingRatio, aligned }.
+// Inputs: the levels, then boxes, places; { scales, size, samplingRatio, aligned }. Looks at the
+// values of boxes and places on every device.
 const bool registered = register_op("roiAlign", [](const std::vector<Tensor>& in,
                                                    const Options& o) {
   if (in.size() < 3)
@@ -89,8 +91,11 @@ const bool registered = register_op("roiAlign", [](const std::vector<Tensor>& in
   options.sampling_ratio = static_cast<int>(o.integer("samplingRatio", options.sampling_ratio));
   options.aligned = o.boolean("aligned", options.aligned);
   const std::vector<double> scales = o.numbers("scales", {1});
-  return std::vector<Tensor>{roi_align({in.begin(), in.end() - 2}, {scales.begin(), scales.end()},
-                                       in[in.size() - 2], in[in.size() - 1], options)};
+  const std::vector<Tensor> levels(in.begin(), in.end() - 2);
+  const Tensor &boxes = in[in.size() - 2], &places = in.back();
+  const Tensor out = roi_align(levels, {scales.begin(), scales.end()}, boxes, places, options);
+  if (!out.device().is_cpu()) check_values(levels, boxes, places);
+  return std::vector<Tensor>{out};
 });
 }  // namespace
 
