@@ -60,13 +60,14 @@ void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
     using Config = decltype(config);
     using T = typename Config::T;
     const Patches<T> patches{x.data<T>(), z.n, z.h, z.w, z.c * z.groups, z.c, z.down(), z.right()};
-    const Output<T> output{y.data<T>(),
-                           bias.defined() ? bias.data<float>() : nullptr,
-                           residual.defined() ? residual.data<T>() : nullptr,
-                           y.size(3),
-                           o.relu,
-                           granule_of(y, z.k) == kChunkBytes &&
-                               (!residual.defined() || granule_of(residual, z.k) == kChunkBytes)};
+    Output<T> output;
+    output.to = y.data<T>();
+    output.bias = bias.defined() ? bias.data<float>() : nullptr;
+    output.residual = residual.defined() ? residual.data<T>() : nullptr;
+    output.pitch = y.size(3);
+    output.relu = o.relu;
+    output.aligned = granule_of(y, z.k) == kChunkBytes &&
+                     (!residual.defined() || granule_of(residual, z.k) == kChunkBytes);
     const Forward<Config> problem{patches, filters.data<T>(),
                                   static_cast<int>(filters.numel() / weight.size(0)), z.k, output};
     multiply(problem, grid, x.device());

@@ -85,8 +85,9 @@ void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOp
     whole.kernel_h = z.r;
     whole.kernel_w = z.s;
     whole.filter_pitch = static_cast<int>(filters.numel() / (weight.size(0) * z.r * z.s));
-    whole.dx = {
-        .to = dx.data<T>(), .pitch = dx.size(3), .aligned = granule_of(dx, z.c) == kChunkBytes};
+    whole.dx.to = dx.data<T>();
+    whole.dx.pitch = dx.size(3);
+    whole.dx.aligned = granule_of(dx, z.c) == kChunkBytes;
     whole.height = z.h;
     whole.width = z.w;
     whole.columns = z.c;

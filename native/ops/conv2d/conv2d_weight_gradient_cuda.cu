@@ -59,9 +59,10 @@ void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptio
     using Config = decltype(config);
     using T = typename Config::T;
     const Patches<T> patches{x.data<T>(), z.n, z.h, z.w, z.c * z.groups, z.c, z.down(), z.right()};
-    const Output<float> output{.to = dweight.data<float>(),
-                               .pitch = z.sum(),
-                               .aligned = granule_of(dweight, z.sum()) == kChunkBytes};
+    Output<float> output;
+    output.to = dweight.data<float>();
+    output.pitch = z.sum();
+    output.aligned = granule_of(dweight, z.sum()) == kChunkBytes;
     const WeightGradient<Config> problem{patches, dy.data<T>(), z.k, z.groups, output};
     multiply(problem, grid, x.device());
   });
