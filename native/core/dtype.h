@@ -17,13 +17,8 @@ struct bfloat16 {
   uint16_t bits;
   bfloat16() = default;
   MIXPL_HD bfloat16(float x) {
-<<<<<<< HEAD
 #if defined(__CUDA_ARCH__)
     asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));  // the same but for the bits of a NaN
-=======
-#if defined(__CUDA_ARCH__)  // one instruction; a NaN becomes the canonical one
-    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
->>>>>>> k2
 #else
     const uint32_t u = std::bit_cast<uint32_t>(x);
     const uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
