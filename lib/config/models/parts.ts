@@ -51,6 +51,10 @@ export function neck(defaults: {
         .default(extra)
         .describe('where P6 comes from: nowhere, C5 or P5'),
       reluBeforeExtra: z.boolean().default(reluBeforeExtra),
+      norm: z
+        .enum(['none', 'bn', 'gn'])
+        .default('none')
+        .describe('of its convolutions; P6 and P7 of torchvision have none'),
     })
     .prefault({});
 }
