@@ -1,3 +1,5 @@
+import { hasLiveBatchNorm } from '../detector/options.js';
+import { detectorOptions } from './parts.js';
 import type { ResolvedConfig } from './schema.js';
 
 /** Combinations that are allowed and usually a mistake, one sentence each. */
@@ -14,7 +16,7 @@ export function adviceFor(config: ResolvedConfig): string[] {
       `model.backbone.frozenStages ${frozenStages} freezes random weights: model.weights is not given; try -1`,
     );
   if (semi.method === 'supervised') return advice;
-  if (norm === 'bn' && semi.ema.buffers === 'skip')
+  if (hasLiveBatchNorm(detectorOptions(config, 1)) && semi.ema.buffers === 'skip')
     advice.push(
       'semi.ema.buffers skip leaves the teacher without the statistics of live BatchNorm; try average',
     );

@@ -79,6 +79,10 @@ export const augmentSchema = z
       .strictObject({
         long: positiveCount().default(1333),
         short: positiveCount().default(800),
+        rule: z
+          .enum(['mmdetection', 'torchvision'])
+          .optional()
+          .describe('of sizes and interpolation; without one it is mmdetection’s'),
       })
       .prefault({}),
   })

@@ -7,6 +7,7 @@ import { listPresets, presetFile } from './presets.js';
 import { describeIssues } from './problems.js';
 import { configSchema, type ResolvedConfig, type RunConfig } from './schema.js';
 import { type Layer, type Path, parseOverride, readYamlLayer } from './source.js';
+import { overTorchvision } from './torchvision.js';
 
 export interface LoadOptions {
   /** `a.b=value` each, over everything else. @defaultValue [] */
@@ -66,7 +67,7 @@ export function formatConfig(config: ResolvedConfig): string {
 function validate(written: unknown, locate: (path: Path) => string): ResolvedConfig {
   // The kind of a union has no default in the schema.
   const bare = isMapping(written) && isMapping(written.optimizer) && !written.optimizer.type;
-  const value = bare ? merge({ optimizer: { type: 'sgd' } }, written) : written;
+  const value = overTorchvision(bare ? merge({ optimizer: { type: 'sgd' } }, written) : written);
   const result = configSchema.safeParse(value);
   if (result.success) return result.data;
   const problems = describeIssues(result.error.issues, configSchema, value, locate);

@@ -10,7 +10,7 @@ export function detectorOptions(
   { model }: Pick<ResolvedConfig, 'model'>,
   numClasses: number,
 ): DetectorOptions {
-  const { weights: _, weightsLayout: __, ...options } = model;
+  const { weights: _, weightsLayout: __, preset: ___, ...options } = model;
   return { ...options, numClasses: model.numClasses ?? numClasses };
 }
 

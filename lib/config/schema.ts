@@ -3,6 +3,7 @@
  * 1.1 and 3.1); only `data` has to be given. Types are inferred from it.
  */
 import { z } from 'zod';
+import { torchvisionDefaults } from '../detector/torchvision.js';
 import { defaultScoreThr } from '../semi/options.js';
 import { augmentSchema } from './augment-schema.js';
 import { dataSchema } from './data-schema.js';
@@ -51,7 +52,20 @@ const runSchema = z.strictObject({
 /** Checks that concern several sections, and defaults that depend on another option. */
 export const configSchema = runSchema
   .superRefine((config, context) => {
-    const { semi, data, batch } = config;
+    const { semi, data, batch, model } = config;
+    if (model.preset) {
+      const { type, numerics } = torchvisionDefaults({ preset: model.preset })!.model;
+      for (const [key, wanted] of Object.entries({ type, numerics }) as [
+        'type' | 'numerics',
+        string,
+      ][])
+        if (model[key] !== wanted)
+          context.addIssue({
+            code: 'custom',
+            path: ['model', key],
+            message: `must be ${wanted} with model.preset ${model.preset}`,
+          });
+    }
     if (semi.method !== 'supervised' && !data.unlabelled && !data.split)
       context.addIssue({
         code: 'custom',

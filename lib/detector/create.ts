@@ -3,7 +3,12 @@ import type { PreprocessOptions, TestResizeOptions } from '../image/index.js';
 import { native, optionsJson, resolveDevice } from '../native.js';
 import { Detector } from './detector.js';
 import type { DetectorOptions } from './options.js';
-import { resolvePreset, type TorchvisionOptions } from './torchvision.js';
+import {
+  overDefaults,
+  resolvePreset,
+  type TorchvisionOptions,
+  torchvisionDefaults,
+} from './torchvision.js';
 
 export interface OptimizerOptions {
   type?: 'sgd' | 'adamw';
@@ -56,7 +61,8 @@ export const defaultPreprocess: DetectorPreprocess = {
 
 /**
  * Builds a detector with fresh weights.
- * @param options a detector by its parts, or a preset of torchvision's
+ * @param options a detector by its parts, or a preset of torchvision's; with `numerics: 'torchvision'`
+ *   what is left out, preprocessing too, is as in torchvision's plain model of the type
  * @throws MixplError ERR_CONFIG naming the option, ERR_DEVICE when the device is not usable
  */
 export async function createDetector(
@@ -82,11 +88,17 @@ const fromPreset = (options: TorchvisionOptions) => {
   const { model, ...rest } = resolvePreset(options);
   return { resolved: model, ...rest };
 };
-const fromOptions = (options: DetectorOptions) => ({
-  resolved: options,
-  preprocess: defaultPreprocess,
-  firstLabel: 0,
-});
+function fromOptions(options: DetectorOptions) {
+  const defaults =
+    options.numerics === 'torchvision' ? torchvisionDefaults({ type: options.type }) : null;
+  return {
+    resolved: defaults
+      ? (overDefaults(defaults.model, { ...options }) as unknown as DetectorOptions)
+      : options,
+    preprocess: defaults?.preprocess ?? defaultPreprocess,
+    firstLabel: 0,
+  };
+}
 
 function given<T extends object>(options: T): Partial<T> {
   return Object.fromEntries(

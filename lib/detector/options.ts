@@ -21,6 +21,8 @@ export interface FpnOptions {
   numOutputs?: number;
   extra?: 'none' | 'on-input' | 'on-output';
   reluBeforeExtra?: boolean;
+  /** Of its convolutions; torchvision's P6 and P7 have none. @defaultValue 'none' */
+  norm?: 'none' | 'bn' | 'gn';
 }
 
 export interface TowerOptions {
@@ -60,6 +62,8 @@ export interface RetinaNetOptions extends CommonOptions {
     minPosIou?: number;
     focalAlpha?: number;
     focalGamma?: number;
+    /** L1 of encoded boxes (smoothed below smoothL1Beta), or GIoU of decoded ones. @defaultValue 'l1' */
+    boxLoss?: 'l1' | 'giou';
     smoothL1Beta?: number;
   };
   test?: DenseTestOptions;
@@ -198,6 +202,8 @@ export interface RpnOptions {
   trainMaxPerImage?: number;
   testNmsPre?: number;
   testMaxPerImage?: number;
+  /** Least score of a proposal. @defaultValue 0 */
+  scoreThr?: number;
   nmsIou?: number;
   minSize?: number;
 }
@@ -212,7 +218,16 @@ export interface FasterRcnnOptions extends CommonOptions {
   type: 'faster-rcnn';
   rpn?: RpnOptions;
   roi?: {
+    /** 3x3 convolutions before the fully connected layers. @defaultValue 0 */
+    convs?: number;
+    convChannels?: number;
+    /** Of these convolutions. @defaultValue 'none' */
+    norm?: 'none' | 'bn' | 'gn';
+    /** Fully connected layers. @defaultValue 2 */
+    fcs?: number;
     fcChannels?: number;
+    /** What box deltas are multiplied by. @defaultValue [10, 10, 5, 5] */
+    deltaWeights?: [number, number, number, number];
     posIou?: number;
     negIou?: number;
     /** Regions per image that count. */
@@ -270,4 +285,10 @@ export type DetectorOptions =
   | FasterRcnnOptions
   | CascadeRcnnOptions
   | PaaOptions;
+/** Whether some of its BatchNorm goes by the batch in training, and keeps statistics of what it saw. */
+export function hasLiveBatchNorm({ backbone, neck, ...rest }: DetectorOptions): boolean {
+  const roi = 'roi' in rest ? rest.roi : undefined;
+  const boxHead = roi && 'norm' in roi ? roi.norm : undefined;
+  return [backbone?.norm, neck?.norm, boxHead].includes('bn');
+}
 export type DetectorType = DetectorOptions['type'];

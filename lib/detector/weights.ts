@@ -71,6 +71,7 @@ export async function loadWeights(
   const { classLayers } = detectorNames[type];
   const classes = match.misshapen.filter((m) => differsInClasses(m, classLayers));
   refuseMisfit(path, { match, classes, layout, strict });
+  refuseWholeNumbers(file, match.pairs);
 
   const values = await readValues(file, match.pairs, layout);
   for (const [name, numbers] of values) await detector.writeTensor(name, numbers);
@@ -141,6 +142,19 @@ function refuseMisfit(
   throw new WeightsMisfit(what, problems, hint);
 }
 
+/** Weights are fractions; whole numbers are something else under their names. */
+function refuseWholeNumbers(file: WeightsFile, pairs: Match['pairs']): void {
+  const odd = pairs.flatMap(({ stored }) => {
+    const { type } = file.entries.get(stored)!;
+    return /^B?F\d/.test(type) ? [] : [`${type} in ${stored}`];
+  });
+  if (odd.length)
+    throw new MixplError(
+      'ERR_CHECKPOINT',
+      `${file.path}: the weights must be floating-point numbers, got ${odd.join(', ')}`,
+    );
+}
+
 /** All values before the first is written, so that a refused file changes nothing. */
 async function readValues(
   file: WeightsFile,
@@ -189,15 +203,21 @@ function notesOn(
       `the class layer keeps the weights it had: the file has ${(classes.got[0]! - backgroundRows) / perClass} classes, the detector ${options.numClasses}`,
     );
   }
+  const { depth = 50, style = 'pytorch' } = options.backbone ?? {};
+  if (layout.name === 'mmdetection' && depth >= 50)
+    notes.push(
+      `where a bottleneck has its stride (backbone.style) cannot be seen in weights: it is ${style} here, and has to be what they were trained with`,
+    );
   if (layout.name !== 'torchvision' && layout.name !== 'timm') return notes;
   if (preprocess.channelOrder === 'bgr')
     notes.push(`networks of ${layout.name} take RGB; preprocess.channelOrder is bgr`);
-  const { depth = 50, style = 'pytorch' } = options.backbone ?? {};
   if (depth >= 50 && style === 'caffe')
     notes.push(
       `ResNets of ${layout.name} have their stride on the 3x3; backbone.style is caffe, not pytorch`,
     );
-  if (!layout.backboneOnly && !options.neck?.reluBeforeExtra)
+  // Two-stage detectors have no such levels: theirs are pooled.
+  const { extra } = options.neck ?? {};
+  if (!layout.backboneOnly && extra && extra !== 'none' && !options.neck?.reluBeforeExtra)
     notes.push(`torchvision has a ReLU between P6 and P7; neck.reluBeforeExtra is false`);
   return notes;
 }

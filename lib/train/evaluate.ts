@@ -3,6 +3,7 @@ import {
   compositionOf,
   mapBoxes,
   type PreprocessOptions,
+  type TestResizeOptions,
   testView,
 } from '../augment/index.js';
 import { type ImageCache, prefetch } from '../data/index.js';
@@ -11,8 +12,8 @@ import type { Detections, TeachableDetector } from '../detector/types.js';
 import { type CocoMetrics, type EvaluationProtocol, evaluateDetections } from '../eval/index.js';
 
 export interface DetectOptions {
-  /** Long and short side that the pictures are resized to fit. */
-  resize: { long: number; short: number };
+  /** How the pictures are resized. */
+  resize: TestResizeOptions;
   preprocess: PreprocessOptions;
   dtype: 'f32' | 'bf16';
   /** Where the pictures are composed. @defaultValue 'cpu' */

@@ -1,9 +1,10 @@
 import { arch, platform } from 'node:process';
-import type { PreprocessOptions } from '../augment/index.js';
+import type { PreprocessOptions, TestResizeOptions } from '../augment/index.js';
 import { BatchSampler, ImageCache, repeatFactors } from '../data/index.js';
 import type { DetectionDataset } from '../data/types.js';
 import { defaultPreprocess } from '../detector/create.js';
 import { Detector } from '../detector/detector.js';
+import { hasLiveBatchNorm } from '../detector/options.js';
 import type { DetectorState, TeachableDetector } from '../detector/types.js';
 import { MixplError } from '../errors.js';
 import { native, resolveDevice } from '../native.js';
@@ -28,7 +29,7 @@ export interface TrainingSetup {
   dtype: 'f32' | 'bf16';
   device: string;
   /** Of evaluation. */
-  resize: { long: number; short: number };
+  resize: TestResizeOptions;
   /** Labelled, then unlabelled unless the training is supervised. */
   datasets: DetectionDataset[];
   test: DetectionDataset | null;
@@ -220,7 +221,7 @@ function warningsOf(facts: {
 }): TrainingWarning[] {
   const { own, semi, settings, supervised, options, resumed, environment } = facts;
   const warnings: TrainingWarning[] = [];
-  if (!supervised && own?.options.backbone?.norm === 'bn' && semi.ema.buffers === 'skip')
+  if (!supervised && own && hasLiveBatchNorm(own.options) && semi.ema.buffers === 'skip')
     warnings.push({
       code: 'buffers-skipped',
       message:

@@ -107,7 +107,7 @@ function torchvisionDetector(
   return {
     ...{ name: 'torchvision', axes: 'oihw', isUnused: countsBatches },
     backboneOnly: stored.every((n) => n.startsWith('backbone.body.')),
-    namesOf: (n) => torchvisionTrunk(n, laterals) ?? torchvisionHead(n),
+    namesOf: (n) => torchvisionTrunk(n, laterals) ?? torchvisionHead(n, own),
   };
 }
 
@@ -118,12 +118,13 @@ function torchvisionDetector(
 function torchvisionTrunk(own: string, laterals: number): string[] | null {
   if (own.startsWith(backbone))
     return [`backbone.body.${batchNormName(own.slice(backbone.length))}`];
-  const [, kind, index, rest] =
-    /^neck\.(lateral_convs|fpn_convs)\.(\d+)\.conv\.(\w+)$/.exec(own) ?? [];
+  const [, kind, index, part, rest] =
+    /^neck\.(lateral_convs|fpn_convs)\.(\d+)\.(conv|bn|gn)\.(\w+)$/.exec(own) ?? [];
   if (!kind) return null;
   const level = Number(index);
+  const isConv = part === 'conv';
   if (kind === 'fpn_convs' && level >= laterals)
-    return [`backbone.fpn.extra_blocks.p${6 + level - laterals}.${rest}`];
+    return isConv ? [`backbone.fpn.extra_blocks.p${6 + level - laterals}.${rest}`] : [];
   const blocks = `backbone.fpn.${kind === 'fpn_convs' ? 'layer' : 'inner'}_blocks.${level}`;
-  return [`${blocks}.0.${rest}`, `${blocks}.${rest}`];
+  return isConv ? [`${blocks}.0.${rest}`, `${blocks}.${rest}`] : [`${blocks}.1.${rest}`];
 }

@@ -19,7 +19,7 @@ DenseTargets assign_dense_targets(const std::vector<Tensor>& anchors,
                                   const std::vector<Tensor>& boxes,
                                   const std::vector<Tensor>& labels,
                                   const std::vector<std::vector<uint8_t>>& valid, int64_t classes,
-                                  const DeltaCoder& coder, const MaxIouOptions& options) {
+                                  const DeltaCoder* coder, const MaxIouOptions& options) {
   const int64_t n = static_cast<int64_t>(boxes.size());
   const size_t levels = anchors.size();
   if (static_cast<int64_t>(labels.size()) != n || (!valid.empty() && valid.size() != boxes.size()))
@@ -30,7 +30,7 @@ DenseTargets assign_dense_targets(const std::vector<Tensor>& anchors,
   for (const Tensor& level : anchors) {
     as_boxes("denseTargets", "anchors", level);
     out.labels.push_back(Tensor::empty({n, level.size(0)}, DType::i32));
-    out.deltas.push_back(Tensor::empty({n, level.size(0), 4}, DType::f32));
+    out.boxes.push_back(Tensor::empty({n, level.size(0), 4}, DType::f32));
     out.weights.push_back(Tensor::empty({n, level.size(0)}, DType::f32));
     first.push_back(first.back() + level.size(0));
   }
@@ -53,12 +53,17 @@ DenseTargets assign_dense_targets(const std::vector<Tensor>& anchors,
     for (size_t l = 0; l < levels; ++l) {
       const int64_t count = first[l + 1] - first[l];
       int32_t* label = out.labels[l].data<int32_t>() + image * count;
-      Delta* delta = reinterpret_cast<Delta*>(out.deltas[l].data<float>()) + image * count;
+      float* target = out.boxes[l].data<float>() + 4 * image * count;
       float* weight = out.weights[l].data<float>() + image * count;
       parallel_for(count, int64_t{16384}, [&](int64_t i) {
         const int32_t a = assigned[first[l] + i];
         label[i] = a >= 0 ? box_label[a] : a == kIgnored ? -1 : static_cast<int32_t>(classes);
-        delta[i] = a >= 0 ? coder.encode(anchor[first[l] + i], box[a]) : Delta{0, 0, 0, 0};
+        if (a < 0)
+          std::fill_n(target + 4 * i, 4, 0.0f);
+        else if (coder)
+          reinterpret_cast<Delta*>(target)[i] = coder->encode(anchor[first[l] + i], box[a]);
+        else
+          reinterpret_cast<Box*>(target)[i] = box[a];
         weight[i] = a >= 0 ? 1.0f : 0.0f;
       });
     }
@@ -84,9 +89,10 @@ const bool registered =
         boxes.push_back(in[i]);
         labels.push_back(in[i + 1]);
       }
-      const DenseTargets targets =
-          assign_dense_targets({in[0]}, boxes, labels, {}, o.integer("classes", 1), {}, options);
-      return std::vector<Tensor>{targets.labels[0], targets.deltas[0], targets.weights[0]};
+      const DeltaCoder coder;
+      const DenseTargets targets = assign_dense_targets({in[0]}, boxes, labels, {},
+                                                        o.integer("classes", 1), &coder, options);
+      return std::vector<Tensor>{targets.labels[0], targets.boxes[0], targets.weights[0]};
     });
 }  // namespace
 

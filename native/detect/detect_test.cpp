@@ -102,7 +102,7 @@ TEST(DenseTargets, InvalidAnchorsAreIgnored) {
   const Tensor boxes = tensor_of({{2, 3, 30, 35}}), labels = Tensor::from<int32_t>({1}, {1});
   const DenseTargets targets =
       assign_dense_targets({fine, coarse}, {boxes, tensor_of({})},
-                           {labels, Tensor::from<int32_t>({}, {0})}, {valid, {}}, 2, {}, {});
+                           {labels, Tensor::from<int32_t>({}, {0})}, {valid, {}}, 2, nullptr, {});
   ASSERT_EQ(targets.labels.size(), 2u);
   const int32_t* label = targets.labels[0].data<int32_t>();
   int64_t positives = 0;
@@ -111,6 +111,10 @@ TEST(DenseTargets, InvalidAnchorsAreIgnored) {
     if (row >= 3) EXPECT_EQ(label[i], -1) << i;  // rows of cells from ceil(20 / 8) on
     EXPECT_EQ(label[fine.size(0) + i], 2) << i;  // the second image has no boxes
     positives += label[i] == 1;
+    if (label[i] != 1) continue;  // without a coder a target is the box itself
+    const float* box = targets.boxes[0].data<float>() + 4 * i;
+    EXPECT_EQ((std::vector<float>{box[0], box[1], box[2], box[3]}),
+              (std::vector<float>{2, 3, 30, 35}));
   }
   for (int64_t i = 0; i < coarse.size(0); ++i)
     positives += targets.labels[1].data<int32_t>()[i] == 1;

@@ -19,6 +19,8 @@ NormKind parse_norm(const std::string& text) {
       str("norm must be 'none', 'frozen-bn', 'bn-eval', 'bn' or 'gn', got '", text, "'"));
 }
 
+const char* norm_name(NormKind kind) { return kind == NormKind::gn ? "gn" : "bn"; }
+
 ConvNorm::ConvNorm(const Scope& scope, const std::string& conv, const std::string& norm,
                    const ConvSpec& spec)
     : spec_(spec), frozen_(scope.is_frozen()) {
@@ -46,23 +48,21 @@ Tensor ConvNorm::operator()(const Tensor& x, const Tensor& residual) const {
     case NormKind::none:
       options.relu = spec_.relu;
       return conv2d(x, weight_, bias_, options, residual);
+    case NormKind::bn:
+      if (Context::current().training && !(frozen_ && spec_.freeze_statistics)) {
+        BatchNormOptions norm;
+        norm.relu = spec_.relu;
+        norm.eps = spec_.norm_eps;
+        return batch_norm(conv2d(x, weight_, bias_, options), gamma_, beta_, mean_, variance_, norm,
+                          residual);
+      }
+      [[fallthrough]];
     case NormKind::frozen_bn:
     case NormKind::bn_eval: {
       options.relu = spec_.relu;
       const auto [weight, shift] =
           fold_batch_norm(weight_, gamma_, beta_, mean_, variance_, spec_.norm_eps);
       return conv2d(x, weight, shift, options, residual);
-    }
-    case NormKind::bn: {
-      BatchNormOptions norm;
-      norm.relu = spec_.relu;
-      norm.eps = spec_.norm_eps;
-      // A frozen stage stays in eval mode: its statistics do not move.
-      Context context = Context::current();
-      context.training = context.training && !frozen_;
-      ContextScope scope(context);
-      return batch_norm(conv2d(x, weight_, bias_, options), gamma_, beta_, mean_, variance_, norm,
-                        residual);
     }
     case NormKind::gn: {
       GroupNormOptions norm;

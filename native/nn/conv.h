@@ -16,6 +16,8 @@ enum class NormKind : uint8_t {
   bn,         // batch statistics in training
   gn,         // GroupNorm
 };
+/// How mmdetection calls a module of this kind: "gn", else "bn".
+const char* norm_name(NormKind kind);
 /// Parses "none", "frozen-bn", "bn-eval", "bn", "gn". @throws ConfigError
 NormKind parse_norm(const std::string& text);
 
@@ -27,8 +29,10 @@ struct ConvSpec {
   bool relu = false;
   bool conv_bias = false;  // a bias in spite of a norm (FCOS)
   float norm_eps = 1e-5f;  // of any norm
-  Init init;               // of the weight; zero bias, unit scale
-  float bias = 0;          // initial bias, e.g. -ln(99) for a classifier
+  // bn of a frozen layer: running statistics, which stay (mmdetection); false: the batch's
+  bool freeze_statistics = true;
+  Init init;       // of the weight; zero bias, unit scale
+  float bias = 0;  // initial bias, e.g. -ln(99) for a classifier
 };
 
 /// conv -> norm -> (+ residual) -> ReLU. Padding is kernel / 2.

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import sys
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from torchvision.models import resnet18
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor
+from torchvision.models.detection.retinanet import RetinaNetHead
+from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool, LastLevelP6P7
 from torchvision.ops.misc import FrozenBatchNorm2d
 
@@ -65,54 +69,96 @@ def fill(name, shape):
     return torch.from_numpy(v.astype(np.float32).astype(np.float64)).reshape(shape)
 
 
-def picture(n):
+# Pictures of other noise, where rounding would switch a ReLU that the gradients of a layer hang on: a run
+# of torch in f32 stays within 3e-4 of every gradient in f64.
+SALTS = {"retinanet_v2": "a"}
+
+
+def picture(n, salt=""):
     h, w = SIZES[n]
-    v = formula(f"picture{n}", h * w * 3).reshape(h, w, 3)
+    v = formula(f"picture{n}{salt}", h * w * 3).reshape(h, w, 3)
     # Smooth enough that a resize keeps something.
     y, x = np.mgrid[0:h, 0:w]
     wave = np.sin(x / 9.0 + n)[..., None] * np.cos(y[..., None] / 7.0 + np.arange(3))
     return np.clip(np.floor(127.5 + 80 * wave + 40 * v), 0, 255).astype(np.uint8)
 
 
-def pyramid(channels=32):
+def pyramid(channels=32, norm_layer=FrozenBatchNorm2d, p6_from_c5=False):
     """ResNet-18, C3 to C5, with fewer channels than torchvision's constructors have."""
-    body = resnet18(weights=None, norm_layer=FrozenBatchNorm2d)
+    body = resnet18(weights=None, norm_layer=norm_layer)
     whole = _resnet_fpn_extractor(body, 3, returned_layers=[2, 3, 4], extra_blocks=LastLevelP6P7(256, 256))
     inner = [block[0].in_channels for block in whole.fpn.inner_blocks]
-    whole.fpn = FeaturePyramidNetwork(inner, channels, extra_blocks=LastLevelP6P7(channels, channels))
+    extra = LastLevelP6P7(inner[-1] if p6_from_c5 else channels, channels)
+    whole.fpn = FeaturePyramidNetwork(inner, channels, extra_blocks=extra)
     whole.out_channels = channels
     return whole
 
 
-def retinanet():
+def retinanet_anchors():
     sizes = tuple((x, int(x * 2 ** (1 / 3)), int(x * 2 ** (2 / 3))) for x in [32, 64, 128, 256, 512])
-    return RetinaNet(pyramid(), CLASSES, anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * 5), **RESIZE)
+    return AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * 5)
+
+
+def retinanet():
+    return RetinaNet(pyramid(), CLASSES, anchor_generator=retinanet_anchors(), **RESIZE)
+
+
+def retinanet_v2():
+    anchors = retinanet_anchors()
+    head = RetinaNetHead(64, anchors.num_anchors_per_location()[0], CLASSES, norm_layer=partial(torch.nn.GroupNorm, 32))
+    head.regression_head._loss_type = "giou"
+    backbone = pyramid(64, torch.nn.BatchNorm2d, p6_from_c5=True)
+    return RetinaNet(backbone, CLASSES, anchor_generator=anchors, head=head, **RESIZE)
 
 
 def fcos():
     return FCOS(pyramid(64), CLASSES, **RESIZE)  # 64: GroupNorm of one channel a group would undo the biases
 
 
-def fasterrcnn():
-    body = resnet18(weights=None, norm_layer=FrozenBatchNorm2d)
-    whole = _resnet_fpn_extractor(body, 3)
+# Samplers so large that everything is taken: nothing is left to chance.
+TAKE_ALL = {"rpn_batch_size_per_image": 100_000, "box_batch_size_per_image": 5_000,
+            "rpn_positive_fraction": 1.0, "box_positive_fraction": 1.0}
+
+
+def whole_pyramid(body_norm, fpn_norm=None):
+    """ResNet-18, C2 to C5 and the pooled level."""
+    whole = _resnet_fpn_extractor(resnet18(weights=None, norm_layer=body_norm), 3)
     inner = [block[0].in_channels for block in whole.fpn.inner_blocks]
-    whole.fpn = FeaturePyramidNetwork(inner, 32, extra_blocks=LastLevelMaxPool())
+    whole.fpn = FeaturePyramidNetwork(inner, 32, extra_blocks=LastLevelMaxPool(), norm_layer=fpn_norm)
     whole.out_channels = 32
-    # Samplers so large that everything is taken: nothing is left to chance.
-    return FasterRCNN(whole, CLASSES + 1, rpn_batch_size_per_image=100_000, box_batch_size_per_image=5_000,
-                      rpn_positive_fraction=1.0, box_positive_fraction=1.0, **RESIZE)
+    return whole
 
 
-MODELS = {"retinanet": retinanet, "fcos": fcos, "fasterrcnn": fasterrcnn}
+def fasterrcnn():
+    return FasterRCNN(whole_pyramid(FrozenBatchNorm2d), CLASSES + 1, **TAKE_ALL, **RESIZE)
+
+
+def fasterrcnn_v2():
+    live = torch.nn.BatchNorm2d
+    return FasterRCNN(
+        whole_pyramid(live, live), box_predictor=FastRCNNPredictor(64, CLASSES + 1),
+        rpn_head=RPNHead(32, 3, conv_depth=2),
+        box_head=FastRCNNConvFCHead((32, 7, 7), [32] * 4, [64], norm_layer=live), **TAKE_ALL, **RESIZE)
+
+
+MODELS = {"retinanet": retinanet, "retinanet_v2": retinanet_v2, "fcos": fcos, "fasterrcnn": fasterrcnn,
+          "fasterrcnn_v2": fasterrcnn_v2}
+
+
+def projected(name, values):
+    return [float(np.linalg.norm(values)), float(values @ formula(name + "#", values.size))]
 
 
 def record(name):
     torch.manual_seed(0)
     model = MODELS[name]().double()
     tensors = {k: list(v.shape) for k, v in model.state_dict().items()}
-    model.load_state_dict({k: fill(k, v) for k, v in tensors.items()})
-    pictures = [torch.from_numpy(picture(n)).permute(2, 0, 1).double() / 255 for n in range(3)]
+    counters = [k for k in tensors if k.endswith("num_batches_tracked")]
+    for k in counters:
+        del tensors[k]
+    model.load_state_dict({k: fill(k, v) for k, v in tensors.items()}, strict=not counters)
+    salt = SALTS.get(name, "")
+    pictures = [torch.from_numpy(picture(n, salt)).permute(2, 0, 1).double() / 255 for n in range(3)]
     model.eval()
     with torch.no_grad():
         found = model(pictures)
@@ -126,14 +172,18 @@ def record(name):
         if not p.requires_grad:
             continue
         g = p.grad.numpy().ravel() if p.grad is not None else np.zeros(p.numel())
-        gradients[key] = [float(np.linalg.norm(g)), float(g @ formula(key + "#", g.size))]
-    most = 40
+        gradients[key] = projected(key, g)
+    # Of live BatchNorm: statistics after one step of training.
+    buffers = {k: projected(k, v.numpy()) for k, v in model.named_buffers()
+               if counters and k.endswith(("running_mean", "running_var"))}
+    most = 40  # the best
     golden = {
         "torch": torch.__version__, "torchvision": torchvision.__version__, "classes": CLASSES,
-        "sizes": SIZES, "minSize": RESIZE["min_size"], "maxSize": RESIZE["max_size"], "targets": TARGETS,
+        "salt": salt, "sizes": SIZES, "minSize": RESIZE["min_size"], "maxSize": RESIZE["max_size"], "targets": TARGETS,
         "tensors": tensors,
         "losses": {k: v.item() for k, v in losses.items()},
         "gradients": gradients,
+        "buffers": buffers,
         "detections": [
             {"count": len(d["scores"]), "boxes": d["boxes"][:most].round(decimals=5).tolist(),
              "scores": d["scores"][:most].round(decimals=7).tolist(), "labels": d["labels"][:most].tolist()}

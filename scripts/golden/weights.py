@@ -18,7 +18,8 @@ import re
 import torch
 import torchvision
 from torchvision.models import resnet18, resnet50
-from torchvision.models.detection import RetinaNet, retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2
+from torchvision.models.detection import (RetinaNet, fasterrcnn_resnet50_fpn, fasterrcnn_resnet50_fpn_v2, fcos_resnet50_fpn,
+                                          retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2)
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
@@ -90,7 +91,8 @@ def retinanet():
 def names():
     quiet = dict(weights=None, weights_backbone=None)
     models = dict(resnet18=resnet18(), resnet50=resnet50(), retinanet=retinanet_resnet50_fpn(**quiet),
-                  retinanet_v2=retinanet_resnet50_fpn_v2(**quiet))
+                  retinanet_v2=retinanet_resnet50_fpn_v2(**quiet), fcos=fcos_resnet50_fpn(**quiet),
+                  fasterrcnn=fasterrcnn_resnet50_fpn(**quiet), fasterrcnn_v2=fasterrcnn_resnet50_fpn_v2(**quiet))
     record = {model: list(module.state_dict()) for model, module in models.items()}
     with open(at("names.json"), "w") as f:
         json.dump(dict(torchvision=torchvision.__version__, models=record), f, separators=(",", ":"))

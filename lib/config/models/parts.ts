@@ -1,5 +1,6 @@
 /** What detectors are made of. Names as in lib/detector/options.ts. */
 import { z } from 'zod';
+import { torchvisionPresets } from '../../detector/torchvision.js';
 import { layoutNames } from '../../weights/layouts.js';
 import { nonNegative, path, positive, positiveCount, share } from '../fields.js';
 
@@ -51,6 +52,10 @@ export function neck(defaults: {
         .default(extra)
         .describe('where P6 comes from: nowhere, C5 or P5'),
       reluBeforeExtra: z.boolean().default(reluBeforeExtra),
+      norm: z
+        .enum(['none', 'bn', 'gn'])
+        .default('none')
+        .describe('of its convolutions; P6 and P7 of torchvision have none'),
     })
     .prefault({});
 }
@@ -99,7 +104,14 @@ export const common = {
   numerics: z
     .enum(['mmdetection', 'torchvision'])
     .default('mmdetection')
-    .describe('whose choices count where the references differ'),
+    .describe(
+      'whose choices count where the references differ; torchvision: its defaults, preprocess and augment.test too',
+    ),
+  preset: z
+    .enum(torchvisionPresets)
+    .nullable()
+    .default(null)
+    .describe('the torchvision model that the options of model start from, and those of its input'),
   weights: path()
     .nullable()
     .default(null)

@@ -22,6 +22,10 @@ export const retinanet = z
         negIou: share().default(0.4),
         minPosIou: share().default(0),
         ...focal,
+        boxLoss: z
+          .enum(['l1', 'giou'])
+          .default('l1')
+          .describe('L1 of encoded boxes (see smoothL1Beta), or GIoU of decoded ones'),
         smoothL1Beta: nonNegative().default(0).describe('0 is plain L1'),
       })
       .prefault({}),

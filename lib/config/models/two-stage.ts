@@ -32,6 +32,7 @@ function rpn(defaults: { allowedBorder: number; smoothL1Beta: number; trainMaxPe
       trainMaxPerImage: positiveCount().default(defaults.trainMaxPerImage),
       testNmsPre: positiveCount().default(1000),
       testMaxPerImage: positiveCount().default(1000),
+      scoreThr: share().default(0).describe('least score of a proposal'),
       nmsIou: share().default(0.7),
       minSize: nonNegative().default(0).describe('in pixels'),
     })
@@ -58,7 +59,15 @@ export const fasterRcnn = z
     rpn: rpn({ allowedBorder: -1, smoothL1Beta: 0, trainMaxPerImage: 1000 }),
     roi: z
       .strictObject({
+        convs: z.int().min(0).max(16).default(0).describe('3x3, before the fully connected layers'),
+        convChannels: positiveCount().default(256),
+        norm: z.enum(['none', 'bn', 'gn']).default('none').describe('of these convolutions'),
+        fcs: z.int().min(1).max(16).default(2).describe('fully connected layers'),
         ...sampling,
+        deltaWeights: z
+          .tuple([positive(), positive(), positive(), positive()])
+          .default([10, 10, 5, 5])
+          .describe('what box deltas are multiplied by'),
         posIou: share().default(0.5),
         negIou: share().default(0.5),
         smoothL1Beta: nonNegative().default(0).describe('0 is plain L1'),

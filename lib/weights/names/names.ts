@@ -10,8 +10,11 @@ export interface DetectorNames {
   classBias: string;
   /** Rows of that layer beside those of the classes. @defaultValue 0 */
   backgroundRows?: number;
-  /** torchvision's names of what stands behind the neck: the current one first, then older ones. */
-  torchvisionHead(own: string): string[];
+  /**
+   * torchvision's names of what stands behind the neck: the current one first, then older ones.
+   * @param all names of the detector
+   */
+  torchvisionHead(own: string, all: readonly string[]): string[];
   /** How a tensor of ours is stored, where it is not the usual way. */
   codec?(
     layout: LayoutName,

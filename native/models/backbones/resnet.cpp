@@ -47,7 +47,7 @@ ResNet::ResNet(const Scope& scope, const ResNetOptions& options) {
       throw ConfigError(str("backbone.depth must be 18, 34, 50 or 101, got ", options.depth));
   }
   const bool bottleneck = options.depth >= 50;
-  const std::string norm = options.norm == NormKind::gn ? "gn" : "bn";
+  const std::string norm = norm_name(options.norm);
 
   const auto spec = [&](int64_t in, int64_t out, int kernel, int stride, bool relu) {
     ConvSpec s;
@@ -57,6 +57,7 @@ ResNet::ResNet(const Scope& scope, const ResNetOptions& options) {
     s.stride = stride;
     s.norm = options.norm;
     s.norm_eps = options.norm_eps;
+    s.freeze_statistics = options.freeze_statistics;
     s.relu = relu;
     s.init = init::kaiming_normal_fan_out();
     return s;

@@ -15,6 +15,9 @@ struct ResNetOptions {
   NormKind norm = NormKind::frozen_bn;
   int64_t base_width = 64;  // channels of the stem; 64 is the published network
   float norm_eps = 1e-5f;   // torchvision's COCO_V1 files of RetinaNet and Faster R-CNN: 0
+  // Live BatchNorm of a frozen stage keeps its statistics (mmdetection), or goes on with the
+  // batch's (torchvision); follows from the numerics.
+  bool freeze_statistics = true;
 
   static ResNetOptions read(const Options& options);
 };

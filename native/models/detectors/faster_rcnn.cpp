@@ -1,4 +1,6 @@
 // Faster R-CNN (Ren et al. 2015) on a feature pyramid, with mmdetection's choices or torchvision's.
+#include <cmath>
+
 #include "models/detectors/detectors.h"
 #include "models/detectors/two_stage.h"
 
@@ -17,11 +19,21 @@ struct FasterRcnnOptions : TwoStageOptions {
     head.classes = classes;
     head.in = neck.channels;
     head.size = features.align.size;
-    head.coder.stds = {0.1f, 0.1f, 0.2f, 0.2f};
     head.coder.both_sides = !torchvision;
-    if (torchvision) head.smooth_l1_beta = 1.0f / 9;
     const Options r = o.object("roi");
+    head.convs = static_cast<int>(r.integer("convs", head.convs));
+    head.conv_channels = r.integer("convChannels", head.conv_channels);
+    head.norm = parse_norm(r.text("norm", "none"));
+    head.fcs = static_cast<int>(r.integer("fcs", head.fcs));
     head.fc_channels = r.integer("fcChannels", head.fc_channels);
+    const std::vector<double> weights = r.numbers("deltaWeights", {10, 10, 5, 5});
+    if (weights.size() != 4)
+      throw ConfigError(str("roi.deltaWeights must hold 4 numbers, got ", weights.size()));
+    for (int i = 0; i < 4; ++i) {
+      if (!(weights[i] > 0) || !std::isfinite(weights[i]))
+        throw ConfigError(str("roi.deltaWeights must be numbers > 0, got ", weights[i]));
+      head.coder.stds[i] = static_cast<float>(1 / weights[i]);
+    }
     head.smooth_l1_beta = static_cast<float>(r.number("smoothL1Beta", head.smooth_l1_beta));
     assign.pos_iou = static_cast<float>(r.number("posIou", assign.pos_iou));
     assign.neg_iou = static_cast<float>(r.number("negIou", assign.neg_iou));

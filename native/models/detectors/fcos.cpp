@@ -55,11 +55,14 @@ struct FcosOptions {
 
     test.nms_iou = 0.6f;
     test.score_rule = torchvision() ? ScoreRule::geometric_mean : ScoreRule::product;
-    if (torchvision()) test.score_thr = 0.2f;
     const Options e = o.object("test");
     test = DensePostProcessOptions::read(e, test);
     e.finish();
-    if (torchvision()) test.min_size = -1;
+    if (torchvision()) {
+      test.min_size = -1;
+      backbone.freeze_statistics = false;
+      neck.norm_of_extra = false;
+    }
   }
 
   bool torchvision() const { return numerics == Numerics::torchvision; }

@@ -9,7 +9,9 @@
 #include "models/detectors/detectors.h"
 #include "models/heads/dense_head.h"
 #include "models/necks/fpn.h"
+#include "ops/boxes_from_deltas/boxes_from_deltas.h"
 #include "ops/focal_loss/focal_loss.h"
+#include "ops/iou_loss/iou_loss.h"
 #include "ops/l1_loss/l1_loss.h"
 #include "ops/scaled_sum/scaled_sum.h"
 
@@ -26,6 +28,7 @@ struct RetinaNetOptions {
   MaxIouOptions assign;
   DeltaCoder coder;
   FocalLossOptions focal;
+  bool giou = false;         // box loss of decoded boxes instead of smooth L1 of encoded ones
   float smooth_l1_beta = 0;  // plain L1
   DensePostProcessOptions test;
 
@@ -45,7 +48,11 @@ struct RetinaNetOptions {
     focal.alpha = static_cast<float>(t.number("focalAlpha", focal.alpha));
     focal.gamma = static_cast<float>(t.number("focalGamma", focal.gamma));
     smooth_l1_beta = static_cast<float>(t.number("smoothL1Beta", smooth_l1_beta));
+    const std::string box_loss = t.text("boxLoss", "l1");
     t.finish();
+    if (box_loss != "l1" && box_loss != "giou")
+      throw ConfigError(str("train.boxLoss must be 'l1' or 'giou', got '", box_loss, "'"));
+    giou = box_loss == "giou";
     assign.validate();
 
     const Options p = o.object("test");
@@ -55,6 +62,8 @@ struct RetinaNetOptions {
       assign.low_quality = LowQuality::restore_best;
       coder.both_sides = false;
       test.min_size = -1;
+      backbone.freeze_statistics = false;
+      neck.norm_of_extra = false;
     }
   }
 
@@ -120,8 +129,7 @@ class RetinaNet final : public Detector {
       classification.push_back(sigmoid_focal_loss(out.logits[l], wanted.labels[l], options_.classes,
                                                   options_.focal, weight));
       if (torchvision) weigh_images(wanted.weights[l], weight);
-      regression.push_back(smooth_l1_loss(out.boxes[l], wanted.deltas[l], wanted.weights[l],
-                                          options_.smooth_l1_beta));
+      regression.push_back(box_loss(out.boxes[l], anchors[l], wanted.boxes[l], wanted.weights[l]));
     }
     if (torchvision)
       return {{"classification", scaled_sum(classification, 1)},
@@ -154,6 +162,14 @@ class RetinaNet final : public Detector {
     return Tensor::from(weight, {static_cast<int64_t>(images)});
   }
 
+  Tensor box_loss(const Tensor& deltas, const Tensor& anchors, const Tensor& boxes,
+                  const Tensor& weights) const {
+    if (!options_.giou) return smooth_l1_loss(deltas, boxes, weights, options_.smooth_l1_beta);
+    const int64_t count = weights.numel();
+    return iou_loss(boxes_from_deltas(deltas, anchors, options_.coder), boxes.alias({count, 4}),
+                    weights.alias({count}));
+  }
+
   static void weigh_images(Tensor& weights, const Tensor& factor) {
     const int64_t each = weights.numel() / factor.numel();
     for (int64_t i = 0; i < weights.numel(); ++i)
@@ -176,7 +192,8 @@ class RetinaNet final : public Detector {
     std::vector<std::vector<uint8_t>> valid;
     if (!options_.torchvision()) valid = valid_anchors(options_.anchors, out.logits, images);
     return assign_dense_targets(anchors, boxes_of(targets), labels_of(targets), valid,
-                                options_.classes, options_.coder, options_.assign);
+                                options_.classes, options_.giou ? nullptr : &options_.coder,
+                                options_.assign);
   }
 
   RetinaNetOptions options_;

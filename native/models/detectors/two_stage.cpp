@@ -21,7 +21,9 @@ TwoStageOptions::TwoStageOptions(const Options& o, const RpnOptions& rpn_default
     : numerics(read_numerics(o)), classes(read_num_classes(o)) {
   const bool torchvision = numerics == Numerics::torchvision;
   backbone = ResNetOptions::read(o.object("backbone"));
+  backbone.freeze_statistics = !torchvision;
   neck = FpnOptions::read(o.object("neck"), neck_defaults());
+  neck.norm_of_extra = !torchvision;
   rpn = RpnOptions::read(o.object("rpn"), numerics, rpn_defaults);
   if (static_cast<int>(rpn.anchors.strides.size()) != neck.num_outputs)
     throw ConfigError(str("rpn.strides must hold one stride per output of the neck (",

@@ -40,24 +40,43 @@ Tensor RegionFeatures::operator()(const std::vector<Tensor>& levels, const std::
 void BoxHeadOptions::validate() const {
   if (fc_channels < 1 || fc_channels > 1 << 16)
     throw ConfigError(str("roi.fcChannels must be in [1, 65536], got ", fc_channels));
+  if (convs < 0 || convs > 16) throw ConfigError(str("roi.convs must be in [0, 16], got ", convs));
+  if (conv_channels < 1 || conv_channels > 1 << 16)
+    throw ConfigError(str("roi.convChannels must be in [1, 65536], got ", conv_channels));
+  if (norm != NormKind::none && norm != NormKind::bn && norm != NormKind::gn)
+    throw ConfigError("roi.norm must be 'none', 'bn' or 'gn'");
+  if (fcs < 1 || fcs > 16) throw ConfigError(str("roi.fcs must be in [1, 16], got ", fcs));
   if (!(smooth_l1_beta >= 0) || !std::isfinite(smooth_l1_beta))
     throw ConfigError(str("roi.smoothL1Beta must be >= 0, got ", smooth_l1_beta));
 }
 
 BoxHead::BoxHead(const Scope& scope, const BoxHeadOptions& o) : options_(o) {
-  const Scope shared = scope.child("shared_fcs");
-  const int64_t pooled = o.in * o.size * o.size;
-  fc1_ = Linear(shared, "0", pooled, o.fc_channels, init::xavier_uniform(), true);
-  fc2_ = Linear(shared, "1", o.fc_channels, o.fc_channels, init::xavier_uniform(), true);
+  int64_t channels = o.in;
+  for (int i = 0; i < o.convs; ++i) {
+    ConvSpec spec;
+    spec.in = channels;
+    spec.out = channels = o.conv_channels;
+    spec.norm = o.norm;
+    spec.relu = true;
+    spec.init = init::kaiming_normal_fan_out();
+    convs_.emplace_back(scope.child(str("shared_convs.", i)), "conv", norm_name(o.norm), spec);
+  }
+  int64_t in = channels * o.size * o.size;
+  for (int i = 0; i < o.fcs; ++i) {
+    fcs_.emplace_back(scope.child("shared_fcs"), str(i), in, o.fc_channels, init::xavier_uniform(),
+                      true);
+    in = o.fc_channels;
+  }
   cls_ = Linear(scope, "fc_cls", o.fc_channels, o.classes + 1, init::normal(0.01f));
   reg_ = Linear(scope, "fc_reg", o.fc_channels, o.class_agnostic ? 4 : 4 * o.classes,
                 init::normal(0.001f));
 }
 
 BoxOutputs BoxHead::operator()(const Tensor& features) const {
-  const int64_t count = features.size(0);
-  const int64_t pooled = options_.in * options_.size * options_.size;
-  const Tensor x = fc2_(fc1_(reshape(features, {count, pooled})));
+  Tensor x = features;
+  for (const ConvNorm& conv : convs_) x = conv(x);
+  x = reshape(x, {x.size(0), x.size(1) * x.size(2) * x.size(3)});
+  for (const Linear& fc : fcs_) x = fc(x);
   return {cls_(x), reg_(x)};
 }
 

@@ -1,5 +1,5 @@
 // The second stage: features of regions, and a head that classifies and refines them. Names as
-// mmdetection's Shared2FCBBoxHead.
+// mmdetection's ConvFCBBoxHead.
 #pragma once
 
 #include <string>
@@ -8,6 +8,7 @@
 
 #include "detect/sampled_targets.h"
 #include "models/detector.h"
+#include "nn/conv.h"
 #include "nn/linear.h"
 #include "ops/roi_align/roi_align.h"
 
@@ -31,6 +32,10 @@ struct BoxHeadOptions {
   int64_t classes = 0;
   int64_t in = 256;  // channels of the pyramid
   int size = 7;      // bins per side
+  int convs = 0;     // 3x3, before the fully connected layers
+  int64_t conv_channels = 256;
+  NormKind norm = NormKind::none;  // of the convolutions: none, bn or gn
+  int fcs = 2;
   int64_t fc_channels = 1024;
   bool class_agnostic = false;  // one box a region instead of one a class
   DeltaCoder coder;
@@ -45,6 +50,8 @@ struct BoxOutputs {
   Tensor logits, deltas;
 };
 
+/// Parameters: shared_convs.<i>.conv.{weight, bias} and .{bn, gn}.*, shared_fcs.<i>, fc_cls,
+/// fc_reg.
 class BoxHead {
  public:
   BoxHead() = default;
@@ -60,7 +67,9 @@ class BoxHead {
 
  private:
   BoxHeadOptions options_;
-  Linear fc1_, fc2_, cls_, reg_;
+  std::vector<ConvNorm> convs_;
+  std::vector<Linear> fcs_;
+  Linear cls_, reg_;
 };
 
 struct RoiTestOptions {

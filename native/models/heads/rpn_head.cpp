@@ -29,9 +29,6 @@ RpnOptions RpnOptions::read(const Options& o, Numerics numerics, const RpnOption
     out.anchors.round = true;
     out.coder.both_sides = false;
     out.assign.low_quality = LowQuality::restore_best;
-    out.smooth_l1_beta = 1.0f / 9;
-    out.train.max_per_image = 2000;
-    out.min_size = 1e-3f;
   }
   out.anchors.validate();
   out.assign.pos_iou = static_cast<float>(o.number("posIou", out.assign.pos_iou));
@@ -45,6 +42,7 @@ RpnOptions RpnOptions::read(const Options& o, Numerics numerics, const RpnOption
   out.train.max_per_image = o.integer("trainMaxPerImage", out.train.max_per_image);
   out.test.nms_pre = o.integer("testNmsPre", out.test.nms_pre);
   out.test.max_per_image = o.integer("testMaxPerImage", out.test.max_per_image);
+  out.score_thr = static_cast<float>(o.number("scoreThr", out.score_thr));
   out.nms_iou = static_cast<float>(o.number("nmsIou", out.nms_iou));
   out.min_size = static_cast<float>(o.number("minSize", out.min_size));
   o.finish();
@@ -54,6 +52,8 @@ RpnOptions RpnOptions::read(const Options& o, Numerics numerics, const RpnOption
     throw ConfigError(str("rpn.convs must be in [1, 16], got ", out.convs));
   if (!(out.smooth_l1_beta >= 0) || !std::isfinite(out.smooth_l1_beta))
     throw ConfigError(str("rpn.smoothL1Beta must be >= 0, got ", out.smooth_l1_beta));
+  if (!(out.score_thr >= 0 && out.score_thr <= 1))
+    throw ConfigError(str("rpn.scoreThr must be in [0, 1], got ", out.score_thr));
   if (!(out.nms_iou >= 0 && out.nms_iou <= 1))
     throw ConfigError(str("rpn.nmsIou must be in [0, 1], got ", out.nms_iou));
   if (!(out.min_size >= 0) || !std::isfinite(out.min_size))
@@ -192,8 +192,10 @@ std::vector<std::vector<Box>> RpnHead::propose(const RpnOutputs& out, const Imag
         const float w = box.x2 - box.x1, h = box.y2 - box.y1, least = options_.min_size;
         const bool torchvision = options_.numerics == Numerics::torchvision;
         if (!(torchvision ? w >= least && h >= least : w > least && h > least)) continue;
+        const float score = 1.0f / (1.0f + std::exp(-c.logit));
+        if (!(score >= options_.score_thr)) continue;
         boxes.push_back(box);
-        scores.push_back(1.0f / (1.0f + std::exp(-c.logit)));
+        scores.push_back(score);
         levels.push_back(static_cast<int32_t>(l));
       }
     }

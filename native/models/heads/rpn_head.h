@@ -27,6 +27,7 @@ struct RpnOptions {
   float allowed_border = -1;  // >= 0: anchors further outside the picture take no part in training
   float smooth_l1_beta = 0;
   ProposalOptions train, test{1000, 1000};
+  float score_thr = 0;  // least score of a proposal
   float nms_iou = 0.7f;
   float min_size = 0;  // mmdetection: sides must exceed it; torchvision: reach it
 

@@ -25,7 +25,10 @@ FpnOptions FpnOptions::read(const Options& options, const FpnOptions& defaults) 
     throw ConfigError(
         str("neck.extra must be 'none', 'on-input' or 'on-output', got '", extra, "'"));
   out.relu_before_extra = options.boolean("reluBeforeExtra", out.relu_before_extra);
+  out.norm = parse_norm(options.text("norm", "none"));
   options.finish();
+  if (out.norm != NormKind::none && out.norm != NormKind::bn && out.norm != NormKind::gn)
+    throw ConfigError("neck.norm must be 'none', 'bn' or 'gn'");
   if (out.channels < 1) throw ConfigError(str("neck.channels must be >= 1, got ", out.channels));
   if (out.first_level < 2 || out.first_level > 5)
     throw ConfigError(str("neck.firstLevel must be in [2, 5], got ", out.first_level));
@@ -36,26 +39,29 @@ FpnOptions FpnOptions::read(const Options& options, const FpnOptions& defaults) 
 
 Fpn::Fpn(const Scope& scope, const std::vector<int64_t>& in, const FpnOptions& options)
     : options_(options) {
-  const auto conv = [&](const std::string& path, int64_t channels, int kernel, int stride) {
+  const auto conv = [&](const std::string& path, int64_t channels, int kernel, int stride,
+                        NormKind norm) {
     ConvSpec spec;
     spec.in = channels;
     spec.out = options.channels;
     spec.kernel = kernel;
     spec.stride = stride;
     spec.init = options.init;
-    return ConvNorm(scope.child(path), "conv", "", spec);
+    spec.norm = norm;
+    return ConvNorm(scope.child(path), "conv", norm_name(norm), spec);
   };
   for (int level = options.first_level; level <= 5; ++level) {
     const int i = level - options.first_level;
-    lateral_.push_back(conv(str("lateral_convs.", i), in[level - 2], 1, 1));
-    output_.push_back(conv(str("fpn_convs.", i), options.channels, 3, 1));
+    lateral_.push_back(conv(str("lateral_convs.", i), in[level - 2], 1, 1, options.norm));
+    output_.push_back(conv(str("fpn_convs.", i), options.channels, 3, 1, options.norm));
   }
   if (options.extra == FpnOptions::Extra::none) return;
   for (int i = static_cast<int>(output_.size()); i < options.num_outputs; ++i) {
     const bool first = extra_.empty();
     const int64_t from =
         first && options.extra == FpnOptions::Extra::on_input ? in.back() : options.channels;
-    extra_.push_back(conv(str("fpn_convs.", i), from, 3, 2));
+    extra_.push_back(conv(str("fpn_convs.", i), from, 3, 2,
+                          options.norm_of_extra ? options.norm : NormKind::none));
   }
 }
 

@@ -15,6 +15,8 @@ struct FpnOptions {
   int num_outputs = 5;
   Extra extra = Extra::on_input;
   bool relu_before_extra = false;      // ReLU between P6 and P7
+  NormKind norm = NormKind::none;      // of all its convolutions: none, bn or gn
+  bool norm_of_extra = true;           // false: P6 and P7 have none (torchvision)
   Init init = init::xavier_uniform();  // of all weights; not an option of the configuration
 
   static FpnOptions read(const Options& options, const FpnOptions& defaults);

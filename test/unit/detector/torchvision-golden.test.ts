@@ -8,12 +8,15 @@ import {
   createDetector,
   type Detector,
   type DetectorOptions,
+  readSafetensors,
   writeSafetensors,
 } from '../../../lib/index.js';
 
 interface Golden {
   torchvision: string;
   classes: number;
+  /** Of the pictures' noise. */
+  salt?: string;
   /** Height, width. */
   sizes: [number, number][];
   minSize: number;
@@ -23,6 +26,8 @@ interface Golden {
   losses: Record<string, number>;
   /** Per parameter: L2 norm, and inner product with the formula's numbers. */
   gradients: Record<string, [norm: number, probe: number]>;
+  /** The same of statistics of live BatchNorm after one pass of training; none where it is frozen. */
+  buffers?: Record<string, [norm: number, probe: number]>;
   /** The best of them. */
   detections: { boxes: number[][]; scores: number[]; labels: number[]; count: number }[];
 }
@@ -52,8 +57,21 @@ function weightOf(name: string, shape: readonly number[]): Float32Array {
   });
 }
 
-function picture(n: number, height: number, width: number) {
-  const v = formula(`picture${n}`, height * width * 3);
+/** L2 norm, and inner product with the formula's numbers. */
+function projected(key: string, values: Float32Array): [norm: number, probe: number] {
+  const numbers = formula(`${key}#`, values.length);
+  return [
+    Math.sqrt(values.reduce((s, v) => s + v * v, 0)),
+    values.reduce((s, v, i) => s + v * numbers[i]!, 0),
+  ];
+}
+
+function bytesOf(values: Float32Array, from: number): Uint8Array {
+  return new Uint8Array(values.buffer, values.byteOffset + 4 * from, 4 * (values.length - from));
+}
+
+function picture(n: number, height: number, width: number, salt = '') {
+  const v = formula(`picture${n}${salt}`, height * width * 3);
   const data = Uint8Array.from(v, (noise, i) => {
     const [c, x, y] = [i % 3, Math.floor(i / 3) % width, Math.floor(i / 3 / width)];
     const wave = Math.sin(x / 9 + n) * Math.cos(y / 7 + c);
@@ -66,7 +84,26 @@ function picture(n: number, height: number, width: number) {
 const thin: Record<string, object> = {
   retinanet: { neck: { channels: 32 }, head: { channels: 32 } },
   fcos: { neck: { channels: 64 }, head: { channels: 64 } },
+  retinanet_v2: { neck: { channels: 64 }, head: { channels: 64 } },
   fasterrcnn: { neck: { channels: 32 }, rpn: { channels: 32 } },
+  fasterrcnn_v2: {
+    neck: { channels: 32 },
+    rpn: { channels: 32 },
+    roi: { convChannels: 32, fcChannels: 64 },
+  },
+};
+
+/**
+ * Inner products, where a ReLU is so close to zero that rounding switches it. FCOS: oneDNN's own AVX2 and
+ * SSE kernels move these gradients by 1.8e-3 and 1.2e-3. Faster R-CNN v2: torch in f32 is up to 1.3e-2
+ * away from itself in f64, in stage 2 of the backbone.
+ */
+const switched: Record<string, number> = { fcos: 3e-3, fasterrcnn_v2: 1e-2 };
+
+/** The largest relative error of a loss in bf16: 8 bits of mantissa through some thirty layers. */
+const inBf16: Record<string, number> = {
+  // 0.035 of a box loss of 0.04: few regions have a part in it.
+  fasterrcnn_v2: 0.06,
 };
 
 /** Torchvision counts the background; its samplers drew nothing by chance. */
@@ -82,11 +119,13 @@ describe.each([
   ['retinanet', 'torchvision/retinanet_resnet50_fpn'],
   ['fcos', 'torchvision/fcos_resnet50_fpn'],
   ['fasterrcnn', 'torchvision/fasterrcnn_resnet50_fpn'],
+  ['retinanet_v2', 'torchvision/retinanet_resnet50_fpn_v2'],
+  ['fasterrcnn_v2', 'torchvision/fasterrcnn_resnet50_fpn_v2'],
 ] as [string, TorchvisionPreset][])('%s', (name, preset) => {
   const golden = JSON.parse(
     readFileSync(new URL(`../../golden/torchvision/${name}.json`, import.meta.url), 'utf8'),
   ) as Golden;
-  const pictures = golden.sizes.map(([height, width], n) => picture(n, height, width));
+  const pictures = golden.sizes.map(([height, width], n) => picture(n, height, width, golden.salt));
   const targets = golden.targets.map(([boxes, labels]) => ({
     boxes: Float32Array.from(boxes.flat()),
     labels: Int32Array.from(labels),
@@ -106,7 +145,7 @@ describe.each([
   async function open(dtype: 'fp32' | 'bf16'): Promise<Detector> {
     const { model, preprocess, firstLabel } = resolvePreset({
       preset,
-      ...(name === 'fasterrcnn' ? takeEverything : { numClasses: golden.classes }),
+      ...(name.startsWith('fasterrcnn') ? takeEverything : { numClasses: golden.classes }),
       minSize: golden.minSize,
       maxSize: golden.maxSize,
       backbone: { depth: 18 },
@@ -133,13 +172,43 @@ describe.each([
     await detector.backward();
     for (const [key, [norm, probe]] of Object.entries(golden.gradients)) {
       const gradient = (await detector.gradient(key, { layout: 'torchvision' }))!;
-      const numbers = formula(`${key}#`, gradient.length);
-      const got = Math.sqrt(gradient.reduce((s, g) => s + g * g, 0));
-      const product = gradient.reduce((s, g, i) => s + g * numbers[i]!, 0);
+      const [got, product] = projected(key, gradient);
       expect(Math.abs(got - norm), key).toBeLessThan(1e-3 * norm + 1e-7);
-      // FCOS has a ReLU so close to zero that rounding switches it: oneDNN's own AVX2 and SSE kernels
-      // move these gradients by 1.8e-3 and 1.2e-3.
-      expect(Math.abs(product - probe), key).toBeLessThan(3e-3 * norm + 1e-7);
+      expect(Math.abs(product - probe), key).toBeLessThan((switched[name] ?? 1e-3) * norm + 1e-7);
+    }
+  });
+
+  test.runIf(Object.keys(golden.buffers ?? {}).length > 0)(
+    'moves the statistics of its BatchNorm as torchvision does',
+    async () => {
+      await using detector = await open('fp32');
+      await detector.loss(pictures, targets);
+      await detector.discard();
+      const file = join(folder, 'trained.safetensors');
+      await detector.exportWeights(file, { layout: 'torchvision' });
+      const { tensors } = await readSafetensors(file);
+      for (const [key, [norm, probe]] of Object.entries(golden.buffers!)) {
+        const [got, product] = projected(key, tensors.get(key)!.data);
+        expect(Math.abs(got - norm), key).toBeLessThan(1e-5 * norm);
+        expect(Math.abs(product - probe), key).toBeLessThan(1e-5 * norm);
+      }
+    },
+  );
+
+  test('gives back the bytes of the weights that it took', async () => {
+    await using detector = await open('fp32');
+    const file = join(folder, 'again.safetensors');
+    await detector.exportWeights(file, { layout: 'torchvision' });
+    const [again, { tensors }] = [await readSafetensors(file), await readSafetensors(weights)];
+    expect([...again.tensors.keys()].sort()).toEqual([...tensors.keys()].sort());
+    for (const [key, { shape, data }] of tensors) {
+      // torchvision has a box of the background, which nothing reads; it is written as zeros.
+      const own = again.tensors.get(key)!;
+      const unread = key.startsWith('roi_heads.box_predictor.bbox_pred.')
+        ? 4 * shape.slice(1).reduce((a, b) => a * b, 1)
+        : 0;
+      expect(own.shape, key).toEqual(shape);
+      expect(Buffer.compare(bytesOf(own.data, unread), bytesOf(data, unread)), key).toBe(0);
     }
   });
 
@@ -188,8 +257,7 @@ describe.each([
   test('stays near it in bf16', async () => {
     await using detector = await open('bf16');
     const losses = await detector.loss(pictures, targets);
-    // 8 bits of mantissa through some thirty layers.
     for (const [key, value] of Object.entries(golden.losses))
-      expect(Math.abs(losses[key]! / value - 1), key).toBeLessThan(0.03);
+      expect(Math.abs(losses[key]! / value - 1), key).toBeLessThan(inBf16[name] ?? 0.03);
   });
 });

@@ -2,6 +2,7 @@ import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { resolvePreset, type TorchvisionPreset } from '../../../lib/detector/torchvision.js';
 import {
   createDetector,
   type Detector,
@@ -71,11 +72,29 @@ describe('names', async () => {
     backbone: { depth: 50, baseWidth: 4, style: 'pytorch' },
     ...more,
   });
+  // Names do not depend on widths.
+  const preset = (name: TorchvisionPreset): DetectorOptions => {
+    const { model } = resolvePreset({ preset: name, numClasses: 4, backbone: { baseWidth: 4 } });
+    const thin = { ...model, neck: { ...model.neck, channels: 32 } };
+    if (thin.type === 'faster-rcnn')
+      return {
+        ...thin,
+        rpn: { ...thin.rpn, channels: 32 },
+        roi: { ...thin.roi, convChannels: 32, fcChannels: 32 },
+      };
+    return {
+      ...thin,
+      head: { norm: 'gn', ...('head' in model && model.head), channels: 32 },
+    } as DetectorOptions;
+  };
   test.each([
     ['resnet18', small],
     ['resnet50', r50({})],
     ['retinanet', r50({})],
-    ['retinanet_v2', r50({ neck: { channels: 16 }, head: { channels: 16, norm: 'gn' } })],
+    ['retinanet_v2', preset('torchvision/retinanet_resnet50_fpn_v2')],
+    ['fcos', preset('torchvision/fcos_resnet50_fpn')],
+    ['fasterrcnn', preset('torchvision/fasterrcnn_resnet50_fpn')],
+    ['fasterrcnn_v2', preset('torchvision/fasterrcnn_resnet50_fpn_v2')],
   ])(`of %s are those of torchvision ${torchvision}`, async (model, options) => {
     await using detector = await createDetector(options);
     const names = models[model]!.filter((name) => !name.endsWith('.num_batches_tracked'));
