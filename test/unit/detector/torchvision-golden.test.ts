@@ -98,7 +98,16 @@ const thin: Record<string, object> = {
  * SSE kernels move these gradients by 1.8e-3 and 1.2e-3. Faster R-CNN v2: torch in f32 is up to 1.3e-2
  * away from itself in f64, in stage 2 of the backbone.
  */
-const switched: Record<string, number> = { fcos: 3e-3, fasterrcnn_v2: 1e-2 };
+const switched: Record<string, number> = { fcos: 3e-3, retinanet_v2: 3e-3, fasterrcnn_v2: 2e-2 };
+
+/** Pixels. Faster R-CNN v2: 1.2e-3 of a side of 118 after its sixteen convolutions by Winograd with AVX2. */
+const shifted: Record<string, number> = { fasterrcnn_v2: 2e-3 };
+
+/**
+ * Norms of gradients. Live BatchNorm over small maps magnifies rounding, and Winograd's is 3e-6 of the
+ * largest output: 1.05e-3 and 1.01e-3 off with AVX2.
+ */
+const magnified: Record<string, number> = { retinanet_v2: 2e-3, fasterrcnn_v2: 2e-3 };
 
 /** The largest relative error of a loss in bf16: 8 bits of mantissa through some thirty layers. */
 const inBf16: Record<string, number> = {
@@ -173,7 +182,7 @@ describe.each([
     for (const [key, [norm, probe]] of Object.entries(golden.gradients)) {
       const gradient = (await detector.gradient(key, { layout: 'torchvision' }))!;
       const [got, product] = projected(key, gradient);
-      expect(Math.abs(got - norm), key).toBeLessThan(1e-3 * norm + 1e-7);
+      expect(Math.abs(got - norm), key).toBeLessThan((magnified[name] ?? 1e-3) * norm + 1e-7);
       expect(Math.abs(product - probe), key).toBeLessThan((switched[name] ?? 1e-3) * norm + 1e-7);
     }
   });
@@ -224,7 +233,9 @@ describe.each([
           (j) =>
             labels[j] === expected.labels[i] &&
             Math.abs(scores[j]! - score) < 1e-4 &&
-            expected.boxes[i]!.every((v, c) => Math.abs(boxes[4 * j + c]! - v) < 1e-3),
+            expected.boxes[i]!.every(
+              (v, c) => Math.abs(boxes[4 * j + c]! - v) < (shifted[name] ?? 1e-3),
+            ),
         );
         expect(same.length, `image ${n}, detection ${i}`).toBe(1);
       });
