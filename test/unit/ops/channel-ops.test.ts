@@ -45,7 +45,7 @@ testOp('globalAveragePool', {
   cases: (random) => [
     { name: 'a map', inputs: { x: normals(random, [2, 7, 5, 13]) } },
     { name: 'several chunks', inputs: { x: normals(random, [2, 23, 31, 5]) } },
-    { name: 'several chunks of packs', inputs: { x: normals(random, [2, 9, 11, 256]) } },
+    { name: 'several chunks of packs', inputs: { x: normals(random, [1, 3, 7, 1024]) } },
     { name: 'one pixel', inputs: { x: normals(random, [2, 1, 1, 4]) } },
     { name: 'no images', inputs: { x: zeros([0, 2, 2, 4]) } },
   ],
