@@ -28,6 +28,7 @@ export * from './geometry.js';
 export * as kernels from './kernels/index.js';
 export { type BuildInfo, type MemoryStats, type NativeTensor, native } from './native.js';
 export { Random } from './random.js';
+export { writeRunReport } from './report/index.js';
 export { readSafetensors, type StoredTensor, writeSafetensors } from './safetensors.js';
 export * from './semi/index.js';
 export * from './train/index.js';

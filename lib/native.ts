@@ -167,6 +167,11 @@ export interface NativeAddon extends NativeEvaluation {
   cudaReason(): string | null;
   /** The own name of 'auto' (the first usable GPU, else the CPU), 'cpu', 'cuda' or 'cuda:1'. @throws ERR_DEVICE */
   resolveDevice(device: string): string;
+  /**
+   * Only in a build with an emulated GPU: a seed for the order of blocks and threads (0: in order), the
+   * byte that fills fresh memory.
+   */
+  setEmulation?(orderSeed: number, poison: number): void;
   /** @param device @defaultValue 'cpu' */
   memoryStats(device?: string): MemoryStats;
   resetPeakMemory(device?: string): void;

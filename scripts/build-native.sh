@@ -16,7 +16,7 @@ if [ "${1:-}" = --emulate-cuda ]; then
 fi
 launcher=()
 if command -v ccache >/dev/null 2>&1; then
-  launcher=(--CDCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+  launcher=(--CDCMAKE_CXX_COMPILER_LAUNCHER=ccache --CDCMAKE_CUDA_COMPILER_LAUNCHER=ccache)
 fi
 generator=()
 if command -v ninja >/dev/null 2>&1; then generator=(-G Ninja); fi

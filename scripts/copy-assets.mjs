@@ -3,6 +3,12 @@ import { cpSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const root = new URL('../', import.meta.url);
-const presets = fileURLToPath(new URL('dist/config/presets', root));
-rmSync(presets, { recursive: true, force: true });
-cpSync(fileURLToPath(new URL('lib/config/presets', root)), presets, { recursive: true });
+const path = (name) => fileURLToPath(new URL(name, root));
+rmSync(path('dist/config/presets'), { recursive: true, force: true });
+cpSync(path('lib/config/presets'), path('dist/config/presets'), { recursive: true });
+// The charts of a report, with their licence.
+for (const name of ['dist/uPlot.iife.min.js', 'dist/uPlot.min.css', 'LICENSE'])
+  cpSync(
+    path(`node_modules/uplot/${name}`),
+    path(`dist/report/assets/${name === 'LICENSE' ? 'uPlot.LICENSE' : name.slice(5)}`),
+  );

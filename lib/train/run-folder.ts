@@ -4,6 +4,7 @@ import type { DetectorState } from '../detector/types.js';
 import { MixplError } from '../errors.js';
 import { makeFolder } from '../files.js';
 import { JsonLinesWriter, trimJsonLines } from '../log/index.js';
+import { writeRunReport } from '../report/index.js';
 import { writeSafetensors } from '../safetensors.js';
 import { type Checkpoint, CheckpointStore, readCheckpoint } from './checkpoint.js';
 
@@ -17,7 +18,7 @@ export interface RunFolderOptions {
   resume: boolean | string;
 }
 
-/** What a run leaves behind: metrics.jsonl, checkpoints/, best.safetensors. */
+/** What a run leaves behind: metrics.jsonl, checkpoints/, best.safetensors, report.html. */
 export class RunFolder {
   readonly path: string;
   readonly checkpoints: CheckpointStore;
@@ -95,9 +96,11 @@ export class RunFolder {
     await writeSafetensors(path, weights, { ...this.#metadata, ...facts });
   }
 
+  /** Also writes the report. @throws MixplError ERR_IO */
   async close(): Promise<void> {
     inUse.delete(this.path);
     await this.#log.close();
+    await writeRunReport(this.path);
   }
 }
 

@@ -322,11 +322,17 @@ class Training {
   }
 }
 
-/** COCO's twelve numbers by name; null where no class has ground truth for one. */
-function summaryOf(metrics: CocoMetrics): Record<string, number | null> {
-  return Object.fromEntries(
-    statNames(metrics).map((name, i) => [name, metrics.stats[i] === -1 ? null : metrics.stats[i]!]),
-  );
+/** COCO's twelve numbers and the AP of each class by name; null where no class has ground truth for one. */
+function summaryOf(metrics: CocoMetrics) {
+  return {
+    ...Object.fromEntries(
+      statNames(metrics).map((name, i) => [
+        name,
+        metrics.stats[i] === -1 ? null : metrics.stats[i]!,
+      ]),
+    ),
+    perClass: Object.fromEntries(metrics.perClass.map(({ category, ap }) => [category.name, ap])),
+  };
 }
 
 function isDue(iteration: number, interval: number): boolean {

@@ -17,6 +17,9 @@ void Tape::clear() {
 void accumulate_grad(Tensor& target, Tensor grad) {
   if (grad.shape() != target.shape())
     throw ShapeError(str("backward: gradient must be ", target.shape(), ", got ", grad.shape()));
+  if (grad.device() != target.device())
+    throw DeviceError(
+        str("backward: gradient must be on ", target.device(), ", got ", grad.device()));
   if (!target.impl()->grad) {
     target.set_grad(grad);
     return;

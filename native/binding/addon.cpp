@@ -5,6 +5,8 @@
 
 #include "binding/convert.h"
 #include "core/allocator.h"
+#include "core/cuda/emulation_settings.h"
+#include "core/cuda/runtime.h"
 
 namespace mixpl::binding {
 namespace {
@@ -111,6 +113,15 @@ Napi::Value reset_peak_memory_js(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// setEmulation(orderSeed, poison): how an emulated device runs its kernels from now on.
+Napi::Value set_emulation(const Napi::CallbackInfo& info) {
+  const Args args(info, "setEmulation");
+  const int64_t seed = args.integer(0, "orderSeed"), poison = args.integer(1, "poison");
+  if (seed < 0 || poison < 0 || poison > 255) args.fail("poison", "a byte", args.value(1));
+  cuda::set_emulation(static_cast<uint64_t>(seed), static_cast<int>(poison));
+  return info.Env().Undefined();
+}
+
 // setErrorClass(MixplError): what native errors are made of from now on.
 Napi::Value set_error_class(const Napi::CallbackInfo& info) {
   if (info.Length() > 0 && info[0].IsFunction())
@@ -127,6 +138,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("resolveDevice", Napi::Function::New(env, resolve_device));
   exports.Set("setErrorClass", Napi::Function::New(env, set_error_class));
   exports.Set("setNumThreads", Napi::Function::New(env, set_num_threads));
+  if (cuda::is_emulated()) exports.Set("setEmulation", Napi::Function::New(env, set_emulation));
   exports.Set("memoryStats", Napi::Function::New(env, memory_stats_js));
   exports.Set("resetPeakMemory", Napi::Function::New(env, reset_peak_memory_js));
   register_tensor(env, exports);

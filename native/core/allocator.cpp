@@ -41,7 +41,8 @@ class SystemMemory final : public MemorySource {
 
 class Pool {
  public:
-  explicit Pool(MemorySource& source) : source_(source) {}
+  /// @param trims gives unused blocks back before memory runs out
+  Pool(MemorySource& source, bool trims) : source_(source), trims_(trims) {}
 
   void* take(int64_t bytes, int64_t& actual) {
     const int64_t size = rounded_size(bytes);
@@ -58,8 +59,8 @@ class Pool {
       return block;
     }
     // Shapes that vary from step to step must not pile up: what is cached stays below what is in
-    // use.
-    if (stats_.cached_bytes > std::max<int64_t>(stats_.peak_live_bytes / 2, 64 << 20))
+    // use. Not so on a GPU, where freeing waits for all work: there it is done when memory is out.
+    if (trims_ && stats_.cached_bytes > std::max<int64_t>(stats_.peak_live_bytes / 2, 64 << 20))
       release_locked();
     actual = size;
     void* block = source_.allocate(size);
@@ -110,6 +111,7 @@ class Pool {
   }
 
   MemorySource& source_;
+  const bool trims_;
   std::mutex mutex_;
   std::multimap<int64_t, void*> free_;
   MemoryStats stats_;
@@ -117,14 +119,14 @@ class Pool {
 
 // Never destroyed: tensors held by JavaScript may outlive static destructors.
 Pool& pool_of(Device device) {
-  static Pool* cpu = new Pool(*new SystemMemory);
+  static Pool* cpu = new Pool(*new SystemMemory, true);
   if (device.is_cpu()) return *cpu;
   static std::mutex mutex;
   static auto* gpus = new std::vector<std::unique_ptr<Pool>>;
   std::lock_guard lock(mutex);
   if (gpus->size() <= static_cast<size_t>(device.index)) gpus->resize(device.index + 1);
   std::unique_ptr<Pool>& pool = (*gpus)[device.index];
-  if (!pool) pool = std::make_unique<Pool>(cuda::memory_source(device.index));
+  if (!pool) pool = std::make_unique<Pool>(cuda::memory_source(device.index), false);
   return *pool;
 }
 

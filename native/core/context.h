@@ -13,6 +13,7 @@ class Tape;
 struct Context {
   Device device;
   DType compute = DType::f32;  // type of activations; master weights stay f32
+  bool allow_tf32 = false;     // f32 products on a GPU's tensor cores, factors of 11 bits
   bool training = false;       // live BatchNorm, dropout
   int64_t iteration = 0;       // optimizer steps that were taken before this pass
   Philox random;         // of this call of loss(): this stream and the 2^24 after it are its own

@@ -66,6 +66,21 @@ float Tensor::item() const {
   });
 }
 
+std::vector<float> read_scalars(const std::vector<Tensor>& scalars) {
+  if (scalars.empty()) return {};
+  for (const Tensor& s : scalars) {
+    if (s.numel() != 1)
+      throw ShapeError(str("read_scalars: needs one element each, got ", s.shape()));
+    if (s.device() != scalars[0].device())
+      throw DeviceError(
+          str("read_scalars: all must be on ", scalars[0].device(), ", got ", s.device()));
+  }
+  const Device device = scalars[0].device();
+  const Tensor all = Tensor::empty({static_cast<int64_t>(scalars.size())}, DType::f32, device);
+  MIXPL_DISPATCH(device, gather_scalars, scalars, all);
+  return all.to_vector<float>();
+}
+
 Tensor Tensor::alias(const Shape& shape) const {
   if (shape.numel() != numel())
     throw ShapeError(str("Tensor::alias: ", this->shape(), " cannot be seen as ", shape));

@@ -4,6 +4,11 @@
 #include "core/tensor.h"
 
 namespace mixpl {
+
+/// The values of f32 scalars that lie on one device, with one wait for it. @throws ShapeError,
+/// DTypeError, DeviceError
+std::vector<float> read_scalars(const std::vector<Tensor>& scalars);
+
 namespace cpu {
 void fill_values(const Tensor& t, float value);
 void zero_values(const Tensor& t);
@@ -15,6 +20,8 @@ void add_values(const Tensor& from, const Tensor& to);
 /// `values` was read; read_values waits.
 void write_values(const Tensor& t, const void* values);
 void read_values(const Tensor& t, void* values);
+/// out[i] = scalars[i], f32.
+void gather_scalars(const std::vector<Tensor>& scalars, const Tensor& out);
 }  // namespace cpu
 namespace cuda {
 void fill_values(const Tensor& t, float value);
@@ -24,5 +31,6 @@ void cast_values(const Tensor& from, const Tensor& to);
 void add_values(const Tensor& from, const Tensor& to);
 void write_values(const Tensor& t, const void* values);
 void read_values(const Tensor& t, void* values);
+void gather_scalars(const std::vector<Tensor>& scalars, const Tensor& out);
 }  // namespace cuda
 }  // namespace mixpl

@@ -58,4 +58,8 @@ void add_values(const Tensor& from, const Tensor& to) {
 void write_values(const Tensor& t, const void* values) { std::memcpy(t.raw(), values, t.nbytes()); }
 void read_values(const Tensor& t, void* values) { std::memcpy(values, t.raw(), t.nbytes()); }
 
+void gather_scalars(const std::vector<Tensor>& scalars, const Tensor& out) {
+  for (size_t i = 0; i < scalars.size(); ++i) out.data<float>()[i] = *scalars[i].data<float>();
+}
+
 }  // namespace mixpl::cpu

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/tensor_values.h"
 #include "optim/optimizer.h"
 
 namespace mixpl {
@@ -10,6 +11,14 @@ namespace {
 constexpr const char* kIterations = "optimizer.iterations";
 constexpr int kStreamBits = 24;  // streams of one pass: see Context::random
 constexpr const char* kPasses = "optimizer.passes";
+
+// What a model creates while it is built lies on this device.
+std::unique_ptr<Detector> create_on(Device device, const std::string& json, uint64_t seed) {
+  Context context;
+  context.device = device;
+  ContextScope scope(context);
+  return create_detector(json, seed);
+}
 
 Context make_context(Device device, DType compute, bool training, Tape* tape) {
   Context context;
@@ -24,7 +33,7 @@ Context make_context(Device device, DType compute, bool training, Tape* tape) {
 
 TrainingSession::TrainingSession(const std::string& json, Device device, DType compute,
                                  uint64_t seed)
-    : detector_(create_detector(json, seed)),
+    : detector_(create_on(device, json, seed)),
       device_(device),
       compute_(compute),
       iterations_(Tensor::full({1}, 0, DType::f32)),
@@ -49,8 +58,11 @@ std::vector<std::pair<std::string, float>> TrainingSession::loss(
     throw;
   }
   has_graph_ = true;
+  std::vector<Tensor> scalars;
+  for (const auto& [name, value] : losses_) scalars.push_back(value);
+  const std::vector<float> numbers = read_scalars(scalars);  // a GPU is waited for once
   std::vector<std::pair<std::string, float>> values;
-  for (const auto& [name, value] : losses_) values.emplace_back(name, value.item());
+  for (size_t i = 0; i < numbers.size(); ++i) values.emplace_back(losses_[i].first, numbers[i]);
   return values;
 }
 
@@ -59,7 +71,7 @@ void TrainingSession::backward(float weight) {
   std::vector<Tensor> roots, seeds;
   for (const auto& [name, value] : losses_) {
     roots.push_back(value);
-    seeds.push_back(Tensor::full({}, weight, DType::f32));
+    seeds.push_back(Tensor::full({}, weight, DType::f32, device_));
   }
   losses_.clear();
   has_graph_ = false;
@@ -149,8 +161,7 @@ void TrainingSession::write(const std::string& name, const std::vector<float>& v
   if (static_cast<int64_t>(values.size()) != target.numel())
     throw ShapeError(str("detector.write: ", name, " must hold ", target.numel(), " numbers ",
                          target.shape(), ", got ", values.size()));
-  std::copy(values.begin(), values.end(), target.data<float>());
-  target.touch();
+  target.copy_from(Tensor::from(values, target.shape()));
 }
 
 Tensor TrainingSession::gradient(const std::string& name) {

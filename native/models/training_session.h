@@ -59,7 +59,7 @@ class TrainingSession {
   Device device_;
   DType compute_;
   Tape tape_;
-  Tensor iterations_;  // f32 [1]: calls of step() so far
+  Tensor iterations_;  // f32 [1], on the host as every count is: calls of step() so far
   uint64_t seed_;
   Tensor passes_;  // f32 [1]: calls of loss() so far; the random numbers of the next follow from it
   Losses losses_;

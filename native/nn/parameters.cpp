@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/context.h"
 #include "core/parallel.h"
 
 namespace mixpl {
@@ -82,15 +83,17 @@ Scope Scope::frozen(bool on) const {
 
 Tensor Scope::weight(const std::string& name, const Shape& shape, const Init& init,
                      bool norm) const {
+  // Drawn on the host, so that a seed gives the same bits on every device.
   Tensor value = Tensor::empty(shape, DType::f32);
   init(value, Philox{seed_, hash_of(path(name))});
+  value = value.to(Context::current().device);
   value.set_requires_grad(!frozen_);
   store_->add({path(name), value, ParameterKind::weight, norm, !frozen_});
   return value;
 }
 
 Tensor Scope::buffer(const std::string& name, const Shape& shape, float value) const {
-  Tensor t = Tensor::full(shape, value, DType::f32);
+  Tensor t = Tensor::full(shape, value, DType::f32, Context::current().device);
   store_->add({path(name), t, ParameterKind::buffer, true, false});
   return t;
 }

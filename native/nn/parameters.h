@@ -61,6 +61,7 @@ class Scope {
   Scope frozen(bool on = true) const;
   bool is_frozen() const { return frozen_; }
 
+  /// Parameters lie on the device of Context::current().
   Tensor weight(const std::string& name, const Shape& shape, const Init& init,
                 bool norm = false) const;
   Tensor buffer(const std::string& name, const Shape& shape, float value) const;

@@ -1,5 +1,6 @@
-// Ours against torchvision on the CPU, alternating in one run: `node scripts/bench/compare.mjs [CASE …]`.
-// Needs python3 with torch and torchvision (BENCH_PYTHON names another one). Prints ratios of medians
+// Ours against torchvision on the CPU, alternating in one run:
+// `node scripts/bench/compare.mjs [MODEL:]CASE …`; MODEL is retinanet (default), fcos or faster-rcnn, CASE train,
+// mixpl or infer. bf16 is left out where the processor has no instructions for it. Needs python3 with torch and torchvision (BENCH_PYTHON names another one). Prints ratios of medians
 // (peer ÷ ours: above 1 is faster than the peer) and writes JSON when BENCH_OUT names a file. With
 // BENCH_ONNXRUNTIME (a folder whose node_modules has onnxruntime-node) inference meets that peer too.
 import { spawnSync } from 'node:child_process';
@@ -11,7 +12,10 @@ import { native } from '../../dist/index.js';
 const python = process.env.BENCH_PYTHON ?? 'python3';
 const rounds = Number(process.env.BENCH_ROUNDS ?? 3);
 const threads = process.env.OMP_NUM_THREADS ?? '2';
-const wanted = process.argv.length > 2 ? process.argv.slice(2) : ['train', 'mixpl', 'infer'];
+const wanted = (process.argv.length > 2 ? process.argv.slice(2) : ['train', 'mixpl', 'infer']).map(
+  (text) => (text.includes(':') ? text.split(':') : ['retinanet', text]),
+);
+const dtypes = native.buildInfo().cpuFeatures.includes('avx512_bf16') ? ['fp32', 'bf16'] : ['fp32'];
 const iterations = { train: 3, mixpl: 1, infer: 5 };
 // The peers' allocator settings that make them fastest; ours has its own pool.
 const environment = {
@@ -32,7 +36,7 @@ const median = (values) => values.sort((a, b) => a - b)[values.length >> 1];
 
 const folder = mkdtempSync(join(tmpdir(), 'mixpl-compare-'));
 const onnx = join(folder, 'retinanet.onnx');
-if (wanted.includes('infer') && process.env.BENCH_ONNXRUNTIME) {
+if (wanted.some((w) => `${w}` === 'retinanet,infer') && process.env.BENCH_ONNXRUNTIME) {
   const size = (process.env.BENCH_SIZE ?? '480x640').split('x');
   const child = spawnSync(python, ['scripts/peers/retinanet_onnx.py', onnx, ...size], {
     encoding: 'utf8',
@@ -41,18 +45,16 @@ if (wanted.includes('infer') && process.env.BENCH_ONNXRUNTIME) {
 }
 
 const results = [];
-for (const kind of wanted) {
-  const sides = {
-    'ours fp32': () =>
-      measure('node', ['scripts/bench/retinanet.mjs', kind, 'fp32', iterations[kind]]),
-    'torchvision fp32': () =>
-      measure(python, ['scripts/peers/retinanet_torchvision.py', kind, 'fp32', iterations[kind]]),
-    'ours bf16': () =>
-      measure('node', ['scripts/bench/retinanet.mjs', kind, 'bf16', iterations[kind]]),
-    'torchvision bf16': () =>
-      measure(python, ['scripts/peers/retinanet_torchvision.py', kind, 'bf16', iterations[kind]]),
-  };
-  if (kind === 'infer' && process.env.BENCH_ONNXRUNTIME)
+for (const [model, kind] of wanted) {
+  const arguments_ = (dtype) => [model, kind, dtype, iterations[kind]];
+  const sides = {};
+  for (const dtype of dtypes) {
+    sides[`ours ${dtype}`] = () =>
+      measure('node', ['scripts/bench/detector.mjs', ...arguments_(dtype)]);
+    sides[`torchvision ${dtype}`] = () =>
+      measure(python, ['scripts/peers/detector_torchvision.py', ...arguments_(dtype)]);
+  }
+  if (model === 'retinanet' && kind === 'infer' && process.env.BENCH_ONNXRUNTIME)
     sides['onnxruntime fp32'] = () =>
       measure('node', ['scripts/bench/onnxruntime.mjs', onnx, iterations[kind]]);
   const times = {};
@@ -64,24 +66,25 @@ for (const kind of wanted) {
       memory[name] = Math.max(memory[name] ?? 0, peakRssMb);
     }
   const medians = Object.fromEntries(Object.entries(times).map(([name, ms]) => [name, median(ms)]));
-  const ratio = (peer, own) => Number((medians[peer] / medians[own]).toFixed(2));
+  const ratios = {};
+  for (const [own, peer] of [
+    ['ours fp32', 'torchvision fp32'],
+    ['ours bf16', 'torchvision fp32'],
+    ['ours bf16', 'torchvision bf16'],
+    ['ours fp32', 'onnxruntime fp32'],
+    ['ours bf16', 'onnxruntime fp32'],
+  ])
+    if (medians[own] && medians[peer])
+      ratios[`${own.slice(5)} over ${peer}`] = Number((medians[peer] / medians[own]).toFixed(2));
+  const last = dtypes.at(-1);
   const result = {
+    model,
     case: kind,
     medianMs: medians,
     peakRssMb: memory,
-    ratios: {
-      'fp32 over torchvision fp32': ratio('torchvision fp32', 'ours fp32'),
-      'bf16 over torchvision fp32': ratio('torchvision fp32', 'ours bf16'),
-      'bf16 over torchvision bf16': ratio('torchvision bf16', 'ours bf16'),
-      ...(medians['onnxruntime fp32']
-        ? {
-            'fp32 over onnxruntime fp32': ratio('onnxruntime fp32', 'ours fp32'),
-            'bf16 over onnxruntime fp32': ratio('onnxruntime fp32', 'ours bf16'),
-          }
-        : {}),
-    },
-    memoryOverTorchvisionBf16: Number(
-      (memory['ours bf16'] / memory['torchvision bf16']).toFixed(2),
+    ratios,
+    [`memoryOverTorchvision ${last}`]: Number(
+      (memory[`ours ${last}`] / memory[`torchvision ${last}`]).toFixed(2),
     ),
   };
   results.push(result);

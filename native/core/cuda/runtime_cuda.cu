@@ -14,6 +14,7 @@
 #include <string_view>
 
 #include "core/allocator.h"
+#include "core/cuda/emulation_settings.h"
 #include "core/cuda/error.h"
 #include "core/cuda/launch.h"
 #include "core/cuda/staging.h"
@@ -235,6 +236,7 @@ std::vector<std::string> architectures() {
 }
 
 bool is_emulated() { return false; }
+void set_emulation(uint64_t, int) { throw DeviceError("cuda: no device is emulated here"); }
 
 void use_device(int index) {
   if (thread_device == index) return;
@@ -271,6 +273,7 @@ void synchronize() {
   MIXPL_CUDA(cudaStreamSynchronize(current_gpu().stream));
 }
 int64_t synchronisations() { return waits; }
+void count_synchronisation() { ++waits; }
 
 void allow_shared_memory(const void* kernel, size_t bytes) {
   Gpu& gpu = current_gpu();
@@ -297,63 +300,6 @@ void check_launch(const void* kernel, const Grid& grid, dim3 block, size_t dynam
                         block.z, " threads with ", dynamic_shared,
                         " bytes of shared memory failed: ", cudaGetErrorString(error), " (",
                         cudaGetErrorName(error), ")"));
-}
-
-// --- staging
-
-namespace {
-constexpr size_t kSmallestBuffer = 64 << 10, kLargestBuffer = 64 << 20;
-constexpr size_t kMostPinned = 256 << 20;
-}  // namespace
-
-void Staging::copy(void* device, const void* host, size_t bytes, cudaStream_t stream) {
-  std::lock_guard lock(mutex_);
-  for (size_t at = 0; at < bytes;) {
-    const size_t piece = std::min(bytes - at, kLargestBuffer);
-    Buffer& buffer = take(piece);
-    std::memcpy(buffer.memory, static_cast<const char*>(host) + at, piece);
-    MIXPL_CUDA(cudaMemcpyAsync(static_cast<char*>(device) + at, buffer.memory, piece,
-                               cudaMemcpyHostToDevice, stream));
-    MIXPL_CUDA(cudaEventRecord(buffer.read, stream));
-    at += piece;
-  }
-}
-
-Staging::Buffer& Staging::take(size_t bytes) {
-  for (Buffer& b : buffers_)
-    if (b.bytes >= bytes && b.bytes <= 8 * std::max(bytes, kSmallestBuffer) &&
-        cudaEventQuery(b.read) == cudaSuccess)
-      return b;
-  cudaGetLastError();  // "not ready" is no error
-  size_t size = kSmallestBuffer;
-  while (size < bytes) size *= 2;
-  if (total_ + size <= kMostPinned) {
-    Buffer b{nullptr, size, nullptr};
-    MIXPL_CUDA(cudaMallocHost(&b.memory, size));
-    MIXPL_CUDA(cudaEventCreateWithFlags(&b.read, cudaEventDisableTiming));
-    total_ += size;
-    buffers_.push_back(b);
-    return buffers_.back();
-  }
-  // Enough is pinned: the next large enough one in turn is waited for; without one, its neighbour
-  // grows.
-  for (size_t i = 0; i < buffers_.size(); ++i) {
-    Buffer& b = buffers_[next_++ % buffers_.size()];
-    if (b.bytes < bytes) continue;
-    ++waits;
-    MIXPL_CUDA(cudaEventSynchronize(b.read));
-    return b;
-  }
-  Buffer& b = buffers_[next_++ % buffers_.size()];
-  ++waits;
-  MIXPL_CUDA(cudaEventSynchronize(b.read));
-  MIXPL_CUDA(cudaFreeHost(b.memory));
-  total_ -= b.bytes;
-  b.bytes = 0;
-  MIXPL_CUDA(cudaMallocHost(&b.memory, size));
-  b.bytes = size;
-  total_ += size;
-  return b;
 }
 
 // --- events

@@ -10,6 +10,9 @@
 
 namespace mixpl::cuda {
 
+/// Counts a wait in synchronisations().
+void count_synchronisation();
+
 class Staging {
  public:
   /// Returns when `host` was read; the stream carries the rest.

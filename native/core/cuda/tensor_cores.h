@@ -15,6 +15,12 @@ MIXPL_DEVICE void cp_async16(void* shared, const void* global, int valid_bytes =
                "l"(global), "r"(valid_bytes)
                : "memory");
 }
+/// The same of 4 bytes.
+MIXPL_DEVICE void cp_async4(void* shared, const void* global, int valid_bytes = 4) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(shared_address(shared)),
+               "l"(global), "r"(valid_bytes)
+               : "memory");
+}
 /// Closes the group of the copies started since the last call.
 MIXPL_DEVICE void cp_async_commit() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
 /// Waits for this thread's groups except the last N.

@@ -30,6 +30,15 @@ struct AddView {
   MIXPL_DEVICE void operator()(int64_t i) const { out[i] = To(float(out[i]) + float(in[i])); }
 };
 
+// Addresses travel with the launch: more scalars take several.
+constexpr int64_t kScalarsAtOnce = 64;
+
+struct GatherView {
+  const float* scalars[kScalarsAtOnce];
+  float* out;
+  MIXPL_DEVICE void operator()(int64_t i) const { out[i] = *scalars[i]; }
+};
+
 }  // namespace
 
 void fill_values(const Tensor& t, float value) {
@@ -76,6 +85,17 @@ void add_values(const Tensor& from, const Tensor& to) {
 void write_values(const Tensor& t, const void* values) {
   copy_to_device(t.raw(), values, t.nbytes());
 }
+void gather_scalars(const std::vector<Tensor>& scalars, const Tensor& out) {
+  const int64_t count = static_cast<int64_t>(scalars.size());
+  for (int64_t first = 0; first < count; first += kScalarsAtOnce) {
+    const int64_t n = std::min(kScalarsAtOnce, count - first);
+    GatherView view = {};
+    for (int64_t i = 0; i < n; ++i) view.scalars[i] = scalars[first + i].data<float>();
+    view.out = out.data<float>() + first;
+    for_each(n, view);
+  }
+}
+
 void read_values(const Tensor& t, void* values) { copy_to_host(values, t.raw(), t.nbytes()); }
 
 }  // namespace mixpl::cuda

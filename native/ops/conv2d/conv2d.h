@@ -36,5 +36,14 @@ void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptio
 /// dy *= (y > 0) when y is defined; dbias (f32 [K], may be undefined) = column sums of the result.
 void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tensor& dbias);
 }  // namespace cpu
+namespace cuda {
+void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                    const Tensor& residual, const Conv2dOptions& options, Tensor& y);
+void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOptions& options,
+                          Tensor& dx);
+void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptions& options,
+                            Tensor& dweight);
+void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tensor& dbias);
+}  // namespace cuda
 
 }  // namespace mixpl

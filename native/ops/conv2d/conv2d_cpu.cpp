@@ -7,7 +7,6 @@
 #include "ops/conv2d/onednn_cpu.h"
 #include "ops/conv2d/weight_gradient_cpu.h"
 #include "ops/conv2d/winograd_cpu.h"
-#include "ops/conv2d/winograd_gradient_cpu.h"
 
 namespace mixpl::cpu {
 namespace {

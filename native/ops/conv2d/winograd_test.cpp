@@ -5,8 +5,7 @@
 #include "core/avx512.h"
 #include "core/parallel.h"
 #include "core/philox.h"
-#include "ops/conv2d/winograd_cpu.h"
-#include "ops/conv2d/winograd_gradient_cpu.h"
+#include "ops/conv2d/winograd/kernels.h"
 
 namespace mixpl {
 namespace {
@@ -82,23 +81,36 @@ double error(const Tensor& got, const std::vector<double>& want) {
   return worst / largest;
 }
 
-bool supported(DType dtype) {
+struct Variant {
+  bool wide;  // AVX-512, else AVX2
+  DType dtype;
+};
+
+bool supported(const Variant& v) {
 #if defined(__x86_64__)
-  return dtype == DType::bf16 ? has_avx512_bf16() : has_avx512();
+  return !v.wide || (v.dtype == DType::bf16 ? has_avx512_bf16() : has_avx512());
 #else
   return false;
 #endif
 }
 
-class Winograd : public testing::TestWithParam<DType> {
+class Winograd : public testing::TestWithParam<Variant> {
  protected:
   void SetUp() override {
-    if (!supported(GetParam())) GTEST_SKIP() << "no AVX-512 for this type";
+    if (!supported(GetParam())) GTEST_SKIP() << "not on this processor";
+  }
+  static const cpu::winograd::Kernels& kernels() {
+#if defined(__x86_64__)
+    if (!GetParam().wide) return cpu::winograd::avx2_kernels();
+    return cpu::winograd::avx512_kernels();
+#else
+    throw StateError("never reached");
+#endif
   }
 };
 
 TEST_P(Winograd, AgreesWithASlowSum) {
-  const DType dtype = GetParam();
+  const DType dtype = GetParam().dtype;
   const Case cases[] = {
       {1, 1, 1, 1, 1},
       {1, 1, 1, 16, 16, 1, true},
@@ -122,13 +134,13 @@ TEST_P(Winograd, AgreesWithASlowSum) {
     const Tensor bias = c.bias ? normals({c.k}, DType::f32, 3) : Tensor();
     const Tensor residual = c.residual ? normals(out, dtype, 4) : Tensor();
     Tensor y = Tensor::empty(out, dtype);
-    cpu::winograd_forward(x, weight, bias, residual, options, y);
+    kernels().forward(x, weight, bias, residual, options, y);
     EXPECT_LT(error(y, slow(x, weight, bias, residual, out, c.padding, c.relu)), 2e-6);
 
     // The gradient: a convolution by the turned kernel.
     const Tensor dy = normals(out, dtype, 5);
     Tensor dx = Tensor::empty_like(x);
-    cpu::winograd_backward_data(dy, weight, options, dx);
+    kernels().backward_data(dy, weight, options, dx);
     Tensor turned = Tensor::empty({c.c, 3, 3, c.k}, DType::f32);
     for (int64_t i = 0; i < weight.numel(); ++i)
       turned.data<float>()[(i % c.c * 9 + 8 - i / c.c % 9) * c.k + i / c.c / 9] =
@@ -136,67 +148,70 @@ TEST_P(Winograd, AgreesWithASlowSum) {
     EXPECT_LT(error(dx, slow(dy, turned, {}, {}, x.shape(), 2 - c.padding, false)), 2e-6);
 
     Tensor dweight = Tensor::empty_like(weight);
-    cpu::winograd_backward_weight(x, dy, options, dweight);
+    kernels().backward_weight(x, dy, options, dweight);
     EXPECT_LT(error(dweight, slow_gradient(x, dy, c.padding)), 2e-6);
   }
 }
 
 TEST_P(Winograd, StaysAccurateOverManyChannels) {
-  const Tensor x = normals({1, 8, 8, 512}, GetParam(), 1);
+  const Tensor x = normals({1, 8, 8, 512}, GetParam().dtype, 1);
   const Tensor weight = normals({32, 3, 3, 512}, DType::f32, 2);
   Conv2dOptions options;
   options.padding = 1;
   const Shape out{1, 8, 8, 32};
-  Tensor y = Tensor::empty(out, GetParam());
-  cpu::winograd_forward(x, weight, {}, {}, options, y);
+  Tensor y = Tensor::empty(out, GetParam().dtype);
+  kernels().forward(x, weight, {}, {}, options, y);
   EXPECT_LT(error(y, slow(x, weight, {}, {}, out, 1, false)), 3e-6);
 }
 
 TEST_P(Winograd, GradientStaysAccurateOverManyPixels) {
   // Several groups of tiles, two slices of filters.
-  const Tensor x = normals({2, 61, 46, 18}, GetParam(), 1);
-  const Tensor dy = normals({2, 61, 46, 290}, GetParam(), 2);
+  const Tensor x = normals({2, 61, 46, 18}, GetParam().dtype, 1);
+  const Tensor dy = normals({2, 61, 46, 290}, GetParam().dtype, 2);
   Conv2dOptions options;
   options.padding = 1;
   Tensor dweight = Tensor::empty({290, 3, 3, 18}, DType::f32);
-  cpu::winograd_backward_weight(x, dy, options, dweight);
+  kernels().backward_weight(x, dy, options, dweight);
   EXPECT_LT(error(dweight, slow_gradient(x, dy, 1)), 4e-6);
 }
 
 TEST_P(Winograd, DoesNotDependOnThreads) {
   // More than one group of tiles, an odd number of panels.
-  const Tensor x = normals({2, 50, 60, 16}, GetParam(), 1);
+  const Tensor x = normals({2, 50, 60, 16}, GetParam().dtype, 1);
   const Tensor weight = normals({80, 3, 3, 16}, DType::f32, 2);
   Conv2dOptions options;
   options.padding = 1;
-  Tensor y = Tensor::empty({2, 50, 60, 80}, GetParam()), again = Tensor::empty_like(y);
-  const Tensor dy = normals(y.shape(), GetParam(), 3);
+  Tensor y = Tensor::empty({2, 50, 60, 80}, GetParam().dtype), again = Tensor::empty_like(y);
+  const Tensor dy = normals(y.shape(), GetParam().dtype, 3);
   Tensor dweight = Tensor::empty_like(weight), dweight_again = Tensor::empty_like(weight);
   const int threads = omp_get_max_threads();
   omp_set_num_threads(1);
-  cpu::winograd_forward(x, weight, {}, {}, options, y);
-  cpu::winograd_backward_weight(x, dy, options, dweight);
+  kernels().forward(x, weight, {}, {}, options, y);
+  kernels().backward_weight(x, dy, options, dweight);
   omp_set_num_threads(3);
-  cpu::winograd_forward(x, weight, {}, {}, options, again);
-  cpu::winograd_backward_weight(x, dy, options, dweight_again);
+  kernels().forward(x, weight, {}, {}, options, again);
+  kernels().backward_weight(x, dy, options, dweight_again);
   omp_set_num_threads(threads);
   EXPECT_EQ(std::memcmp(y.raw(), again.raw(), y.nbytes()), 0);
   EXPECT_EQ(std::memcmp(dweight.raw(), dweight_again.raw(), dweight.nbytes()), 0);
 }
 
 TEST_P(Winograd, KeepsNotANumberThroughRelu) {
-  Tensor x = Tensor::full({1, 4, 4, 1}, NAN, DType::f32).to(GetParam());
+  Tensor x = Tensor::full({1, 4, 4, 1}, NAN, DType::f32).to(GetParam().dtype);
   const Tensor weight = Tensor::full({1, 3, 3, 1}, 1, DType::f32);
   Conv2dOptions options;
   options.padding = 1, options.relu = true;
   Tensor y = Tensor::empty_like(x);
-  cpu::winograd_forward(x, weight, {}, {}, options, y);
+  kernels().forward(x, weight, {}, {}, options, y);
   EXPECT_TRUE(std::isnan(y.to(DType::f32).data<float>()[5]));
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, Winograd, testing::Values(DType::f32, DType::bf16),
+INSTANTIATE_TEST_SUITE_P(Variants, Winograd,
+                         testing::Values(Variant{true, DType::f32}, Variant{true, DType::bf16},
+                                         Variant{false, DType::f32}, Variant{false, DType::bf16}),
                          [](const auto& info) {
-                           return std::string(info.param == DType::f32 ? "f32" : "bf16");
+                           return std::string(info.param.wide ? "avx512_" : "avx2_") +
+                                  name_of(info.param.dtype);
                          });
 
 }  // namespace

@@ -26,5 +26,13 @@ void fold_batch_norm_backward(const Tensor& dfolded, const Tensor& dbias, const 
                               const Tensor& gamma, const Tensor& mean, const Tensor& variance,
                               float eps, Tensor& dweight, Tensor& dgamma);
 }  // namespace cpu
+namespace cuda {
+void fold_batch_norm_forward(const Tensor& weight, const Tensor& gamma, const Tensor& beta,
+                             const Tensor& mean, const Tensor& variance, float eps, Tensor& folded,
+                             Tensor& bias);
+void fold_batch_norm_backward(const Tensor& dfolded, const Tensor& dbias, const Tensor& weight,
+                              const Tensor& gamma, const Tensor& mean, const Tensor& variance,
+                              float eps, Tensor& dweight, Tensor& dgamma);
+}  // namespace cuda
 
 }  // namespace mixpl

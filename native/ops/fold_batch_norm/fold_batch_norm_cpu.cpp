@@ -1,7 +1,6 @@
-#include <cmath>
-
 #include "core/parallel.h"
 #include "ops/fold_batch_norm/fold_batch_norm.h"
+#include "ops/fold_batch_norm/fold_batch_norm_math.h"
 
 namespace mixpl::cpu {
 
@@ -13,9 +12,9 @@ void fold_batch_norm_forward(const Tensor& weight, const Tensor& gamma, const Te
               *m = mean.data<float>(), *v = variance.data<float>();
   float *out = folded.data<float>(), *shift = bias.data<float>();
   parallel_for(k, std::max<int64_t>(1, 32768 / std::max<int64_t>(per, 1)), [&](int64_t i) {
-    const float scale = g[i] / std::sqrt(v[i] + eps);
-    shift[i] = b[i] - m[i] * scale;
-    for (int64_t j = 0; j < per; ++j) out[i * per + j] = w[i * per + j] * scale;
+    const FoldedNorm norm = folded_norm(g[i], b[i], m[i], v[i], eps);
+    shift[i] = norm.bias;
+    for (int64_t j = 0; j < per; ++j) out[i * per + j] = w[i * per + j] * norm.scale;
   });
 }
 
@@ -30,13 +29,14 @@ void fold_batch_norm_backward(const Tensor& dfolded, const Tensor& dbias, const 
   float* dw = dweight.defined() ? dweight.data<float>() : nullptr;
   float* dg = dgamma.defined() ? dgamma.data<float>() : nullptr;
   parallel_for(k, std::max<int64_t>(1, 32768 / std::max<int64_t>(per, 1)), [&](int64_t i) {
-    const float inv = 1.0f / std::sqrt(v[i] + eps);
+    const float inverse = inverse_deviation(v[i], eps);
     if (dw)
-      for (int64_t j = 0; j < per; ++j) dw[i * per + j] = df ? df[i * per + j] * g[i] * inv : 0.0f;
+      for (int64_t j = 0; j < per; ++j)
+        dw[i * per + j] = df ? folded_weight_gradient(df[i * per + j], g[i], inverse) : 0.0f;
     if (dg) {
       double sum = 0;
       for (int64_t j = 0; df && j < per; ++j) sum += double(df[i * per + j]) * w[i * per + j];
-      dg[i] = static_cast<float>((sum - (db ? double(db[i]) * m[i] : 0.0)) * inv);
+      dg[i] = folded_gamma_gradient(sum, db ? db[i] : 0.0f, m[i], inverse);
     }
   });
 }

@@ -27,5 +27,10 @@ void weigh_layers(const Tensor& weight, const Tensor& attention, int64_t image, 
 void weigh_layers_backward(const Tensor& dscaled, const Tensor& weight, const Tensor& attention,
                            int64_t image, Tensor& dweight, Tensor& dattention);
 }  // namespace cpu
+namespace cuda {
+void weigh_layers(const Tensor& weight, const Tensor& attention, int64_t image, Tensor& scaled);
+void weigh_layers_backward(const Tensor& dscaled, const Tensor& weight, const Tensor& attention,
+                           int64_t image, Tensor& dweight, Tensor& dattention);
+}  // namespace cuda
 
 }  // namespace mixpl

@@ -75,6 +75,7 @@ describe('mixpl train', () => {
       'checkpoints',
       'config.yaml',
       'metrics.jsonl',
+      'report.html',
     ]);
     const { metadata } = await readSafetensors(join(run(), 'best.safetensors'));
     expect(JSON.parse(metadata.categories!)).toHaveLength(6);

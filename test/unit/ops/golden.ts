@@ -2,7 +2,14 @@ import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { ndarray } from '../../oracle/array.js';
 import { tolerances } from '../tolerances.js';
-import { expectClose, type OpSpec, runOp } from './test-op.js';
+import {
+  expectClose,
+  type OpSpec,
+  onDevice,
+  runOp,
+  testDevices,
+  unlessMissing,
+} from './test-op.js';
 
 interface GoldenArray {
   shape: number[];
@@ -37,26 +44,31 @@ export function testGolden(
   const golden = JSON.parse(readFileSync(url, 'utf8')) as GoldenFile;
   expect(golden.cases.length).toBeGreaterThan(0);
   for (const recorded of golden.cases)
-    test(`${op} equals ${golden.source} of torch ${golden.torch}: ${recorded.name}`, async () => {
-      const inputs = Object.fromEntries(
-        Object.entries(recorded.inputs).map(([name, value]) => [name, array(value)]),
-      );
-      const call = { ...recorded, inputs };
-      const dout = recorded.dout ? array(recorded.dout) : ndarray([], [1]);
-      const got = await runOp(op, call, { spec, dout });
-      expect(got.shape).toEqual(recorded.output.shape);
-      expectClose(got.output, recorded.output.data, tolerances.torch, 'output');
-      for (const [name, want] of Object.entries(recorded.gradients))
-        expectClose(got.gradients[name]!, want.data, tolerances.torch, `gradient of ${name}`);
-      Object.values(recorded.after).forEach((want, i) => {
-        expectClose(
-          got.outputs[i + 1]!,
-          want.data,
-          tolerances.torch,
-          Object.keys(recorded.after)[i]!,
-        );
-      });
-    });
+    for (const device of testDevices)
+      test(`${op} equals ${golden.source} of torch ${golden.torch}: ${recorded.name}${onDevice(device)}`, ({
+        skip,
+      }) => unlessMissing(skip, () => checkGolden(op, recorded, spec, device)));
+}
+
+async function checkGolden(
+  op: string,
+  recorded: GoldenFile['cases'][number],
+  spec: Pick<OpSpec, 'activations' | 'integers'>,
+  device: string,
+): Promise<void> {
+  const inputs = Object.fromEntries(
+    Object.entries(recorded.inputs).map(([name, value]) => [name, array(value)]),
+  );
+  const call = { ...recorded, inputs };
+  const dout = recorded.dout ? array(recorded.dout) : ndarray([], [1]);
+  const got = await runOp(op, call, { spec, dout, device });
+  expect(got.shape).toEqual(recorded.output.shape);
+  expectClose(got.output, recorded.output.data, tolerances.torch, 'output');
+  for (const [name, want] of Object.entries(recorded.gradients))
+    expectClose(got.gradients[name]!, want.data, tolerances.torch, `gradient of ${name}`);
+  Object.values(recorded.after).forEach((want, i) => {
+    expectClose(got.outputs[i + 1]!, want.data, tolerances.torch, Object.keys(recorded.after)[i]!);
+  });
 }
 
 /** Expects the call to be refused with this code and exactly this message. */

@@ -39,6 +39,35 @@ export interface OpSpec {
 /** MIXPL_TEST_SEED overrides the seed of every generated case. */
 export const testSeed = Number(process.env.MIXPL_TEST_SEED ?? 20231122);
 
+const gpu = native.devices().find((device) => device.usable && device.id !== 'cpu');
+/**
+ * Where ops run in tests: the CPU, and the first usable GPU, emulated ones included. MIXPL_TEST_DEVICE
+ * names one instead, which then is where single tests run too.
+ */
+export const testDevices: readonly string[] = process.env.MIXPL_TEST_DEVICE
+  ? [native.resolveDevice(process.env.MIXPL_TEST_DEVICE)]
+  : ['cpu', ...(gpu ? [gpu.id] : [])];
+
+/** Appended to the name of a test that runs once per device. */
+export const onDevice = (device: string) => (device === 'cpu' ? '' : `, ${device}`);
+
+/**
+ * Runs a test's body; an op without a kernel shows as skipped, or as failed with MIXPL_REQUIRE_CUDA.
+ * @param skip of the test's context
+ */
+export async function unlessMissing(
+  skip: (note?: string) => void,
+  body: () => Promise<void>,
+): Promise<void> {
+  try {
+    await body();
+  } catch (error) {
+    const message = error instanceof Error ? error.message : '';
+    if (message.endsWith('not on cuda yet') && !process.env.MIXPL_REQUIRE_CUDA) skip(message);
+    throw error;
+  }
+}
+
 export const normals = (random: Random, shape: readonly number[], scale = 1): NdArray =>
   ndarray(
     shape,
@@ -57,15 +86,21 @@ export function toBf16(x: number): number {
   return new Float32Array(new Uint32Array([rounded]).buffer)[0]!;
 }
 
-export function tensor(array: NdArray, dtype: DType = 'f32'): NativeTensor {
-  if (dtype === 'i32') return native.createTensor(Int32Array.from(array.data), array.shape, dtype);
+export function tensor(
+  array: NdArray,
+  dtype: DType = 'f32',
+  device: string = testDevices[0]!,
+): NativeTensor {
+  if (dtype === 'i32')
+    return native.createTensor(Int32Array.from(array.data), array.shape, dtype, device);
   const values = Float32Array.from(array.data);
-  if (dtype === 'f32') return native.createTensor(values, array.shape, dtype);
+  if (dtype === 'f32') return native.createTensor(values, array.shape, dtype, device);
   const words = new Uint32Array(Float32Array.from(values, toBf16).buffer);
   return native.createTensor(
     Uint16Array.from(words, (w) => w >>> 16),
     array.shape,
     'bf16',
+    device,
   );
 }
 
@@ -82,11 +117,14 @@ export interface RunOptions {
   spec: Pick<OpSpec, 'activations' | 'integers'>;
   /** Gradient of the (first) output; without it none is computed. */
   dout?: NdArray;
+  /** @defaultValue 'cpu', or MIXPL_TEST_DEVICE */
+  device?: string;
 }
 
 /** Runs a native op on arrays; activations (and dout, unless the output is f32) take `dtype`. */
 export async function runOp(name: string, call: OpCase, run: RunOptions): Promise<OpResult> {
   const dtype = run.dtype ?? 'f32';
+  const device = run.device ?? testDevices[0]!;
   const names = Object.keys(call.inputs);
   const inputs = names.map((input) =>
     tensor(
@@ -96,16 +134,20 @@ export async function runOp(name: string, call: OpCase, run: RunOptions): Promis
         : run.spec.activations.includes(input)
           ? dtype
           : 'f32',
+      device,
     ),
   );
   const options = JSON.stringify(call.options ?? {});
-  const mode = { compute: dtype, training: call.training ?? false };
+  const mode = { compute: dtype, training: call.training ?? false, device };
   const forward = await native.runOp(name, inputs, options, mode);
   const first = forward.outputs[0]!;
   const outputs = (await Promise.all(forward.outputs.map((t) => t.read()))) as Float32Array[];
   const gradients: OpResult['gradients'] = {};
   if (run.dout) {
-    const douts = [tensor(run.dout, first.dtype), ...forward.outputs.slice(1).map(() => null)];
+    const douts = [
+      tensor(run.dout, first.dtype, device),
+      ...forward.outputs.slice(1).map(() => null),
+    ];
     const backward = await native.runOp(name, inputs, options, { ...mode, douts });
     for (const [i, input] of names.entries())
       gradients[input] = ((await backward.gradients[i]?.read()) as Float32Array) ?? null;
@@ -148,13 +190,14 @@ export function testOp(name: string, spec: OpSpec): void {
   describe(`${name} (seed ${testSeed})`, () => {
     for (const original of cases)
       for (const dtype of dtypes)
-        test(`${original.name}, ${dtype}`, async () => {
-          const call =
-            dtype === 'bf16'
-              ? rounded(original, [...spec.activations, ...(spec.casts ?? [])])
-              : original;
-          await check(name, spec, call, dtype);
-        });
+        for (const device of testDevices)
+          test(`${original.name}, ${dtype}${onDevice(device)}`, async ({ skip }) => {
+            const call =
+              dtype === 'bf16'
+                ? rounded(original, [...spec.activations, ...(spec.casts ?? [])])
+                : original;
+            await unlessMissing(skip, () => check(name, spec, call, dtype, device));
+          });
   });
 }
 
@@ -165,7 +208,13 @@ export function rounded(call: OpCase, names: readonly string[]): OpCase {
   return { ...call, inputs };
 }
 
-async function check(name: string, spec: OpSpec, call: OpCase, dtype: 'f32' | 'bf16') {
+async function check(
+  name: string,
+  spec: OpSpec,
+  call: OpCase,
+  dtype: 'f32' | 'bf16',
+  device: string,
+) {
   const random = new Random(testSeed).fork(name, call.name, dtype);
   const options = (call.options ?? {}) as Record<string, never>;
   const context = { training: call.training ?? false, base: call.inputs };
@@ -174,7 +223,7 @@ async function check(name: string, spec: OpSpec, call: OpCase, dtype: 'f32' | 'b
   // A loss gets a gradient other than 1, as a normaliser would give it.
   const dout = spec.loss ? ndarray([], [0.375]) : normals(random, want.shape);
   if (outputType === 'bf16') dout.data.set(dout.data.map(toBf16));
-  const got = await runOp(name, call, { dtype, spec, dout });
+  const got = await runOp(name, call, { dtype, spec, dout, device });
   expect(got.shape).toEqual([...want.shape]);
   expect(got.dtype).toBe(outputType);
   expectClose(got.output, want.data, tolerances[spec.loss ? 'sum' : outputType], 'output');
@@ -188,14 +237,27 @@ async function check(name: string, spec: OpSpec, call: OpCase, dtype: 'f32' | 'b
   for (const [input, gradient] of Object.entries(got.gradients))
     if (!spec.differentiable.includes(input)) expect(gradient, `gradient of ${input}`).toBeNull();
 
-  const again = await runOp(name, call, { dtype, spec, dout });
-  expect(again, 'the same bits on a second run').toEqual(got);
-  if (call.dependsOnThreads) return;
-  native.setNumThreads(3);
-  const threaded = await runOp(name, call, { dtype, spec, dout }).finally(() =>
-    native.setNumThreads(1),
-  );
-  expect(threaded, 'the same bits with three threads').toEqual(got);
+  const run = () => runOp(name, call, { dtype, spec, dout, device });
+  expect(await run(), 'the same bits on a second run').toEqual(got);
+  if (device !== 'cpu') {
+    await otherwiseEmulated(async () =>
+      expect(await run(), 'the same bits in another order, from other garbage').toEqual(got),
+    );
+  } else if (!call.dependsOnThreads) {
+    native.setNumThreads(3);
+    const threaded = await run().finally(() => native.setNumThreads(1));
+    expect(threaded, 'the same bits with three threads').toEqual(got);
+  }
+}
+
+/**
+ * Under emulation runs `body` with blocks and threads in another order and other values in fresh memory:
+ * a result that changes depends on what a GPU does not promise.
+ */
+export async function otherwiseEmulated(body: () => Promise<void>): Promise<void> {
+  if (!native.setEmulation) return;
+  native.setEmulation(testSeed, 0x5a);
+  await body().finally(() => native.setEmulation?.(0, 0xff));
 }
 
 // <gradient, u> against (L(x + h u) - L(x - h u)) / 2h with L = <dout, oracle>, u random.

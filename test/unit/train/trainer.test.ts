@@ -86,6 +86,7 @@ describe('a run', () => {
       'best.safetensors',
       'checkpoints',
       'metrics.jsonl',
+      'report.html',
     ]);
     expect((await readdir(join(folder, 'checkpoints'))).sort()).toEqual([
       'iteration-000010',

@@ -1,5 +1,6 @@
 // A build without CUDA: there is no device, and nothing else here is ever reached.
 #include "core/allocator.h"
+#include "core/cuda/emulation_settings.h"
 #include "core/cuda/runtime.h"
 #include "core/error.h"
 
@@ -12,6 +13,7 @@ std::vector<DeviceInfo> list_devices() { return {}; }
 std::string unusable_reason() { return "this build has no CUDA backend"; }
 std::vector<std::string> architectures() { return {}; }
 bool is_emulated() { return false; }
+void set_emulation(uint64_t, int) { refuse(); }
 void use_device(int) { refuse(); }
 int current_device() { refuse(); }
 int multiprocessors() { refuse(); }

@@ -24,7 +24,7 @@ namespace {
 struct Copy {
   void* to;
   const void* from;
-  int valid_bytes;
+  int bytes, valid_bytes;
   int group;
 };
 
@@ -291,8 +291,8 @@ void Grid::make_ready(std::vector<Thread*>& released) {
 void Grid::thread_ends() {
   Thread& self = *running_;
   if (!self.copies.empty())
-    fail(
-        str("leaves the kernel with ", self.copies.size(), " cp_async16 that it never waited for"));
+    fail(str("leaves the kernel with ", self.copies.size(),
+             " asynchronous copies that it never waited for"));
   self.state = State::gone;
   ++gone_;
   if (!at_barrier_.empty())
@@ -445,15 +445,16 @@ void* shared_memory(const void* key, const char* name, size_t bytes, size_t alig
 void* dynamic_shared_memory() { return active->shared().dynamic(); }
 bool in_shared_memory(const void* p, size_t bytes) { return active->shared().contains(p, bytes); }
 
-void start_copy(void* to, const void* from, int valid_bytes) {
-  if (valid_bytes < 0 || valid_bytes > 16)
-    fail(str("cp_async16: valid bytes must be in [0, 16], got ", valid_bytes));
-  if (reinterpret_cast<uintptr_t>(to) % 16 ||
-      (valid_bytes && reinterpret_cast<uintptr_t>(from) % 16))
-    fail("cp_async16: both addresses must be multiples of 16");
-  if (!active->shared().contains(to, 16)) fail("cp_async16: the target is not in shared memory");
+void start_copy(void* to, const void* from, int bytes, int valid_bytes) {
+  const std::string name = str("cp_async", bytes);
+  if (valid_bytes < 0 || valid_bytes > bytes)
+    fail(str(name, ": valid bytes must be in [0, ", bytes, "], got ", valid_bytes));
+  if (reinterpret_cast<uintptr_t>(to) % bytes ||
+      (valid_bytes && reinterpret_cast<uintptr_t>(from) % bytes))
+    fail(str(name, ": both addresses must be multiples of ", bytes));
+  if (!active->shared().contains(to, bytes)) fail(name + ": the target is not in shared memory");
   Thread& self = active->running();
-  self.copies.push_back({to, from, valid_bytes, self.copy_group});
+  self.copies.push_back({to, from, bytes, valid_bytes, self.copy_group});
 }
 void commit_copies() { ++active->running().copy_group; }
 void wait_for_copies(int groups_left) {
@@ -467,7 +468,7 @@ void wait_for_copies(int groups_left) {
       continue;
     }
     std::memcpy(c.to, c.from, c.valid_bytes);
-    std::memset(static_cast<char*>(c.to) + c.valid_bytes, 0, 16 - c.valid_bytes);
+    std::memset(static_cast<char*>(c.to) + c.valid_bytes, 0, c.bytes - c.valid_bytes);
   }
   self.copies.resize(kept);
 }

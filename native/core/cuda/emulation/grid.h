@@ -80,7 +80,7 @@ void* dynamic_shared_memory();
 bool in_shared_memory(const void* p, size_t bytes);
 
 /// Copies that this thread has started; they take place when it waits for them.
-void start_copy(void* to, const void* from, int valid_bytes);
+void start_copy(void* to, const void* from, int bytes, int valid_bytes);
 void commit_copies();
 void wait_for_copies(int groups_left);
 

@@ -4,6 +4,7 @@
 
 #include "core/cuda/emulation/device_memory.h"
 #include "core/cuda/emulation/grid.h"
+#include "core/cuda/emulation_settings.h"
 #include "core/cuda/runtime.h"
 #include "core/error.h"
 
@@ -25,6 +26,9 @@ std::vector<DeviceInfo> list_devices() {
 std::string unusable_reason() { return ""; }
 std::vector<std::string> architectures() { return {"emulated"}; }
 bool is_emulated() { return true; }
+void set_emulation(uint64_t order_seed, int poison) {
+  emulation::settings() = {order_seed, static_cast<uint8_t>(poison)};
+}
 
 void use_device(int index) {
   if (index != 0) throw DeviceError(str("cuda: there is one emulated device, got ", index));

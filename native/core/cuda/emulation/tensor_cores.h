@@ -6,7 +6,10 @@
 namespace mixpl::cuda {
 
 inline void cp_async16(void* shared, const void* global, int valid_bytes = 16) {
-  emulation::start_copy(shared, global, valid_bytes);
+  emulation::start_copy(shared, global, 16, valid_bytes);
+}
+inline void cp_async4(void* shared, const void* global, int valid_bytes = 4) {
+  emulation::start_copy(shared, global, 4, valid_bytes);
 }
 inline void cp_async_commit() { emulation::commit_copies(); }
 template <int N>

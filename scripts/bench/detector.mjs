@@ -1,4 +1,5 @@
-// One case of RetinaNet R50-FPN on the CPU, ours: `node scripts/bench/retinanet.mjs CASE DTYPE ITERATIONS`.
+// One case of a R50-FPN detector on the CPU, ours: `node scripts/bench/detector.mjs MODEL CASE DTYPE ITERATIONS`.
+// MODEL: retinanet, fcos, faster-rcnn (with torchvision's numerics, as the peer).
 // CASE: train (2 pictures), infer (1), mixpl (teacher on 4, student on 1 + 4 mixed + 1 mosaic).
 // Prints one JSON line: { ms: [...], peakRssMb, checked }.
 import {
@@ -14,7 +15,8 @@ import {
   testView,
 } from '../../dist/index.js';
 
-const [kind, dtype, iterations] = [process.argv[2], process.argv[3], Number(process.argv[4] ?? 3)];
+const [model, kind, dtype] = process.argv.slice(2);
+const iterations = Number(process.argv[5] ?? 3);
 const [height, width] = (process.env.BENCH_SIZE ?? '480x640').split('x').map(Number);
 const threads = Number(process.env.OMP_NUM_THREADS ?? 2);
 native.setNumThreads(threads);
@@ -25,15 +27,26 @@ const preprocess = {
   channelOrder: 'rgb',
   padDivisor: 32,
 };
-const detector = await createDetector(
-  {
-    type: 'retinanet',
-    numClasses: 90,
-    backbone: { depth: 50, style: 'pytorch', norm: 'frozen-bn', frozenStages: 1 },
-    test: { scoreThr: 0 },
+// Every candidate goes through post-processing, as in the peer.
+const presets = {
+  retinanet: {
+    preset: 'torchvision/retinanet_resnet50_fpn',
+    scoreThresh: 0,
+    detectionsPerImg: 100,
   },
-  { dtype, optimizer: { type: 'sgd', momentum: 0.9, weightDecay: 1e-4, clipNorm: 20 } },
-);
+  fcos: { preset: 'torchvision/fcos_resnet50_fpn', scoreThresh: 0 },
+  'faster-rcnn': {
+    preset: 'torchvision/fasterrcnn_resnet50_fpn',
+    boxScoreThresh: 0,
+    rpnPostNmsTopNTrain: 1000,
+  },
+};
+const detector = await createDetector({
+  ...presets[model],
+  numClasses: 91,
+  dtype,
+  optimizer: { type: 'sgd', momentum: 0.9, weightDecay: 1e-4, clipNorm: 20 },
+});
 const compute = detector.computeDtype;
 
 function picture() {

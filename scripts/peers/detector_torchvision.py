@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""The same cases as scripts/bench/retinanet.mjs with torchvision's RetinaNet on the CPU.
+"""The same cases as scripts/bench/detector.mjs with torchvision's detectors on the CPU.
 
-  python3 scripts/peers/retinanet_torchvision.py CASE DTYPE ITERATIONS
+  python3 scripts/peers/detector_torchvision.py MODEL CASE DTYPE ITERATIONS
 """
 import contextlib
 import copy
@@ -18,12 +18,12 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torchvision.models import resnet50
-from torchvision.models.detection import RetinaNet
+from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-kind, dtype, iterations = sys.argv[1], sys.argv[2], int(sys.argv[3])
+architecture, kind, dtype, iterations = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 H, W = (int(v) for v in os.environ.get("BENCH_SIZE", "480x640").split("x"))
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))
 torch.manual_seed(0)
@@ -55,31 +55,91 @@ body = resnet50(weights=None, norm_layer=nn.BatchNorm2d if bf16 else FrozenBatch
 for m in body.modules():
     if hasattr(m, "bn3"):
         m.bn3.weight.data.fill_(0.25)
-body = _resnet_fpn_extractor(body, 3, returned_layers=[2, 3, 4], extra_blocks=LastLevelP6P7(256, 256))
+if architecture == "faster-rcnn":
+    body = _resnet_fpn_extractor(body, 3)
+else:
+    body = _resnet_fpn_extractor(body, 3, returned_layers=[2, 3, 4], extra_blocks=LastLevelP6P7(256, 256))
 if bf16:
     for m in body.modules():
         if isinstance(m, nn.BatchNorm2d):
             m.requires_grad_(False)
-model = RetinaNet(body, 91, score_thresh=0.0, detections_per_img=100, min_size=min(H, W), max_size=max(H, W), _skip_resize=True)
+size = dict(min_size=min(H, W), max_size=max(H, W), _skip_resize=True)
+if architecture == "faster-rcnn":
+    model = FasterRCNN(body, 91, box_score_thresh=0.0, rpn_post_nms_top_n_train=1000, **size)
+elif architecture == "fcos":
+    model = FCOS(body, 91, score_thresh=0.0, **size)
+else:
+    model = RetinaNet(body, 91, score_thresh=0.0, detections_per_img=100, **size)
+
+
+class Norm(nn.Module):
+    """GroupNorm in f32: torch 1.13 has none that takes bf16 with f32 weights on the CPU."""
+
+    def __init__(self, m):
+        super().__init__()
+        self.m = m
+
+    def forward(self, x):
+        return self.m(x.float()).to(x.dtype)
+
+
+class Pool(nn.Module):
+    """RoIAlign in f32: the CPU has none in bf16."""
+
+    def __init__(self, m):
+        super().__init__()
+        self.m = m
+
+    def forward(self, x, boxes, shapes):
+        return self.m({k: v.float() for k, v in x.items()}, [b.float() for b in boxes], shapes)
+
+
+class Floats(nn.Module):
+    """Lists, dicts and tensors as f32."""
+
+    def __init__(self, m):
+        super().__init__()
+        self.m = m
+
+    def forward(self, *args):
+        return self.cast(self.m(*args))
+
+    def cast(self, o):
+        if torch.is_tensor(o):
+            return o.float()
+        return type(o)(self.cast(v) for v in o)
+
+
+class Anchors(nn.Module):
+    """Anchors in f32 whatever the features are."""
+
+    def __init__(self, g):
+        super().__init__()
+        self.g = g
+
+    def num_anchors_per_location(self):
+        return self.g.num_anchors_per_location()
+
+    def forward(self, images, features):
+        return self.g(images, [f[:, :1].float() for f in features])
+
+
 if bf16:
     model = model.to(memory_format=torch.channels_last)
+    for m in list(model.modules()):
+        for name, child in list(m.named_children()):
+            if isinstance(child, nn.GroupNorm) and not isinstance(m, Norm):
+                setattr(m, name, Norm(child))
     model.backbone_out_channels = model.backbone.out_channels
     model.backbone = Wrapped(model.backbone, False)
-    model.head = Wrapped(model.head, True)
-    model.head.m.compute_loss = model.head.m.compute_loss
-
-    class Anchors(nn.Module):
-        def __init__(self, g):
-            super().__init__()
-            self.g = g
-
-        def num_anchors_per_location(self):
-            return self.g.num_anchors_per_location()
-
-        def forward(self, images, features):
-            return self.g(images, [f[:, :1].float() for f in features])
-
-    model.anchor_generator = Anchors(model.anchor_generator)
+    if architecture == "faster-rcnn":
+        model.rpn.head = Floats(model.rpn.head)
+        model.rpn.anchor_generator = Anchors(model.rpn.anchor_generator)
+        model.roi_heads.box_roi_pool = Pool(model.roi_heads.box_roi_pool)
+        model.roi_heads.box_predictor = Floats(model.roi_heads.box_predictor)
+    else:
+        model.head = Wrapped(model.head, True)
+        model.anchor_generator = Anchors(model.anchor_generator)
 
 
 def train_mode(m):

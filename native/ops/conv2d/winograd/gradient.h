@@ -3,33 +3,20 @@
 // matrices: inputs by tiles times tiles by filters. Groups of tiles are transformed by all threads
 // together; then each thread adds to the sums of some products and filters, group after group in
 // order.
-#include "ops/conv2d/winograd_gradient_cpu.h"
+#pragma once
 
-#include <algorithm>
 #include <array>
-#include <cmath>
 
 #include "core/parallel.h"
-#include "ops/conv2d/gemm_tile_cpu.h"
-#include "ops/conv2d/winograd_transforms_cpu.h"
-#include "ops/conv2d/winograd_weights_cpu.h"
+#include "ops/conv2d/winograd/gemm_tile.h"
+#include "ops/conv2d/winograd/weights.h"
 
-namespace mixpl::cpu {
+namespace mixpl::cpu::winograd {
+inline namespace MIXPL_SIMD_NAME {
 
-using winograd::kIn;
-using winograd::kOut;
-using winograd::kProducts;
-using winograd::PanelLayout;
-
-#if defined(__x86_64__)
-namespace {
-
-using winograd::kLanes;
-using winograd::lanes_of;
-using winograd::load;
-
-constexpr int64_t kGroupTiles = 140;  // 11 MB of x and dy at 256 channels, third-level cache
-constexpr int64_t kSlicePanels = 8;   // of filters at a time: 9 MB of sums at 256 channels
+constexpr int64_t kGradientTiles = 140;  // 11 MB of x and dy at 256 channels, third-level cache
+constexpr int64_t kSlicePanels =
+    128 / kLanes;  // of filters at a time: 9 MB of sums at 256 channels
 
 // An activation, N H W C, as tiles of it are transformed.
 struct Image {
@@ -50,8 +37,8 @@ struct Image {
 
 // A tile of kSide x kSide pixels, zeros outside the picture: out[product][channel].
 template <bool kBf16, int kSide>
-MIXPL_AVX512 void transform(const Image& image, int64_t n, int64_t top, int64_t left, float* out,
-                            int64_t product) {
+MIXPL_SIMD void transform(const Image& image, int64_t n, int64_t top, int64_t left, float* out,
+                          int64_t product) {
   std::array<const char*, kSide * kSide> pixels;  // null outside
   for (int64_t i = 0; i < kSide; ++i)
     for (int64_t j = 0; j < kSide; ++j) {
@@ -62,24 +49,24 @@ MIXPL_AVX512 void transform(const Image& image, int64_t n, int64_t top, int64_t 
                  : nullptr;
     }
   for (int64_t c = 0; c < image.c; c += kLanes, out += kLanes) {
-    const __mmask16 lanes = lanes_of(image.c - c);
-    __m512 d[kSide * kSide], half[kIn * kSide], v[kProducts];
+    const Lanes lanes = lanes_of(image.c - c);
+    Vector d[kSide * kSide], half[kIn * kSide], v[kProducts];
     for (int i = 0; i < kSide * kSide; ++i) {
-      d[i] = pixels[i] ? load<kBf16>(pixels[i] + c * image.size(), lanes) : _mm512_setzero_ps();
+      d[i] = pixels[i] ? load<kBf16>(pixels[i] + c * image.size(), lanes) : splat(0);
       // What the next tile reads.
       if (pixels[i]) _mm_prefetch(pixels[i] + (c + kOut * image.c) * image.size(), _MM_HINT_T0);
     }
     for (int j = 0; j < kSide; ++j)
       if constexpr (kSide == kIn)
-        winograd::pixels_to_products(d + j, kSide, half + j, kSide);
+        pixels_to_products(d + j, kSide, half + j, kSide);
       else
-        winograd::gradient_to_factors(d + j, kSide, half + j, kSide);
+        gradient_to_factors(d + j, kSide, half + j, kSide);
     for (int i = 0; i < kIn; ++i)
       if constexpr (kSide == kIn)
-        winograd::pixels_to_products(half + kSide * i, 1, v + kIn * i, 1);
+        pixels_to_products(half + kSide * i, 1, v + kIn * i, 1);
       else
-        winograd::gradient_to_factors(half + kSide * i, 1, v + kIn * i, 1);
-    for (int i = 0; i < kProducts; ++i) _mm512_storeu_ps(out + i * product, v[i]);
+        gradient_to_factors(half + kSide * i, 1, v + kIn * i, 1);
+    for (int i = 0; i < kProducts; ++i) store(out + i * product, v[i]);
   }
 }
 
@@ -97,24 +84,23 @@ class Sums {
   }
 
   // One vector of filters, 16 input channels, to dW [K, 3, 3, C].
-  MIXPL_AVX512 void write(int64_t panel, int64_t vector, int64_t channel, float* dw) const {
+  MIXPL_SIMD void write(int64_t panel, int64_t vector, int64_t channel, float* dw) const {
     const int64_t step = layout_.of(panel) * kLanes, filter = (2 * panel + vector) * kLanes;
     const int64_t channels = std::min(kLanes, c_ - channel);
-    __m512i taps[9][kLanes];
+    Vector taps[9][kLanes];
     for (int64_t i = 0; i < channels; ++i) {
-      __m512 m[kProducts], half[18], g[9];
+      Vector m[kProducts], half[18], g[9];
       for (int64_t j = 0; j < kProducts; ++j)
-        m[j] = _mm512_loadu_ps(of(j, panel) + (channel + i) * step + vector * kLanes);
-      for (int j = 0; j < kIn; ++j) winograd::products_to_weights(m + j, kIn, half + j, kIn);
-      for (int r = 0; r < 3; ++r) winograd::products_to_weights(half + kIn * r, 1, g + 3 * r, 1);
-      for (int tap = 0; tap < 9; ++tap) taps[tap][i] = _mm512_castps_si512(g[tap]);
+        m[j] = load(of(j, panel) + (channel + i) * step + vector * kLanes);
+      for (int j = 0; j < kIn; ++j) products_to_weights(m + j, kIn, half + j, kIn);
+      for (int r = 0; r < 3; ++r) products_to_weights(half + kIn * r, 1, g + 3 * r, 1);
+      for (int tap = 0; tap < 9; ++tap) taps[tap][i] = g[tap];
     }
     for (int64_t tap = 0; tap < 9; ++tap) {
-      for (int64_t i = channels; i < kLanes; ++i) taps[tap][i] = _mm512_setzero_si512();
-      winograd::transpose(taps[tap]);
+      for (int64_t i = channels; i < kLanes; ++i) taps[tap][i] = splat(0);
+      transpose(taps[tap]);
       for (int64_t k = 0; k < std::min(kLanes, layout_.channels - filter); ++k)
-        _mm512_mask_storeu_epi32(dw + ((filter + k) * 9 + tap) * c_ + channel, lanes_of(channels),
-                                 taps[tap][k]);
+        store(dw + ((filter + k) * 9 + tap) * c_ + channel, lanes_of(channels), taps[tap][k]);
     }
   }
 
@@ -125,8 +111,8 @@ class Sums {
 };
 
 // Adds what `tiles` tiles give for one product and panel.
-void multiply(const float* x, int64_t x_pitch, const float* dy, int64_t dy_pitch, int64_t tiles,
-              int64_t channels, int vectors, bool add, float* sums) {
+inline void multiply(const float* x, int64_t x_pitch, const float* dy, int64_t dy_pitch,
+                     int64_t tiles, int64_t channels, int vectors, bool add, float* sums) {
   const int64_t most = most_tile_rows(vectors), parts = (channels + most - 1) / most;
   GemmTile tile{};
   tile.x_row = 1, tile.x_step = x_pitch;
@@ -141,15 +127,13 @@ void multiply(const float* x, int64_t x_pitch, const float* dy, int64_t dy_pitch
   }
 }
 
-}  // namespace
-
-void winograd_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptions& o,
-                              Tensor& dweight) {
+inline void backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptions& o,
+                            Tensor& dweight) {
   const Image in(x), out(dy);
   const PanelLayout layout(out.c);
   const int64_t down = (out.h + kOut - 1) / kOut, across = (out.w + kOut - 1) / kOut;
   const int64_t tiles = x.size(0) * down * across;
-  const int64_t groups = (tiles + kGroupTiles - 1) / kGroupTiles,
+  const int64_t groups = (tiles + kGradientTiles - 1) / kGradientTiles,
                 most = (tiles + groups - 1) / groups;
   const Tensor inputs = Tensor::empty({kProducts * most * in.pitch()}, DType::f32);
   const Tensor gradients = Tensor::empty({kProducts * most * out.pitch()}, DType::f32);
@@ -187,25 +171,5 @@ void winograd_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOpt
   }
 }
 
-bool winograd_gradient_pays(const Tensor& x, const Tensor& dy, const Tensor& dweight,
-                            const Conv2dOptions& o) {
-  const bool bf16 = x.dtype() == DType::bf16;
-  if (!has_avx512() || dweight.size(1) != 3 || dweight.size(2) != 3) return false;
-  if (o.stride != 1 || o.dilation != 1 || o.groups != 1) return false;
-  // As winograd_pays.
-  const double c = x.size(3), k = dy.size(3), n = dy.size(0), h = dy.size(1), w = dy.size(2);
-  const double tiles = n * std::ceil(h / kOut) * std::ceil(w / kOut);
-  const double ours = tiles * (45 * c * k + 700 * c + 700 * k) + 1200 * c * k;
-  return ours < n * h * w * 9 * c * k * (bf16 ? 0.55 : 1.0);
-}
-
-#else
-
-void winograd_backward_weight(const Tensor&, const Tensor&, const Conv2dOptions&, Tensor&) {}
-bool winograd_gradient_pays(const Tensor&, const Tensor&, const Tensor&, const Conv2dOptions&) {
-  return false;
-}
-
-#endif
-
-}  // namespace mixpl::cpu
+}  // namespace MIXPL_SIMD_NAME
+}  // namespace mixpl::cpu::winograd

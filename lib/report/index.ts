@@ -1,0 +1,1 @@
+export { writeRunReport } from './run-report.js';

@@ -1,0 +1,194 @@
+// The matrix product under every convolution, written once: a pipeline of asynchronous copies into
+// shared memory, products of tiles, and an epilogue that sees every sum once.
+//
+// A Problem says what is multiplied: a batch of independent products. It is plain data, passed to
+// the kernel by value, with
+//   Config, Left, Right, Result  what is compiled, the loaders (gemm_loaders_cuda.h), the output's
+//   type part(batch)                  one product of the batch, again plain data, with
+//     rows, columns, reduction        its size; reduction is how many terms a sum has
+//     left(row, first)                loaders of a block's operands: rows (columns) from `row`,
+//     terms right(column, first)            from `first` on store(row, column, sums)        takes a
+//     chunk of one row of the result
+// Long sums over a small result are split among blocks; a second kernel adds the parts in order, so
+// a result has the same bits on every run.
+#pragma once
+
+#include <algorithm>
+
+#include "core/tensor.h"
+#include "ops/conv2d/gemm_multiply_cuda.h"
+
+namespace mixpl::cuda {
+
+/// How the work is divided. Blocks that share rows of the left operand follow each other: that is
+/// the large one, and it is then read from memory once.
+struct GemmGrid {
+  int tiles_down, tiles_right, batches, splits;
+
+  MIXPL_HD int64_t tiles() const { return int64_t{batches} * tiles_down * tiles_right; }
+};
+
+/// A block's tile, and its split of the reduction.
+template <class Problem>
+struct GemmBlock {
+  using T = typename Problem::Config::T;
+  using Tile = typename Problem::Config::Tile;
+
+  decltype(std::declval<Problem>().part(0)) part;
+  int row, column;   // first of the tile
+  int first, steps;  // first term of the reduction, steps of kStep terms
+
+  MIXPL_DEVICE GemmBlock(const Problem& problem, const GemmGrid& grid, unsigned tile, int split)
+      : part(problem.part(tile / grid.tiles_right / grid.tiles_down)),
+        row(tile / grid.tiles_right % grid.tiles_down * Tile::kM),
+        column(tile % grid.tiles_right * Tile::kN) {
+    const int64_t all = (part.reduction + kStep<T> - 1) / kStep<T>;
+    const int begin = static_cast<int>(all * split / grid.splits);
+    first = begin * kStep<T>;
+    steps = static_cast<int>(all * (split + 1) / grid.splits) - begin;
+  }
+
+  /// Hands a chunk of the tile on if it lies inside the result; quad(e) gives four of its sums,
+  /// from element e on.
+  template <class Quad>
+  MIXPL_DEVICE void store(int tile_row, int tile_column, Quad&& quad) const {
+    constexpr int kWidth = kChunk<typename Problem::Result>;
+    if (row + tile_row >= part.rows || column + tile_column >= part.columns) return;
+    float sums[kWidth];
+#pragma unroll
+    for (int e = 0; e < kWidth; e += 4) {
+      const Vec<float, 4> four = quad(e);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sums[e + i] = four[i];
+    }
+    part.store(row + tile_row, column + tile_column, sums);
+  }
+};
+
+constexpr int kStages = 4;  // steps in flight: three are being copied while one is multiplied
+
+template <class Problem>
+constexpr int kStageBytes = Problem::Left::Shared::kBytes + Problem::Right::Shared::kBytes;
+template <class Problem>
+constexpr int kSharedBytes =
+    std::max(kStages* kStageBytes<Problem>,
+             Problem::Config::Tile::kM* kSumPitch<typename Problem::Config::Tile> * 4);
+
+/// The product of one block, in shared memory when this returns.
+template <class Problem>
+MIXPL_DEVICE const float* multiply_tiles(const GemmBlock<Problem>& at, char* shared) {
+  using Left = typename Problem::Left;
+  using Right = typename Problem::Right;
+  Left left = at.part.left(at.row, at.first);
+  Right right = at.part.right(at.column, at.first);
+  Product<typename Problem::Config, Left::Shared::kOrder, Right::Shared::kOrder> product;
+
+  constexpr int kRing = kStages * kStageBytes<Problem>;
+  int loaded = 0, loading = 0, multiplying = 0;  // steps; offsets of their stages
+  const auto next = [](int stage) {
+    stage += kStageBytes<Problem>;
+    return stage == kRing ? 0 : stage;
+  };
+  const auto load = [&] {
+    if (loaded < at.steps) {
+      left.load(shared + loading);
+      right.load(shared + loading + Left::Shared::kBytes);
+    }
+    cp_async_commit();  // an empty group at the end: the count below stays right
+    ++loaded;
+    loading = next(loading);
+  };
+#pragma unroll
+  for (int i = 0; i < kStages - 1; ++i) load();
+  for (int step = 0; step < at.steps; ++step) {
+    cp_async_wait<kStages - 2>();
+    sync_block();  // the step is there for all, and all are done with the stage that load() fills
+    load();
+    product.step(shared + multiplying, shared + multiplying + Left::Shared::kBytes);
+    multiplying = next(multiplying);
+  }
+  cp_async_wait<0>();
+  sync_block();
+  float* sums = reinterpret_cast<float*>(shared);
+  product.write(sums);
+  sync_block();
+  return sums;
+}
+
+/// Calls f(row, column) for this thread's chunks of rows [0, rows) of a tile.
+template <class Problem, class F>
+MIXPL_DEVICE void for_each_chunk(int rows, F&& f) {
+  constexpr int kWidth = kChunk<typename Problem::Result>;
+  constexpr int kColumns = Problem::Config::Tile::kN / kWidth;
+  for (int i = threadIdx.x; i < rows * kColumns; i += blockDim.x)
+    f(i / kColumns, i % kColumns * kWidth);
+}
+
+/// One tile a block; to `parts` [splits, tiles, kM, kN] when the sums are split.
+template <class Problem>
+MIXPL_KERNEL __launch_bounds__(Problem::Config::Tile::kThreads, Problem::Config::Tile::kBlocksPerSm)
+    gemm_kernel(Problem problem, GemmGrid grid, float* parts) {
+  using Tile = typename Problem::Config::Tile;
+  MIXPL_DYNAMIC_SHARED(char, shared);
+  const unsigned tiles = static_cast<unsigned>(grid.tiles());
+  const GemmBlock<Problem> at(problem, grid, blockIdx.x % tiles, blockIdx.x / tiles);
+  if (at.row >= at.part.rows) return;  // products may differ in size
+  const float* sums = multiply_tiles<Problem>(at, shared);
+  if (parts) {
+    float* part = parts + static_cast<int64_t>(blockIdx.x) * (Tile::kM * Tile::kN);
+    for (int i = threadIdx.x * 4; i < Tile::kM * Tile::kN; i += Tile::kThreads * 4)
+      store_vec(part + i, load_vec<float, 4>(sums + i / Tile::kN * kSumPitch<Tile> + i % Tile::kN));
+    return;
+  }
+  for_each_chunk<Problem>(Tile::kM, [&](int row, int column) {
+    at.store(row, column,
+             [&](int e) { return load_vec<float, 4>(sums + row * kSumPitch<Tile> + column + e); });
+  });
+}
+
+constexpr int kSumRows = 16;  // of a tile that a block of the second kernel finishes
+
+/// Adds the parts of a tile in order.
+template <class Problem>
+MIXPL_KERNEL sum_parts_kernel(Problem problem, GemmGrid grid, const float* parts) {
+  using Tile = typename Problem::Config::Tile;
+  constexpr int kBlocks = Tile::kM / kSumRows;
+  const unsigned tile = blockIdx.x / kBlocks;
+  const int first = blockIdx.x % kBlocks * kSumRows;
+  const GemmBlock<Problem> at(problem, grid, tile, 0);
+  const int64_t pitch = grid.tiles() * (Tile::kM * Tile::kN);
+  const float* from = parts + static_cast<int64_t>(tile) * (Tile::kM * Tile::kN);
+  for_each_chunk<Problem>(kSumRows, [&](int row, int column) {
+    at.store(first + row, column, [&](int e) {
+      const float* part = from + (first + row) * Tile::kN + column + e;
+      Vec<float, 4> sum = load_vec<float, 4>(part);
+      for (int split = 1; split < grid.splits; ++split) {
+        const Vec<float, 4> other = load_vec<float, 4>(part + split * pitch);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) sum[i] += other[i];
+      }
+      return sum;
+    });
+  });
+}
+
+/// Runs a problem as `grid` says.
+template <class Problem>
+void multiply(const Problem& problem, const GemmGrid& grid, Device device) {
+  using Tile = typename Problem::Config::Tile;
+  const dim3 blocks(static_cast<unsigned>(grid.tiles() * grid.splits)), threads(Tile::kThreads);
+  if (grid.splits == 1) {
+    launch(gemm_kernel<Problem>, blocks, threads, kSharedBytes<Problem>, problem, grid,
+           static_cast<float*>(nullptr));
+    return;
+  }
+  const Tensor parts =
+      Tensor::empty({grid.splits, grid.tiles(), Tile::kM, Tile::kN}, DType::f32, device);
+  launch(gemm_kernel<Problem>, blocks, threads, kSharedBytes<Problem>, problem, grid,
+         parts.data<float>());
+  launch(sum_parts_kernel<Problem>,
+         dim3(static_cast<unsigned>(grid.tiles() * (Tile::kM / kSumRows))), dim3(128), 0, problem,
+         grid, static_cast<const float*>(parts.data<float>()));
+}
+
+}  // namespace mixpl::cuda

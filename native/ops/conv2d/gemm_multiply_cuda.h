@@ -1,0 +1,185 @@
+// The arithmetic of a matrix product: what a warp does with one step of both operands. Two classes
+// of one form, on the tensor cores and in plain f32:
+//   step(left, right)  adds the product of two tiles in shared memory
+//   write(sums)        puts the block's sums into an f32 tile of row pitch kSumPitch
+#pragma once
+
+#include <bit>
+#include <type_traits>
+
+#include "ops/conv2d/gemm_tile_cuda.h"
+
+namespace mixpl::cuda {
+
+/// Floats between rows of the sums in shared memory: eight more than a row has, so that the rows a
+/// warp writes at once fall on different banks.
+template <class Tile>
+constexpr int kSumPitch = Tile::kN + 8;
+
+/// mma.sync of 16 x 8 results by 32 bytes of the reduction. Fragment layouts: PTX ISA, "Matrix
+/// fragments for mma.m16n8k16" (bf16) and "mma.m16n8k8" (tf32); in words of 32 bits they agree.
+template <class Config, Order kLeft, Order kRight>
+class TensorProduct {
+  using T = typename Config::T;
+  using Tile = typename Config::Tile;
+  using Left = SharedTile<T, kLeft, Tile::kM>;
+  using Right = SharedTile<T, kRight, Tile::kN>;
+  static constexpr int kRows = Tile::kWarpM / 16, kColumns = Tile::kWarpN / 8;
+
+ public:
+  MIXPL_DEVICE void step(const char* left, const char* right) {
+#pragma unroll
+    for (int k = 0; k < kStepChunks / 2; ++k) {
+      uint32_t a[kRows][4], b[kColumns / 2][4];
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) load<Left, true>(left, Tile::warp_row() + 16 * i, k, a[i]);
+#pragma unroll
+      for (int j = 0; j < kColumns / 2; ++j)
+        load<Right, false>(right, Tile::warp_column() + 16 * j, k, b[j]);
+#pragma unroll
+      for (int i = 0; i < kRows; ++i)
+#pragma unroll
+        for (int j = 0; j < kColumns; ++j) {
+          const uint32_t pair[2] = {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]};
+          if constexpr (sizeof(T) == 2)
+            mma_bf16_m16n8k16(sums_[i][j], a[i], pair);
+          else
+            mma_tf32_m16n8k8(sums_[i][j], a[i], pair);
+        }
+    }
+  }
+
+  MIXPL_DEVICE void write(float* sums) const {
+#pragma unroll
+    for (int i = 0; i < kRows; ++i)
+#pragma unroll
+      for (int j = 0; j < kColumns; ++j) {
+        float* to = sums + (Tile::warp_row() + 16 * i + lane() / 4) * kSumPitch<Tile> +
+                    Tile::warp_column() + 8 * j + lane() % 4 * 2;
+        const float(&d)[4] = sums_[i][j];
+        store_vec(to, Vec<float, 2>{d[0], d[1]});
+        store_vec(to + 8 * kSumPitch<Tile>, Vec<float, 2>{d[2], d[3]});
+      }
+  }
+
+ private:
+  float sums_[kRows][kColumns][4] = {};
+
+  // A fragment is four blocks of 8 by 16 bytes: two along the result, from `extent` on, by two
+  // along the reduction. The left operand counts them along the result first, the right one along
+  // the reduction.
+  template <bool kIsLeft>
+  static MIXPL_DEVICE int along_result(int block) {
+    return kIsLeft ? block & 1 : block >> 1;
+  }
+
+  template <class Shared, bool kIsLeft>
+  static MIXPL_DEVICE void load(const char* tile, int extent, int k, uint32_t (&to)[4]) {
+    // For ldmatrix, lane 8 i + r says where row r of block i is.
+    const int block = lane() >> 3, row = lane() & 7;
+    const int result = along_result<kIsLeft>(block), reduction = along_result<!kIsLeft>(block);
+    if constexpr (Shared::kOrder == Order::reduction) {
+      ldmatrix_x4(to, tile + Shared::offset(extent + 8 * result + row, 2 * k + reduction));
+    } else if constexpr (sizeof(T) == 2) {
+      ldmatrix_x4_trans(to,
+                        tile + Shared::offset(16 * k + 8 * reduction + row, extent / 8 + result));
+    } else {
+      // There is no transposing ldmatrix for 32 bits.
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int e = extent + 8 * along_result<kIsLeft>(i) + lane() / 4;
+        const int from = Shared::offset(8 * k + 4 * along_result<!kIsLeft>(i) + lane() % 4, e / 4);
+        to[i] = *reinterpret_cast<const uint32_t*>(tile + from + e % 4 * 4);
+      }
+    }
+    if constexpr (sizeof(T) == 4) {
+#pragma unroll
+      for (uint32_t& word : to) word = to_tf32(std::bit_cast<float>(word));
+    }
+  }
+};
+
+/// Exact f32: the lanes of a warp stand in 8 rows of 4, and each owns every 8th row and 4th column
+/// of the warp's part; or, where a row of shared memory runs along the result, runs of four.
+template <class Config, Order kLeft, Order kRight>
+class FloatProduct {
+  using Tile = typename Config::Tile;
+  using Left = SharedTile<float, kLeft, Tile::kM>;
+  using Right = SharedTile<float, kRight, Tile::kN>;
+  static constexpr int kRows = Tile::kWarpM / 8, kColumns = Tile::kWarpN / 4;
+
+ public:
+  MIXPL_DEVICE void step(const char* left, const char* right) {
+#pragma unroll 1  // unrolled, the loads of all chunks would be moved to the front, and spilt
+    for (int chunk = 0; chunk < kStepChunks; ++chunk) {
+      float a[kRows][4];
+      load<Left, 8>(left, Tile::warp_row(), lane() / 4, 0, chunk, a);
+#pragma unroll
+      for (int first = 0; first < kColumns; first += 4) {  // all columns at once would not fit
+        float b[4][4];
+        load<Right, 4>(right, Tile::warp_column(), lane() % 4, first, chunk, b);
+#pragma unroll
+        for (int k = 0; k < 4; ++k)
+#pragma unroll
+          for (int i = 0; i < kRows; ++i)
+#pragma unroll
+            for (int j = 0; j < 4; ++j)
+              sums_[i][first + j] = fmaf(a[i][k], b[j][k], sums_[i][first + j]);
+      }
+    }
+  }
+
+  MIXPL_DEVICE void write(float* sums) const {
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      float* row = sums + (Tile::warp_row() + own<kLeft, 8>(i, lane() / 4)) * kSumPitch<Tile> +
+                   Tile::warp_column();
+#pragma unroll
+      for (int j = 0; j < kColumns; ++j) row[own<kRight, 4>(j, lane() % 4)] = sums_[i][j];
+    }
+  }
+
+ private:
+  float sums_[kRows][kColumns] = {};
+
+  // The i-th row (or column) of the `at`-th of `kLanes` lanes.
+  template <Order kOrder, int kLanes>
+  static MIXPL_DEVICE int own(int i, int at) {
+    return kOrder == Order::reduction ? kLanes * i + at : i / 4 * 4 * kLanes + 4 * at + i % 4;
+  }
+
+  // Four elements of the reduction of kCount rows this lane owns.
+  template <class Shared, int kLanes, int kCount>
+  static MIXPL_DEVICE void load(const char* tile, int extent, int at, int first, int chunk,
+                                float (&to)[kCount][4]) {
+    if constexpr (Shared::kOrder == Order::reduction) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) {
+        const int row = extent + own<Shared::kOrder, kLanes>(first + i, at);
+        const auto v = load_vec<float, 4>(floats(tile + Shared::offset(row, chunk)));
+#pragma unroll
+        for (int k = 0; k < 4; ++k) to[i][k] = v[k];
+      }
+    } else {
+#pragma unroll
+      for (int k = 0; k < 4; ++k)
+#pragma unroll
+        for (int i = 0; i < kCount; i += 4) {
+          const int column = (extent + own<Shared::kOrder, kLanes>(first + i, at)) / 4;
+          const auto v = load_vec<float, 4>(floats(tile + Shared::offset(4 * chunk + k, column)));
+#pragma unroll
+          for (int e = 0; e < 4; ++e) to[i + e][k] = v[e];
+        }
+    }
+  }
+  static MIXPL_DEVICE const float* floats(const char* p) {
+    return reinterpret_cast<const float*>(p);
+  }
+};
+
+template <class Config, Order kLeft, Order kRight>
+using Product =
+    std::conditional_t<Config::kArithmetic == Arithmetic::f32, FloatProduct<Config, kLeft, kRight>,
+                       TensorProduct<Config, kLeft, kRight>>;
+
+}  // namespace mixpl::cuda

@@ -1,0 +1,88 @@
+// Which kernel multiplies: the tile and the split follow from the size of the product alone, by the
+// rule below. Nothing is measured at run time, and a result never depends on the card.
+#pragma once
+
+#include <algorithm>
+
+#include "core/context.h"
+#include "core/tensor.h"
+#include "ops/conv2d/gemm_mainloop_cuda.h"
+
+namespace mixpl::cuda {
+
+/// The size of a product: `batches` results of at most `rows` by `columns`, sums of at most
+/// `reduction` terms.
+struct GemmSize {
+  int64_t batches, rows, columns, reduction;
+};
+
+namespace plan {
+
+constexpr int64_t kMultiprocessors = 132;  // an H100 SXM; a constant, see above
+constexpr int64_t kLeastSteps = 8;         // a split must be worth its start and its partial sums
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/// As many splits as fill the card once.
+template <class Config>
+GemmGrid grid(const GemmSize& size) {
+  using Tile = typename Config::Tile;
+  GemmGrid grid{static_cast<int>(ceil_div(size.rows, Tile::kM)),
+                static_cast<int>(ceil_div(size.columns, Tile::kN)), static_cast<int>(size.batches),
+                1};
+  const int64_t room = kMultiprocessors * Tile::kBlocksPerSm / std::max<int64_t>(1, grid.tiles());
+  const int64_t steps = ceil_div(size.reduction, kStep<typename Config::T>);
+  grid.splits = static_cast<int>(std::clamp<int64_t>(std::min(room, steps / kLeastSteps), 1, 64));
+  if (grid.tiles() * grid.splits >= int64_t{1} << 31)
+    throw RangeError(str("conv2d: the result is too large for one launch, ", size.rows, " by ",
+                         size.columns, " in ", size.batches, " parts"));
+  return grid;
+}
+
+/// A tile pays if less than half of it is empty and every multiprocessor gets one.
+template <class Config>
+bool pays(const GemmSize& size) {
+  using Tile = typename Config::Tile;
+  const GemmGrid g = grid<Config>(size);
+  return 2 * size.rows > Tile::kM && 2 * size.columns > Tile::kN &&
+         g.tiles() * g.splits >= kMultiprocessors;
+}
+
+}  // namespace plan
+
+/// Calls run(config, grid) with a GemmConfig: the largest tile that pays, the small one if none
+/// does.
+template <Arithmetic kArithmetic, class F>
+void with_gemm_tile(int granule, const GemmSize& size, F&& run) {
+  using Large = GemmConfig<kArithmetic, LargeTile, 16>;
+  using Tall = GemmConfig<kArithmetic, TallTile, 16>;
+  const auto use = [&](auto config) { run(config, plan::grid<decltype(config)>(size)); };
+  if (granule < 16) {
+    // Few layers have such channels, and their copies, not their products, take the time.
+    if constexpr (kArithmetic == Arithmetic::bf16)
+      if (granule == 2) return use(GemmConfig<kArithmetic, SmallTile, 2>{});
+    return use(GemmConfig<kArithmetic, SmallTile, 4>{});
+  }
+  // 64 sums and eight operands of four: exact f32 needs more registers than two large blocks leave.
+  if constexpr (kArithmetic != Arithmetic::f32)
+    if (plan::pays<Large>(size)) return use(Large{});
+  if (plan::pays<Tall>(size)) return use(Tall{});
+  use(GemmConfig<kArithmetic, SmallTile, 16>{});
+}
+
+template <class F>
+void with_gemm_config(DType dtype, int granule, const GemmSize& size, F&& run) {
+  if (dtype == DType::bf16) return with_gemm_tile<Arithmetic::bf16>(granule, size, run);
+  if (Context::current().allow_tf32) return with_gemm_tile<Arithmetic::tf32>(granule, size, run);
+  with_gemm_tile<Arithmetic::f32>(granule, size, run);
+}
+
+/// Kernels count in 32 bits. @throws RangeError
+inline int as_int(int64_t value, const char* what) {
+  constexpr int64_t kLimit = (int64_t{1} << 31) - 1024;  // tiles reach over the end
+  if (value > kLimit)
+    throw RangeError(str("conv2d: ", what, " must be at most ", kLimit, " on a GPU, got ", value));
+  return static_cast<int>(value);
+}
+
+}  // namespace mixpl::cuda

@@ -1,0 +1,21 @@
+// Winograd's convolutions with AVX2.
+#include "ops/conv2d/winograd/kernels.h"
+
+#if defined(__x86_64__)
+#include "core/avx512.h"
+
+#define MIXPL_VECTOR_LANES 8
+#define MIXPL_SIMD  // the baseline has it
+#define MIXPL_SIMD_NAME avx2
+#include "ops/conv2d/winograd/convolution.h"
+#include "ops/conv2d/winograd/gradient.h"
+
+namespace mixpl::cpu::winograd {
+
+const Kernels& avx2_kernels() {
+  static constexpr Kernels kernels{forward, backward_data, backward_weight, kGroupTiles};
+  return kernels;
+}
+
+}  // namespace mixpl::cpu::winograd
+#endif

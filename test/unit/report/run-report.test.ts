@@ -1,0 +1,135 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { writeRunReport } from '../../../lib/report/index.js';
+import type { Chart } from '../../../lib/report/run-metrics.js';
+
+let folder: string;
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'mixpl-report-'));
+});
+afterEach(() => rm(folder, { recursive: true }));
+
+const step = (iteration: number, rest: object = {}) => ({
+  type: 'step',
+  iteration,
+  total: 2 / iteration,
+  losses: { sup_loss_cls: 1 / iteration },
+  lr: 0.001,
+  gradNorm: 3,
+  imagesPerSecond: 8,
+  pseudo: null,
+  ...rest,
+});
+const metrics = (AP: number, perClass: Record<string, number | null>) => ({
+  AP,
+  AP50: AP + 0.2,
+  AP_S: null,
+  perClass,
+});
+
+async function report(records: object[], extra: Record<string, string> = {}): Promise<string> {
+  const lines = records.map((record) => `${JSON.stringify(record)}\n`).join('');
+  await writeFile(join(folder, 'metrics.jsonl'), lines);
+  for (const [name, text] of Object.entries(extra)) await writeFile(join(folder, name), text);
+  const path = await writeRunReport(folder);
+  expect(path).toBe(join(folder, 'report.html'));
+  return readFile(path!, 'utf8');
+}
+
+function chartsOf(page: string): Map<string, Chart> {
+  const json = /const charts = (.*);\n/.exec(page)![1]!;
+  return new Map((JSON.parse(json) as Chart[]).map((chart) => [chart.title, chart]));
+}
+
+test('tables hold the last and the best validation, by branch and by class', async () => {
+  const page = await report([
+    step(50),
+    {
+      type: 'validation',
+      iteration: 50,
+      headline: 'teacher',
+      teacher: metrics(0.5, { red: 0.625, white: null }),
+      student: metrics(0.25, { red: 0.5, white: 0.125 }),
+      best: true,
+    },
+    {
+      type: 'validation',
+      iteration: 100,
+      headline: 'teacher',
+      teacher: metrics(0.4375, { red: 0.4375, white: 0.3125 }),
+      student: metrics(0.375, { red: 0.375, white: 0.375 }),
+      best: false,
+    },
+  ]);
+  expect(page).toContain('<tr><th>AP</th><td>0.438</td><td>0.375</td><td>0.500</td></tr>');
+  expect(page).toContain('<th>teacher at 50, the best</th>');
+  expect(page).toContain('<tr><th>white</th><td>0.313</td><td>0.375</td><td>–</td></tr>');
+  expect(page).toContain('<tr><th>AP_S</th><td>–</td><td>–</td><td>–</td></tr>');
+});
+
+test('charts hold every number, gaps where there is none, and only what was measured', async () => {
+  const pseudo = {
+    perImage: 3,
+    emptyShare: 0.25,
+    meanScore: null,
+    perClass: { red: 2, white: 1 },
+    small: 1,
+    medium: 2,
+    large: 0,
+  };
+  const page = await report([
+    step(50, { total: 'NaN' }),
+    step(100, { pseudo }),
+    { type: 'validation', iteration: 100, headline: 'student', student: metrics(0.25, {}) },
+  ]);
+  const charts = chartsOf(page);
+  expect(charts.get('Total loss')).toMatchObject({
+    x: [50, 100],
+    series: [{ label: 'total', values: [null, 0.02] }],
+  });
+  expect(charts.get('Pseudo labels per image, by class')!.series).toEqual([
+    { label: 'red', values: [null, 2] },
+    { label: 'white', values: [null, 1] },
+  ]);
+  expect(charts.get('Pseudo labels')!.series.map((s) => s.label)).toEqual(['images without any']);
+  expect(charts.get('Average precision on the test images')!.series).toEqual([
+    { label: 'student AP', values: [0.25], dashed: true },
+    { label: 'student AP50', values: [0.45], dashed: true },
+  ]);
+  const supervised = chartsOf(await report([step(50)]));
+  expect([...supervised.keys()].filter((title) => /pseudo|precision/i.test(title))).toEqual([]);
+});
+
+test('names, messages and configs are text, whatever is in them', async () => {
+  const evil = '</script><script>alert(1)</script>&"';
+  const page = await report(
+    [
+      step(1, { losses: { [evil]: 1 } }),
+      { type: 'warning', iteration: 1, message: evil },
+      { type: 'validation', iteration: 1, student: metrics(0.5, { [evil]: 0.5 }) },
+    ],
+    { 'config.yaml': `name: ${evil}\n` },
+  );
+  expect(page).not.toContain('<script>alert');
+  expect(page.match(/<\/script>/g)).toHaveLength(2);
+  expect(page).toContain(
+    '<title>&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;&amp;&quot;</title>',
+  );
+  expect(chartsOf(page).get('Losses')!.series[0]!.label).toBe(evil);
+});
+
+test('the page needs nothing but itself', async () => {
+  const page = await report([step(1)]);
+  expect(page).not.toMatch(/(src|href)\s*=\s*["']|@import|url\(/);
+  expect(page).toContain("default-src 'none'");
+  expect(page).toContain('uPlot');
+});
+
+test('a line that is cut off is passed over; without metrics there is no page', async () => {
+  expect(await writeRunReport(folder)).toBeNull();
+  await writeFile(join(folder, 'metrics.jsonl'), `${JSON.stringify(step(7))}\n{"type":"st`);
+  await writeRunReport(folder);
+  expect(await readFile(join(folder, 'report.html'), 'utf8')).toContain('After 7 iterations');
+});
