@@ -149,7 +149,7 @@ testOp('gaussianFocalLoss', {
       }),
       one('one class', [2, 4, 4, 1], 3),
       one('no cells', [0, 3, 5], 0),
-      one('one number', [1, 1], 1),
+      one('one number', [1, 1], 0),
       one('a remainder after the last full vector', [5, 3], 2),
     ];
   },
