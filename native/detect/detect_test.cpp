@@ -85,6 +85,7 @@ TEST(MaxIouAssigner, SameForAnyNumberOfThreads) {
   const Tensor anchors = level_anchors({}, 0, 60, 70), boxes = tensor_of(random_boxes(80, 5, 480));
   const int saved = omp_get_max_threads();
   omp_set_num_threads(1);
+  const Tensor sizes = Tensor::from<float>({100, 140, 136, 90}, {2, 2});
   const auto once = assign_max_iou(anchors, boxes, {}, {});
   for (int threads : {2, 3, 7}) {
     omp_set_num_threads(threads);
@@ -212,8 +213,9 @@ TEST(DensePostProcess, EverythingAboveTheThreshold) {
   std::vector<DenseLevel> levels;
   for (size_t l = 0; l < anchors.size(); ++l)
     levels.push_back(
-        {logits[l], {}, anchors[l].size(0), delta_decoder(deltas[l], anchors[l], {}, images)});
-  const auto once = dense_post_process(levels, {{100, 140}, {136, 90}}, classes, o);
+        {logits[l], {}, delta_decoder(deltas[l], anchors[l], {}, images)});
+  const Tensor sizes = Tensor::from<float>({100, 140, 136, 90}, {2, 2});
+  const auto once = dense_post_process(levels, sizes, classes, o);
   ASSERT_EQ(once.size(), 2u);
   for (size_t n = 0; n < 2; ++n) {
     const Detections& found = once[n];
@@ -235,7 +237,7 @@ TEST(Checks, SayWhatTheyWanted) {
   EXPECT_THROW(pairwise_iou(boxes, Tensor()), ShapeError);
   EXPECT_THROW(assign_max_iou(boxes, boxes, {1, 1}, {}), ShapeError);
   EXPECT_THROW(encode_boxes(boxes, boxes.to(DType::bf16), {}), DTypeError);
-  EXPECT_THROW(dense_post_process({{boxes, {}, 5, nullptr}}, {{9, 9}}, 1, {}), ShapeError);
+  EXPECT_THROW(dense_post_process({{boxes, {}, corner_decoder(boxes, 1, 1)}}, Tensor::from<float>({9, 9}, {1, 2}), 1, {}), ShapeError);
   EXPECT_THROW(delta_decoder(boxes, boxes, {}, 2), ShapeError);
   AnchorOptions options;
   options.sizes = {{32}, {64}};

@@ -102,10 +102,12 @@ std::vector<Tensor> labels_of(const std::vector<Target>& targets) {
   return labels;
 }
 
-std::vector<std::array<float, 2>> sizes_of(const ImageBatch& images) {
-  std::vector<std::array<float, 2>> sizes;
-  for (const InputSize& size : images.sizes) sizes.push_back({size.height, size.width});
-  return sizes;
+Tensor sizes_of(const ImageBatch& images) {
+  std::vector<float> sizes;
+  for (const InputSize& size : images.sizes)
+    sizes.insert(sizes.end(), {size.height, size.width});
+  return Tensor::from(sizes, {static_cast<int64_t>(images.sizes.size()), 2},
+                      images.pixels.device());
 }
 
 namespace {

@@ -1,7 +1,6 @@
 // What every detector offers, and the table that builds one from its configuration.
 #pragma once
 
-#include <array>
 #include <memory>
 #include <string>
 #include <utility>
@@ -78,8 +77,8 @@ std::vector<std::vector<uint8_t>> valid_anchors(const AnchorOptions& options,
 /// Boxes and labels per image.
 std::vector<Tensor> boxes_of(const std::vector<Target>& targets);
 std::vector<Tensor> labels_of(const std::vector<Target>& targets);
-/// Height and width of every image, as post-processing takes them.
-std::vector<std::array<float, 2>> sizes_of(const ImageBatch& images);
+/// Unpadded height and width of every image on the device of the pixels, f32 [N, 2]: see ImageSize.
+Tensor sizes_of(const ImageBatch& images);
 
 /// Builds the detector that `json` describes: { type, numClasses, backbone, neck, head, ... }.
 /// @param seed of the initial weights. @throws ConfigError naming the option

@@ -127,7 +127,7 @@ class Fcos final : public Detector {
     const std::vector<PointGrid> grids = grids_of(images, out);
     std::vector<DenseLevel> levels;
     for (size_t l = 0; l < grids.size(); ++l)
-      levels.push_back({out.logits[l], out.quality[l], grids[l].count(),
+      levels.push_back({out.logits[l], out.quality[l],
                         side_decoder(out.boxes[l], grids[l], images.pixels.size(0))});
     return dense_post_process(levels, sizes_of(images), options_.classes, options_.test);
   }

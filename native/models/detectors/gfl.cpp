@@ -17,7 +17,6 @@
 #include "ops/registry.h"
 #include "ops/scaled_sum/scaled_sum.h"
 #include "ops/side_distribution/side_distribution.h"
-#include "ops/side_distribution/side_distribution_math.h"
 #include "ops/sigmoid_bce/sigmoid_bce_math.h"
 
 namespace mixpl {
@@ -229,30 +228,13 @@ class Gfl final : public Detector {
     for (size_t l = 0; l < anchors.size(); ++l)
       levels.push_back({out.logits[l],
                         {},
-                        anchors[l].size(0),
-                        decoder(out.boxes[l], anchors[l], options_.anchors.strides[l])});
+                        distribution_decoder(out.boxes[l], anchors[l], project_,
+                                             static_cast<float>(options_.anchors.strides[l]),
+                                             images.pixels.size(0))});
     return dense_post_process(levels, sizes_of(images), options_.classes, options_.test);
   }
 
  private:
-  // Only of the few cells that are candidates.
-  std::function<Box(int64_t, int64_t)> decoder(const Tensor& sides, const Tensor& anchors,
-                                               double stride) const {
-    return [sides, anchors, project = project_, unit = static_cast<float>(stride)](int64_t image,
-                                                                                   int64_t i) {
-      const int64_t count = anchors.size(0), bins = project.numel();
-      const Box a = reinterpret_cast<const Box*>(anchors.data<float>())[i];
-      float d[4];
-      dispatch_floating(sides.dtype(), [&](auto tag) {
-        const auto* x = sides.data<decltype(tag)>() + (image * count + i) * 4 * bins;
-        for (int k = 0; k < 4; ++k)
-          d[k] =
-              unit * static_cast<float>(expected_side(x + k * bins, project.data<float>(), bins));
-      });
-      return decode_sides((a.x1 + a.x2) * 0.5f, (a.y1 + a.y2) * 0.5f, {d[0], d[1], d[2], d[3]});
-    };
-  }
-
   GflOptions options_;
   ResNet backbone_;
   Fpn neck_;

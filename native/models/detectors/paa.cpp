@@ -184,7 +184,7 @@ class Paa final : public Detector {
     const std::vector<Tensor> anchors = anchors_.levels(out.logits);
     std::vector<DenseLevel> levels;
     for (size_t l = 0; l < anchors.size(); ++l)
-      levels.push_back({out.logits[l], out.quality[l], anchors[l].size(0),
+      levels.push_back({out.logits[l], out.quality[l],
                         delta_decoder(out.boxes[l], anchors[l], kCoder, images.pixels.size(0))});
     return dense_post_process(levels, sizes_of(images), options_.classes, options_.test);
   }

@@ -139,7 +139,6 @@ class RetinaNet final : public Detector {
       levels.push_back(
           {out.logits[l],
            {},
-           anchors[l].size(0),
            delta_decoder(out.boxes[l], anchors[l], options_.coder, images.pixels.size(0))});
     return dense_post_process(levels, sizes_of(images), options_.classes, options_.test);
   }

@@ -127,12 +127,9 @@ class Tood final : public Detector {
     const ToodOutputs out = head_(neck_(backbone_(images.pixels)));
     std::vector<DenseLevel> levels;
     for (size_t l = 0; l < out.scores.size(); ++l) {
-      const int64_t cells = out.scores[l].size(1) * out.scores[l].size(2);
-      const Box* box = reinterpret_cast<const Box*>(out.boxes[l].data<float>());
       const float stride = static_cast<float>(options_.anchors.strides[l]);
-      levels.push_back({out.scores[l], {}, cells, [=](int64_t image, int64_t cell) {
-                          return scaled(box[image * cells + cell], stride);
-                        }});
+      levels.push_back(
+          {out.scores[l], {}, corner_decoder(out.boxes[l], stride, images.pixels.size(0))});
     }
     return dense_post_process(levels, sizes_of(images), options_.classes, options_.test);
   }
