@@ -10,10 +10,6 @@
 namespace mixpl {
 namespace {
 
-struct Point {
-  float x, y;
-};
-
 // out[i] = f(reference[i], in[i]) over rows of `references` and `values`.
 template <typename Reference, typename In, typename Out, typename F>
 Tensor row_by_row(const Tensor& references, const Tensor& values, F&& f) {
