@@ -1,11 +1,23 @@
 #!/usr/bin/env bash
 # Builds and runs the native tests. `--sanitize LIST` (say, address,undefined) builds them with those
-# sanitizers, in a folder of their own.
+# sanitizers, `--emulate-cuda` with the CUDA kernels on an emulated device; each in a folder of its own.
+# Further arguments go to the tests, e.g. `--gtest_filter='Emulation.*'`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 sanitize=
-if [ "${1:-}" = --sanitize ]; then sanitize=$2; fi
-folder=build/native-tests${sanitize:+-${sanitize//,/-}}
+cuda=OFF
+arguments=()
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --sanitize) sanitize=$2; shift ;;
+    --emulate-cuda) cuda=EMULATE ;;
+    *) arguments+=("$1") ;;
+  esac
+  shift
+done
+folder=build/native-tests
+[ "$cuda" = OFF ] || folder+=-emulated
+folder+=${sanitize:+-${sanitize//,/-}}
 generator=()
 if command -v ninja >/dev/null 2>&1; then generator=(-G Ninja); fi
 launcher=()
@@ -14,7 +26,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 {
   cmake -S . -B "$folder" "${generator[@]}" "${launcher[@]}" -DMIXPL_NATIVE_TESTS=ON \
-    -DMIXPL_SANITIZE="$sanitize" &&
+    -DMIXPL_SANITIZE="$sanitize" -DMIXPL_CUDA="$cuda" &&
     cmake --build "$folder" --target mixpl_tests -j2
 } >"$log" 2>&1 || {
   cat "$log" >&2
@@ -28,4 +40,4 @@ export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1
 case "$sanitize" in
   *thread*) export OMP_THREAD_LIMIT=1 TSAN_OPTIONS=halt_on_error=1:allocator_may_return_null=1 ;;
 esac
-"$folder/mixpl_tests" --gtest_brief=1
+"$folder/mixpl_tests" --gtest_brief=1 "${arguments[@]}"

@@ -1,6 +1,7 @@
 #include "autograd/tape.h"
 
-#include "core/parallel.h"
+#include "core/launch.h"
+#include "core/tensor_values.h"
 
 namespace mixpl {
 
@@ -25,15 +26,7 @@ void accumulate_grad(Tensor& target, Tensor grad) {
   // Add into whichever of the two belongs to nobody else.
   if (!sum.unique() && grad.unique() && grad.dtype() == sum.dtype()) std::swap(sum, grad);
   if (!sum.unique()) sum = sum.clone();
-  dispatch_floating(sum.dtype(), [&](auto a) {
-    dispatch_floating(grad.dtype(), [&](auto b) {
-      auto* out = sum.data<decltype(a)>();
-      const auto* in = grad.data<decltype(b)>();
-      parallel_chunks(sum.numel(), 1 << 14, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) out[i] = decltype(a)(float(out[i]) + float(in[i]));
-      });
-    });
-  });
+  if (sum.numel()) MIXPL_DISPATCH(sum.device(), add_values, grad, sum);
   target.set_grad(sum);
 }
 

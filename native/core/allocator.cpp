@@ -6,7 +6,9 @@
 #include <cstdlib>
 #include <map>
 #include <mutex>
+#include <vector>
 
+#include "core/cuda/runtime.h"
 #include "core/error.h"
 
 namespace mixpl {
@@ -24,9 +26,25 @@ int64_t rounded_size(int64_t bytes) {
   return (bytes + step - 1) / step * step;
 }
 
+class SystemMemory final : public MemorySource {
+ public:
+  void* allocate(int64_t size) override {
+    const bool large = size >= 2 * kHugePage;
+    const int64_t alignment = large ? kHugePage : kAlignment;
+    void* block = std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
+    if (block && large) madvise(block, size, MADV_HUGEPAGE);
+    return block;
+  }
+  void free(void* block, int64_t) override { std::free(block); }
+  std::string describe() const override { return "cpu"; }
+};
+
 class Pool {
  public:
-  void* take(int64_t size, int64_t& actual) {
+  explicit Pool(MemorySource& source) : source_(source) {}
+
+  void* take(int64_t bytes, int64_t& actual) {
+    const int64_t size = rounded_size(bytes);
     std::lock_guard lock(mutex_);
     // Best fit; a block may serve a request down to two thirds of its size.
     auto found = free_.lower_bound(size);
@@ -36,6 +54,7 @@ class Pool {
       stats_.cached_bytes -= actual;
       free_.erase(found);
       note_live(actual);
+      source_.on_take(block, bytes, actual);
       return block;
     }
     // Shapes that vary from step to step must not pile up: what is cached stays below what is in
@@ -43,16 +62,17 @@ class Pool {
     if (stats_.cached_bytes > std::max<int64_t>(stats_.peak_live_bytes / 2, 64 << 20))
       release_locked();
     actual = size;
-    void* block = system_allocate(size);
+    void* block = source_.allocate(size);
     if (!block) {
       release_locked();
-      block = system_allocate(size);
+      block = source_.allocate(size);
     }
     if (!block)
       throw OutOfMemoryError(str("allocate: the system refused ", size, " bytes; in use ",
-                                 stats_.live_bytes, " bytes on cpu"));
+                                 stats_.live_bytes, " bytes on ", source_.describe()));
     ++stats_.system_allocations;
     note_live(size);
+    source_.on_take(block, bytes, size);
     return block;
   }
 
@@ -60,6 +80,7 @@ class Pool {
     std::lock_guard lock(mutex_);
     stats_.live_bytes -= size;
     stats_.cached_bytes += size;
+    source_.on_give_back(block, size);
     free_.emplace(size, block);
   }
 
@@ -78,15 +99,8 @@ class Pool {
   }
 
  private:
-  static void* system_allocate(int64_t size) {
-    const bool large = size >= 2 * kHugePage;
-    const int64_t alignment = large ? kHugePage : kAlignment;
-    void* block = std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
-    if (block && large) madvise(block, size, MADV_HUGEPAGE);
-    return block;
-  }
   void release_locked() {
-    for (auto& [size, block] : free_) std::free(block);
+    for (auto& [size, block] : free_) source_.free(block, size);
     free_.clear();
     stats_.cached_bytes = 0;
   }
@@ -95,27 +109,40 @@ class Pool {
     stats_.peak_live_bytes = std::max(stats_.peak_live_bytes, stats_.live_bytes);
   }
 
+  MemorySource& source_;
   std::mutex mutex_;
   std::multimap<int64_t, void*> free_;
   MemoryStats stats_;
 };
 
 // Never destroyed: tensors held by JavaScript may outlive static destructors.
-Pool& cpu_pool() {
-  static Pool* pool = new Pool;
+Pool& pool_of(Device device) {
+  static Pool* cpu = new Pool(*new SystemMemory);
+  if (device.is_cpu()) return *cpu;
+  static std::mutex mutex;
+  static auto* gpus = new std::vector<std::unique_ptr<Pool>>;
+  std::lock_guard lock(mutex);
+  if (gpus->size() <= static_cast<size_t>(device.index)) gpus->resize(device.index + 1);
+  std::unique_ptr<Pool>& pool = (*gpus)[device.index];
+  if (!pool) pool = std::make_unique<Pool>(cuda::memory_source(device.index));
   return *pool;
 }
 
 }  // namespace
 
-std::shared_ptr<void> allocate(int64_t bytes, Device) {
+std::shared_ptr<void> allocate(int64_t bytes, Device device) {
+  Pool& pool = pool_of(device);
   int64_t size = 0;
-  void* block = cpu_pool().take(rounded_size(std::max<int64_t>(bytes, 1)), size);
-  return std::shared_ptr<void>(block, [size](void* p) { cpu_pool().give_back(p, size); });
+  void* block = pool.take(std::max<int64_t>(bytes, 1), size);
+  return std::shared_ptr<void>(block, [&pool, size](void* p) { pool.give_back(p, size); });
 }
 
-MemoryStats memory_stats(Device) { return cpu_pool().stats(); }
-void reset_peak_memory(Device) { cpu_pool().reset_peak(); }
-void release_cached_memory(Device) { cpu_pool().release(); }
+MemoryStats memory_stats(Device device) {
+  MemoryStats stats = pool_of(device).stats();
+  stats.synchronisations = cuda::synchronisations();
+  return stats;
+}
+void reset_peak_memory(Device device) { pool_of(device).reset_peak(); }
+void release_cached_memory(Device device) { pool_of(device).release(); }
 
 }  // namespace mixpl

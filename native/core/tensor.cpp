@@ -1,8 +1,23 @@
 #include "core/tensor.h"
 
-#include "core/parallel.h"
+#include "core/launch.h"
+#include "core/tensor_values.h"
 
 namespace mixpl {
+namespace {
+
+// Between devices; from one GPU to another through the host, which no training does.
+void copy_across(const Tensor& from, const Tensor& to) {
+  if (from.device().is_cpu()) {
+    MIXPL_DISPATCH(to.device(), write_values, to, from.raw());
+  } else if (to.device().is_cpu()) {
+    MIXPL_DISPATCH(from.device(), read_values, from, to.raw());
+  } else {
+    copy_across(from.to(Device::cpu()), to);
+  }
+}
+
+}  // namespace
 
 Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
   for (int64_t s : shape.sizes())
@@ -17,7 +32,7 @@ Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
 
 Tensor Tensor::zeros(const Shape& shape, DType dtype, Device device) {
   Tensor t = empty(shape, dtype, device);
-  std::memset(t.raw(), 0, t.nbytes());
+  if (t.numel()) MIXPL_DISPATCH(device, zero_values, t);
   return t;
 }
 
@@ -28,30 +43,27 @@ Tensor Tensor::full(const Shape& shape, float value, DType dtype, Device device)
 }
 
 void Tensor::fill(float value) {
-  const int64_t n = numel();
-  switch (dtype()) {
-    case DType::f32:
-      std::fill_n(data<float>(), n, value);
-      break;
-    case DType::bf16:
-      std::fill_n(data<bfloat16>(), n, bfloat16(value));
-      break;
-    case DType::i32:
-      std::fill_n(data<int32_t>(), n, static_cast<int32_t>(value));
-      break;
-    case DType::i64:
-      std::fill_n(data<int64_t>(), n, static_cast<int64_t>(value));
-      break;
-    case DType::u8:
-      std::fill_n(data<uint8_t>(), n, static_cast<uint8_t>(value));
-      break;
-  }
+  if (numel()) MIXPL_DISPATCH(device(), fill_values, *this, value);
   touch();
+}
+
+Tensor Tensor::from_bytes(const void* values, const Shape& shape, DType dtype, Device device) {
+  Tensor t = empty(shape, dtype, device);
+  if (t.numel()) MIXPL_DISPATCH(device, write_values, t, values);
+  return t;
+}
+
+void Tensor::read_into(void* values) const {
+  if (numel()) MIXPL_DISPATCH(device(), read_values, *this, values);
 }
 
 float Tensor::item() const {
   if (numel() != 1) throw ShapeError(str("Tensor::item: needs one element, got ", shape()));
-  return dispatch_floating(dtype(), [&](auto tag) { return float(*data<decltype(tag)>()); });
+  return dispatch_floating(dtype(), [&](auto value) {
+    data<decltype(value)>();  // throws when the dtype is another one
+    read_into(&value);
+    return float(value);
+  });
 }
 
 Tensor Tensor::alias(const Shape& shape) const {
@@ -67,7 +79,7 @@ Tensor Tensor::alias(const Shape& shape) const {
 
 Tensor Tensor::clone() const {
   Tensor t = empty_like(*this);
-  std::memcpy(t.raw(), raw(), nbytes());
+  if (numel()) MIXPL_DISPATCH(device(), copy_values, *this, t);
   return t;
 }
 
@@ -75,22 +87,28 @@ void Tensor::copy_from(const Tensor& other) {
   if (other.shape() != shape() || other.dtype() != dtype())
     throw ShapeError(str("Tensor::copy_from: must be ", dtype(), " ", shape(), ", got ",
                          other.dtype(), " ", other.shape()));
-  std::memcpy(raw(), other.raw(), nbytes());
+  if (numel()) {
+    if (other.device() == device())
+      MIXPL_DISPATCH(device(), copy_values, other, *this);
+    else
+      copy_across(other, *this);
+  }
   touch();
 }
 
 Tensor Tensor::to(DType target) const {
   if (target == dtype()) return *this;
+  if (!is_floating(dtype()) || !is_floating(target))
+    throw DTypeError(str("Tensor::to: casts between f32 and bf16, not ", dtype(), " to ", target));
   Tensor out = empty(shape(), target, device());
-  dispatch_floating(dtype(), [&](auto from) {
-    dispatch_floating(target, [&](auto to) {
-      const auto* in = data<decltype(from)>();
-      auto* result = out.data<decltype(to)>();
-      parallel_chunks(numel(), 1 << 15, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) result[i] = decltype(to)(float(in[i]));
-      });
-    });
-  });
+  if (numel()) MIXPL_DISPATCH(device(), cast_values, *this, out);
+  return out;
+}
+
+Tensor Tensor::to(Device target) const {
+  if (target == device()) return *this;
+  Tensor out = empty(shape(), dtype(), target);
+  if (numel()) copy_across(*this, out);
   return out;
 }
 

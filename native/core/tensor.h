@@ -46,13 +46,11 @@ class Tensor {
     return empty(other.shape(), other.dtype(), other.device());
   }
   template <typename T>
-  static Tensor from(const std::vector<T>& values, const Shape& shape) {
+  static Tensor from(const std::vector<T>& values, const Shape& shape, Device device = {}) {
     if (static_cast<int64_t>(values.size()) != shape.numel())
       throw ShapeError(
           str("Tensor::from: ", shape, " needs ", shape.numel(), " values, got ", values.size()));
-    Tensor t = empty(shape, dtype_of<T>());
-    if (!values.empty()) std::memcpy(t.raw(), values.data(), values.size() * sizeof(T));
-    return t;
+    return from_bytes(values.data(), shape, dtype_of<T>(), device);
   }
 
   bool defined() const { return impl_ != nullptr; }
@@ -64,6 +62,7 @@ class Tensor {
   DType dtype() const { return impl_->dtype; }
   Device device() const { return impl_->device; }
 
+  /// The first value; on a GPU no address for the host to read or write.
   void* raw() const { return impl_->storage.get(); }
   /// Typed pointer. @throws DTypeError when T is not the dtype
   template <typename T>
@@ -72,10 +71,13 @@ class Tensor {
       throw DTypeError(str("Tensor::data: asked for ", dtype_of<T>(), ", holds ", dtype()));
     return static_cast<T*>(raw());
   }
+  /// The values, copied to the host: waits for the GPU, as item() does.
   template <typename T>
   std::vector<T> to_vector() const {
-    const T* p = data<T>();
-    return std::vector<T>(p, p + numel());
+    data<T>();  // throws when T is not the dtype
+    std::vector<T> values(numel());
+    read_into(values.data());
+    return values;
   }
   float item() const;
 
@@ -83,8 +85,11 @@ class Tensor {
   Tensor alias(const Shape& shape) const;
   Tensor clone() const;
   Tensor to(DType dtype) const;
+  /// Itself, or a copy on another device.
+  Tensor to(Device device) const;
   /// A handle that shares the data but not the tape identity.
   Tensor detach() const { return alias(shape()); }
+  /// From a tensor of the same shape and dtype, on any device.
   void copy_from(const Tensor& other);
   void fill(float value);
 
@@ -116,6 +121,9 @@ class Tensor {
   bool same_as(const Tensor& other) const { return impl_ == other.impl_; }
 
  private:
+  static Tensor from_bytes(const void* values, const Shape& shape, DType dtype, Device device);
+  void read_into(void* values) const;
+
   std::shared_ptr<TensorImpl> impl_;
 };
 

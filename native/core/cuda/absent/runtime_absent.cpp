@@ -1,0 +1,30 @@
+// A build without CUDA: there is no device, and nothing else here is ever reached.
+#include "core/allocator.h"
+#include "core/cuda/runtime.h"
+#include "core/error.h"
+
+namespace mixpl::cuda {
+namespace {
+[[noreturn]] void refuse() { throw DeviceError("cuda: this build has no CUDA backend"); }
+}  // namespace
+
+std::vector<DeviceInfo> list_devices() { return {}; }
+std::string unusable_reason() { return "this build has no CUDA backend"; }
+std::vector<std::string> architectures() { return {}; }
+bool is_emulated() { return false; }
+void use_device(int) { refuse(); }
+int current_device() { refuse(); }
+int multiprocessors() { refuse(); }
+MemorySource& memory_source(int) { refuse(); }
+void copy_to_device(void*, const void*, size_t) { refuse(); }
+void copy_to_host(void*, const void*, size_t) { refuse(); }
+void copy_on_device(void*, const void*, size_t) { refuse(); }
+void memset_device(void*, int, size_t) { refuse(); }
+void synchronize() { refuse(); }
+int64_t synchronisations() { return 0; }
+Event::Event() { refuse(); }
+Event::~Event() = default;
+void Event::record() { refuse(); }
+double Event::ms_since(const Event&) const { refuse(); }
+
+}  // namespace mixpl::cuda
