@@ -1,7 +1,7 @@
 #include "detect/dense_post_process.h"
 #include "detect/pyramid.h"
 #include "detect/score_order.h"
-#include "detect/select_cuda.h"
+#include "detect/top_items_cuda.h"
 #include "detect/suppression_cuda.h"
 
 namespace mixpl::cuda {
@@ -83,7 +83,7 @@ static_assert(sizeof(EmitView) <= 4000);  // travels as an argument
 template <typename View>
 Selection select_pairs(const LevelsView& levels, int64_t images, int64_t longest, int64_t most,
                        Device device) {
-  return select_first(View{levels}, images * levels.levels, longest, most, device);
+  return top_items_of(View{levels}, images * levels.levels, longest, most, device);
 }
 
 }  // namespace

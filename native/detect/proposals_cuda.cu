@@ -1,7 +1,7 @@
 #include "detect/proposals.h"
 #include "detect/pyramid.h"
 #include "detect/score_order.h"
-#include "detect/select_cuda.h"
+#include "detect/top_items_cuda.h"
 #include "detect/suppression_cuda.h"
 
 namespace mixpl::cuda {
@@ -84,7 +84,7 @@ Regions propose_regions(const std::vector<ProposalLevel>& levels,
     capacity += std::min(o.nms_pre, levels[l].anchors());
   }
   const int64_t most = std::min(o.nms_pre, anchors);
-  const Selection selected = select_first(view, images * view.levels, anchors, most, device);
+  const Selection selected = top_items_of(view, images * view.levels, anchors, most, device);
 
   const Candidates candidates(images, capacity, device);
   EmitView emit{view, {}, SelectionView(selected), sizes_in(sizes), o, candidates.view()};

@@ -27,7 +27,7 @@ Drawn sample_boxes(const Tensor& assigned, const SamplerOptions& o, const Philox
   const int64_t images = assigned.size(0), boxes = assigned.size(1);
   TicketsView view{assigned.data<int32_t>(), boxes, random, true, o.most_positives(), nullptr};
   const auto draw = [&] {
-    return select_first(view, images, boxes, std::min(view.most, boxes), assigned.device());
+    return top_items_of(view, images, boxes, std::min(view.most, boxes), assigned.device());
   };
   Drawn out;
   out.positives = draw();

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "detect/random_sampler.h"
-#include "detect/select_cuda.h"
+#include "detect/top_items_cuda.h"
 
 namespace mixpl::cuda {
 

@@ -4,23 +4,10 @@
 #include <limits>
 
 #include "core/check.h"
+#include "core/part.h"
 #include "detect/box_iou.h"
 
 namespace mixpl {
-namespace {
-
-// A part of `block` (u8) as a tensor of its own; the block lives as long as its parts.
-Tensor part_of(const Tensor& block, int64_t offset, const Shape& shape, DType dtype) {
-  auto impl = std::make_shared<TensorImpl>();
-  impl->storage =
-      std::shared_ptr<void>(block.impl()->storage, static_cast<uint8_t*>(block.raw()) + offset);
-  impl->shape = shape;
-  impl->dtype = dtype;
-  impl->device = block.device();
-  return Tensor(std::move(impl));
-}
-
-}  // namespace
 
 int64_t Truth::most() const {
   return counts.empty() ? 0 : *std::max_element(counts.begin(), counts.end());
@@ -48,19 +35,33 @@ Truth join_truth(const char* op, const std::vector<Tensor>& boxes,
   }
   // One block, so that it goes up in one copy: boxes, labels, first.
   const int64_t label_at = total * int64_t{sizeof(Box)}, first_at = label_at + 4 * total;
-  Tensor block = Tensor::empty({first_at + 4 * (images + 1)}, DType::u8);
-  uint8_t* to = block.data<uint8_t>();
-  for (size_t n = 0; n < boxes.size(); ++n) {
-    std::copy_n(static_cast<const uint8_t*>(boxes[n].raw()), boxes[n].nbytes(),
-                to + first[n] * sizeof(Box));
-    std::copy_n(static_cast<const uint8_t*>(labels[n].raw()), labels[n].nbytes(),
-                to + label_at + first[n] * int64_t{4});
+  // Boxes come from the host, but those of a named op are where the op runs.
+  Tensor block = Tensor::empty({first_at + 4 * (images + 1)}, DType::u8,
+                               boxes.empty() ? Device{} : boxes[0].device());
+  const auto split = [&] {
+    truth.boxes = part_of(block, 0, {total, 4}, DType::f32);
+    truth.labels = part_of(block, label_at, {total}, DType::i32);
+    truth.first = part_of(block, first_at, {images + 1}, DType::i32);
+  };
+  split();
+  for (int64_t n = 0; n < images; ++n) {
+    part_of(block, first[n] * int64_t{sizeof(Box)}, boxes[n].shape(), DType::f32)
+        .copy_from(boxes[n]);
+    part_of(block, label_at + first[n] * int64_t{4}, labels[n].shape(), DType::i32)
+        .copy_from(labels[n]);
   }
-  std::copy(first.begin(), first.end(), reinterpret_cast<int32_t*>(to + first_at));
-  truth.boxes = part_of(block, 0, {total, 4}, DType::f32);
-  truth.labels = part_of(block, label_at, {total}, DType::i32);
-  truth.first = part_of(block, first_at, {images + 1}, DType::i32);
+  truth.first.copy_from(Tensor::from(first, {images + 1}));
+  if (block.device() != device) {
+    block = block.to(device);
+    split();
+  }
   return truth;
+}
+
+Truth join_unlabelled(const char* op, const Tensor& boxes) {
+  as_boxes(op, "boxes", boxes);
+  const Device device = boxes.device();
+  return join_truth(op, {boxes}, {Tensor::zeros({boxes.size(0)}, DType::i32, device)}, device);
 }
 
 }  // namespace mixpl

@@ -31,6 +31,9 @@ struct Truth {
 Truth join_truth(const char* op, const std::vector<Tensor>& boxes,
                  const std::vector<Tensor>& labels, Device device);
 
+/// Of one image, all labels 0, on the boxes' device.
+Truth join_unlabelled(const char* op, const Tensor& boxes);
+
 /// What loops and kernels see of it.
 struct TruthView {
   const Box* boxes;
@@ -42,6 +45,18 @@ struct TruthView {
         first(truth.first.data<int32_t>()) {}
   MIXPL_HD int32_t begin(int64_t image) const { return first[image]; }
   MIXPL_HD int32_t count(int64_t image) const { return first[image + 1] - first[image]; }
+  /// The image of a box, of all in a row.
+  MIXPL_HD int64_t image_of(int32_t box, int64_t images) const {
+    int64_t low = 0, high = images - 1;
+    while (low < high) {
+      const int64_t middle = (low + high) / 2;
+      if (box < first[middle + 1])
+        high = middle;
+      else
+        low = middle + 1;
+    }
+    return low;
+  }
 };
 
 }  // namespace mixpl

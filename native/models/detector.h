@@ -10,6 +10,7 @@
 #include "core/tensor.h"
 #include "detect/anchors.h"
 #include "detect/dense_post_process.h"
+#include "detect/truth.h"
 #include "nn/parameters.h"
 
 namespace mixpl {
@@ -69,11 +70,11 @@ class Detector {
 
 /// torchvision's distance between cells: the padded image over the feature map, rounded down.
 CellStride torchvision_stride(const Tensor& pixels, int64_t height, int64_t width);
-/// Per image the valid anchors of all levels in a row (see valid_anchors of one image).
-/// @param maps per level a tensor of the head, [N, H, W, ...]
-std::vector<std::vector<uint8_t>> valid_anchors(const AnchorOptions& options,
-                                                const std::vector<Tensor>& maps,
-                                                const ImageBatch& images);
+/// Those inside the images as they were padded.
+Tensor valid_anchors(const AnchorOptions& options, const std::vector<Tensor>& maps,
+                     const ImageBatch& images);
+/// On the device of the images.
+Truth truth_of(const ImageBatch& images, const std::vector<Target>& targets);
 /// Boxes and labels per image.
 std::vector<Tensor> boxes_of(const std::vector<Target>& targets);
 std::vector<Tensor> labels_of(const std::vector<Target>& targets);

@@ -19,7 +19,8 @@ struct GaussianFocalLossOptions {
 /// @param logits    f32|bf16 [..., C]
 /// @param heat      f32, as many numbers in the same order, in [0, 1]
 /// @param positives i32 [P, 2]: row (of the logits as [rows, C]) and class; one given twice counts
-///                  twice. Others are the caller's mistake, which the named op checks
+///                  twice, one whose row is -1 not at all (a list made on a GPU has gaps). Others
+///                  are the caller's mistake, which the named op checks
 /// @param options   alpha, gamma, weights >= 0; clamp in [1e-7, 0.5]
 /// @return          f32 [], nats; a sum: the caller picks the normaliser
 /// @grad            logits, in their dtype; 0 where the probability was held; made in the forward

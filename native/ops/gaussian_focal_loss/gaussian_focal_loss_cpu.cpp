@@ -38,7 +38,7 @@ MIXPL_CPU_CLONES void negatives_of(Block& b, int64_t n, const Constants& k) {
 int64_t gaussian_focal_bad_positive(const Tensor& positives, int64_t rows, int64_t classes) {
   const int32_t* p = positives.data<int32_t>();
   for (int64_t i = 0; i < positives.size(0); ++i)
-    if (p[2 * i] < 0 || p[2 * i] >= rows || p[2 * i + 1] < 0 || p[2 * i + 1] >= classes) return i;
+    if (p[2 * i] < -1 || p[2 * i] >= rows || p[2 * i + 1] < 0 || p[2 * i + 1] >= classes) return i;
   return -1;
 }
 
@@ -79,6 +79,7 @@ void gaussian_focal_loss_forward(const Tensor& logits, const Tensor& heat, const
     const int32_t* pair = positives.data<int32_t>();
     // Few of them, and some may be the same: one after another.
     for (int64_t i = 0; i < positives.size(0); ++i) {
+      if (pair[2 * i] < 0) continue;
       const int64_t index = pair[2 * i] * classes + pair[2 * i + 1];
       const HeldSigmoid s = held_sigmoid(float(x[index]), k.clamp, k.log_low, k.log_high);
       const GaussianFocalTerm term =

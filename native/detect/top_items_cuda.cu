@@ -1,6 +1,6 @@
-#include "detect/select_cuda.h"
+#include "detect/top_items_cuda.h"
 
-namespace mixpl::cuda::select {
+namespace mixpl::cuda::top_items {
 namespace {
 
 MIXPL_KERNEL __launch_bounds__(kThreads)
@@ -32,4 +32,4 @@ void choose(int64_t segments, State* state, const int32_t* counts, int shift) {
          shift);
 }
 
-}  // namespace mixpl::cuda::select
+}  // namespace mixpl::cuda::top_items
