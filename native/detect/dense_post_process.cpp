@@ -10,8 +10,9 @@
 namespace mixpl {
 namespace {
 
-void check_levels(const std::vector<DenseLevel>& levels, int64_t images, int64_t classes,
+void check_levels(const std::vector<DenseLevel>& levels, const Tensor& sizes, int64_t classes,
                   ScoreRule rule) {
+  const int64_t images = sizes.size(0);
   const Check check("densePostProcess");
   check.at_least("classes", static_cast<double>(classes), 1);
   check.in_range("levels (their number)", static_cast<double>(levels.size()), 0, kMostLevels);
@@ -27,7 +28,11 @@ void check_levels(const std::vector<DenseLevel>& levels, int64_t images, int64_t
                    static_cast<double>(levels[l].anchors()) * static_cast<double>(classes), 0,
                    2147483647);
     holds("logits", levels[l].logits, classes);
-    if (needs_quality) holds("quality", levels[l].quality, 1);
+    check.same_device("logits", levels[l].logits, sizes);
+    check.same_device("boxes", levels[l].boxes.values, sizes);
+    if (!needs_quality) continue;
+    holds("quality", levels[l].quality, 1);
+    check.same_device("quality", levels[l].quality, sizes);
   }
 }
 
@@ -74,8 +79,9 @@ std::vector<Detections> dense_post_process(const std::vector<DenseLevel>& levels
   const Check check("densePostProcess");
   check.dtype("sizes", sizes, DType::f32);
   check.shape("sizes", sizes, {sizes.numel() / 2, 2}, "height, width");
-  check_levels(levels, sizes.size(0), classes, o.score_rule);
-  const Device device = levels.empty() ? Device() : levels[0].logits.device();
+  check_levels(levels, sizes, classes, o.score_rule);
+  // Without levels there is nothing to launch.
+  const Device device = levels.empty() ? Device() : sizes.device();
   return MIXPL_DISPATCH(device, dense_post_process, levels, sizes, classes, o);
 }
 
@@ -118,7 +124,8 @@ const bool registered = register_op("densePostProcess", [](const std::vector<Ten
     extents.insert(extents.end(),
                    {static_cast<float>(heights[i]), static_cast<float>(widths[i])});
   const int64_t images = static_cast<int64_t>(heights.size());
-  const Tensor sizes = Tensor::from(extents, {images, 2});
+  const Tensor sizes =
+      Tensor::from(extents, {images, 2}, in.empty() ? Device() : in[0].device());
   std::vector<DenseLevel> levels;
   for (size_t i = 0; i < in.size(); i += each) {
     const Tensor &deltas = in[i + each - 2], &anchors = in[i + each - 1];

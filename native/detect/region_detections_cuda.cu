@@ -1,6 +1,5 @@
 #include "detect/region_detections.h"
 #include "detect/score_order.h"
-#include "detect/top_items_cuda.h"
 #include "detect/suppression_cuda.h"
 
 namespace mixpl::cuda {

@@ -47,8 +47,19 @@ struct State {
   int32_t done;
 };
 
+/// The items of one segment.
+template <typename View>
+struct Items {
+  const View& view;
+  int segment;
+  const uint64_t* list;  // null: the view makes them
+  int64_t length;
+
+  MIXPL_DEVICE uint64_t item(int64_t i) const { return list ? list[i] : view.item(segment, i); }
+};
+
 /// Where the items of a segment come from: a list of all that take part if they fit into it,
-/// otherwise computed anew each time.
+/// otherwise they are computed anew each time.
 template <typename View>
 struct Source {
   View view;
@@ -56,12 +67,12 @@ struct Source {
   int64_t capacity;
   int32_t* found;  // [S]
 
-  MIXPL_DEVICE bool listed(int segment) const { return found[segment] <= capacity; }
-  MIXPL_DEVICE int64_t length(int segment) const {
-    return listed(segment) ? found[segment] : view.length(segment);
+  MIXPL_DEVICE Items<View> all(int segment) const {
+    return {view, segment, nullptr, view.length(segment)};
   }
-  MIXPL_DEVICE uint64_t item(int segment, int64_t i) const {
-    return listed(segment) ? list[segment * capacity + i] : view.item(segment, i);
+  MIXPL_DEVICE Items<View> known(int segment) const {
+    if (found[segment] > capacity) return all(segment);
+    return {view, segment, list + segment * capacity, found[segment]};
   }
 };
 
@@ -77,16 +88,16 @@ MIXPL_DEVICE void append(bool has, uint64_t item, uint64_t* list, int64_t capaci
   if (has && at < capacity) list[at] = item;
 }
 
-/// f(item) for the items of the block's share of segment blockIdx.y, by whole warps.
-template <typename From, typename F>
-MIXPL_DEVICE void for_items(const From& from, int segment, F f) {
-  const int64_t n = from.length(segment), tile = int64_t{kThreads} * kEach;
-  for (int64_t base = blockIdx.x * tile; base < n; base += gridDim.x * tile) {
+/// f(item) for the block's share of items, by whole warps.
+template <typename View, typename F>
+MIXPL_DEVICE void for_items(const Items<View>& from, F f) {
+  const int64_t tile = int64_t{kThreads} * kEach;
+  for (int64_t base = blockIdx.x * tile; base < from.length; base += gridDim.x * tile) {
     uint64_t items[kEach];
 #pragma unroll
     for (int u = 0; u < kEach; ++u) {
       const int64_t i = base + u * kThreads + threadIdx.x;
-      items[u] = i < n ? from.item(segment, i) : kNoItem;
+      items[u] = i < from.length ? from.item(i) : kNoItem;
     }
 #pragma unroll
     for (int u = 0; u < kEach; ++u) f(items[u]);
@@ -96,7 +107,7 @@ MIXPL_DEVICE void for_items(const From& from, int segment, F f) {
 template <typename View>
 MIXPL_KERNEL __launch_bounds__(kThreads) gather_kernel(Source<View> source) {
   const int segment = blockIdx.y;
-  for_items(source.view, segment, [&](uint64_t item) {
+  for_items(source.all(segment), [&](uint64_t item) {
     append(item != kNoItem, item, source.list + segment * source.capacity, source.capacity,
            source.found + segment);
   });
@@ -123,7 +134,7 @@ MIXPL_KERNEL __launch_bounds__(kThreads)
   for (int b = threadIdx.x; b < kBins; b += kThreads) bins[b] = 0;
   sync_block();
   const int above = shift + width;
-  for_items(source, segment, [&](uint64_t item) {
+  for_items(source.known(segment), [&](uint64_t item) {
     if (item == kNoItem || (above < 64 && (item ^ s.prefix) >> above != 0)) return;
     atomic_add(&bins[(item >> shift) & ((1u << width) - 1)], 1);
   });
@@ -142,7 +153,7 @@ MIXPL_KERNEL __launch_bounds__(kThreads)
   const int segment = blockIdx.y;
   const uint64_t bound = state[segment].bound;
   if (bound == 0) return;
-  for_items(source, segment, [&](uint64_t item) {
+  for_items(source.known(segment), [&](uint64_t item) {
     append(item < bound, item, out + segment * most, most, counts + segment);
   });
 }
