@@ -6,8 +6,8 @@ namespace {
 
 // What the kernels tell each other, per box.
 struct Boxes {
-  uint64_t* bounds;               // of its candidates' keys
-  int32_t *most_fit, *most_iou;   // of the anchors it has: bits, which order as the numbers do
+  uint64_t* bounds;              // of its candidates' keys
+  int32_t *most_fit, *most_iou;  // of the anchors it has: bits, which order as the numbers do
 };
 
 // Orders anchors by falling fit, then by index; those that do not fit take no part.
@@ -67,9 +67,9 @@ struct AnchorQuality {
     float quality = 0;
     if (view.assigned[at] >= 0) {
       const int32_t own = view.truth.begin(p.image) + view.assigned[at];
-      quality = AlignView::quality_of(view.fit_of(p, own),
-                                      std::bit_cast<float>(boxes.most_fit[own]),
-                                      std::bit_cast<float>(boxes.most_iou[own]));
+      quality =
+          AlignView::quality_of(view.fit_of(p, own), std::bit_cast<float>(boxes.most_fit[own]),
+                                std::bit_cast<float>(boxes.most_iou[own]));
     }
     view.quality[p.level][p.at] = quality;
   }

@@ -29,10 +29,10 @@ std::string error_of(F f) {
   }
   return "no error";
 }
-#define EXPECT_ERROR(part, ...)                                       \
-  do {                                                                \
-    const std::string message = error_of([&] { __VA_ARGS__; });       \
-    EXPECT_NE(message.find(part), std::string::npos) << message;      \
+#define EXPECT_ERROR(part, ...)                                  \
+  do {                                                           \
+    const std::string message = error_of([&] { __VA_ARGS__; });  \
+    EXPECT_NE(message.find(part), std::string::npos) << message; \
   } while (false)
 
 class Emulation : public ::testing::Test {
@@ -164,7 +164,8 @@ TEST_F(Emulation, BlocksReduceAndScan) {
   EXPECT_EQ(scanned[2 * n - 1], total);
   EXPECT_EQ(sum.to_vector<float>(), std::vector<float>(n, total));
   EXPECT_EQ(most.to_vector<float>(), std::vector<float>(n, 100));
-  EXPECT_EQ(exact.to_vector<int64_t>(), std::vector<int64_t>(n, std::bit_cast<int64_t>(double(total))));
+  EXPECT_EQ(exact.to_vector<int64_t>(),
+            std::vector<int64_t>(n, std::bit_cast<int64_t>(double(total))));
 }
 
 struct Term {
