@@ -4,12 +4,12 @@
 
 namespace mixpl::cpu {
 
-int64_t gather_rows_bad_place(const Tensor& rows, int64_t count) {
+BadRow gather_rows_bad_row(const Tensor& rows, int64_t count) {
   const int32_t* row = rows.data<int32_t>();
   int64_t before = -1;
   for (int64_t i = 0; i < rows.numel(); before = row[i++])
-    if (row[i] <= before || row[i] >= count) return i;
-  return -1;
+    if (row[i] <= before || row[i] >= count) return {i, row[i]};
+  return {};
 }
 
 void gather_rows_forward(const Tensor& x, const Tensor& rows, Tensor& y) {
