@@ -30,12 +30,13 @@ struct Rows {
     const uint32_t row = packs.split(column);
     T* at = wide + (int64_t{rows[row]} * packs.divisor() + column) * N;
     float* own = narrow + int64_t{i} * N;
+    const bool none = rows[row] < 0;
     if constexpr (kForward) {
-      const Vec<T, N> v = load_vec<T, N>(at);
+      const Vec<T, N> v = none ? Vec<T, N>{} : load_vec<T, N>(at);
       Vec<float, N> out;
       for (int n = 0; n < N; ++n) out[n] = float(v[n]);
       store_vec(own, out);
-    } else {
+    } else if (!none) {
       const Vec<float, N> v = load_vec<float, N>(own);
       Vec<T, N> out;
       for (int n = 0; n < N; ++n) out[n] = T(v[n]);
