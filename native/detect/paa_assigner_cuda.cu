@@ -98,7 +98,8 @@ MIXPL_KERNEL keep_better_part(PaaView view, Work work) {
     double likelihood = 0;
     for (int32_t i = 0; i < n; ++i) likelihood += density[i];
     likelihood /= static_cast<double>(n);
-    for (int k = 0; k < 2; ++k) mixture.fit(k, x, first, n);
+    mixture.fit(0, x, first, n);
+    mixture.fit(1, x, first, n);
     sync_block();  // all have read
     if (fabs(likelihood - before) < kMixtureTolerance) break;
     before = likelihood;
