@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <source_location>
 #include <string>
-#include <utility>
+#include <type_traits>
 
 #include "core/cuda/emulation/vectors.h"
 
@@ -34,7 +34,7 @@ Settings& settings();
 /// A reference to any callable.
 class Body {
  public:
-  template <typename F>
+  template <typename F, typename = std::enable_if_t<!std::is_same_v<F, Body>>>
   explicit Body(F& f) : object_(&f), call_([](void* object) { (*static_cast<F*>(object))(); }) {}
   void operator()() const { call_(object_); }
 
