@@ -57,7 +57,7 @@ MIXPL_KERNEL __launch_bounds__(kChannelThreads)
         const float v = float(x[n]), kept = kMask == NormMask::output ? float(y[n]) : 0.0f;
         const float g = behind_relu<kMask, N, T>(a, n, v, kept, float(dout[n]));
         sum[0][n] += g;
-        sum[1][n] += g * (v - a.mean[n]);
+        sum[1][n] = fmaf(g, v - a.mean[n], sum[1][n]);
         out[n] = T(g);
       }
       if constexpr (kStore) store_vec(t.dresidual + at, out);

@@ -28,7 +28,7 @@ MIXPL_KERNEL __launch_bounds__(kChannelThreads)
       for (int n = 0; n < N; ++n) {
         const float d = float(v[u][n]) - shift[n];
         sum[0][n] += d;
-        sum[1][n] += d * d;
+        sum[1][n] = fmaf(d, d, sum[1][n]);
       }
     }
   }

@@ -102,7 +102,7 @@ MIXPL_DEVICE Span span_of(const RoiAxis& a, int bin, int size) {
 // A warp for each bin, its lanes side by side on packs of channels. Lanes also share the work of
 // weighing: each knows the weight of one row and one column of a square of 32 pixels.
 template <int N, typename T>
-MIXPL_KERNEL __launch_bounds__(kThreads)
+MIXPL_KERNEL __launch_bounds__(kThreads, 2)
     forward_kernel(Pyramid<const T> pyramid, Regions regions, T* out) {
   const int size = regions.o.size;
   const int64_t bin = thread_index() / 32;
@@ -133,7 +133,7 @@ MIXPL_KERNEL __launch_bounds__(kThreads)
             const float weight = share * shfl(of_column, x);
             if (weight == 0 || !active) continue;
             const Vec<T, N> v = load_vec<T, N>(row + int64_t{x} * regions.channels);
-            for (int n = 0; n < N; ++n) sum[n] += weight * float(v[n]);
+            for (int n = 0; n < N; ++n) sum[n] = fmaf(weight, float(v[n]), sum[n]);
           }
         }
       }
@@ -239,7 +239,7 @@ MIXPL_KERNEL __launch_bounds__(kThreads)
 #pragma unroll
             for (int x = 0; x < kTile; ++x)
               if (weight[x] != 0)
-                for (int n = 0; n < N; ++n) sum[x][n] += weight[x] * float(v[n]);
+                for (int n = 0; n < N; ++n) sum[x][n] = fmaf(weight[x], float(v[n]), sum[x][n]);
           }
         }
       }
