@@ -172,15 +172,9 @@ struct sigaction previous_action;
 
 Arena& arena();
 
-<<<<<<< HEAD
-// Turns a fault into an exception, which works because this build's code, and glibc's copies, can
-// be unwound from any instruction (-fnon-call-exceptions). The message goes to stderr as well:
-// where a frame cannot be unwound, it is the last thing seen.
-=======
 // Turns a fault into an exception: this build's code can be unwound from any instruction
 // (-fnon-call-exceptions). Not so what the compiler knows not to throw, such as memcpy; there the
 // message on stderr is the last thing seen.
->>>>>>> k0
 void on_fault(int signal, siginfo_t* info, void* context) {
   const void* at = info->si_addr;
   if (arena().contains(at)) {
