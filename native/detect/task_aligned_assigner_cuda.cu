@@ -17,7 +17,10 @@ struct BestKey {
   int32_t box;
 
   MIXPL_DEVICE uint64_t operator()(int64_t i) const {
-    return key(view.fit_of(place_of(view.pyramid, image * view.pyramid.count() + i), box), i);
+    const int level = view.pyramid.level_of(i);
+    const int64_t cell = i - view.pyramid.first[level];
+    const Place place{image, i, cell, image * view.pyramid.size(level) + cell, level};
+    return key(view.fit_of(place, box), i);
   }
   MIXPL_DEVICE static uint64_t key(const AlignView::Fit& own, int64_t i) {
     return own.fit > 0 ? key_of(-own.fit, static_cast<int32_t>(i)) : kNoKey;
