@@ -22,6 +22,7 @@ struct SumView {
     const int64_t begin = i * kWidth;
     if (begin >= numel) {
       const int32_t* pair = positives + 2 * (i - (numel + kWidth - 1) / kWidth);
+      if (pair[0] < 0) return 0;
       return focal.template positive<kUsual>(float(x[pair[0] * classes + pair[1]])).loss;
     }
     float sum = 0;
@@ -61,6 +62,7 @@ struct PositiveView {
   GaussianFocal focal;
 
   MIXPL_DEVICE void operator()(int64_t i) const {
+    if (positives[2 * i] < 0) return;
     const int64_t own = index_of(i);
     for (int64_t j = 0; j < i; ++j)
       if (index_of(j) == own) return;
@@ -70,6 +72,7 @@ struct PositiveView {
       if (index_of(j) == own) sum = T(float(sum) + slope);
     dx[own] = sum;
   }
+  // Negative where there is none.
   MIXPL_DEVICE int64_t index_of(int64_t i) const {
     return positives[2 * i] * classes + positives[2 * i + 1];
   }
