@@ -5,6 +5,8 @@
 #include <cmath>
 #include <functional>
 
+#include "core/launch.h"
+#include "core/part.h"
 #include "core/philox.h"
 #include "detect/atss_assigner.h"
 #include "detect/box_targets.h"
@@ -15,6 +17,7 @@
 #include "detect/normalisers.h"
 #include "detect/paa_assigner.h"
 #include "detect/task_aligned_assigner.h"
+#include "ops/gather_rows/gather_rows.h"
 
 namespace mixpl {
 namespace {
@@ -359,6 +362,25 @@ TEST_F(DenseCuda, Gfl) {
       });
     }
   });
+}
+
+TEST_F(DenseCuda, GatherRowsPassesOverWhatIsNone) {
+  const Tensor rows = Tensor::from(std::vector<int32_t>{1, 4, -1, -1}, {4});
+  std::vector<float> numbers(6 * 5);
+  for (size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<float>(i);
+  for (const int64_t columns : {5, 4})
+    expect_same("rows", [&](Device device) {
+      const Tensor x = Tensor::from(numbers, {30}).to(device).alias({30}),
+                   own = part_of(x, 0, {6, columns}, DType::f32);
+      const Tensor y = gather_rows(own, rows.to(device), columns);
+      Tensor dx = Tensor::zeros({6, columns}, DType::f32, device);
+      MIXPL_DISPATCH(device, gather_rows_backward, y, rows.to(device), dx);
+      return std::vector<Tensor>{y, dx};
+    });
+  const std::vector<float> y =
+      gather_rows(Tensor::from(numbers, {6, 5}), rows, 5).to_vector<float>();
+  EXPECT_EQ(y,
+            (std::vector<float>{5, 6, 7, 8, 9, 20, 21, 22, 23, 24, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}));
 }
 
 }  // namespace
