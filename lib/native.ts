@@ -25,6 +25,24 @@ export interface BuildInfo {
   threads: number;
   cpuFeatures: string[];
   cudaCompiled: boolean;
+  /** GPU architectures with code in this binary, e.g. '90a'; empty without CUDA. */
+  cudaArchitectures: string[];
+}
+
+/** Something that can compute. */
+export interface DeviceInfo {
+  /** What `device` options take: 'cpu', 'cuda:0', … */
+  id: string;
+  name: string;
+  usable: boolean;
+  /** Why it is not usable. */
+  reason?: string;
+  /** Of GPUs. */
+  memoryBytes?: number;
+  freeBytes?: number;
+  /** E.g. '9.0'. */
+  computeCapability?: string;
+  multiprocessors?: number;
 }
 
 export interface MemoryStats {
@@ -32,17 +50,23 @@ export interface MemoryStats {
   peakLiveBytes: number;
   cachedBytes: number;
   systemAllocations: number;
+  /** Times the host has waited for a GPU, all of them together. */
+  synchronisations: number;
 }
 
 export interface RunOpMode {
   compute?: 'f32' | 'bf16';
   training?: boolean;
+  /** @defaultValue where the first input lies, else 'cpu' */
+  device?: string;
   /** One gradient (or null) per output: asks for the gradients of all floating inputs. */
   douts?: (NativeTensor | null)[];
 }
 
 /** Handle of a native detector; see lib/detector. Asynchronous methods run in call order. */
 export interface NativeDetector {
+  /** Its device's own name: 'cpu', 'cuda:0', … */
+  readonly device: string;
   parameters(): {
     name: string;
     shape: number[];
@@ -137,9 +161,22 @@ export interface NativeAddon extends NativeEvaluation {
   setErrorClass(errorClass: typeof MixplError): void;
   buildInfo(): BuildInfo;
   setNumThreads(threads: number): void;
-  memoryStats(): MemoryStats;
-  resetPeakMemory(): void;
-  createTensor(data: TypedArray, shape: readonly number[], dtype: DType): NativeTensor;
+  /** The CPU, then every GPU that the driver shows, usable or not. */
+  devices(): DeviceInfo[];
+  /** Why no GPU can be used; null when one can. */
+  cudaReason(): string | null;
+  /** The own name of 'auto' (the first usable GPU, else the CPU), 'cpu', 'cuda' or 'cuda:1'. @throws ERR_DEVICE */
+  resolveDevice(device: string): string;
+  /** @param device @defaultValue 'cpu' */
+  memoryStats(device?: string): MemoryStats;
+  resetPeakMemory(device?: string): void;
+  /** @param device @defaultValue 'cpu' */
+  createTensor(
+    data: TypedArray,
+    shape: readonly number[],
+    dtype: DType,
+    device?: string,
+  ): NativeTensor;
   runOp(
     name: string,
     inputs: readonly NativeTensor[],
@@ -158,6 +195,7 @@ export interface NativeAddon extends NativeEvaluation {
     std: Float32Array,
     bgr: boolean,
     dtype: 'f32' | 'bf16',
+    device: string,
   ): Promise<NativeTensor>;
   Detector: new (config: string, device: string, dtype: string, seed: number) => NativeDetector;
 }
@@ -187,7 +225,8 @@ export function loadNative(): NativeAddon {
   const require = createRequire(import.meta.url);
   try {
     const load = require('node-gyp-build') as (directory: string) => object;
-    const addon = load(packageRoot) as NativeAddon;
+    const other = process.env.MIXPL_ADDON; // a build for tests, say, with an emulated GPU
+    const addon = (other ? require(resolve(other)) : load(packageRoot)) as NativeAddon;
     addon.setErrorClass(MixplError);
     loaded = addon;
   } catch (cause) {
@@ -195,7 +234,7 @@ export function loadNative(): NativeAddon {
     throw new MixplError(
       'ERR_ADDON',
       `the native addon could not be loaded for ${process.platform}-${process.arch}, Node ${process.version}: ` +
-        `tried prebuilds/ and build/Release/ in ${packageRoot}: ${reason}; ` +
+        `tried ${process.env.MIXPL_ADDON ?? `prebuilds/ and build/Release/ in ${packageRoot}`}: ${reason}; ` +
         'try `bash scripts/setup.sh && npm run build` in a source checkout',
       { cause },
     );

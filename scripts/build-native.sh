@@ -1,8 +1,19 @@
 #!/usr/bin/env bash
-# Builds the addon into build/Release/mixpl.node through cmake-js. Extra arguments go to cmake-js,
-# e.g. `scripts/build-native.sh --CDMIXPL_SANITIZE=address`.
+# Builds the addon into build/Release/mixpl.node through cmake-js; `--emulate-cuda`, which comes first,
+# with the CUDA kernels on an emulated device into build/emulated/mixpl.node (run it by
+# MIXPL_ADDON=build/emulated/mixpl.node). Extra arguments go to cmake-js, e.g.
+# `scripts/build-native.sh --CDMIXPL_SANITIZE=address`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+folder=build
+addon=build/Release/mixpl.node
+cuda=()
+if [ "${1:-}" = --emulate-cuda ]; then
+  folder=build/emulated
+  addon=build/emulated/mixpl.node
+  cuda=(--CDMIXPL_CUDA=EMULATE)
+  shift
+fi
 launcher=()
 if command -v ccache >/dev/null 2>&1; then
   launcher=(--CDCMAKE_CXX_COMPILER_LAUNCHER=ccache)
@@ -11,16 +22,16 @@ generator=()
 if command -v ninja >/dev/null 2>&1; then generator=(-G Ninja); fi
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-if ! npx --no-install cmake-js compile --out build "${generator[@]}" "${launcher[@]}" "$@" >"$log" 2>&1; then
+if ! npx --no-install cmake-js compile --out "$folder" "${generator[@]}" "${launcher[@]}" "${cuda[@]}" "$@" >"$log" 2>&1; then
   cat "$log" >&2
   exit 1
 fi
 if [ "${MIXPL_VERBOSE:-0}" = 1 ]; then cat "$log"; fi
-test -f build/Release/mixpl.node || mkdir -p build/Release
-for built in build/mixpl.node build/Release/mixpl.node; do
+for built in "$folder"/mixpl.node "$folder"/Release/mixpl.node; do
   if [ -f "$built" ]; then
-    [ "$built" = build/Release/mixpl.node ] || cp -f "$built" build/Release/mixpl.node
-    echo "native: build/Release/mixpl.node ($(($(stat -c %s build/Release/mixpl.node) / 1024)) KiB)"
+    mkdir -p "$(dirname "$addon")"
+    [ "$built" = "$addon" ] || cp -f "$built" "$addon"
+    echo "native: $addon ($(($(stat -c %s "$addon") / 1024)) KiB)"
     exit 0
   fi
 done

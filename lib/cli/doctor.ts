@@ -1,5 +1,6 @@
 import { cpus } from 'node:os';
 import type { Command } from 'commander';
+import type { DeviceInfo } from '../native.js';
 import { createOutput, exitCodes } from './output.js';
 import { packageVersion } from './program.js';
 
@@ -8,8 +9,8 @@ export interface DoctorReport {
   version: string;
   node: string;
   build: { onednn: string | null; cuda: { compiled: boolean; architectures: string[] } };
-  devices: { id: string; name: string; usable: boolean; reason?: string }[];
-  /** Why CUDA cannot be used. */
+  devices: DeviceInfo[];
+  /** Why no GPU can be used. */
   cudaReason?: string;
 }
 
@@ -36,16 +37,20 @@ async function examine(): Promise<{ report: DoctorReport; remarks: string[] }> {
   };
   try {
     const { loadNative } = await import('../native.js');
-    const build = loadNative().buildInfo();
+    const native = loadNative();
+    const build = native.buildInfo();
     report.build.onednn = build.onednnVersion;
-    report.build.cuda.compiled = build.cudaCompiled;
-    report.devices.push({ id: 'cpu', name, usable: true });
+    report.build.cuda = { compiled: build.cudaCompiled, architectures: build.cudaArchitectures };
+    const [cpu, ...gpus] = native.devices();
+    report.devices.push({ ...cpu!, name }, ...gpus);
+    const cudaReason = native.cudaReason();
+    if (cudaReason !== null) report.cudaReason = cudaReason;
     remarks.push(`threads: ${build.threads}`, `processor: ${build.cpuFeatures.join(', ')}`);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     report.devices.push({ id: 'cpu', name, usable: false, reason });
+    report.cudaReason = 'the native addon cannot be loaded';
   }
-  if (!report.build.cuda.compiled) report.cudaReason = 'this build has no CUDA code';
   try {
     const { default: sharp } = await import('sharp');
     remarks.push(`images: sharp ${sharp.versions.sharp}, libvips ${sharp.versions.vips}`);
@@ -57,14 +62,23 @@ async function examine(): Promise<{ report: DoctorReport; remarks: string[] }> {
 
 function describe(report: DoctorReport, remarks: readonly string[]): string {
   const { build, devices } = report;
+  const compiled = build.cuda.compiled ? `compiled for ${build.cuda.architectures.join(', ')}` : '';
   return [
     `mixpl ${report.version}, Node ${report.node}`,
     `oneDNN: ${build.onednn ?? 'unknown'}`,
-    `CUDA: ${report.cudaReason ?? 'compiled in'}`,
-    ...devices.map(
-      ({ id, name, usable, reason }) =>
-        `device ${id}: ${name}: ${usable ? 'usable' : `not usable: ${reason}`}`,
-    ),
+    `CUDA: ${[compiled, report.cudaReason].filter(Boolean).join('; ')}`,
+    ...devices.map(describeDevice),
     ...remarks,
   ].join('\n');
+}
+
+function describeDevice({ id, name, usable, reason, ...gpu }: DeviceInfo): string {
+  const gib = (bytes = 0) => (bytes / 2 ** 30).toFixed(1);
+  const facts = gpu.computeCapability
+    ? [
+        `compute capability ${gpu.computeCapability}`,
+        `${gib(gpu.freeBytes)} of ${gib(gpu.memoryBytes)} GiB free`,
+      ]
+    : [];
+  return `device ${id}: ${[name, ...facts].join(', ')}: ${usable ? 'usable' : `not usable: ${reason}`}`;
 }

@@ -29,7 +29,7 @@ export function addEvalCommand(program: Command): void {
     .option('--detections <file>', 'detections, COCO results JSON')
     .option('--checkpoint <path>', 'weights file, checkpoint or folder of a run')
     .option('--save <file>', 'write the detections of --checkpoint as COCO results JSON')
-    .option('--device <name>', 'auto or cpu', 'auto')
+    .option('--device <name>', 'auto, cpu, cuda or cuda:N', 'auto')
     .addOption(
       new Option('--protocol <name>', 'limits of detections per image and class')
         .choices(['coco', 'mmdetection'])
@@ -71,9 +71,9 @@ async function evaluateCheckpoint(
     const { detector, categories } = await openDetector(file, { device: flags.device });
     try {
       dataset ??= await testData(path, { flags, checkpoint, categories, signal });
-      const { preprocess, computeDtype: dtype } = detector;
+      const { preprocess, computeDtype: dtype, device } = detector;
       const detections = await detectDataset(detector, dataset, {
-        ...{ preprocess, dtype, cache, signal, resize: preprocess.resize },
+        ...{ preprocess, dtype, device, cache, signal, resize: preprocess.resize },
         onProgress: (done, total) => status.set(`${file}: ${done}/${total}`),
       });
       if (save !== undefined) await writeCocoResults(save, { dataset, detections });

@@ -32,7 +32,7 @@ export function addPredictCommand(program: Command): void {
     .requiredOption('--checkpoint <path>', 'weights file, checkpoint or folder of a run')
     .option('--score-thr <number>', 'lowest score that is shown', '0.3')
     .option('--draw <dir>', 'also write every image with its boxes as PNG')
-    .option('--device <name>', 'auto or cpu', 'auto')
+    .option('--device <name>', 'auto, cpu, cuda or cuda:N', 'auto')
     .option(
       '--json',
       'print { "images": [{ file, width, height, detections: [{ box: [x1, y1, x2, y2], score, label, category }] }] }',

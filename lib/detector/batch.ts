@@ -64,7 +64,11 @@ function nameOf(value: unknown): string {
 /** Arrays at the top left of a batch [N, H, W, 3], the rest zero. */
 export function batchOfArrays(
   images: readonly NormalizedImage[],
-  { padDivisor, dtype }: Pick<PreprocessOptions, 'padDivisor'> & { dtype: 'f32' | 'bf16' },
+  {
+    padDivisor,
+    dtype,
+    device,
+  }: Pick<PreprocessOptions, 'padDivisor'> & { dtype: 'f32' | 'bf16'; device: string },
 ): ImageBatch {
   const up = (n: number) => Math.ceil(n / padDivisor) * padDivisor;
   const height = up(Math.max(0, ...images.map((image) => image.height)));
@@ -76,7 +80,7 @@ export function batchOfArrays(
       values.set(image.data.subarray(y * row, (y + 1) * row), (n * height + y) * width * 3);
   });
   const data = dtype === 'bf16' ? toBfloat16(values) : values;
-  const tensor = native.createTensor(data, [images.length, height, width, 3], dtype);
+  const tensor = native.createTensor(data, [images.length, height, width, 3], dtype, device);
   const sizes: Size[] = images.map((image) => ({ height: image.height, width: image.width }));
   const padSizes = sizes.map((s) => ({ height: up(s.height), width: up(s.width) }));
   return { tensor, sizes, padSizes, dispose: () => tensor.dispose() };

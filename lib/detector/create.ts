@@ -21,9 +21,12 @@ export interface OptimizerOptions {
 
 /** Where and how a detector runs; may stand beside its options or in an object of its own. */
 export interface DetectorRuntime {
-  /** @defaultValue 'auto' */
+  /** 'cpu', 'cuda', 'cuda:1', … @defaultValue 'auto': the first usable GPU, else the CPU */
   device?: string;
-  /** Compute type; master weights are f32. @defaultValue 'auto': bf16 where the CPU has avx512_bf16 */
+  /**
+   * Compute type; master weights are f32.
+   * @defaultValue 'auto': bf16 on GPUs, and where the CPU has avx512_bf16
+   */
   dtype?: 'auto' | 'fp32' | 'bf16';
   /** Seed of the initial weights. @defaultValue 0 */
   seed?: number;
@@ -100,14 +103,15 @@ async function build(
       'ERR_CONFIG',
       `createDetector: numClasses must be an integer >= 1, got ${options.numClasses}`,
     );
-  const { device, dtype, seed, optimizer, preprocess, firstLabel } = runtime;
+  const { dtype, seed, optimizer, preprocess, firstLabel } = runtime;
   checkPreprocess(preprocess);
   if (!Number.isInteger(firstLabel))
     throw new MixplError(
       'ERR_CONFIG',
       `createDetector: firstLabel must be an integer, got ${firstLabel}`,
     );
-  const compute = dtype === 'auto' ? automaticDtype() : dtype === 'fp32' ? 'f32' : dtype;
+  const device = native.resolveDevice(runtime.device);
+  const compute = dtype === 'auto' ? automaticDtype(device) : dtype === 'fp32' ? 'f32' : dtype;
   const handle = new native.Detector(optionsJson('createDetector', options), device, compute, seed);
   const detector = new Detector(handle, options, {
     device,
@@ -120,7 +124,8 @@ async function build(
   return detector;
 }
 
-function automaticDtype(): 'bf16' | 'f32' {
+function automaticDtype(device: string): 'bf16' | 'f32' {
+  if (device.startsWith('cuda')) return 'bf16';
   return native.buildInfo().cpuFeatures.includes('avx512_bf16') ? 'bf16' : 'f32';
 }
 

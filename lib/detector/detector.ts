@@ -83,6 +83,10 @@ export class Detector implements TeachableDetector, AsyncDisposable {
   get computeDtype(): 'f32' | 'bf16' {
     return this.#runtime.dtype;
   }
+  /** Where it computes: 'cpu', 'cuda:0', …; batches that are composed there need not be copied. */
+  get device(): string {
+    return this.#runtime.device;
+  }
 
   /** Every parameter and buffer, in order of construction. */
   parameters(): ParameterInfo[] {
@@ -129,9 +133,9 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     options: InputOptions,
   ): Promise<{ batch: ImageBatch; views: View[] | null }> {
     const { normalized, resized } = inputOptions(method, images, options);
-    const { preprocess, computeDtype: dtype } = this;
+    const { preprocess, computeDtype: dtype, device } = this;
     if (normalized) {
-      const batch = batchOfArrays(images as NormalizedImage[], { ...preprocess, dtype });
+      const batch = batchOfArrays(images as NormalizedImage[], { ...preprocess, dtype, device });
       return { batch, views: null };
     }
     const pictures = images as readonly DecodedImage[];
@@ -141,6 +145,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     const batch = await composeBatch(views.map(compositionOf), {
       ...preprocess,
       dtype,
+      device,
       padTo: 'image',
     });
     return { batch, views };

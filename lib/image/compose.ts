@@ -31,6 +31,8 @@ export interface PreprocessOptions {
 
 export interface ComposeOptions extends PreprocessOptions {
   dtype: 'f32' | 'bf16';
+  /** Where the batch is made, and stays. @defaultValue 'cpu' */
+  device?: string;
   /** What counts as padding for anchors: beyond the image's own rounded size, or the batch's. */
   padTo: 'image' | 'batch';
 }
@@ -38,7 +40,7 @@ export interface ComposeOptions extends PreprocessOptions {
 /**
  * Runs the compositions in one native call.
  * @returns a batch [N, H, W, 3], H and W the largest rounded up to padDivisor; dispose it
- * @throws MixplError ERR_SHAPE, ERR_RANGE on an impossible composition
+ * @throws MixplError ERR_SHAPE, ERR_RANGE on an impossible composition, ERR_DEVICE
  */
 export async function composeBatch(
   compositions: readonly Composition[],
@@ -115,7 +117,7 @@ function checkCompositions(compositions: readonly Composition[]): void {
 async function run(
   compositions: readonly Composition[],
   batch: Size,
-  options: Pick<ComposeOptions, 'mean' | 'std' | 'channelOrder' | 'dtype'>,
+  options: Pick<ComposeOptions, 'mean' | 'std' | 'channelOrder' | 'dtype' | 'device'>,
 ): Promise<NativeTensor> {
   const { sources, plan } = packPlan(compositions);
   return native.compose(
@@ -128,6 +130,7 @@ async function run(
     Float32Array.from(options.std),
     options.channelOrder === 'bgr',
     options.dtype,
+    options.device ?? 'cpu',
   );
 }
 

@@ -24,6 +24,8 @@ export type ArrayInput<T> = T | NdArrayLike<T>;
 export interface KernelOptions {
   /** Aborting rejects with the signal's reason; work already handed over ends in the background. */
   signal?: AbortSignal;
+  /** Where it runs: 'cpu', 'cuda', 'cuda:1' or 'auto'; arguments are copied there. @defaultValue 'cpu' */
+  device?: string;
 }
 
 const arrayTypes = {
@@ -182,7 +184,7 @@ export function checkOptions(op: string, options: object, keys: readonly string[
       'ERR_CONFIG',
       `${op}: options must be an object, got ${describe(options)}`,
     );
-  const known = [...keys, 'signal'];
+  const known = [...keys, 'signal', 'device'];
   for (const key of Object.keys(options)) {
     if (known.includes(key)) continue;
     const near = nearestName(key, known);
@@ -239,12 +241,15 @@ export async function runKernel(
   op: string,
   inputs: readonly Contiguous<ArrayDType>[],
   options: Record<string, unknown>,
-  { signal, gradient = false }: KernelOptions & { gradient?: boolean } = {},
+  { signal, device = 'cpu', gradient = false }: KernelOptions & { gradient?: boolean } = {},
 ): Promise<{ outputs: NativeTensor[]; gradients: (NativeTensor | null)[] }> {
   signal?.throwIfAborted();
-  const tensors = inputs.map(({ data, shape, dtype }) => native.createTensor(data, shape, dtype));
-  const one = gradient ? native.createTensor(Float32Array.of(1), [], 'f32') : null;
-  const job = native.runOp(op, tensors, optionsJson(op, options), one ? { douts: [one] } : {});
+  const tensors = inputs.map(({ data, shape, dtype }) =>
+    native.createTensor(data, shape, dtype, device),
+  );
+  const one = gradient ? native.createTensor(Float32Array.of(1), [], 'f32', device) : null;
+  const mode = { device, ...(one ? { douts: [one] } : {}) };
+  const job = native.runOp(op, tensors, optionsJson(op, options), mode);
   // The job holds on to what it needs.
   for (const tensor of tensors) tensor.dispose();
   one?.dispose();

@@ -56,7 +56,7 @@ async function suppress(
   boxes_: ArrayInput<Float32Array>,
   scores: ArrayInput<Float32Array>,
   labels: ArrayInput<Int32Array> | null | undefined,
-  { iouThr = 0.5, maxBoxes, signal }: NmsOptions,
+  { iouThr = 0.5, maxBoxes, signal, device }: NmsOptions,
 ): Promise<Int32Array> {
   const inputs = [];
   const first = readArray(op, 'boxes', boxes_, boxes);
@@ -71,7 +71,7 @@ async function suppress(
         ? -1
         : checkNumber(op, 'maxBoxes', maxBoxes, { low: 0, integer: true }),
   };
-  const { outputs } = await runKernel('nms', inputs, native, { signal });
+  const { outputs } = await runKernel('nms', inputs, native, { signal, device });
   return (await take<Int32Array>(outputs[0]!)).data;
 }
 
@@ -91,14 +91,14 @@ export async function boxIou(
   options: KernelOptions & { kind?: IouKind } = {},
 ): Promise<NdArray<Float32Array>> {
   checkOptions('boxIou', options, ['kind']);
-  const { kind = 'iou', signal } = options;
+  const { kind = 'iou', signal, device } = options;
   if (!iouKinds.includes(kind))
     throw new MixplError(
       'ERR_RANGE',
       `boxIou: kind must be one of ${iouKinds.map((k) => `'${k}'`).join(', ')}, got '${kind}'`,
     );
   const inputs = [readArray('boxIou', 'a', a, boxes), readArray('boxIou', 'b', b, boxes)];
-  const { outputs } = await runKernel('boxIou', inputs, { kind }, { signal });
+  const { outputs } = await runKernel('boxIou', inputs, { kind }, { signal, device });
   return take(outputs[0]!);
 }
 
@@ -158,14 +158,14 @@ async function code(
   op: string,
   anchors_: ArrayInput<Float32Array>,
   { name, values }: { name: string; values: ArrayInput<Float32Array> },
-  { means = [0, 0, 0, 0], stds = [1, 1, 1, 1], signal }: BoxCoderOptions,
+  { means = [0, 0, 0, 0], stds = [1, 1, 1, 1], signal, device }: BoxCoderOptions,
   bounds: { limit?: number; bothSides?: boolean },
 ): Promise<NdArray<Float32Array>> {
   const first = readArray(op, 'anchors', anchors_, boxes);
   const inputs = [first, readArray(op, name, values, { dtype: 'f32', shape: first.shape })];
   checkNumbers(op, 'means', means, 4);
   checkNumbers(op, 'stds', stds, 4);
-  const { outputs } = await runKernel(op, inputs, { means, stds, ...bounds }, { signal });
+  const { outputs } = await runKernel(op, inputs, { means, stds, ...bounds }, { signal, device });
   return take(outputs[0]!);
 }
 
@@ -197,7 +197,7 @@ export async function anchors(
 ): Promise<NdArray<Float32Array>> {
   const op = 'anchors';
   checkOptions(op, options, ['stride', 'ratios', 'scales', 'sizes', 'centerOffset', 'round']);
-  const { signal, stride, ...rest } = options;
+  const { signal, device, stride, ...rest } = options;
   for (const side of ['height', 'width'] as const)
     checkNumber(op, side, size[side], { low: 0, high: 65536, integer: true });
   checkNumber(op, 'stride', stride, { low: 0 });
@@ -206,6 +206,6 @@ export async function anchors(
   if (rest.centerOffset !== undefined) checkNumber(op, 'centerOffset', rest.centerOffset);
   const { height, width } = size;
   const native = { stride, height, width, ...rest };
-  const { outputs } = await runKernel('levelAnchors', [], native, { signal });
+  const { outputs } = await runKernel('levelAnchors', [], native, { signal, device });
   return take(outputs[0]!);
 }

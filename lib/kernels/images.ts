@@ -16,10 +16,16 @@ export async function compose(
   options: ComposeKernelOptions = {},
 ): Promise<NdArray<Float32Array>> {
   checkOptions('compose', options, ['mean', 'std', 'channelOrder', 'padDivisor']);
-  const { mean = [0, 0, 0], std = [1, 1, 1], channelOrder = 'rgb', padDivisor = 1 } = options;
+  const {
+    mean = [0, 0, 0],
+    std = [1, 1, 1],
+    channelOrder = 'rgb',
+    padDivisor = 1,
+    device = 'cpu',
+  } = options;
   options.signal?.throwIfAborted();
   const { tensor } = await composeBatch(compositions, {
-    ...{ mean, std, channelOrder, padDivisor, dtype: 'f32', padTo: 'batch' },
+    ...{ mean, std, channelOrder, padDivisor, dtype: 'f32', device, padTo: 'batch' },
   });
   return take(tensor);
 }

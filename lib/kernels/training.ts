@@ -33,7 +33,7 @@ export async function sigmoidFocalLoss(
 ): Promise<{ loss: number; dlogits: NdArray<Float32Array> | null }> {
   const op = 'sigmoidFocalLoss';
   checkOptions(op, options, ['alpha', 'gamma', 'gradient']);
-  const { alpha = 0.25, gamma = 2, gradient = false, signal } = options;
+  const { alpha = 0.25, gamma = 2, gradient = false, signal, device } = options;
   checkNumber(op, 'alpha', alpha, { low: 0, high: 1 });
   checkNumber(op, 'gamma', gamma, { low: 0 });
   const own = readArray(op, 'labels', labels, { dtype: 'i32' });
@@ -46,7 +46,7 @@ export async function sigmoidFocalLoss(
     op,
     [scores, own],
     { alpha, gamma },
-    { signal, gradient },
+    { signal, device, gradient },
   );
   const { data } = await take<Float32Array>(outputs[0]!);
   return { loss: data[0]!, dlogits: gradient ? await take(gradients[0]!) : null };
@@ -66,10 +66,10 @@ export async function ema(
   options: KernelOptions & { momentum: number },
 ): Promise<NdArray<Float32Array>> {
   checkOptions('ema', options, ['momentum']);
-  const { momentum, signal } = options;
+  const { momentum, signal, device } = options;
   checkNumber('ema', 'momentum', momentum, { low: 0, high: 1 });
   const first = readArray('ema', 'teacher', teacher, { dtype: 'f32' });
   const second = readArray('ema', 'student', student, { dtype: 'f32', shape: first.shape });
-  const { outputs } = await runKernel('ema', [first, second], { momentum }, { signal });
+  const { outputs } = await runKernel('ema', [first, second], { momentum }, { signal, device });
   return take(outputs[0]!);
 }

@@ -82,6 +82,8 @@ export interface MeanTeacherSetup {
   preprocess: PreprocessOptions;
   /** Type of the images that the detector takes. */
   dtype: ComposeOptions['dtype'];
+  /** Where the detector takes them. @defaultValue 'cpu' */
+  device?: string;
   policy?: MixingPolicy<CachedView>;
 }
 
@@ -99,8 +101,7 @@ export class MeanTeacher {
   readonly teacher: TeachableDetector;
   readonly policy: MixingPolicy<CachedView>;
   readonly #options: SemiOptions;
-  readonly #preprocess: PreprocessOptions;
-  readonly #dtype: ComposeOptions['dtype'];
+  readonly #input: PreprocessOptions & Pick<ComposeOptions, 'dtype' | 'device'>;
   #lossNames: string[] = [];
 
   constructor(setup: MeanTeacherSetup) {
@@ -108,8 +109,8 @@ export class MeanTeacher {
     this.teacher = setup.teacher;
     this.policy = setup.policy ?? new MixPL(setup.options);
     this.#options = setup.options;
-    this.#preprocess = setup.preprocess;
-    this.#dtype = setup.dtype;
+    const { preprocess, dtype, device = 'cpu' } = setup;
+    this.#input = { ...preprocess, dtype, device };
   }
 
   /**
@@ -131,7 +132,7 @@ export class MeanTeacher {
     if (input.unlabelled.length > 0) {
       const labelled = await this.#label(input.unlabelled);
       pseudo = labelled.report;
-      const padDivisor = Math.max(unlabelledPadDivisor, this.#preprocess.padDivisor);
+      const padDivisor = Math.max(unlabelledPadDivisor, this.#input.padDivisor);
       for (const branch of this.policy.branches(labelled.strong, padDivisor, input.random)) {
         if (await this.#learnPseudo(branch, losses)) continue;
         silenced.push(branch.name);
@@ -256,7 +257,7 @@ export class MeanTeacher {
     compositions: readonly Composition[],
     padTo: ComposeOptions['padTo'],
   ): Promise<ImageBatch> {
-    return composeBatch(compositions, { ...this.#preprocess, dtype: this.#dtype, padTo });
+    return composeBatch(compositions, { ...this.#input, padTo });
   }
 }
 

@@ -15,6 +15,8 @@ export interface DetectOptions {
   resize: { long: number; short: number };
   preprocess: PreprocessOptions;
   dtype: 'f32' | 'bf16';
+  /** Where the pictures are composed. @defaultValue 'cpu' */
+  device?: string;
   /** Pictures at a time. @defaultValue 1 */
   batch?: number;
   cache: ImageCache;
@@ -33,7 +35,16 @@ export async function detectDataset(
   dataset: DetectionDataset,
   options: DetectOptions,
 ): Promise<Detections[]> {
-  const { resize, preprocess, dtype, batch = 1, cache, signal, onProgress } = options;
+  const {
+    resize,
+    preprocess,
+    dtype,
+    device = 'cpu',
+    batch = 1,
+    cache,
+    signal,
+    onProgress,
+  } = options;
   const found: Detections[] = [];
   const groups = Array.from({ length: Math.ceil(dataset.images.length / batch) }, (_, i) =>
     dataset.images.slice(i * batch, (i + 1) * batch),
@@ -48,6 +59,7 @@ export async function detectDataset(
     const input = await composeBatch(views.map(compositionOf), {
       ...preprocess,
       dtype,
+      device,
       padTo: 'image',
     });
     try {

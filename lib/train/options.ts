@@ -19,6 +19,8 @@ export interface TrainOptions {
   preprocess?: PreprocessOptions;
   /** Type of the pictures that the detector takes. Defaults to the detector's own, else f32. */
   dtype?: 'f32' | 'bf16';
+  /** Where they are composed. Defaults to the detector's own, else the CPU. */
+  device?: string;
   /** Folder for metrics, checkpoints and the best weights; without one nothing is written. */
   out?: string;
   /** true: go on from the newest checkpoint in `out`, if there is one; a path: from that checkpoint. */

@@ -26,6 +26,7 @@ export interface TrainingSetup {
   loop: MeanTeacher;
   preprocess: PreprocessOptions;
   dtype: 'f32' | 'bf16';
+  device: string;
   /** Of evaluation. */
   resize: { long: number; short: number };
   /** Labelled, then unlabelled unless the training is supervised. */
@@ -59,6 +60,7 @@ export async function setUpTraining(
 
   const preprocess = options.preprocess ?? own?.preprocess ?? defaultPreprocess;
   const dtype = options.dtype ?? own?.computeDtype ?? 'f32';
+  const device = native.resolveDevice(options.device ?? own?.device ?? 'cpu');
   const resize = options.settings?.augment?.test
     ? settings.augment.test
     : (own?.preprocess.resize ?? settings.augment.test);
@@ -103,6 +105,7 @@ export async function setUpTraining(
       options: semi,
       preprocess,
       dtype,
+      device,
       ...(options.policy ? { policy: options.policy } : {}),
     });
     if (resumed) {
@@ -112,9 +115,10 @@ export async function setUpTraining(
         await Promise.all(resumed.state.cache.map((recipe) => viewOfRecipe(recipe, decode))),
       );
     }
-    const environment = environmentOf();
+    const environment = environmentOf(device);
     return {
-      ...{ options, settings, semi, student, teacher, loop, preprocess, dtype, resize, datasets },
+      ...{ options, settings, semi, student, teacher, loop, preprocess, dtype, device },
+      ...{ resize, datasets },
       ...{ test, sampler, images, folder, resumed, identity, environment },
       warnings: warningsOf({ own, semi, settings, supervised, options, resumed, environment }),
     };
@@ -199,9 +203,10 @@ function plain({ mean, std, channelOrder, padDivisor }: PreprocessOptions): Prep
   return { mean, std, channelOrder, padDivisor };
 }
 
-function environmentOf(): Record<string, string | number> {
+function environmentOf(device: string): Record<string, string | number> {
   const { threads, onednnVersion } = native.buildInfo();
-  return { machine: `${platform}-${arch}`, threads, onednn: onednnVersion };
+  const name = native.devices().find(({ id }) => id === device)?.name ?? device;
+  return { machine: `${platform}-${arch}`, device: name, threads, onednn: onednnVersion };
 }
 
 function warningsOf(facts: {

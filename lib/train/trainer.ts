@@ -193,7 +193,7 @@ class Training {
       seconds,
       dataSeconds,
       etaSeconds: speed.secondsPerStep * (schedule.iterations - this.#iteration),
-      memory: memoryNow(),
+      memory: memoryNow(this.#setup.device),
     };
     const last = this.#iteration === schedule.iterations;
     if (last || isDue(this.#iteration, settings.logging.interval))
@@ -252,6 +252,7 @@ class Training {
         resize: this.#setup.resize,
         preprocess: this.#setup.preprocess,
         dtype: this.#setup.dtype,
+        device: this.#setup.device,
         batch: settings.validation.batch,
         protocol: settings.validation.protocol,
         cache: this.#setup.images,
@@ -332,8 +333,8 @@ function isDue(iteration: number, interval: number): boolean {
   return interval > 0 && iteration % interval === 0;
 }
 
-function memoryNow(): StepEvent['memory'] {
-  const { liveBytes, peakLiveBytes } = native.memoryStats();
+function memoryNow(device: string): StepEvent['memory'] {
+  const { liveBytes, peakLiveBytes } = native.memoryStats(device);
   return {
     rssBytes: process.memoryUsage.rss(),
     tensorBytes: liveBytes,

@@ -28,12 +28,52 @@ Napi::Value build_info(const Napi::CallbackInfo& info) {
   add(__builtin_cpu_supports("avx512bf16"), "avx512_bf16");
 #endif
   out.Set("cpuFeatures", features);
-#if defined(MIXPL_WITH_CUDA)
-  out.Set("cudaCompiled", true);
-#else
-  out.Set("cudaCompiled", false);
-#endif
+  Napi::Array architectures = Napi::Array::New(env);
+  for (const std::string& name : cuda_architectures())
+    architectures.Set(architectures.Length(), name);
+  out.Set("cudaCompiled", architectures.Length() > 0);
+  out.Set("cudaArchitectures", architectures);
   return out;
+}
+
+// devices() -> the CPU, then every GPU that the driver shows.
+Napi::Value devices_js(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    Napi::Array out = Napi::Array::New(env);
+    for (const DeviceInfo& d : list_devices()) {
+      Napi::Object one = Napi::Object::New(env);
+      one.Set("id", to_string(d.device));
+      one.Set("name", d.name);
+      one.Set("usable", d.usable);
+      if (!d.usable) one.Set("reason", d.reason);
+      if (d.device.is_cuda()) {
+        one.Set("memoryBytes", static_cast<double>(d.total_bytes));
+        one.Set("freeBytes", static_cast<double>(d.free_bytes));
+        one.Set("computeCapability", str(d.major, ".", d.minor));
+        one.Set("multiprocessors", d.multiprocessors);
+      }
+      out.Set(out.Length(), one);
+    }
+    return out;
+  });
+}
+
+// cudaReason() -> why no GPU can be used; null when one can.
+Napi::Value cuda_reason_js(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const std::string reason = cuda_reason();
+    if (reason.empty()) return info.Env().Null();
+    return Napi::String::New(info.Env(), reason);
+  });
+}
+
+// resolveDevice('auto' | 'cpu' | 'cuda' | 'cuda:1') -> the device's own name.
+Napi::Value resolve_device(const Napi::CallbackInfo& info) {
+  const Args args(info, "device");
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return Napi::String::New(info.Env(), to_string(Device::parse(args.text(0, "device"))));
+  });
 }
 
 // setNumThreads(n): threads of every executor's loops, from its next job on.
@@ -50,19 +90,24 @@ Napi::Value set_num_threads(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-// memoryStats() -> bytes in use, peak, cached, and how often the system was asked for memory.
+// memoryStats(device = 'cpu') -> bytes in use, peak, cached, and how often the system was asked for
+// memory and a GPU was waited for.
 Napi::Value memory_stats_js(const Napi::CallbackInfo& info) {
-  const MemoryStats stats = memory_stats(Device::cpu());
+  const Args args(info, "memoryStats");
+  const MemoryStats stats =
+      guarded(info.Env(), [&] { return memory_stats(args.device(0, "device")); });
   Napi::Object out = Napi::Object::New(info.Env());
   out.Set("liveBytes", static_cast<double>(stats.live_bytes));
   out.Set("peakLiveBytes", static_cast<double>(stats.peak_live_bytes));
   out.Set("cachedBytes", static_cast<double>(stats.cached_bytes));
   out.Set("systemAllocations", static_cast<double>(stats.system_allocations));
+  out.Set("synchronisations", static_cast<double>(stats.synchronisations));
   return out;
 }
 
 Napi::Value reset_peak_memory_js(const Napi::CallbackInfo& info) {
-  reset_peak_memory(Device::cpu());
+  const Args args(info, "resetPeakMemory");
+  guarded(info.Env(), [&] { reset_peak_memory(args.device(0, "device")); });
   return info.Env().Undefined();
 }
 
@@ -77,6 +122,9 @@ Napi::Value set_error_class(const Napi::CallbackInfo& info) {
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new AddonState);
   exports.Set("buildInfo", Napi::Function::New(env, build_info));
+  exports.Set("devices", Napi::Function::New(env, devices_js));
+  exports.Set("cudaReason", Napi::Function::New(env, cuda_reason_js));
+  exports.Set("resolveDevice", Napi::Function::New(env, resolve_device));
   exports.Set("setErrorClass", Napi::Function::New(env, set_error_class));
   exports.Set("setNumThreads", Napi::Function::New(env, set_num_threads));
   exports.Set("memoryStats", Napi::Function::New(env, memory_stats_js));

@@ -92,6 +92,9 @@ std::string Args::text(size_t i, const char* name) const {
   if (!value(i).IsString()) fail(name, "a string", value(i));
   return value(i).As<Napi::String>().Utf8Value();
 }
+Device Args::device(size_t i, const char* name) const {
+  return present(i) ? Device::parse(text(i, name)) : Device::cpu();
+}
 Napi::Object Args::object(size_t i, const char* name) const {
   if (!value(i).IsObject()) fail(name, "an object", value(i));
   return value(i).As<Napi::Object>();

@@ -23,6 +23,8 @@ class Args {
   int64_t integer(size_t i, const char* name) const;
   bool boolean(size_t i, const char* name) const;
   std::string text(size_t i, const char* name) const;
+  /// A device by its name; the CPU when absent.
+  Device device(size_t i, const char* name) const;
   Napi::Object object(size_t i, const char* name) const;
   /// A wrapped tensor that is not disposed.
   Tensor tensor(size_t i, const char* name) const;

@@ -29,6 +29,11 @@ Tensor check_pixels(const Tensor& pixels) {
   return pixels;
 }
 
+// A batch may come from anywhere; one that was composed for this device is not copied.
+ImageBatch moved(const ImageBatch& batch, Device device) {
+  return {batch.pixels.to(device), batch.sizes, batch.pad_sizes};
+}
+
 // boxes [4 sum(counts)], labels [sum(counts)], counts [N] -> one Target per image.
 std::vector<Target> read_targets(const Args& args, size_t i, int64_t images) {
   const std::vector<float> boxes = args.values<float>(i, "boxes");
@@ -70,7 +75,8 @@ Finish nothing() {
 Napi::Function DetectorWrap::define(Napi::Env env) {
   return DefineClass(
       env, "Detector",
-      {InstanceMethod<&DetectorWrap::parameters>("parameters"),
+      {InstanceAccessor<&DetectorWrap::device>("device"),
+       InstanceMethod<&DetectorWrap::parameters>("parameters"),
        InstanceMethod<&DetectorWrap::configure_optimizer>("configureOptimizer"),
        InstanceMethod<&DetectorWrap::loss>("loss"),
        InstanceMethod<&DetectorWrap::backward>("backward"),
@@ -101,6 +107,12 @@ DetectorWrap::DetectorWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<De
 std::shared_ptr<TrainingSession> DetectorWrap::session(const char* call) const {
   if (!session_) throw DisposedError(str(call, ": the detector was disposed"));
   return session_;
+}
+
+Napi::Value DetectorWrap::device(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return Napi::String::New(info.Env(), to_string(session("detector.device")->device()));
+  });
 }
 
 Napi::Value DetectorWrap::parameters(const Napi::CallbackInfo& info) {
@@ -143,7 +155,8 @@ Napi::Value DetectorWrap::loss(const Napi::CallbackInfo& info) {
                            read_sizes(args, 2, "padSizes", n)};
     return executor_for(info.Env(), session->device())
         .post(info.Env(), [session, batch, targets = read_targets(args, 3, n)]() -> Finish {
-          return [values = session->loss(batch, targets)](Napi::Env env) -> Napi::Value {
+          return [values = session->loss(moved(batch, session->device()), targets)](
+                     Napi::Env env) -> Napi::Value {
             Napi::Object out = Napi::Object::New(env);
             for (const auto& [name, value] : values) out.Set(name, value);
             return out;
@@ -195,7 +208,8 @@ Napi::Value DetectorWrap::predict(const Napi::CallbackInfo& info) {
     const std::vector<InputSize> sizes = read_sizes(args, 1, "sizes", pixels.size(0));
     return executor_for(info.Env(), session->device())
         .post(info.Env(), [session, batch = ImageBatch{pixels, sizes, sizes}]() -> Finish {
-          return [found = session->predict(batch)](Napi::Env env) -> Napi::Value {
+          return [found = session->predict(moved(batch, session->device()))](
+                     Napi::Env env) -> Napi::Value {
             Napi::Array out = Napi::Array::New(env, found.size());
             for (size_t i = 0; i < found.size(); ++i) {
               Napi::Object one = Napi::Object::New(env);

@@ -15,6 +15,7 @@ class DetectorWrap : public Napi::ObjectWrap<DetectorWrap> {
   explicit DetectorWrap(const Napi::CallbackInfo& info);
 
  private:
+  Napi::Value device(const Napi::CallbackInfo& info);               // [sync] its name
   Napi::Value parameters(const Napi::CallbackInfo& info);           // [sync] names, shapes, kinds
   Napi::Value configure_optimizer(const Napi::CallbackInfo& info);  // [async]
   Napi::Value loss(const Napi::CallbackInfo& info);                 // [async]

@@ -2,7 +2,6 @@
 
 #include "binding/addon.h"
 #include "binding/convert.h"
-#include "core/context.h"
 #include "image/compose/compose.h"
 
 namespace mixpl::binding {
@@ -74,7 +73,7 @@ class PlanReader {
 };
 
 // [async] compose(sources: {data, width, height}[], plan: Float64Array, images, height, width,
-//                 mean: Float32Array, std: Float32Array, bgr, dtype) -> Promise<Tensor>
+//                 mean: Float32Array, std: Float32Array, bgr, dtype, device) -> Promise<Tensor>
 Napi::Value compose_js(const Napi::CallbackInfo& info) {
   const Args args(info, "compose");
   return guarded(info.Env(), [&]() -> Napi::Value {
@@ -112,13 +111,13 @@ Napi::Value compose_js(const Napi::CallbackInfo& info) {
     const std::string type = args.text(8, "dtype");
     if (type != "f32" && type != "bf16") args.fail("dtype", "'f32' or 'bf16'", args.value(8));
     const DType dtype = type == "bf16" ? DType::bf16 : DType::f32;
+    const Device device = args.device(9, "device");
     std::vector<ComposeImage> parsed = PlanReader(plan).read(static_cast<size_t>(images));
-    return executor_for(info.Env(), Device::cpu())
+    return executor_for(info.Env(), device)
         .post(
             info.Env(),
             [=, parsed = std::move(parsed)]() -> Finish {
-              Tensor out =
-                  Tensor::empty({images, height, width, 3}, dtype, Context::current().device);
+              Tensor out = Tensor::empty({images, height, width, 3}, dtype, device);
               compose(parsed, sources, norm, out);
               return [out](Napi::Env env) { return to_js(env, out); };
             },

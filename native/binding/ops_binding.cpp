@@ -10,9 +10,10 @@
 namespace mixpl::binding {
 namespace {
 
-// [async] runOp(name, inputs, optionsJson, {compute, training, douts?}) ->
+// [async] runOp(name, inputs, optionsJson, {compute, training, device?, douts?}) ->
 //   { outputs: Tensor[], gradients: (Tensor | null)[] }
 // With `douts` (one tensor or null per output) gradients of every floating input are computed.
+// It runs on `device`, or where its first input lies, or on the CPU.
 Napi::Value run_op(const Napi::CallbackInfo& info) {
   const Args args(info, "runOp");
   return guarded(info.Env(), [&]() -> Napi::Value {
@@ -21,6 +22,7 @@ Napi::Value run_op(const Napi::CallbackInfo& info) {
     std::vector<Tensor> inputs = args.tensors(1, "inputs");
     const std::string json = args.present(2) ? args.text(2, "options") : "{}";
     Context context;
+    if (!inputs.empty()) context.device = inputs[0].device();
     std::vector<Tensor> douts;
     bool backward = false;
     if (args.present(3)) {
@@ -29,6 +31,8 @@ Napi::Value run_op(const Napi::CallbackInfo& info) {
         context.compute =
             mode.Get("compute").As<Napi::String>().Utf8Value() == "bf16" ? DType::bf16 : DType::f32;
       context.training = mode.Get("training").ToBoolean();
+      if (mode.Get("device").IsString())
+        context.device = Device::parse(mode.Get("device").As<Napi::String>().Utf8Value());
       if (mode.Get("douts").IsArray()) {
         backward = true;
         const auto list = mode.Get("douts").As<Napi::Array>();
@@ -38,10 +42,9 @@ Napi::Value run_op(const Napi::CallbackInfo& info) {
                               : unwrap_tensor(list.Get(i), "runOp", "douts"));
       }
     }
-    Executor& executor = executor_for(info.Env(), Device::cpu());
+    Executor& executor = executor_for(info.Env(), context.device);
     return executor.post(info.Env(), [=]() mutable -> Finish {
       Tape tape;
-      context.device = Context::current().device;
       context.tape = backward ? &tape : nullptr;
       ContextScope scope(context);
       // Detached handles: gradients of this call must not stay on the caller's tensors.

@@ -8,7 +8,8 @@ namespace {
 
 constexpr napi_type_tag kTensorTag = {0x6d6978706c54656eULL, 0x736f720000000001ULL};
 
-// createTensor(typedArray, shape, dtype) -> Tensor; dtype 'bf16' takes a Uint16Array.
+// createTensor(typedArray, shape, dtype, device = 'cpu') -> Tensor; dtype 'bf16' takes a
+// Uint16Array.
 Napi::Value create_tensor(const Napi::CallbackInfo& info) {
   const Args args(info, "Tensor.from");
   return guarded(info.Env(), [&]() -> Napi::Value {
@@ -23,17 +24,18 @@ Napi::Value create_tensor(const Napi::CallbackInfo& info) {
     }
     const std::string dtype = args.text(2, "dtype");
     const Shape shape(sizes);
+    const Device device = args.device(3, "device");
     if (dtype == "f32")
-      return to_js(info.Env(), Tensor::from(args.values<float>(0, "data"), shape));
+      return to_js(info.Env(), Tensor::from(args.values<float>(0, "data"), shape, device));
     if (dtype == "i32")
-      return to_js(info.Env(), Tensor::from(args.values<int32_t>(0, "data"), shape));
+      return to_js(info.Env(), Tensor::from(args.values<int32_t>(0, "data"), shape, device));
     if (dtype == "u8")
-      return to_js(info.Env(), Tensor::from(args.values<uint8_t>(0, "data"), shape));
+      return to_js(info.Env(), Tensor::from(args.values<uint8_t>(0, "data"), shape, device));
     if (dtype == "bf16") {
       const auto bits = args.values<uint16_t>(0, "data");
       std::vector<bfloat16> values(bits.size());
       if (!bits.empty()) std::memcpy(values.data(), bits.data(), bits.size() * 2);
-      return to_js(info.Env(), Tensor::from(values, shape));
+      return to_js(info.Env(), Tensor::from(values, shape, device));
     }
     args.fail("dtype", "'f32', 'bf16', 'i32' or 'u8'", args.value(2));
   });

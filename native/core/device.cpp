@@ -18,8 +18,7 @@ Device parse_cuda(const std::string& text) {
           str("device: must be 'cpu', 'cuda', 'cuda:<index>' or 'auto', got '", text, "'"));
   }
   const std::string reason = cuda::unusable_reason();
-  if (!reason.empty())
-    throw DeviceError(str("device: ", reason, ", got '", text, "'; try 'cpu'"));
+  if (!reason.empty()) throw DeviceError(str("device: ", reason, ", got '", text, "'; try 'cpu'"));
   const auto devices = cuda::list_devices();
   if (text == "cuda") {  // the first that works
     for (const DeviceInfo& info : devices)

@@ -32,7 +32,8 @@ void use_device(int index);
 #define MIXPL_DISPATCH_BOTH(device, fn, ...)                                               \
   ((device).is_cuda() ? (::mixpl::cuda::use_device((device).index), cuda::fn(__VA_ARGS__)) \
                       : cpu::fn(__VA_ARGS__))
-#define MIXPL_DISPATCH_CPU(device, fn, ...) (::mixpl::require_cpu(device, #fn), cpu::fn(__VA_ARGS__))
+#define MIXPL_DISPATCH_CPU(device, fn, ...) \
+  (::mixpl::require_cpu(device, #fn), cpu::fn(__VA_ARGS__))
 #else
 #define MIXPL_DISPATCH(device, fn, ...) cpu::fn(__VA_ARGS__)
 #endif

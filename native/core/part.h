@@ -4,8 +4,8 @@
 
 namespace mixpl {
 
-/// A part of a tensor's memory as a tensor of its own, outside the tape; the memory lives as long as
-/// any of its parts. The caller keeps inside it.
+/// A part of a tensor's memory as a tensor of its own, outside the tape; the memory lives as long
+/// as any of its parts. The caller keeps inside it.
 /// @param offset in bytes, a multiple of the element's size
 inline Tensor part_of(const Tensor& whole, int64_t offset, const Shape& shape, DType dtype) {
   auto impl = std::make_shared<TensorImpl>();

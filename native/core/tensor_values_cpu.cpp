@@ -55,9 +55,7 @@ void add_values(const Tensor& from, const Tensor& to) {
   });
 }
 
-void write_values(const Tensor& t, const void* values) {
-  std::memcpy(t.raw(), values, t.nbytes());
-}
+void write_values(const Tensor& t, const void* values) { std::memcpy(t.raw(), values, t.nbytes()); }
 void read_values(const Tensor& t, void* values) { std::memcpy(values, t.raw(), t.nbytes()); }
 
 }  // namespace mixpl::cpu

@@ -101,8 +101,7 @@ Tensor level_anchors(const AnchorOptions& o, int level, int64_t height, int64_t 
 
 bool mark_valid_anchors(const AnchorOptions& o, int level, int64_t height, int64_t width,
                         float pad_height, float pad_width, uint8_t* valid) {
-  const Cells inside =
-      cells_inside(o.strides.at(level), height, width, pad_height, pad_width);
+  const Cells inside = cells_inside(o.strides.at(level), height, width, pad_height, pad_width);
   if (inside.rows == height && inside.columns == width) return false;
   const int64_t per = o.per_cell(), row = width * per;
   for (int64_t y = 0; y < height; ++y) {
@@ -132,8 +131,7 @@ Tensor valid_anchors(const AnchorOptions& o, const std::vector<Tensor>& maps,
     }
   if (all) return {};
   const Device device = maps[0].device();
-  const Tensor cells =
-      Tensor::from(inside, {static_cast<int64_t>(inside.size())}).to(device);
+  const Tensor cells = Tensor::from(inside, {static_cast<int64_t>(inside.size())}).to(device);
   Tensor valid = Tensor::empty({images, view.pyramid.count()}, DType::u8, device);
   view.inside = cells.data<int32_t>();
   view.out = valid.data<uint8_t>();
@@ -158,8 +156,8 @@ Anchors Anchors::join(const char* op, const std::vector<Tensor>& levels) {
 
 void Anchors::split() {
   for (int l = 0; l < pyramid.levels; ++l)
-    levels.push_back(part_of(all, pyramid.first[l] * int64_t{sizeof(Box)}, {pyramid.size(l), 4},
-                             DType::f32));
+    levels.push_back(
+        part_of(all, pyramid.first[l] * int64_t{sizeof(Box)}, {pyramid.size(l), 4}, DType::f32));
 }
 
 AnchorGenerator::AnchorGenerator(AnchorOptions options) : options_(std::move(options)) {
@@ -170,8 +168,8 @@ Anchors AnchorGenerator::row(const std::vector<Grid>& grids, Device device) {
   std::vector<double> key{device.is_cuda() ? device.index + 1.0 : 0.0};
   std::vector<int64_t> sizes;
   for (const Grid& g : grids) {
-    key.insert(key.end(), {double(g.level), double(g.height), double(g.width), g.stride.y,
-                           g.stride.x});
+    key.insert(key.end(),
+               {double(g.level), double(g.height), double(g.width), g.stride.y, g.stride.x});
     sizes.push_back(g.height * g.width * options_.per_cell());
   }
   if (cache_.size() > kMostCached) cache_.clear();

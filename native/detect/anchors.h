@@ -109,9 +109,9 @@ struct AnchorView {
 /// What loops and kernels tell valid anchors by.
 struct ValidView {
   Pyramid pyramid;
-  int64_t per;                // anchors of a cell
-  int64_t width[kMostLevels]; // cells of a row
-  const int32_t* inside;      // [N, L, 2]: rows and columns of cells inside the padded image
+  int64_t per;                 // anchors of a cell
+  int64_t width[kMostLevels];  // cells of a row
+  const int32_t* inside;       // [N, L, 2]: rows and columns of cells inside the padded image
   uint8_t* out;
 
   MIXPL_HD void operator()(int64_t i) const {

@@ -60,8 +60,7 @@ std::vector<Positive> positives_of(Box box, const std::vector<Candidate>& candid
 void resolve(const AtssView& view, int64_t image, const std::vector<Positive>* positives) {
   const int64_t count = view.pyramid.count();
   int32_t* assigned = view.assigned + image * count;
-  for (int64_t i = 0; i < count; ++i)
-    assigned[i] = view.is_valid(image, i) ? kNegative : kIgnored;
+  for (int64_t i = 0; i < count; ++i) assigned[i] = view.is_valid(image, i) ? kNegative : kIgnored;
   const int32_t boxes = view.truth.count(image);
   std::vector<float> best(boxes ? count : 0, -1.0f);
   for (int32_t j = 0; j < boxes; ++j)

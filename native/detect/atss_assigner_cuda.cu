@@ -55,8 +55,7 @@ MIXPL_KERNEL find_thresholds(AtssView view, Bounds bounds) {
   const double squares =
       sum_over_candidates([mean](float iou) { return (iou - mean) * (iou - mean); });
   if (threadIdx.x == 0)
-    bounds.thresholds[box] =
-        n == 0 ? INFINITY : mean + (n > 1 ? sqrt(squares / (n - 1)) : 0.0);
+    bounds.thresholds[box] = n == 0 ? INFINITY : mean + (n > 1 ? sqrt(squares / (n - 1)) : 0.0);
 }
 
 // Each anchor asks the boxes of its image in turn.
@@ -74,8 +73,7 @@ struct AssignAnchor {
       const int32_t first = view.truth.begin(p.image), last = view.truth.begin(p.image + 1);
       for (int32_t j = first; j < last; ++j) {
         const Box box = view.truth.boxes[j];
-        const uint64_t key =
-            key_of(view.distance(p.in_row, box), static_cast<int32_t>(p.cell));
+        const uint64_t key = key_of(view.distance(p.in_row, box), static_cast<int32_t>(p.cell));
         if (key > bounds.keys[j * view.pyramid.levels + p.level]) continue;
         const float iou = box_iou(anchor, box);
         if (!(iou >= bounds.thresholds[j]) || !holds_centre(box, anchor) || !(iou > best)) continue;

@@ -49,9 +49,9 @@ std::vector<Tensor> anchor_centerness(const Anchors& anchors, const Truth& truth
   const int64_t images = truth.images();
   const Device device = assigned.device();
   std::vector<Tensor> out = per_level(anchors.pyramid, images, DType::f32, device);
-  const CenternessView view{
-      anchors.pyramid, reinterpret_cast<const Box*>(anchors.all.data<float>()),
-      assigned.data<int32_t>(), TruthView(truth), pointers<float>(out)};
+  const CenternessView view{anchors.pyramid,
+                            reinterpret_cast<const Box*>(anchors.all.data<float>()),
+                            assigned.data<int32_t>(), TruthView(truth), pointers<float>(out)};
   MIXPL_DISPATCH(device, fill_anchor_centerness, images, view);
   return out;
 }
@@ -60,8 +60,8 @@ Tensor overlaps_of(const Tensor& boxes, const Tensor& target, const Tensor& posi
   const int64_t count = positive.numel();
   Tensor overlaps = Tensor::empty({count}, DType::f32, boxes.device());
   const OverlapView view{reinterpret_cast<const Box*>(boxes.data<float>()),
-                         reinterpret_cast<const Box*>(target.data<float>()),
-                         positive.data<float>(), overlaps.data<float>()};
+                         reinterpret_cast<const Box*>(target.data<float>()), positive.data<float>(),
+                         overlaps.data<float>()};
   MIXPL_DISPATCH(boxes.device(), fill_overlaps, count, view);
   return overlaps;
 }

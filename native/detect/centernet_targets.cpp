@@ -95,50 +95,49 @@ Tensor without_gaps(const Tensor& pairs) {
 // Inputs: predicted sides of every level, then boxes and labels of each image; { classes, strides,
 // regressFrom, regressTo, heatMinOverlap, heatMinRadius, morePositivesLoss, morePositives }.
 // Outputs: heat, sides, positive, class positives of every level in turn.
-const bool registered =
-    register_op("centerNetTargets", [](const std::vector<Tensor>& in, const Options& o) {
-      const std::vector<double> strides = o.numbers("strides", {8, 16, 32, 64, 128});
-      const size_t levels = strides.size();
-      if (in.size() < levels || (in.size() - levels) % 2 != 0)
-        throw ShapeError(str("centerNetTargets: needs sides per level (", levels,
-                             "), then boxes and labels per image, got ", in.size(), " tensors"));
-      CenterNetTargetOptions options;
-      options.regress_from = o.numbers("regressFrom", options.regress_from);
-      options.regress_to = o.numbers("regressTo", options.regress_to);
-      options.min_overlap = o.number("heatMinOverlap", options.min_overlap);
-      options.min_radius = o.number("heatMinRadius", options.min_radius);
-      options.more_positives_loss = o.number("morePositivesLoss", options.more_positives_loss);
-      options.more_positives = o.integer("morePositives", options.more_positives);
-      std::vector<PointGrid> grids;
-      const std::vector<Tensor> predicted(in.begin(), in.begin() + levels);
-      for (size_t l = 0; l < levels; ++l) {
-        Check("centerNetTargets").rank("predicted", predicted[l], 4, "N, H, W, 4");
-        grids.push_back(
-            {predicted[l].size(1), predicted[l].size(2), strides[l], strides[l], 0.5, strides[l]});
-      }
-      std::vector<Tensor> boxes, labels;
-      for (size_t i = levels; i < in.size(); i += 2) {
-        boxes.push_back(in[i]);
-        labels.push_back(in[i + 1]);
-      }
-      const int64_t classes = o.integer("classes", 1);
-      for (const Tensor& list : labels) {
-        Check("centerNetTargets").dtype("labels", list, DType::i32);
-        for (int32_t label : list.to_vector<int32_t>())
-          if (label < 0 || label >= classes)
-            throw RangeError(
-                str("centerNetTargets: labels must be in [0, ", classes - 1, "], got ", label));
-      }
-      const Device device = in[0].device();
-      const CenterNetTargets t =
-          assign_centernet_targets(grids, predicted, join_truth("centerNetTargets", boxes, labels, device),
-                                   classes, options);
-      std::vector<Tensor> out;
-      for (size_t l = 0; l < levels; ++l)
-        out.insert(out.end(),
-                   {t.heat[l], t.sides[l], t.positive[l], without_gaps(t.class_positives[l])});
-      return out;
-    });
+const bool registered = register_op("centerNetTargets", [](const std::vector<Tensor>& in,
+                                                           const Options& o) {
+  const std::vector<double> strides = o.numbers("strides", {8, 16, 32, 64, 128});
+  const size_t levels = strides.size();
+  if (in.size() < levels || (in.size() - levels) % 2 != 0)
+    throw ShapeError(str("centerNetTargets: needs sides per level (", levels,
+                         "), then boxes and labels per image, got ", in.size(), " tensors"));
+  CenterNetTargetOptions options;
+  options.regress_from = o.numbers("regressFrom", options.regress_from);
+  options.regress_to = o.numbers("regressTo", options.regress_to);
+  options.min_overlap = o.number("heatMinOverlap", options.min_overlap);
+  options.min_radius = o.number("heatMinRadius", options.min_radius);
+  options.more_positives_loss = o.number("morePositivesLoss", options.more_positives_loss);
+  options.more_positives = o.integer("morePositives", options.more_positives);
+  std::vector<PointGrid> grids;
+  const std::vector<Tensor> predicted(in.begin(), in.begin() + levels);
+  for (size_t l = 0; l < levels; ++l) {
+    Check("centerNetTargets").rank("predicted", predicted[l], 4, "N, H, W, 4");
+    grids.push_back(
+        {predicted[l].size(1), predicted[l].size(2), strides[l], strides[l], 0.5, strides[l]});
+  }
+  std::vector<Tensor> boxes, labels;
+  for (size_t i = levels; i < in.size(); i += 2) {
+    boxes.push_back(in[i]);
+    labels.push_back(in[i + 1]);
+  }
+  const int64_t classes = o.integer("classes", 1);
+  for (const Tensor& list : labels) {
+    Check("centerNetTargets").dtype("labels", list, DType::i32);
+    for (int32_t label : list.to_vector<int32_t>())
+      if (label < 0 || label >= classes)
+        throw RangeError(
+            str("centerNetTargets: labels must be in [0, ", classes - 1, "], got ", label));
+  }
+  const Device device = in[0].device();
+  const CenterNetTargets t = assign_centernet_targets(
+      grids, predicted, join_truth("centerNetTargets", boxes, labels, device), classes, options);
+  std::vector<Tensor> out;
+  for (size_t l = 0; l < levels; ++l)
+    out.insert(out.end(),
+               {t.heat[l], t.sides[l], t.positive[l], without_gaps(t.class_positives[l])});
+  return out;
+});
 }  // namespace
 
 }  // namespace mixpl

@@ -30,8 +30,8 @@ struct LevelBoxes {
 void heat_row(const LevelBoxes& boxes, int64_t row) {
   const CenterNetView& view = boxes.view;
   const PointGrid& grid = view.level[boxes.level].grid;
-  float* heat = view.heat[boxes.level] +
-                (boxes.image * grid.count() + row * grid.width) * view.classes;
+  float* heat =
+      view.heat[boxes.level] + (boxes.image * grid.count() + row * grid.width) * view.classes;
   const float y = grid.y(row * grid.width);
   for (size_t g = 0; g < boxes.centres.size(); ++g) {
     const Box& b = boxes.box[g];
@@ -97,9 +97,9 @@ void find_class_positives(const CenterNetView& view, const std::vector<Tensor>& 
       using T = decltype(tag);
       const CentreCells<T> centre{view, pointers<const T, T>(predicted)};
       parallel_for(boxes * cells, int64_t{1024}, [&](int64_t i) {
-        const auto cell = centre.at(static_cast<int32_t>(i / cells),
-                                    static_cast<int>(i % cells) / kCentreCells,
-                                    static_cast<int>(i % kCentreCells));
+        const auto cell =
+            centre.at(static_cast<int32_t>(i / cells), static_cast<int>(i % cells) / kCentreCells,
+                      static_cast<int>(i % kCentreCells));
         losses[i] = cell.loss;
         rows[i] = static_cast<int32_t>(cell.row);
       });

@@ -53,9 +53,8 @@ const bool registered =
         labels.push_back(in[i + 1]);
       }
       const Truth truth = join_truth("denseTargets", boxes, labels, in[0].device());
-      const DenseTargets targets =
-          assign_dense_targets(Anchors::join("denseTargets", {in[0]}), truth, {},
-                               o.integer("classes", 1), {}, options);
+      const DenseTargets targets = assign_dense_targets(
+          Anchors::join("denseTargets", {in[0]}), truth, {}, o.integer("classes", 1), {}, options);
       return std::vector<Tensor>{targets.labels[0], targets.deltas[0], targets.weights[0]};
     });
 }  // namespace

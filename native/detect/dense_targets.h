@@ -46,8 +46,8 @@ struct DenseTargetView {
     const int32_t box = assigned[p.image * pyramid.count() + p.in_row];
     const int32_t first = truth.begin(p.image);
     labels[p.level][p.at] = label_of(box, truth.labels + first, classes);
-    deltas[p.level][p.at] = box >= 0 ? coder.encode(anchors[p.in_row], truth.boxes[first + box])
-                                     : Delta{0, 0, 0, 0};
+    deltas[p.level][p.at] =
+        box >= 0 ? coder.encode(anchors[p.in_row], truth.boxes[first + box]) : Delta{0, 0, 0, 0};
     weights[p.level][p.at] = box >= 0 ? 1.0f : 0.0f;
   }
   MIXPL_HD void operator()(int64_t i) const { (*this)(place_of(pyramid, i)); }

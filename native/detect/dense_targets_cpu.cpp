@@ -11,7 +11,8 @@ void weigh_images(const Tensor& positives, const std::vector<Tensor>& weights, T
   const int64_t images = positives.numel();
   parallel_for(images, ImageFactorView{positives.data<float>(), images, factors.data<float>()});
   for (const Tensor& level : weights)
-    parallel_for(level.numel(), ImageWeightView{factors.data<float>(), level.size(1), level.data<float>()});
+    parallel_for(level.numel(),
+                 ImageWeightView{factors.data<float>(), level.size(1), level.data<float>()});
 }
 
 }  // namespace mixpl::cpu

@@ -11,7 +11,8 @@ void weigh_images(const Tensor& positives, const std::vector<Tensor>& weights, T
   const int64_t images = positives.numel();
   for_each(images, ImageFactorView{positives.data<float>(), images, factors.data<float>()});
   for (const Tensor& level : weights)
-    for_each(level.numel(), ImageWeightView{factors.data<float>(), level.size(1), level.data<float>()});
+    for_each(level.numel(),
+             ImageWeightView{factors.data<float>(), level.size(1), level.data<float>()});
 }
 
 }  // namespace mixpl::cuda

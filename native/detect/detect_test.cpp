@@ -13,6 +13,7 @@
 #include "detect/dense_post_process.h"
 #include "detect/dense_targets.h"
 #include "detect/nms.h"
+#include "detect/normalisers.h"
 
 namespace mixpl {
 namespace {
@@ -96,28 +97,30 @@ TEST(MaxIouAssigner, SameForAnyNumberOfThreads) {
 
 TEST(DenseTargets, InvalidAnchorsAreIgnored) {
   const AnchorOptions options;
-  const Tensor fine = level_anchors(options, 0, 5, 6), coarse = level_anchors(options, 1, 3, 3);
-  std::vector<uint8_t> valid(fine.size(0) + coarse.size(0), 1);
-  ASSERT_TRUE(mark_valid_anchors(options, 0, 5, 6, 20, 48, valid.data()));
-  ASSERT_FALSE(mark_valid_anchors(options, 1, 3, 3, 33, 48, valid.data() + fine.size(0)));
-  const Tensor boxes = tensor_of({{2, 3, 30, 35}}), labels = Tensor::from<int32_t>({1}, {1});
-  const DenseTargets targets =
-      assign_dense_targets({fine, coarse}, {boxes, tensor_of({})},
-                           {labels, Tensor::from<int32_t>({}, {0})}, {valid, {}}, 2, {}, {});
+  const std::vector<Tensor> maps{Tensor::empty({2, 5, 6, 1}, DType::f32),
+                                 Tensor::empty({2, 3, 3, 1}, DType::f32)};
+  const Anchors anchors = AnchorGenerator(options).levels(maps);
+  const int64_t fine = anchors.levels[0].size(0), coarse = anchors.levels[1].size(0);
+  EXPECT_FALSE(valid_anchors(options, maps, {{40, 48}, {40, 48}}).defined());
+  const Tensor valid = valid_anchors(options, maps, {{20, 48}, {40, 48}});
+  const Truth truth =
+      join_truth("test", {tensor_of({{2, 3, 30, 35}}), tensor_of({})},
+                 {Tensor::from<int32_t>({1}, {1}), Tensor::from<int32_t>({}, {0})}, {});
+  const DenseTargets targets = assign_dense_targets(anchors, truth, valid, 2, {}, {});
   ASSERT_EQ(targets.labels.size(), 2u);
   const int32_t* label = targets.labels[0].data<int32_t>();
   int64_t positives = 0;
-  for (int64_t i = 0; i < fine.size(0); ++i) {
+  for (int64_t i = 0; i < fine; ++i) {
     const int64_t row = i / (6 * options.per_cell());
     if (row >= 3) EXPECT_EQ(label[i], -1) << i;  // rows of cells from ceil(20 / 8) on
-    EXPECT_EQ(label[fine.size(0) + i], 2) << i;  // the second image has no boxes
+    EXPECT_EQ(label[fine + i], 2) << i;          // the second image has no boxes
     positives += label[i] == 1;
   }
-  for (int64_t i = 0; i < coarse.size(0); ++i)
-    positives += targets.labels[1].data<int32_t>()[i] == 1;
+  for (int64_t i = 0; i < coarse; ++i) positives += targets.labels[1].data<int32_t>()[i] == 1;
   EXPECT_GT(positives, 0);
-  EXPECT_EQ(targets.positives, (std::vector<int64_t>{positives, 0}));
-  EXPECT_EQ(targets.average_factor(), positives + 1);
+  EXPECT_EQ(targets.positives.to_vector<float>(),
+            (std::vector<float>{static_cast<float>(positives), 0}));
+  EXPECT_EQ(average_factor(targets.positives).item(), static_cast<float>(positives + 1));
 }
 
 // Suppresses one by one.

@@ -87,9 +87,8 @@ const bool registered = register_op("fcosTargets", [](const std::vector<Tensor>&
     labels.push_back(in[i + 1]);
   }
   const Device device = in.empty() ? Context::current().device : in[0].device();
-  const FcosTargets t =
-      assign_fcos_targets(grids, join_truth("fcosTargets", boxes, labels, device),
-                          o.integer("classes", 1), options);
+  const FcosTargets t = assign_fcos_targets(grids, join_truth("fcosTargets", boxes, labels, device),
+                                            o.integer("classes", 1), options);
   std::vector<Tensor> out;
   for (size_t l = 0; l < grids.size(); ++l)
     out.insert(out.end(), {t.labels[l], t.sides[l], t.centerness[l]});

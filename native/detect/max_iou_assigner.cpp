@@ -25,8 +25,8 @@ Tensor assign_max_iou(const Tensor& anchors, const Truth& truth, const Tensor& v
   const int64_t n = truth.images();
   if (anchors.rank() < 2 || anchors.rank() > 3 || anchors.size(-1) != 4 ||
       (anchors.rank() == 3 && anchors.size(0) != n))
-    throw ShapeError(str("assignMaxIou: anchors must be [A, 4] or [", n, ", A, 4], got ",
-                         anchors.shape()));
+    throw ShapeError(
+        str("assignMaxIou: anchors must be [A, 4] or [", n, ", A, 4], got ", anchors.shape()));
   const int64_t a = anchors.size(-2);
   if (a > INT32_MAX)
     throw ShapeError(str("assignMaxIou: anchors must be below 2^31 an image, got ", a));

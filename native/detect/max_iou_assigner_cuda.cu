@@ -36,7 +36,8 @@ struct Anchor {
   }
 };
 
-// Each box's best IoU with an anchor; `highest` is 0 before. A maximum does not depend on the order.
+// Each box's best IoU with an anchor; `highest` is 0 before. A maximum does not depend on the
+// order.
 MIXPL_KERNEL best_of_boxes(Problem p) {
   MIXPL_SHARED(Box, boxes, kThreads);
   MIXPL_SHARED(int32_t, highest, kThreads);
@@ -58,7 +59,8 @@ MIXPL_KERNEL best_of_boxes(Problem p) {
       if (lane() == 0) atomic_max(&highest[j], most);
     }
     sync_block();
-    if (thread < size && highest[thread] > 0) atomic_max(&p.highest[tile + thread], highest[thread]);
+    if (thread < size && highest[thread] > 0)
+      atomic_max(&p.highest[tile + thread], highest[thread]);
     sync_block();
   }
 }
@@ -83,8 +85,8 @@ MIXPL_KERNEL assign_anchors(Problem p) {
     }
     sync_block();
     for (int j = 0; j < size; ++j) {
-      const float iou = iou_of_areas(anchor.area, box_area(boxes[j]),
-                                     box_intersection(anchor.box, boxes[j]));
+      const float iou =
+          iou_of_areas(anchor.area, box_area(boxes[j]), box_intersection(anchor.box, boxes[j]));
       const int32_t box = tile - first + j;
       if (iou > best) {
         best = iou;
@@ -95,10 +97,10 @@ MIXPL_KERNEL assign_anchors(Problem p) {
     sync_block();
   }
   if (!anchor.exists) return;
-  p.assigned[anchor.at] = !anchor.used  ? kIgnored
-                          : tied < 0    ? assignment_of(best, own, o)
-                          : restore     ? own
-                                        : tied;
+  p.assigned[anchor.at] = !anchor.used ? kIgnored
+                          : tied < 0   ? assignment_of(best, own, o)
+                          : restore    ? own
+                                       : tied;
 }
 
 }  // namespace

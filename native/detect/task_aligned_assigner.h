@@ -68,8 +68,7 @@ struct AlignView {
     if (!is_valid(p)) return {0, 0};
     const float by = unit[p.level];
     const Box b = predicted[p.level][p.at];
-    const float iou =
-        box_iou({b.x1 * by, b.y1 * by, b.x2 * by, b.y2 * by}, truth.boxes[box]);
+    const float iou = box_iou({b.x1 * by, b.y1 * by, b.x2 * by, b.y2 * by}, truth.boxes[box]);
     if (!(iou > 0)) return {0, 0};
     const float score = scores[p.level][p.at * classes + truth.labels[box]];
     const float fit = power(score, options.alpha) * power(iou, options.beta);

@@ -33,9 +33,8 @@ std::vector<Candidate> candidates_of(const AlignView& view, int32_t box) {
     std::nth_element(found.begin(), found.begin() + top, found.end(), better);
     found.resize(top);
   }
-  std::erase_if(found, [&](const Candidate& c) {
-    return !holds_centre(want, view.anchors[c.place.in_row]);
-  });
+  std::erase_if(
+      found, [&](const Candidate& c) { return !holds_centre(want, view.anchors[c.place.in_row]); });
   return found;
 }
 
@@ -60,8 +59,7 @@ void resolve(const AlignView& view, int64_t image, const std::vector<Candidate>*
       }
     for (const Candidate& c : candidates[g])
       if (assigned[c.place.in_row] == g)
-        view.quality[c.place.level][c.place.at] =
-            AlignView::quality_of(c.own, most_fit, most_iou);
+        view.quality[c.place.level][c.place.at] = AlignView::quality_of(c.own, most_fit, most_iou);
   }
 }
 

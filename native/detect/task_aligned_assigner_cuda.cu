@@ -6,8 +6,8 @@ namespace {
 
 // What the kernels tell each other, per box.
 struct Boxes {
-  uint64_t* bounds;               // of its candidates' keys
-  int32_t *most_fit, *most_iou;   // of the anchors it has: bits, which order as the numbers do
+  uint64_t* bounds;              // of its candidates' keys
+  int32_t *most_fit, *most_iou;  // of the anchors it has: bits, which order as the numbers do
 };
 
 // Orders anchors by falling fit, then by index; those that do not fit take no part.
@@ -17,7 +17,10 @@ struct BestKey {
   int32_t box;
 
   MIXPL_DEVICE uint64_t operator()(int64_t i) const {
-    return key(view.fit_of(place_of(view.pyramid, image * view.pyramid.count() + i), box), i);
+    const int level = view.pyramid.level_of(i);
+    const int64_t cell = i - view.pyramid.first[level];
+    const Place place{image, i, cell, image * view.pyramid.size(level) + cell, level};
+    return key(view.fit_of(place, box), i);
   }
   MIXPL_DEVICE static uint64_t key(const AlignView::Fit& own, int64_t i) {
     return own.fit > 0 ? key_of(-own.fit, static_cast<int32_t>(i)) : kNoKey;
@@ -67,9 +70,9 @@ struct AnchorQuality {
     float quality = 0;
     if (view.assigned[at] >= 0) {
       const int32_t own = view.truth.begin(p.image) + view.assigned[at];
-      quality = AlignView::quality_of(view.fit_of(p, own),
-                                      std::bit_cast<float>(boxes.most_fit[own]),
-                                      std::bit_cast<float>(boxes.most_iou[own]));
+      quality =
+          AlignView::quality_of(view.fit_of(p, own), std::bit_cast<float>(boxes.most_fit[own]),
+                                std::bit_cast<float>(boxes.most_iou[own]));
     }
     view.quality[p.level][p.at] = quality;
   }

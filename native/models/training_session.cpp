@@ -2,7 +2,6 @@
 
 #include <cmath>
 
-#include "optim/ema.h"
 #include "optim/optimizer.h"
 
 namespace mixpl {
@@ -98,20 +97,13 @@ double TrainingSession::step(double lr) {
   if (!optimizer_) throw StateError("detector.step: the detector has no optimizer");
   if (!(lr >= 0) || !std::isfinite(lr))
     throw RangeError(str("detector.step: lr must be a number >= 0, got ", lr));
-  std::vector<Tensor> gradients;
-  for (const Parameter& p : detector_->parameters().all())
-    if (p.trainable && p.value.grad().defined()) gradients.push_back(p.value.grad());
-  const double norm = gradient_norm(gradients);
-  gradients.clear();
-  if (!std::isfinite(norm)) {
-    zero_gradients();
+  const double norm = optimizer_->step(lr);
+  zero_gradients();
+  if (!std::isfinite(norm))
     throw DivergedError(str("detector.step: the gradient's norm must be finite, got ", norm,
                             "; the weights were left as they were; try a lower learning rate or a "
                             "longer warm-up"));
-  }
-  optimizer_->step(lr, clip_scale(norm, optimizer_->clip_norm));
   *iterations_.data<float>() += 1;
-  zero_gradients();
   return norm;
 }
 
@@ -139,7 +131,7 @@ void TrainingSession::ema(TrainingSession& student, double momentum, BufferPolic
     to.push_back(own[i].value);
     from.push_back(other[i].value);
   }
-  ema_update(to, from, momentum);
+  ema_update(to, from, momentum, ema_table_);
 }
 
 Tensor TrainingSession::find(const std::string& name) {

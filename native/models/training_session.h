@@ -7,6 +7,7 @@
 
 #include "autograd/tape.h"
 #include "models/detector.h"
+#include "optim/ema.h"
 
 namespace mixpl {
 
@@ -64,6 +65,7 @@ class TrainingSession {
   Losses losses_;
   bool has_graph_ = false;
   std::unique_ptr<Optimizer> optimizer_;
+  EmaTable ema_table_;  // of the last student
 };
 
 }  // namespace mixpl

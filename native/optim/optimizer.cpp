@@ -1,11 +1,7 @@
 #include "optim/optimizer.h"
 
-#include <algorithm>
-#include <cmath>
-
 #include "core/check.h"
 #include "ops/registry.h"
-#include "optim/flat_chunks.h"
 
 namespace mixpl {
 namespace {
@@ -22,6 +18,7 @@ std::unique_ptr<Optimizer> create_optimizer(const Options& options,
   for (const auto& target : targets) {
     const std::string name = "target " + target.name;
     Check("optimizer").dtype(name.c_str(), target.value, DType::f32);
+    Check("optimizer").same_device(name.c_str(), target.value, targets[0].value);
   }
   const std::string type = options.text("type", "sgd");
   const double clip_norm = options.number("clipNorm", 0);
@@ -56,32 +53,35 @@ std::unique_ptr<Optimizer> create_optimizer(const Options& options,
   return out;
 }
 
-double gradient_norm(const std::vector<Tensor>& gradients) {
-  const Check check("gradientNorm");
-  for (const Tensor& gradient : gradients) check.dtype("gradient", gradient, DType::f32);
-  std::vector<double> partial(chunk_count(gradients), 0.0);
-  for_each_chunk(gradients, [&](const FlatChunk& c) {
-    const float* g = gradients[c.tensor].data<float>();
-    // Sixteen lanes; lanes and chunks are added in a fixed order.
-    double lanes[16] = {};
-    int64_t k = c.begin;
-    for (; k + 16 <= c.end; k += 16)
-      for (int l = 0; l < 16; ++l) {
-        const double value = g[k + l];
-        lanes[l] += value * value;
-      }
-    double sum = 0;
-    for (; k < c.end; ++k) sum += double(g[k]) * g[k];
-    for (double lane : lanes) sum += lane;
-    partial[c.index] = sum;
-  });
-  double sum = 0;
-  for (double p : partial) sum += p;
-  return std::sqrt(sum);
+Optimizer::Optimizer(std::vector<OptimizerTarget> targets, int moments)
+    : targets_(std::move(targets)) {
+  const Device device = targets_.empty() ? Device::cpu() : targets_[0].value.device();
+  for (const OptimizerTarget& target : targets_)
+    for (int k = 0; k < moments; ++k)
+      moments_[k].push_back(Tensor::zeros(target.value.shape(), DType::f32, device));
+  clip_ = Clip::empty(device);
 }
 
-float clip_scale(double norm, double clip_norm) {
-  return clip_norm > 0 ? static_cast<float>(std::min(1.0, clip_norm / (norm + 1e-6))) : 1.0f;
+double Optimizer::step(double lr) {
+  std::vector<UpdateRow> rows;
+  for (size_t i = 0; i < targets_.size(); ++i) {
+    const Tensor& value = targets_[i].value;
+    const Tensor gradient = value.grad();
+    rows.push_back({value.data<float>(), gradient.defined() ? gradient.data<float>() : nullptr,
+                    moments_[0].empty() ? nullptr : moments_[0][i].data<float>(),
+                    moments_[1].empty() ? nullptr : moments_[1][i].data<float>(), value.numel()});
+  }
+  table_.assign(std::move(rows));
+  MIXPL_DISPATCH(clip_.device(), clip_gradients, table_, clip_norm, clip_);
+  update(lr);
+  // A GPU has all its work by now; only the host waits.
+  const Clip clip = Clip::read(clip_);
+  for (size_t i = 0; clip.usable() && i < targets_.size(); ++i) {
+    if (!has_gradient(i)) continue;
+    targets_[i].value.touch();
+    count_step(i);
+  }
+  return clip.norm;
 }
 
 namespace {
@@ -112,16 +112,15 @@ std::vector<Tensor> optimizer_steps(const std::vector<Tensor>& in, const Options
         {str(i), in[i].clone(), static_cast<float>(factors[i]), static_cast<float>(decays[i])});
   }
   const std::unique_ptr<Optimizer> optimizer = create_optimizer(o.object("optimizer"), targets);
+  std::vector<std::vector<float>> gradients;
+  for (size_t i = 0; i < n; ++i) gradients.push_back(in[n + i].to_vector<float>());
   for (int64_t step = 0; step < in[n].size(0); ++step) {
-    std::vector<Tensor> gradients;
     for (size_t i = 0; i < n; ++i) {
-      Tensor gradient = Tensor::empty(in[i].shape(), DType::f32);
-      std::copy_n(in[n + i].data<float>() + step * gradient.numel(), gradient.numel(),
-                  gradient.data<float>());
-      targets[i].value.set_grad(gradient);
-      gradients.push_back(gradient);
+      const auto begin = gradients[i].begin() + step * in[i].numel();
+      targets[i].value.set_grad(Tensor::from(std::vector<float>(begin, begin + in[i].numel()),
+                                             in[i].shape(), in[i].device()));
     }
-    optimizer->step(lr, clip_scale(gradient_norm(gradients), optimizer->clip_norm));
+    optimizer->step(lr);
   }
   std::vector<Tensor> out;
   for (auto& target : targets) {
@@ -132,13 +131,7 @@ std::vector<Tensor> optimizer_steps(const std::vector<Tensor>& in, const Options
   return out;
 }
 
-// gradientNorm: any gradients -> f32 [].
-const bool registered =
-    register_op("optimizerSteps", optimizer_steps) &&
-    register_op("gradientNorm", [](const std::vector<Tensor>& in, const Options&) {
-      return std::vector<Tensor>{
-          Tensor::full({}, static_cast<float>(gradient_norm(in)), DType::f32)};
-    });
+const bool registered = register_op("optimizerSteps", optimizer_steps);
 
 }  // namespace
 

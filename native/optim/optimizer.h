@@ -1,4 +1,4 @@
-// Multi-tensor optimizers: one parallel pass over all parameters.
+// Multi-tensor optimizers: one parallel pass, or one launch, over all parameters.
 #pragma once
 
 #include <memory>
@@ -8,6 +8,7 @@
 
 #include "core/options.h"
 #include "core/tensor.h"
+#include "optim/gradient_norm.h"
 
 namespace mixpl {
 
@@ -23,12 +24,33 @@ class Optimizer {
  public:
   virtual ~Optimizer() = default;
   /// Updates every target from its grad(); targets without one are left alone, state included.
-  /// `scale` multiplies every gradient first (clipping).
-  virtual void step(double lr, float scale) = 0;
+  /// All gradients are multiplied first so that their norm becomes at most `clip_norm`. Returns
+  /// the norm before that; when it is not finite, nothing was changed.
+  double step(double lr);
   /// Tensors that a checkpoint needs, by name ("optimizer." + ...); write into them to restore.
   virtual std::vector<std::pair<std::string, Tensor>> state() = 0;
   /// Largest L2 norm of all gradients together; 0: no clipping.
   double clip_norm = 0;
+
+ protected:
+  /// @param moments how many state tensors of its own shape every target has: 0, 1 or 2
+  Optimizer(std::vector<OptimizerTarget> targets, int moments);
+  /// Starts the update of table_ by what clip_ says, if it is usable; on a GPU it does not wait.
+  virtual void update(double lr) = 0;
+  /// A target took its step.
+  virtual void count_step(size_t target) {}
+
+  bool has_gradient(size_t target) const { return targets_[target].value.grad().defined(); }
+  /// What this optimizer keeps beside the moments, one number a target: on the host, which alone
+  /// reads it.
+  Tensor counters() const {
+    return Tensor::zeros({static_cast<int64_t>(targets_.size())}, DType::f32);
+  }
+
+  std::vector<OptimizerTarget> targets_;
+  std::vector<Tensor> moments_[2];
+  UpdateTable table_;
+  Tensor clip_;
 };
 
 /// { type: 'sgd', momentum = 0.9, dampening = 0, nesterov = false } or
@@ -52,12 +74,5 @@ struct AdamWOptions {
 /// Loshchilov and Hutter 2019: w decays by lr wd w, then takes Adam's step; every target counts its
 /// own steps. Source: torch.optim.AdamW.
 std::unique_ptr<Optimizer> make_adamw(std::vector<OptimizerTarget> targets, AdamWOptions options);
-
-/// L2 norm of all gradients (f32) together; infinity or NaN when a gradient holds one. Summed in
-/// double in a fixed order: the same bits for any number of threads.
-double gradient_norm(const std::vector<Tensor>& gradients);
-/// What gradients of norm `norm` are multiplied with so that it becomes at most `clip_norm` (0: no
-/// clipping). Never enlarges. Source: torch.nn.utils.clip_grad_norm_.
-float clip_scale(double norm, double clip_norm);
 
 }  // namespace mixpl

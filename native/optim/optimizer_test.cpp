@@ -31,11 +31,11 @@ void set_gradients(std::vector<OptimizerTarget>& targets, uint64_t seed) {
 }
 
 const char* const kOptimizers[] = {
-    R"({"type": "sgd"})",
+    R"({"type": "sgd", "clipNorm": 100})",
     R"({"type": "sgd", "momentum": 0})",
     R"({"type": "sgd", "momentum": 0.8, "dampening": 0.4})",
     R"({"type": "sgd", "nesterov": true})",
-    R"({"type": "adamw"})",
+    R"({"type": "adamw", "clipNorm": 100})",
 };
 
 TEST(Optimizer, ContinuesBitExactlyFromItsState) {
@@ -46,8 +46,8 @@ TEST(Optimizer, ContinuesBitExactlyFromItsState) {
     for (uint64_t step = 0; step < 6; ++step) {
       set_gradients(straight, 100 * step);
       set_gradients(resumed, 100 * step);
-      one->step(0.05, 0.7f);
-      two->step(0.05, 0.7f);
+      one->step(0.05);
+      two->step(0.05);
       if (step != 2) continue;
       const auto saved = two->state();
       two = create_optimizer(Options(json, "optimizer"), resumed);
@@ -72,7 +72,7 @@ TEST(Optimizer, LeavesTargetsWithoutGradientAlone) {
     for (uint64_t step = 0; step < 3; ++step) {
       set_gradients(targets, step);
       targets[0].value.set_grad(Tensor());
-      optimizer->step(0.1, 1);
+      optimizer->step(0.1);
     }
     EXPECT_EQ(targets[0].value.to_vector<float>(), before) << json;
     EXPECT_EQ(targets[0].value.impl()->version, version);
@@ -81,11 +81,29 @@ TEST(Optimizer, LeavesTargetsWithoutGradientAlone) {
     const auto other = create_optimizer(Options(json, "optimizer"), fresh);
     set_gradients(targets, 7);
     set_gradients(fresh, 7);
-    optimizer->step(0.1, 1);
-    other->step(0.1, 1);
+    optimizer->step(0.1);
+    other->step(0.1);
     EXPECT_EQ(targets[0].value.to_vector<float>(), fresh[0].value.to_vector<float>()) << json;
     EXPECT_NE(targets[0].value.impl()->version, version);
   }
+}
+
+TEST(Optimizer, ChangesNothingWhenTheGradientsAreNotFinite) {
+  for (const char* json : kOptimizers)
+    for (const float bad :
+         {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+      auto targets = make_targets(), others = make_targets();
+      const auto optimizer = create_optimizer(Options(json, "optimizer"), targets);
+      const auto other = create_optimizer(Options(json, "optimizer"), others);
+      set_gradients(targets, 1);
+      targets[1].value.grad().data<float>()[39999] = bad;
+      EXPECT_FALSE(std::isfinite(optimizer->step(0.1)));
+      set_gradients(targets, 2);
+      set_gradients(others, 2);
+      EXPECT_EQ(optimizer->step(0.1), other->step(0.1));
+      for (size_t i = 0; i < targets.size(); ++i)
+        EXPECT_EQ(targets[i].value.to_vector<float>(), others[i].value.to_vector<float>()) << json;
+    }
 }
 
 TEST(Optimizer, RefusesOtherTypesThanF32) {

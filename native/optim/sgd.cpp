@@ -1,4 +1,5 @@
-#include "optim/flat_chunks.h"
+#include "optim/sgd.h"
+
 #include "optim/optimizer.h"
 
 namespace mixpl {
@@ -7,64 +8,35 @@ namespace {
 class Sgd final : public Optimizer {
  public:
   Sgd(std::vector<OptimizerTarget> targets, SgdOptions options)
-      : targets_(std::move(targets)), options_(options) {
-    for (const auto& t : targets_) {
-      values_.push_back(t.value);
-      if (options_.momentum != 0) velocity_.push_back(Tensor::zeros(t.value.shape(), DType::f32));
-    }
-    if (options_.dampening != 0)
-      started_ = Tensor::zeros({static_cast<int64_t>(targets_.size())}, DType::f32);
-  }
-
-  void step(double lr, float scale) override {
-    const float m = static_cast<float>(options_.momentum);
-    for_each_chunk(values_, [&](const FlatChunk& c) {
-      const OptimizerTarget& target = targets_[c.tensor];
-      const Tensor grad = target.value.grad();
-      if (!grad.defined()) return;
-      float* __restrict w = target.value.data<float>();
-      const float* __restrict g = grad.data<float>();
-      const float rate = static_cast<float>(lr * target.lr_factor), wd = target.weight_decay;
-      if (m == 0) {
-        for (int64_t k = c.begin; k < c.end; ++k) w[k] -= rate * (scale * g[k] + wd * w[k]);
-        return;
-      }
-      float* __restrict v = velocity_[c.tensor].data<float>();
-      const float fresh = fresh_share(c.tensor);
-      if (options_.nesterov) {
-        for (int64_t k = c.begin; k < c.end; ++k) {
-          const float d = scale * g[k] + wd * w[k];
-          v[k] = m * v[k] + d;
-          w[k] -= rate * (d + m * v[k]);
-        }
-      } else if (fresh == 1) {
-        for (int64_t k = c.begin; k < c.end; ++k) {
-          v[k] = m * v[k] + (scale * g[k] + wd * w[k]);
-          w[k] -= rate * v[k];
-        }
-      } else {
-        for (int64_t k = c.begin; k < c.end; ++k) {
-          v[k] = m * v[k] + fresh * (scale * g[k] + wd * w[k]);
-          w[k] -= rate * v[k];
-        }
-      }
-    });
-    for (size_t i = 0; i < targets_.size(); ++i) {
-      if (!targets_[i].value.grad().defined()) continue;
-      targets_[i].value.touch();
-      if (started_.defined()) started_.data<float>()[i] = 1;
-    }
+      : Optimizer(std::move(targets), options.momentum != 0 ? 1 : 0), options_(options) {
+    if (options_.dampening != 0) started_ = counters();
   }
 
   std::vector<std::pair<std::string, Tensor>> state() override {
     std::vector<std::pair<std::string, Tensor>> out;
     if (started_.defined()) out.emplace_back("optimizer.started", started_);
-    for (size_t i = 0; i < velocity_.size(); ++i)
-      out.emplace_back("optimizer.momentum." + targets_[i].name, velocity_[i]);
+    for (size_t i = 0; i < moments_[0].size(); ++i)
+      out.emplace_back("optimizer.momentum." + targets_[i].name, moments_[0][i]);
     return out;
   }
 
  private:
+  void update(double lr) override {
+    factors_.values.clear();
+    for (size_t i = 0; i < targets_.size(); ++i)
+      factors_.values.push_back({static_cast<float>(lr * targets_[i].lr_factor),
+                                 targets_[i].weight_decay, fresh_share(i)});
+    const SgdKind kind = options_.momentum == 0 ? SgdKind::plain
+                         : options_.nesterov    ? SgdKind::nesterov
+                                                : SgdKind::momentum;
+    MIXPL_DISPATCH(clip_.device(), sgd_update, table_, factors_, kind,
+                   static_cast<float>(options_.momentum), clip_);
+  }
+
+  void count_step(size_t target) override {
+    if (started_.defined()) started_.data<float>()[target] = 1;
+  }
+
   // What a gradient adds to the velocity. The first one is not dampened; without dampening the
   // first step, from a velocity of zero, is as any other.
   float fresh_share(size_t i) const {
@@ -72,10 +44,9 @@ class Sgd final : public Optimizer {
     return static_cast<float>(1 - options_.dampening);
   }
 
-  std::vector<OptimizerTarget> targets_;
   SgdOptions options_;
-  std::vector<Tensor> values_, velocity_;
-  Tensor started_;  // f32 [targets], 1 after a target's first step
+  Mirrored<SgdFactors> factors_;
+  Tensor started_;  // 1 after a target's first step
 };
 
 }  // namespace

@@ -24,11 +24,12 @@ export function upsampleAddLoop({ lateral, top }: Record<string, NdArray>): NdAr
 }
 
 export function scaledSumLoop(
-  inputs: Record<string, NdArray>,
+  { divisor, ...terms }: Record<string, NdArray>,
   options: { scale?: number } = {},
 ): NdArray {
-  const values = Object.values(inputs).map((v) => v.data[0]!);
-  return scalar(values.reduce((sum, v) => sum + v, 0) * (options.scale ?? 1));
+  const values = Object.values(terms).map((v) => v.data[0]!);
+  const sum = values.reduce((total, v) => total + v, 0) * (options.scale ?? 1);
+  return scalar(divisor ? sum / divisor.data[0]! : sum);
 }
 
 /** Girshick 2015, eq. 3, with the corner at `beta`, weighted per box of four. */

@@ -13,8 +13,8 @@
 /// A static array of `count` T in shared memory; T must be trivially constructible.
 #define MIXPL_SHARED(T, name, count) __shared__ T name[count]
 /// The dynamic shared memory of the launch as T*, aligned to 128 bytes.
-#define MIXPL_DYNAMIC_SHARED(T, name)                                              \
-  extern __shared__ __align__(128) unsigned char mixpl_dynamic_shared_memory[];    \
+#define MIXPL_DYNAMIC_SHARED(T, name)                                           \
+  extern __shared__ __align__(128) unsigned char mixpl_dynamic_shared_memory[]; \
   T* const name = reinterpret_cast<T*>(mixpl_dynamic_shared_memory)
 
 namespace mixpl::cuda {
@@ -35,8 +35,8 @@ MIXPL_DEVICE int threads_of_block() {
 MIXPL_DEVICE void sync_block() { __syncthreads(); }
 MIXPL_DEVICE void sync_warp(uint32_t mask = kAllLanes) { __syncwarp(mask); }
 
-/// Value of another lane. All lanes of the warp must call; the one read from must exist. T has 4 or 8
-/// bytes.
+/// Value of another lane. All lanes of the warp must call; the one read from must exist. T has 4 or
+/// 8 bytes.
 template <typename T>
 MIXPL_DEVICE T shfl(T v, int from) {
   return __shfl_sync(kAllLanes, v, from);

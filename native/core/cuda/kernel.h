@@ -1,5 +1,6 @@
-// All that a kernel file needs: launching, intrinsics, vector accesses, reductions. The same source is
-// compiled by nvcc for GPUs and, with MIXPL_CUDA_EMULATED, by the host compiler for the emulation.
+// All that a kernel file needs: launching, intrinsics, vector accesses, reductions. The same source
+// is compiled by nvcc for GPUs and, with MIXPL_CUDA_EMULATED, by the host compiler for the
+// emulation.
 #pragma once
 
 #include "core/cuda/intrinsics.h"

@@ -10,8 +10,8 @@
 #include "core/cuda/runtime.h"
 
 #if defined(MIXPL_CUDA_EMULATED)
-#include "core/cuda/emulation/grid.h"
 #include "core/cuda/emulation/device_memory.h"
+#include "core/cuda/emulation/grid.h"
 #endif
 
 namespace mixpl::cuda {
@@ -30,9 +30,7 @@ struct Grid {
 };
 
 #if defined(MIXPL_CUDA_EMULATED)
-inline bool looks_like_host_memory(const void* p) {
-  return p && !emulation::is_device_memory(p);
-}
+inline bool looks_like_host_memory(const void* p) { return p && !emulation::is_device_memory(p); }
 #else
 /// What CUDA says about the launch just made. @throws DeviceError
 void check_launch(const void* kernel, const Grid& grid, dim3 block, size_t dynamic_shared);
@@ -55,8 +53,9 @@ void launch(void (*kernel)(Params...), Grid grid, dim3 block, size_t dynamic_sha
   const auto check = [&](const auto& arg) {
     if constexpr (std::is_pointer_v<std::decay_t<decltype(arg)>>)
       if (looks_like_host_memory(arg))
-        emulation::fail(std::string(grid.where.function_name()) +
-                        ": a kernel's pointer must be into device memory, got one into host memory");
+        emulation::fail(
+            std::string(grid.where.function_name()) +
+            ": a kernel's pointer must be into device memory, got one into host memory");
   };
   (check(args), ...);
   auto body = [&] { kernel(args...); };

@@ -1,5 +1,5 @@
-// Sums, maxima and scans over warps and blocks, and sums over a whole grid that have the same bits on
-// every run: fixed chunks, double partial sums, added in order.
+// Sums, maxima and scans over warps and blocks, and sums over a whole grid that have the same bits
+// on every run: fixed chunks, double partial sums, added in order.
 #pragma once
 
 #include <cstdint>
@@ -129,8 +129,8 @@ MIXPL_KERNEL __launch_bounds__(kReduceThreads)
   if (threadIdx.x == 0) out[blockIdx.x] = static_cast<float>(sum * scale);
 }
 
-/// out[row] = scale * sum over i in [0, n) of f(row, i), for row in [0, rows). F is a plain struct with
-/// `MIXPL_DEVICE float operator()(int64_t row, int64_t i) const`. The sum of nothing is 0.
+/// out[row] = scale * sum over i in [0, n) of f(row, i), for row in [0, rows). F is a plain struct
+/// with `MIXPL_DEVICE float operator()(int64_t row, int64_t i) const`. The sum of nothing is 0.
 template <typename F>
 void reduce_sum_rows(int64_t rows, int64_t n, F f, float* out, float scale = 1,
                      std::source_location where = std::source_location::current()) {

@@ -23,7 +23,8 @@ std::vector<DeviceInfo> list_devices();
 /// Why no GPU can be used, "" when one can: no CUDA in this build, no driver, a driver that is too
 /// old, no device, no code for its architecture.
 std::string unusable_reason();
-/// Architectures with code in this binary, e.g. {"80", "90a"}; a last "120+" is code for later ones.
+/// Architectures with code in this binary, e.g. {"80", "90a"}; a last "120+" is code for later
+/// ones.
 std::vector<std::string> architectures();
 /// The devices are an emulation on the host, for tests.
 bool is_emulated();

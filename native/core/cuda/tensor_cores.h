@@ -23,9 +23,9 @@ MIXPL_DEVICE void cp_async_wait() {
   asm volatile("cp.async.wait_group %0;\n" ::"n"(N) : "memory");
 }
 
-/// 8x8 matrices of 16-bit values: lane 8 i + r gives the address of row r (16 bytes, aligned) of matrix
-/// i; afterwards lane l holds elements (l / 4, 2 (l % 4)) and the next of matrix i in r[i]. With
-/// _trans it holds those of the transposed matrix.
+/// 8x8 matrices of 16-bit values: lane 8 i + r gives the address of row r (16 bytes, aligned) of
+/// matrix i; afterwards lane l holds elements (l / 4, 2 (l % 4)) and the next of matrix i in r[i].
+/// With _trans it holds those of the transposed matrix.
 MIXPL_DEVICE void ldmatrix_x4(uint32_t (&r)[4], const void* shared_row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])

@@ -38,66 +38,67 @@ bool is_table(ColorOp op) { return op != ColorOp::sharpness && op != ColorOp::co
 
 namespace {
 
-using ChannelTable = std::array<uint8_t, 256>;
 using Histogram = std::array<int64_t, 256>;
 
-ChannelTable auto_contrast(const Histogram& histogram) {
+template <typename F>
+std::array<uint8_t, 256> table_of(F&& entry) {
+  std::array<uint8_t, 256> table;
+  for (int v = 0; v < 256; ++v) table[v] = entry(v);
+  return table;
+}
+
+std::array<uint8_t, 256> auto_contrast(const Histogram& histogram) {
   int low = 0, high = 255;
   while (low < 255 && !histogram[low]) ++low;
   while (high > 0 && !histogram[high]) --high;
-  const double scale = high > low ? 255.0 / (high - low) : 1;
-  const double offset = high > low ? -low * scale : 0;
-  ChannelTable table;
-  for (int v = 0; v < 256; ++v)  // cut off like the reference's integer cast
-    table[v] = static_cast<uint8_t>(std::clamp(v * scale + offset, 0.0, 255.0));
-  return table;
+  return table_of([=](int v) { return stretched(v, low, high); });
 }
 
-ChannelTable equalize(const Histogram& histogram) {
-  int64_t total = 0, last = 0;
-  for (int64_t count : histogram) {
-    total += count;
-    if (count) last = count;
-  }
-  const int64_t step = (total - last) / 255;
-  ChannelTable table;
-  int64_t before = 0;
-  for (int v = 0; v < 256; ++v) {
-    table[v] = static_cast<uint8_t>(step ? std::min<int64_t>(255, (before + step / 2) / step) : v);
+std::array<uint8_t, 256> equalize(const Histogram& histogram, int64_t pixels) {
+  int64_t highest = 0, before = 0;
+  for (int64_t count : histogram)
+    if (count) highest = count;
+  const int64_t step = equalized_step(pixels, highest);
+  return table_of([&](int v) {
+    const uint8_t value = equalized(v, before, step);
     before += histogram[v];
-  }
-  return table;
+    return value;
+  });
 }
 
-double mean_of(const Histogram& histogram, int64_t pixels) {
+float mean_of(const Histogram& histogram, int64_t pixels) {
   double sum = 0;
   for (int v = 0; v < 256; ++v) sum += double(v) * histogram[v];
-  return std::nearbyint(sum / std::max<int64_t>(pixels, 1));
+  return rounded_mean(sum, pixels);
 }
 
 }  // namespace
 
 ColorTable color_table(const ColorStep& step, const ColorStatistics& statistics) {
-  ColorTable table;
-  if (step.op == ColorOp::auto_contrast || step.op == ColorOp::equalize) {
-    for (int c = 0; c < 3; ++c)
-      table[c] = step.op == ColorOp::equalize ? equalize(statistics.histogram[c])
-                                              : auto_contrast(statistics.histogram[c]);
-    return table;
-  }
+  const auto& histogram = statistics.histogram;
   const double m = step.magnitude;
   const Blend blend = blend_of(m);
-  const float mean = static_cast<float>(
-      step.op == ColorOp::contrast ? mean_of(statistics.histogram[3], statistics.pixels) : 0);
-  const int shift = 8 - static_cast<int>(std::ceil(std::clamp(m, 0.0, 8.0)));
-  for (int v = 0; v < 256; ++v) {
-    uint8_t value = static_cast<uint8_t>(v);
-    if (step.op == ColorOp::posterize) value = static_cast<uint8_t>((v >> shift) << shift);
-    if (step.op == ColorOp::solarize) value = static_cast<uint8_t>(v >= m ? 255 - v : v);
-    if (step.op == ColorOp::contrast || step.op == ColorOp::brightness)
-      value = cut_to_byte(mix(blend, static_cast<float>(v), mean));
-    for (int c = 0; c < 3; ++c) table[c][v] = value;
+  ColorTable table;
+  switch (step.op) {
+    case ColorOp::auto_contrast:
+      for (int c = 0; c < 3; ++c) table[c] = auto_contrast(histogram[c]);
+      return table;
+    case ColorOp::equalize:
+      for (int c = 0; c < 3; ++c) table[c] = equalize(histogram[c], statistics.pixels);
+      return table;
+    case ColorOp::posterize:
+      table[0] = table_of([=](int v) { return posterized(v, m); });
+      break;
+    case ColorOp::solarize:
+      table[0] = table_of([=](int v) { return solarized(v, m); });
+      break;
+    default: {
+      const float other =
+          step.op == ColorOp::contrast ? mean_of(histogram[3], statistics.pixels) : 0;
+      table[0] = table_of([=](int v) { return blended(blend, v, other); });
+    }
   }
+  table[1] = table[2] = table[0];
   return table;
 }
 
@@ -122,15 +123,10 @@ void look_up(const ColorTable& table, uint8_t* values, int pixels) {
 
 void saturate_color(Blend blend, bool bgr, uint8_t* values, int pixels) {
   for (int i = 0; i < pixels; ++i, values += 3) {
-    const float grey =
+    const uint8_t grey =
         bgr ? grey_of(values[2], values[1], values[0]) : grey_of(values[0], values[1], values[2]);
-    for (int c = 0; c < 3; ++c) values[c] = to_byte(mix(blend, values[c], grey));
+    for (int c = 0; c < 3; ++c) values[c] = saturated(blend, values[c], grey);
   }
-}
-
-int mirror(int k, int size) {
-  if (size == 1) return 0;
-  return k < 0 ? -k : k >= size ? 2 * size - 2 - k : k;
 }
 
 void sharpen(Blend blend, ByteRows& rows, std::vector<uint8_t>& scratch) {
@@ -146,9 +142,7 @@ void sharpen(Blend blend, ByteRows& rows, std::vector<uint8_t>& scratch) {
     for (int i = 0; i < row_values; ++i) column_sums[i] = above[i] + here[i] + below[i];
     uint8_t* out = rows.row(y);
     const auto one = [&](int i, int left, int right) {
-      const int blurred =
-          smooth_of(column_sums[left] + column_sums[i] + column_sums[right], here[i]);
-      out[i] = cut_to_byte(mix(blend, here[i], static_cast<float>(blurred)));
+      out[i] = sharpened(blend, column_sums[left] + column_sums[i] + column_sums[right], here[i]);
     };
     const int first = std::max(begin, 1), last = std::min(end, width - 1);
     for (int i = 3 * first; i < 3 * last; ++i) one(i, i - 3, i + 3);

@@ -4,8 +4,8 @@
 #include <array>
 #include <vector>
 
+#include "image/compose/color_math.h"
 #include "image/compose/compose.h"
-#include "image/compose/compose_math.h"
 
 namespace mixpl {
 

@@ -1,5 +1,6 @@
 #include "image/compose/compose.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/check.h"
@@ -26,6 +27,10 @@ void check_layer(const ComposeLayer& l, const ComposeImage& image, size_t source
   for (const ColorStep& c : l.color)
     if (!(std::fabs(c.magnitude) <= 1e4))
       fail("colour magnitude must be in [-10000, 10000], got ", c.magnitude);
+  const auto is_sharpness = [](const ColorStep& c) { return c.op == ColorOp::sharpness; };
+  if (const auto n = std::count_if(l.color.begin(), l.color.end(), is_sharpness);
+      n > kMostSharpness)
+    fail("color must hold at most ", kMostSharpness, " sharpness operations, got ", n);
   for (const EraseRect& e : l.erase)
     if (!(e.value <= 255))
       fail("erased value must be in [0, 255] (or negative for the mean), got ", e.value);

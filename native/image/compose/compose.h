@@ -41,6 +41,9 @@ struct EraseRect {
   float value;         // uint8 units; negative: the layer contributes 0 there (the mean colour)
 };
 
+/// Each widens the rim of neighbours that a tile of a layer needs; a policy has one at most.
+constexpr int kMostSharpness = 16;
+
 struct ComposeLayer {
   int source = 0;
   std::array<double, 9> map{1, 0, 0, 0, 1, 0, 0, 0, 1};  // composition -> source, continuous
@@ -49,7 +52,7 @@ struct ComposeLayer {
   std::array<float, 3> fill{0, 0, 0};  // RGB, uint8 units: inside the rectangle, outside the source
   bool color_fill = false;             // the colour operations change the fill, too
   bool antialias = true;               // where the layer shrinks; false: bilinear all the same
-  std::vector<ColorStep> color;
+  std::vector<ColorStep> color;        // at most kMostSharpness of them sharpness
   std::vector<EraseRect> erase;
 };
 
@@ -72,7 +75,7 @@ struct Normalisation {
 /// axis-aligned maps by a triangle of twice the footprint per axis (at most twice the source);
 /// under others by the mean of n x n samples, n = the shrinkage rounded, at most 16, of which those
 /// off the source are the fill. Erased rectangles act in order after the colour operations.
-/// The same bits for any number of threads.
+/// The same bits on every device and for any number of threads.
 ///
 /// @param out f32|bf16 [N, H, W, 3], at least as large as every image; all of it is written
 /// @throws    ShapeError: a source without pixels or above 2 GiB, an image larger than the batch;
@@ -82,6 +85,10 @@ void compose(const std::vector<ComposeImage>& images, const std::vector<ComposeS
              const Normalisation& normalisation, Tensor& out);
 
 namespace cpu {
+void compose(const std::vector<ComposeImage>& images, const std::vector<ComposeSource>& sources,
+             const Normalisation& normalisation, Tensor& out);
+}
+namespace cuda {
 void compose(const std::vector<ComposeImage>& images, const std::vector<ComposeSource>& sources,
              const Normalisation& normalisation, Tensor& out);
 }

@@ -8,6 +8,7 @@
 #include "core/parallel.h"
 #include "image/compose/color.h"
 #include "image/compose/compose.h"
+#include "image/compose/compose_math.h"
 #include "image/compose/resample_cpu.h"
 
 namespace mixpl::cpu {
@@ -15,16 +16,17 @@ namespace {
 
 constexpr int kBandRows = 32;
 
-/// out += scale * value + shift per channel; 24 values are eight pixels, so that vectors of eight
+/// ChannelScale of three channels, repeated: 24 values are eight pixels, so that vectors of eight
 /// see the same pattern of channels again and again.
-struct ChannelScale {
-  static constexpr int kPattern = 24;
-  float scale[kPattern], shift[kPattern];
+struct ScalePattern {
+  static constexpr int kLength = 24;
+  float scale[kLength], shift[kLength];
 
-  ChannelScale(const Normalisation& norm, float weight) {
-    for (int i = 0; i < kPattern; ++i) {
-      scale[i] = weight / norm.std[i % 3];
-      shift[i] = -norm.mean[i % 3] * scale[i];
+  ScalePattern(const Normalisation& norm, float weight) {
+    for (int i = 0; i < kLength; ++i) {
+      const ChannelScale c = channel_scale(norm.mean[i % 3], norm.std[i % 3], weight);
+      scale[i] = c.scale;
+      shift[i] = c.shift;
     }
   }
 
@@ -32,9 +34,9 @@ struct ChannelScale {
   void add(const V* values, int pixels, float* out) const {
     const int count = 3 * pixels;
     int i = 0;
-    for (; i + kPattern <= count; i += kPattern)
-      for (int k = 0; k < kPattern; ++k) out[i + k] += values[i + k] * scale[k] + shift[k];
-    for (int k = 0; i < count; ++i, ++k) out[i] += values[i] * scale[k] + shift[k];
+    for (; i + kLength <= count; i += kLength)
+      for (int k = 0; k < kLength; ++k) out[i + k] += scaled({scale[k], shift[k]}, values[i + k]);
+    for (int k = 0; i < count; ++i, ++k) out[i] += scaled({scale[k], shift[k]}, values[i]);
   }
 };
 
@@ -42,14 +44,14 @@ struct PreparedLayer {
   const ComposeLayer* layer;
   Sampling sampling;
   std::vector<ColorStage> color;
-  ChannelScale scale;
+  ScalePattern scale;
   int halo = 0;  // rows beyond a band that its colour operations look at
 };
 
 PreparedLayer prepare(const ComposeLayer& layer, const ComposeSource& source,
                       const ColorStatistics& statistics, const Normalisation& norm) {
   PreparedLayer p{
-      &layer, make_sampling(layer, source, norm.bgr), {}, ChannelScale(norm, layer.weight), 0};
+      &layer, make_sampling(layer, source, norm.bgr), {}, ScalePattern(norm, layer.weight), 0};
   for (const ColorStep& step : layer.color) {
     p.color.push_back(color_stage(step, statistics, norm.bgr));
     if (step.op == ColorOp::sharpness) ++p.halo;

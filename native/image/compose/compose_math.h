@@ -13,11 +13,17 @@ struct SourcePoint {
   double u, v;
 };
 
-/// (x, y) of the composition through `map` (row-major 3x3). The association of the sums is part of
-/// the contract: row loops hoist `m1 y + m2` and still get the same bits.
+/// (x, y) of the composition through `map` (row-major 3x3) whose last row is 0 0 1. The association
+/// of the sums is part of the contract: row loops hoist `m1 y + m2` and still get the same bits.
+MIXPL_HD SourcePoint map_affine(const double* m, double x, double y) {
+  return {m[0] * x + (m[1] * y + m[2]), m[3] * x + (m[4] * y + m[5])};
+}
+
+/// The same through any `map`.
 MIXPL_HD SourcePoint map_point(const double* m, double x, double y) {
   const double z = m[6] * x + (m[7] * y + m[8]);
-  return {(m[0] * x + (m[1] * y + m[2])) / z, (m[3] * x + (m[4] * y + m[5])) / z};
+  const SourcePoint p = map_affine(m, x, y);
+  return {p.u / z, p.v / z};
 }
 
 /// True when the point lies on the source; its border belongs to it. False for NaN.
@@ -35,6 +41,9 @@ MIXPL_HD double triangle_weight(int k, double at, double reach) {
 
 MIXPL_HD float lerp_value(float a, float b, float t) { return a + t * (b - a); }
 
+MIXPL_HD double limited(double v, double low, double high) {
+  return v > low ? (v < high ? v : high) : low;
+}
 MIXPL_HD int clamp_index(int k, int size) { return k < 0 ? 0 : k >= size ? size - 1 : k; }
 
 /// Bilinear value of an RGB source at a point on it, the edge pixels repeated outwards.
@@ -54,35 +63,15 @@ MIXPL_HD void sample_bilinear(const uint8_t* data, int width, int height, Source
                         lerp_value(lower[3 * x0 + c], lower[3 * x1 + c], a), b);
 }
 
-/// uint8 from float: rounded to nearest even and saturated (OpenCV's saturate_cast).
-MIXPL_HD uint8_t to_byte(float v) {
-  const float low = v > 0 ? v : 0;
-  return static_cast<uint8_t>(std::rint(low < 255 ? low : 255.0f));
-}
-/// uint8 from float: clipped and cut off (numpy's clip and astype).
-MIXPL_HD uint8_t cut_to_byte(float v) {
-  const float low = v > 0 ? v : 0;
-  return static_cast<uint8_t>(low < 255 ? low : 255.0f);
-}
-
-/// Grey of OpenCV's 8-bit conversion: 0.299 R + 0.587 G + 0.114 B in 15-bit fixed point.
-MIXPL_HD uint8_t grey_of(int r, int g, int b) {
-  return static_cast<uint8_t>((9798 * r + 19235 * g + 3735 * b + 16384) >> 15);
-}
-
-/// How an operation of magnitude m mixes a value with its degenerate form (grey, mean, blur, 0).
-/// Computed in double where m is known, so that 1 - 0.7 is the float nearest to 0.3.
-struct Blend {
-  float value, degenerate;
+/// What a channel's value becomes in the network's input: value * scale + shift, summed over
+/// layers.
+struct ChannelScale {
+  float scale, shift;
 };
-MIXPL_HD Blend blend_of(double magnitude) {
-  return {static_cast<float>(magnitude), static_cast<float>(1 - magnitude)};
+MIXPL_HD ChannelScale channel_scale(float mean, float deviation, float weight) {
+  const float scale = weight / deviation;
+  return {scale, -mean * scale};
 }
-MIXPL_HD float mix(Blend blend, float value, float degenerate) {
-  return value * blend.value + degenerate * blend.degenerate;
-}
-
-/// 3x3 smoothing [1 1 1; 1 5 1; 1 1 1] / 13 of the sum of nine values and their centre, rounded.
-MIXPL_HD int smooth_of(int sum, int centre) { return (2 * (sum + 4 * centre) + 13) / 26; }
+MIXPL_HD float scaled(ChannelScale c, float value) { return value * c.scale + c.shift; }
 
 }  // namespace mixpl

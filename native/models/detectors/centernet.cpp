@@ -95,9 +95,8 @@ class CenterNet final : public Detector {
   Losses loss(const ImageBatch& images, const std::vector<Target>& targets) override {
     check_targets(images, targets);
     const DenseOutputs out = forward(images);
-    const CenterNetTargets wanted =
-        assign_centernet_targets(grids_of(out), out.boxes, truth_of(images, targets),
-                                 options_.classes, options_.targets);
+    const CenterNetTargets wanted = assign_centernet_targets(
+        grids_of(out), out.boxes, truth_of(images, targets), options_.classes, options_.targets);
     std::vector<Tensor> classification, regression;
     for (size_t l = 0; l < out.logits.size(); ++l) {
       classification.push_back(gaussian_focal_loss(out.logits[l], wanted.heat[l],

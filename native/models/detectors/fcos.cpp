@@ -96,8 +96,8 @@ class Fcos final : public Detector {
   Losses loss(const ImageBatch& images, const std::vector<Target>& targets) override {
     check_targets(images, targets);
     const DenseOutputs out = forward(images);
-    const FcosTargets wanted = assign_fcos_targets(
-        grids_of(images, out), truth_of(images, targets), options_.classes, options_.targets);
+    const FcosTargets wanted = assign_fcos_targets(grids_of(images, out), truth_of(images, targets),
+                                                   options_.classes, options_.targets);
     const bool torchvision = options_.torchvision();
     std::vector<Tensor> classification, regression, centerness;
     for (size_t l = 0; l < out.logits.size(); ++l) {

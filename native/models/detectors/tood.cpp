@@ -113,8 +113,8 @@ class Tood final : public Detector {
           aligned ? prob_quality_focal_loss(out.scores[l], labels, weight, options_.classes,
                                             options_.quality_beta)
                   : prob_focal_loss(out.scores[l], labels, options_.classes, options_.focal));
-      regression.push_back(iou_loss(out.boxes[l], wanted.boxes.boxes[l].alias({count, 4}),
-                                    weight.alias({count})));
+      regression.push_back(
+          iou_loss(out.boxes[l], wanted.boxes.boxes[l].alias({count, 4}), weight.alias({count})));
     }
     const Tensor box_sum = sum_of(wanted.weights, 1);
     const Tensor class_sum = aligned ? box_sum : sum_of(wanted.boxes.positive, 1);

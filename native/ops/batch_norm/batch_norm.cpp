@@ -2,6 +2,7 @@
 
 #include "autograd/tape.h"
 #include "core/check.h"
+#include "core/launch.h"
 #include "ops/channel_norm/channel_norm.h"
 #include "ops/registry.h"
 

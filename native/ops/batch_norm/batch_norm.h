@@ -35,4 +35,8 @@ namespace cpu {
 void update_running(const Tensor& batch, double factor, double momentum, Tensor& running);
 }  // namespace cpu
 
+namespace cuda {
+void update_running(const Tensor& batch, double factor, double momentum, Tensor& running);
+}  // namespace cuda
+
 }  // namespace mixpl

@@ -1,4 +1,5 @@
 #include "ops/batch_norm/batch_norm.h"
+#include "ops/batch_norm/batch_norm_math.h"
 
 namespace mixpl::cpu {
 
@@ -6,7 +7,7 @@ void update_running(const Tensor& batch, double factor, double momentum, Tensor&
   const float* b = batch.data<float>();
   float* r = running.data<float>();
   for (int64_t c = 0; c < running.numel(); ++c)
-    r[c] = static_cast<float>((1 - momentum) * r[c] + momentum * factor * b[c]);
+    r[c] = moved_average(r[c], b[c], factor, momentum);
 }
 
 }  // namespace mixpl::cpu

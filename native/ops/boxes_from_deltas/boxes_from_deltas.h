@@ -22,5 +22,11 @@ void boxes_from_deltas_forward(const Tensor& deltas, const Tensor& anchors, cons
 void boxes_from_deltas_backward(const Tensor& dboxes, const Tensor& deltas, const Tensor& anchors,
                                 const DeltaCoder& coder, Tensor& ddeltas);
 }  // namespace cpu
+namespace cuda {
+void boxes_from_deltas_forward(const Tensor& deltas, const Tensor& anchors, const DeltaCoder& coder,
+                               Tensor& boxes);
+void boxes_from_deltas_backward(const Tensor& dboxes, const Tensor& deltas, const Tensor& anchors,
+                                const DeltaCoder& coder, Tensor& ddeltas);
+}  // namespace cuda
 
 }  // namespace mixpl

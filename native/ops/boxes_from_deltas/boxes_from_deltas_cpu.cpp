@@ -1,7 +1,14 @@
 #include "core/parallel.h"
 #include "ops/boxes_from_deltas/boxes_from_deltas.h"
+#include "ops/boxes_from_deltas/boxes_from_deltas_math.h"
 
 namespace mixpl::cpu {
+namespace {
+template <typename T>
+Delta delta_at(const T* d) {
+  return {float(d[0]), float(d[1]), float(d[2]), float(d[3])};
+}
+}  // namespace
 
 void boxes_from_deltas_forward(const Tensor& deltas, const Tensor& anchors, const DeltaCoder& coder,
                                Tensor& boxes) {
@@ -10,37 +17,26 @@ void boxes_from_deltas_forward(const Tensor& deltas, const Tensor& anchors, cons
   const int64_t count = anchors.size(0);
   dispatch_floating(deltas.dtype(), [&](auto tag) {
     const auto* d = deltas.data<decltype(tag)>();
-    parallel_for(boxes.size(0), [&](int64_t i) {
-      const auto* own = d + 4 * i;
-      box[i] = coder.decode(anchor[i % count],
-                            {float(own[0]), float(own[1]), float(own[2]), float(own[3])});
-    });
+    parallel_for(boxes.size(0),
+                 [&](int64_t i) { box[i] = coder.decode(anchor[i % count], delta_at(d + 4 * i)); });
   });
 }
 
-// x1 = cx - w / 2, x2 = cx + w / 2 with cx = ax + (dx std + mean) aw and w = aw exp(dw std + mean).
 void boxes_from_deltas_backward(const Tensor& dboxes, const Tensor& deltas, const Tensor& anchors,
                                 const DeltaCoder& coder, Tensor& ddeltas) {
   const Box* anchor = reinterpret_cast<const Box*>(anchors.data<float>());
-  const float* dbox = dboxes.data<float>();
+  const Box* dbox = reinterpret_cast<const Box*>(dboxes.data<float>());
   const int64_t count = anchors.size(0);
   dispatch_floating(deltas.dtype(), [&](auto tag) {
     using T = decltype(tag);
     const T* d = deltas.data<T>();
     T* out = ddeltas.data<T>();
     parallel_for(dboxes.size(0), [&](int64_t i) {
-      const float* g = dbox + 4 * i;
-      const Box a = anchor[i % count];
-      for (int axis = 0; axis < 2; ++axis) {
-        const float side = axis == 0 ? a.x2 - a.x1 : a.y2 - a.y1;
-        const float shift = g[axis] + g[axis + 2], spread = g[axis + 2] - g[axis];
-        out[4 * i + axis] = T(shift * side * coder.stds[axis]);
-        const float size =
-            float(d[4 * i + 2 + axis]) * coder.stds[2 + axis] + coder.means[2 + axis];
-        const bool held = size > coder.limit || (coder.both_sides && size < -coder.limit);
-        out[4 * i + 2 + axis] = T(
-            spread == 0 || held ? 0.0f : 0.5f * spread * side * expf(size) * coder.stds[2 + axis]);
-      }
+      const Delta g = delta_gradient(dbox[i], anchor[i % count], delta_at(d + 4 * i), coder);
+      out[4 * i] = T(g.x);
+      out[4 * i + 1] = T(g.y);
+      out[4 * i + 2] = T(g.w);
+      out[4 * i + 3] = T(g.h);
     });
   });
 }

@@ -17,5 +17,9 @@ namespace cpu {
 void boxes_from_sides_forward(const Tensor& sides, Tensor& boxes);
 void boxes_from_sides_backward(const Tensor& dboxes, Tensor& dsides);
 }  // namespace cpu
+namespace cuda {
+void boxes_from_sides_forward(const Tensor& sides, Tensor& boxes);
+void boxes_from_sides_backward(const Tensor& dboxes, Tensor& dsides);
+}  // namespace cuda
 
 }  // namespace mixpl

@@ -1,24 +1,32 @@
 #include "core/parallel.h"
 #include "ops/boxes_from_sides/boxes_from_sides.h"
+#include "ops/boxes_from_sides/boxes_from_sides_math.h"
 
 namespace mixpl::cpu {
 
 void boxes_from_sides_forward(const Tensor& sides, Tensor& boxes) {
-  float* box = boxes.data<float>();
+  Box* box = reinterpret_cast<Box*>(boxes.data<float>());
   dispatch_floating(sides.dtype(), [&](auto tag) {
     const auto* side = sides.data<decltype(tag)>();
-    parallel_for(sides.numel(), int64_t{1} << 15,
-                 [&](int64_t i) { box[i] = i % 4 < 2 ? -float(side[i]) : float(side[i]); });
+    parallel_for(boxes.size(0), int64_t{1} << 13, [&](int64_t i) {
+      const auto* s = side + 4 * i;
+      box[i] = box_around_origin({float(s[0]), float(s[1]), float(s[2]), float(s[3])});
+    });
   });
 }
 
 void boxes_from_sides_backward(const Tensor& dboxes, Tensor& dsides) {
-  const float* d = dboxes.data<float>();
+  const Box* d = reinterpret_cast<const Box*>(dboxes.data<float>());
   dispatch_floating(dsides.dtype(), [&](auto tag) {
     using T = decltype(tag);
     T* out = dsides.data<T>();
-    parallel_for(dsides.numel(), int64_t{1} << 15,
-                 [&](int64_t i) { out[i] = T(i % 4 < 2 ? -d[i] : d[i]); });
+    parallel_for(dboxes.size(0), int64_t{1} << 13, [&](int64_t i) {
+      const Sides s = sides_gradient(d[i]);
+      out[4 * i] = T(s.left);
+      out[4 * i + 1] = T(s.top);
+      out[4 * i + 2] = T(s.right);
+      out[4 * i + 3] = T(s.bottom);
+    });
   });
 }
 

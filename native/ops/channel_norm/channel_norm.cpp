@@ -1,6 +1,7 @@
 #include "ops/channel_norm/channel_norm.h"
 
 #include "autograd/tape.h"
+#include "core/launch.h"
 
 namespace mixpl {
 

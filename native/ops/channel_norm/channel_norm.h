@@ -47,4 +47,12 @@ void norm_forward(const NormForward& norm, Tensor& y);
 void norm_backward(NormBackward& norm);
 }  // namespace cpu
 
+namespace cuda {
+/// Chunks of pixels are summed around the image's first value in f32 and merged in f64, in order.
+void norm_moments(const NormView& view, const Tensor& x, Tensor& mean, Tensor& variance);
+void norm_rstd(float eps, Tensor& variance);
+void norm_forward(const NormForward& norm, Tensor& y);
+void norm_backward(NormBackward& norm);
+}  // namespace cuda
+
 }  // namespace mixpl

@@ -1,9 +1,9 @@
-#include <cmath>
 #include <vector>
 
 #include "core/parallel.h"
 #include "core/simd.h"
 #include "ops/channel_norm/channel_norm.h"
+#include "ops/channel_norm/channel_norm_math.h"
 
 namespace mixpl::cpu {
 namespace {
@@ -99,14 +99,14 @@ void forward_rows(const T* __restrict x, const T* __restrict residual, T* __rest
     const T* add = kResidual ? residual + r * channels : nullptr;
     int64_t c = 0;
     for (; c + 8 <= channels; c += 8) {
-      f32x8 v = (simd::load(x + c) - simd::load(mean + c)) * simd::load(scale + c) +
-                simd::load(shift + c);
+      f32x8 v = normalized(simd::load(x + c), simd::load(mean + c), simd::load(scale + c),
+                           simd::load(shift + c));
       if constexpr (kResidual) v += simd::load(add + c);
       if constexpr (kRelu) v = v < 0.0f ? f32x8{} : v;
       simd::store(y + c, v);
     }
     for (; c < channels; ++c) {
-      float v = (float(x[c]) - mean[c]) * scale[c] + shift[c];
+      float v = normalized(float(x[c]), mean[c], scale[c], shift[c]);
       if constexpr (kResidual) v += float(add[c]);
       if constexpr (kRelu) v = v < 0.0f ? 0.0f : v;
       y[c] = T(v);
@@ -114,8 +114,7 @@ void forward_rows(const T* __restrict x, const T* __restrict residual, T* __rest
   }
 }
 
-// How the ReLU is undone: not at all, from the sign of the recomputed value, or from the output.
-enum class Mask { none, recompute, output };
+using Mask = NormMask;
 
 template <typename T>
 struct BackwardRows {
@@ -130,8 +129,8 @@ inline f32x8 masked8(const BackwardRows<T>& b, int64_t i, int64_t c) {
   const f32x8 g = simd::load(b.dout + i);
   if constexpr (kMask == Mask::output) return simd::keep(simd::load(b.y + i) > 0.0f, g);
   if constexpr (kMask == Mask::recompute) {
-    const f32x8 v = (simd::load(b.x + i) - simd::load(b.mean + c)) * simd::load(b.scale + c) +
-                    simd::load(b.shift + c);
+    const f32x8 v = normalized(simd::load(b.x + i), simd::load(b.mean + c),
+                               simd::load(b.scale + c), simd::load(b.shift + c));
     return simd::keep(v > 0.0f, g);
   }
   return g;
@@ -141,7 +140,7 @@ inline float masked1(const BackwardRows<T>& b, int64_t i, int64_t c) {
   const float g = float(b.dout[i]);
   if constexpr (kMask == Mask::output) return float(b.y[i]) > 0.0f ? g : 0.0f;
   if constexpr (kMask == Mask::recompute)
-    return (float(b.x[i]) - b.mean[c]) * b.scale[c] + b.shift[c] > 0.0f ? g : 0.0f;
+    return normalized(float(b.x[i]), b.mean[c], b.scale[c], b.shift[c]) > 0.0f ? g : 0.0f;
   return g;
 }
 
@@ -184,7 +183,6 @@ void backward_sums(const BackwardRows<T>& b, int64_t first, int64_t pixels, int6
     add_products<1, kMask, kStore>(b, (first + p) * channels, channels, sum, product);
 }
 
-// dx = scale * g + slope * (x - mean) + offset.
 template <Mask kMask, typename T>
 void backward_rows(const BackwardRows<T>& b, int64_t first, int64_t pixels, int64_t channels,
                    const float* slope, const float* offset) {
@@ -193,13 +191,13 @@ void backward_rows(const BackwardRows<T>& b, int64_t first, int64_t pixels, int6
     for (; c + 8 <= channels; c += 8) {
       const int64_t i = p * channels + c;
       const f32x8 g = masked8<kMask>(b, i, c), d = simd::load(b.x + i) - simd::load(b.mean + c);
-      simd::store(b.dx + i,
-                  simd::load(b.scale + c) * g + simd::load(slope + c) * d + simd::load(offset + c));
+      simd::store(b.dx + i, norm_input_gradient(g, d, simd::load(b.scale + c),
+                                                simd::load(slope + c), simd::load(offset + c)));
     }
     for (; c < channels; ++c) {
       const int64_t i = p * channels + c;
       const float g = masked1<kMask>(b, i, c), d = float(b.x[i]) - b.mean[c];
-      b.dx[i] = T(b.scale[c] * g + slope[c] * d + offset[c]);
+      b.dx[i] = T(norm_input_gradient(g, d, b.scale[c], slope[c], offset[c]));
     }
   }
 }
@@ -256,15 +254,15 @@ void backward_masked(NormBackward& norm) {
       const int64_t size = view.group_size();
       const double count = static_cast<double>(size) * static_cast<double>(view.pixels);
       for (int64_t g = 0; g < view.groups; ++g) {
-        double mean_g = 0, mean_gx = 0;
+        double sum_g = 0, sum_gd = 0;
         for (int64_t c = g * size; c < (g + 1) * size; ++c) {
-          mean_g += gamma[c] * sum[c];
-          mean_gx += gamma[c] * sum[channels + c];
+          sum_g += gamma[c] * sum[c];
+          sum_gd += gamma[c] * sum[channels + c];
         }
-        const double r = rstd[g * size];
+        const NormSlopes slopes = norm_slopes(rstd[g * size], sum_g, sum_gd, count);
         for (int64_t c = g * size; c < (g + 1) * size; ++c) {
-          offset[n * channels + c] = static_cast<float>(-r * mean_g / count);
-          slope[n * channels + c] = static_cast<float>(-r * r * r * mean_gx / count);
+          offset[n * channels + c] = slopes.offset;
+          slope[n * channels + c] = slopes.slope;
         }
       }
     }
@@ -337,7 +335,7 @@ void norm_moments(const NormView& view, const Tensor& x, Tensor& mean, Tensor& v
 void norm_rstd(float eps, Tensor& variance) {
   float* v = variance.data<float>();
   for (int64_t i = 0; i < variance.numel(); ++i)
-    v[i] = static_cast<float>(1.0 / std::sqrt(static_cast<double>(v[i]) + eps));
+    v[i] = rstd_of(v[i], eps);
 }
 
 void norm_forward(const NormForward& f, Tensor& y) {

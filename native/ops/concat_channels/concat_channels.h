@@ -21,4 +21,9 @@ void put_channels(const Tensor& part, int64_t first, Tensor& whole);
 void take_channels(const Tensor& whole, int64_t first, Tensor& part);
 }  // namespace cpu
 
+namespace cuda {
+void put_channels(const Tensor& part, int64_t first, Tensor& whole);
+void take_channels(const Tensor& whole, int64_t first, Tensor& part);
+}  // namespace cuda
+
 }  // namespace mixpl

@@ -13,8 +13,8 @@ namespace mixpl {
 /// @param values  f32 [N, H, W, C]
 /// @param offsets f32|bf16 [N, H, W, 2 C], cells
 /// @return        f32 [N, H, W, C]; a NaN or infinite offset gives 0
-/// @grad          values (gathered image by image and channel by channel: the same bits for any
-///                thread count), offsets (their dtype; at whole numbers that of the cell ahead)
+/// @grad          values (the same bits on every run and for any thread count), offsets (their
+///                dtype; at whole numbers that of the cell ahead)
 /// @throws        ShapeError, DTypeError, DeviceError
 /// @source        Dai et al. 2017, arXiv:1703.06211; as torchvision.ops.deform_conv2d
 Tensor deform_sampling(const Tensor& values, const Tensor& offsets);
@@ -25,5 +25,11 @@ void deform_sampling_forward(const Tensor& values, const Tensor& offsets, Tensor
 void deform_sampling_backward(const Tensor& dout, const Tensor& values, const Tensor& offsets,
                               Tensor& dvalues, Tensor& doffsets);
 }  // namespace cpu
+
+namespace cuda {
+void deform_sampling_forward(const Tensor& values, const Tensor& offsets, Tensor& out);
+void deform_sampling_backward(const Tensor& dout, const Tensor& values, const Tensor& offsets,
+                              Tensor& dvalues, Tensor& doffsets);
+}  // namespace cuda
 
 }  // namespace mixpl

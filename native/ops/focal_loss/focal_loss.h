@@ -40,5 +40,12 @@ void focal_loss_forward(const Tensor& logits, const Tensor& labels, int64_t clas
 /// In place: dlogits *= dloss.
 void focal_loss_backward(const Tensor& dloss, Tensor& dlogits);
 }  // namespace cpu
+namespace cuda {
+int64_t focal_loss_bad_label(const Tensor& labels, int64_t classes);
+void focal_loss_forward(const Tensor& logits, const Tensor& labels, int64_t classes,
+                        const FocalLossOptions& options, const Tensor& weight, Tensor& loss,
+                        Tensor& dlogits);
+void focal_loss_backward(const Tensor& dloss, Tensor& dlogits);
+}  // namespace cuda
 
 }  // namespace mixpl

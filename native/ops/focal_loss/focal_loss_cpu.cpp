@@ -20,19 +20,18 @@ struct Block {
 template <int kGamma>
 MIXPL_CPU_CLONES void losses_of(Block& b, int64_t n, float gamma) {
   for (int64_t i = 0; i < n; ++i)
-    b.loss[i] = fabsf(b.weight[i]) * focal_term<kGamma>(b.z[i], gamma).loss;
+    b.loss[i] = weighted_focal_term<kGamma>(b.z[i], b.weight[i], gamma).loss;
 }
 template <int kGamma>
 MIXPL_CPU_CLONES void losses_and_slopes_of(Block& b, int64_t n, float gamma) {
   for (int64_t i = 0; i < n; ++i) {
-    const FocalTerm term = focal_term<kGamma>(b.z[i], gamma);
-    b.loss[i] = fabsf(b.weight[i]) * term.loss;
-    b.dlogit[i] = b.weight[i] * term.slope;
+    const FocalTerm term = weighted_focal_term<kGamma>(b.z[i], b.weight[i], gamma);
+    b.loss[i] = term.loss;
+    b.dlogit[i] = term.slope;
   }
 }
 
-// z = ±x; weight = alpha for positives, -(1 - alpha) for negatives (its sign is that of dz/dx), 0
-// for ignored.
+// z and weight of weighted_focal_term, both 0 for ignored.
 template <typename T>
 void prepare(Block& b, const T* logits, const int32_t* labels, int64_t begin, int64_t n,
              int64_t classes, float alpha) {
@@ -72,19 +71,6 @@ double sum_of(const float* values, int64_t n) {
   double sum = 0;
   for (float lane : lanes) sum += lane;
   return sum;
-}
-
-// f(kGamma) with the exponent as a constant where there is a shortcut.
-template <typename F>
-void with_gamma(float gamma, F&& f) {
-  if (gamma == 2.0f)
-    f.template operator()<2>();
-  else if (gamma == 0.0f)
-    f.template operator()<0>();
-  else if (gamma == 1.0f)
-    f.template operator()<1>();
-  else
-    f.template operator()<-1>();
 }
 
 }  // namespace

@@ -30,4 +30,25 @@ MIXPL_HD FocalTerm focal_term(float z, float gamma) {
   return {-f * log_p, f * (gamma * p * log_p - q)};
 }
 
+/// A logit's share: z = x and weight = alpha for the label's class, z = -x and weight = alpha - 1
+/// for the others, so that the weight has the sign of dz/dx and the slope becomes dL/dx.
+template <int kGamma>
+MIXPL_HD FocalTerm weighted_focal_term(float z, float weight, float gamma) {
+  const FocalTerm term = focal_term<kGamma>(z, gamma);
+  return {fabsf(weight) * term.loss, weight * term.slope};
+}
+
+/// f(kGamma) with the exponent as a constant where focal_term has a shortcut, else -1.
+template <typename F>
+void with_gamma(float gamma, F&& f) {
+  if (gamma == 2.0f)
+    f.template operator()<2>();
+  else if (gamma == 0.0f)
+    f.template operator()<0>();
+  else if (gamma == 1.0f)
+    f.template operator()<1>();
+  else
+    f.template operator()<-1>();
+}
+
 }  // namespace mixpl

@@ -16,12 +16,6 @@ Tensor gather_rows(const Tensor& x, const Tensor& rows, int64_t columns) {
   check.at_least("columns", static_cast<double>(columns), 1);
   if (x.numel() % columns != 0)
     throw ShapeError(str("gatherRows: x must hold rows of ", columns, " numbers, got ", x.shape()));
-  const int64_t count = x.numel() / columns;
-  const int64_t bad = MIXPL_DISPATCH(x.device(), gather_rows_bad_place, rows, count);
-  if (bad >= 0)
-    throw RangeError(str("gatherRows: rows must be rising and in [0, ", count - 1, "], got ",
-                         rows.data<int32_t>()[bad], " at ", bad));
-
   Tensor y = Tensor::empty({rows.numel(), columns}, DType::f32, x.device());
   MIXPL_DISPATCH(x.device(), gather_rows_forward, x, rows, y);
   record(y, {x},
@@ -34,13 +28,24 @@ Tensor gather_rows(const Tensor& x, const Tensor& rows, int64_t columns) {
 }
 
 namespace {
+
+void check_rows(const Tensor& rows, int64_t count) {
+  Check("gatherRows").dtype("rows", rows, DType::i32);
+  const BadRow bad = MIXPL_DISPATCH(rows.device(), gather_rows_bad_row, rows, count);
+  if (bad.place >= 0)
+    throw RangeError(str("gatherRows: rows must be rising and in [0, ", count - 1, "], got ",
+                         bad.row, " at ", bad.place));
+}
+
 // x, rows; { columns }, the last axis of x when absent.
 const bool registered =
     register_op("gatherRows", [](const std::vector<Tensor>& in, const Options& o) {
       if (in.size() != 2) throw ShapeError(str("gatherRows: needs 2 tensors, got ", in.size()));
       Check("gatherRows").defined("x", in[0]);
       if (in[0].rank() < 1) throw ShapeError("gatherRows: x must have rows, got a scalar");
-      return std::vector<Tensor>{gather_rows(in[0], in[1], o.integer("columns", in[0].size(-1)))};
+      const int64_t columns = o.integer("columns", in[0].size(-1));
+      check_rows(in[1], columns > 0 ? in[0].numel() / columns : 0);
+      return std::vector<Tensor>{gather_rows(in[0], in[1], columns)};
     });
 }  // namespace
 

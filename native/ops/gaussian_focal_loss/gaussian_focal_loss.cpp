@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "ops/focal_loss/focal_loss.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -33,7 +34,7 @@ Tensor gaussian_focal_loss(const Tensor& logits, const Tensor& heat, const Tenso
   MIXPL_DISPATCH(logits.device(), gaussian_focal_loss_forward, logits, heat, positives, options,
                  loss, dlogits);
   record(loss, {logits}, [dlogits](const Tensor& dloss) mutable {
-    MIXPL_DISPATCH(dlogits.device(), gaussian_focal_loss_backward, dloss, dlogits);
+    MIXPL_DISPATCH(dlogits.device(), focal_loss_backward, dloss, dlogits);
     return Gradients{std::move(dlogits)};
   });
   return loss;
@@ -63,10 +64,12 @@ const bool registered =
         const int64_t classes = in[0].size(-1), rows = classes ? in[0].numel() / classes : 0;
         const int64_t bad =
             MIXPL_DISPATCH(in[2].device(), gaussian_focal_bad_positive, in[2], rows, classes);
-        if (bad >= 0)
+        if (bad >= 0) {
+          const std::vector<int32_t> pairs = in[2].to_vector<int32_t>();
           throw RangeError(str("gaussianFocalLoss: positives must be below [", rows, ", ", classes,
-                               "] (rows, classes), got [", in[2].data<int32_t>()[2 * bad], ", ",
-                               in[2].data<int32_t>()[2 * bad + 1], "]"));
+                               "] (rows, classes), got [", pairs[2 * bad], ", ", pairs[2 * bad + 1],
+                               "]"));
+        }
       }
       return std::vector<Tensor>{gaussian_focal_loss(in[0], in[1], in[2], options)};
     });

@@ -39,8 +39,12 @@ int64_t gaussian_focal_bad_positive(const Tensor& positives, int64_t rows, int64
 void gaussian_focal_loss_forward(const Tensor& logits, const Tensor& heat, const Tensor& positives,
                                  const GaussianFocalLossOptions& options, Tensor& loss,
                                  Tensor& dlogits);
-/// In place: dlogits *= dloss.
-void gaussian_focal_loss_backward(const Tensor& dloss, Tensor& dlogits);
 }  // namespace cpu
+namespace cuda {
+int64_t gaussian_focal_bad_positive(const Tensor& positives, int64_t rows, int64_t classes);
+void gaussian_focal_loss_forward(const Tensor& logits, const Tensor& heat, const Tensor& positives,
+                                 const GaussianFocalLossOptions& options, Tensor& loss,
+                                 Tensor& dlogits);
+}  // namespace cuda
 
 }  // namespace mixpl

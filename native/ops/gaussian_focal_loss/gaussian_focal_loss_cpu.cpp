@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "core/parallel.h"
@@ -12,24 +11,17 @@ namespace {
 
 constexpr int64_t kBlock = 1024;  // what a partial sum holds, whatever the threads
 
-struct Constants {
-  float alpha, gamma, clamp, log_low, log_high, weight;
-};
-
 struct Block {
   alignas(64) float x[kBlock], cold[kBlock], loss[kBlock], slope[kBlock];
 };
 
 // loss and slope of n negatives, cold = 1 - heat.
 template <bool kUsual>
-MIXPL_CPU_CLONES void negatives_of(Block& b, int64_t n, const Constants& k) {
+MIXPL_CPU_CLONES void negatives_of(Block& b, int64_t n, const GaussianFocal& focal) {
   for (int64_t i = 0; i < n; ++i) {
-    const float cold = b.cold[i], square = cold * cold;
-    const float factor = k.weight * (kUsual ? square * square : powf(cold, k.gamma));
-    const GaussianFocalTerm term =
-        gaussian_negative<kUsual>(held_sigmoid(b.x[i], k.clamp, k.log_low, k.log_high), k.alpha);
-    b.loss[i] = factor * term.loss;
-    b.slope[i] = factor * term.slope;
+    const GaussianFocalTerm term = focal.negative<kUsual>(b.x[i], b.cold[i]);
+    b.loss[i] = term.loss;
+    b.slope[i] = term.slope;
   }
 }
 
@@ -44,13 +36,8 @@ int64_t gaussian_focal_bad_positive(const Tensor& positives, int64_t rows, int64
 
 void gaussian_focal_loss_forward(const Tensor& logits, const Tensor& heat, const Tensor& positives,
                                  const GaussianFocalLossOptions& o, Tensor& loss, Tensor& dlogits) {
-  const Constants k{o.alpha,
-                    o.gamma,
-                    o.clamp,
-                    std::log(o.clamp),
-                    static_cast<float>(std::log1p(-static_cast<double>(o.clamp))),
-                    o.negative_weight};
-  const bool usual = o.alpha == 2.0f && o.gamma == 4.0f;
+  const GaussianFocal focal = GaussianFocal::of(o);
+  const bool usual = focal.usual();
   const int64_t n = logits.numel(), blocks = (n + kBlock - 1) / kBlock;
   std::vector<double> partial(blocks);
   dispatch_floating(logits.dtype(), [&](auto tag) {
@@ -64,9 +51,9 @@ void gaussian_focal_loss_forward(const Tensor& logits, const Tensor& heat, const
       for (int64_t i = 0; i < size; ++i) b.x[i] = float(x[begin + i]);
       for (int64_t i = 0; i < size; ++i) b.cold[i] = 1.0f - h[begin + i];
       if (usual)
-        negatives_of<true>(b, size, k);
+        negatives_of<true>(b, size, focal);
       else
-        negatives_of<false>(b, size, k);
+        negatives_of<false>(b, size, focal);
       if (dx) simd::scale(b.slope, 1.0f, dx + begin, size);
       double sum = 0;
       for (int64_t i = 0; i < size; ++i) sum += b.loss[i];
@@ -81,25 +68,13 @@ void gaussian_focal_loss_forward(const Tensor& logits, const Tensor& heat, const
     for (int64_t i = 0; i < positives.size(0); ++i) {
       if (pair[2 * i] < 0) continue;
       const int64_t index = pair[2 * i] * classes + pair[2 * i + 1];
-      const HeldSigmoid s = held_sigmoid(float(x[index]), k.clamp, k.log_low, k.log_high);
+      const float logit = float(x[index]);
       const GaussianFocalTerm term =
-          usual ? gaussian_positive<true>(s, k.alpha) : gaussian_positive<false>(s, k.alpha);
-      sum += o.positive_weight * term.loss;
-      if (dx) dx[index] = T(float(dx[index]) + o.positive_weight * term.slope);
+          usual ? focal.positive<true>(logit) : focal.positive<false>(logit);
+      sum += term.loss;
+      if (dx) dx[index] = T(float(dx[index]) + term.slope);
     }
     *loss.data<float>() = static_cast<float>(sum);
-  });
-}
-
-void gaussian_focal_loss_backward(const Tensor& dloss, Tensor& dlogits) {
-  const float scale = *dloss.data<float>();
-  if (scale == 1.0f) return;
-  dispatch_floating(dlogits.dtype(), [&](auto tag) {
-    using T = decltype(tag);
-    T* values = dlogits.data<T>();
-    parallel_chunks(dlogits.numel(), 1 << 15, [&](int64_t begin, int64_t end) {
-      simd::scale(values + begin, scale, values + begin, end - begin);
-    });
   });
 }
 

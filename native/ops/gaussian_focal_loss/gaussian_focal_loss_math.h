@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/math.h"
+#include "ops/gaussian_focal_loss/gaussian_focal_loss.h"
 
 namespace mixpl {
 
@@ -55,5 +56,37 @@ MIXPL_HD GaussianFocalTerm gaussian_negative(const HeldSigmoid& s, float alpha) 
   const float f = focal_power<kSquare>(s.p, s.log_p, alpha);
   return {-f * s.log_q, s.held ? 0.0f : f * (s.p - alpha * s.q * s.log_q)};
 }
+
+/// The options with what follows from them, and the terms with their weights.
+struct GaussianFocal {
+  GaussianFocalLossOptions options;
+  float log_low, log_high;
+
+  static GaussianFocal of(const GaussianFocalLossOptions& o) {
+    return {o, std::log(o.clamp), static_cast<float>(std::log1p(-static_cast<double>(o.clamp)))};
+  }
+  /// The exponents are those that have shortcuts: kUsual below.
+  bool usual() const { return options.alpha == 2.0f && options.gamma == 4.0f; }
+
+  template <bool kUsual>
+  MIXPL_HD GaussianFocalTerm positive(float x) const {
+    const GaussianFocalTerm term = gaussian_positive<kUsual>(held(x), options.alpha);
+    return {options.positive_weight * term.loss, options.positive_weight * term.slope};
+  }
+  /// @param cold 1 - heat
+  template <bool kUsual>
+  MIXPL_HD GaussianFocalTerm negative(float x, float cold) const {
+    const float square = cold * cold;
+    const float factor =
+        options.negative_weight * (kUsual ? square * square : powf(cold, options.gamma));
+    const GaussianFocalTerm term = gaussian_negative<kUsual>(held(x), options.alpha);
+    return {factor * term.loss, factor * term.slope};
+  }
+
+ private:
+  MIXPL_HD HeldSigmoid held(float x) const {
+    return held_sigmoid(x, options.clamp, log_low, log_high);
+  }
+};
 
 }  // namespace mixpl

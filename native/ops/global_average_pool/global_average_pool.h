@@ -18,4 +18,9 @@ void global_average_pool_forward(const Tensor& x, Tensor& y);
 void global_average_pool_backward(const Tensor& dy, Tensor& dx);
 }  // namespace cpu
 
+namespace cuda {
+void global_average_pool_forward(const Tensor& x, Tensor& y);
+void global_average_pool_backward(const Tensor& dy, Tensor& dx);
+}  // namespace cuda
+
 }  // namespace mixpl

@@ -18,5 +18,9 @@ namespace cpu {
 void grid_boxes_forward(const Tensor& sides, float offset, Tensor& boxes);
 void grid_boxes_backward(const Tensor& dboxes, Tensor& dsides);
 }  // namespace cpu
+namespace cuda {
+void grid_boxes_forward(const Tensor& sides, float offset, Tensor& boxes);
+void grid_boxes_backward(const Tensor& dboxes, Tensor& dsides);
+}  // namespace cuda
 
 }  // namespace mixpl

@@ -36,5 +36,11 @@ void iou_loss_forward(const Tensor& pred, const Tensor& target, const Tensor& we
 void iou_loss_backward(const Tensor& dloss, const Tensor& pred, const Tensor& target,
                        const Tensor& weight, const IouLossOptions& options, Tensor& dpred);
 }  // namespace cpu
+namespace cuda {
+void iou_loss_forward(const Tensor& pred, const Tensor& target, const Tensor& weight,
+                      const IouLossOptions& options, Tensor& loss);
+void iou_loss_backward(const Tensor& dloss, const Tensor& pred, const Tensor& target,
+                       const Tensor& weight, const IouLossOptions& options, Tensor& dpred);
+}  // namespace cuda
 
 }  // namespace mixpl

@@ -24,5 +24,11 @@ void smooth_l1_loss_forward(const Tensor& pred, const Tensor& target, const Tens
 void smooth_l1_loss_backward(const Tensor& dloss, const Tensor& pred, const Tensor& target,
                              const Tensor& weight, float beta, Tensor& dpred);
 }  // namespace cpu
+namespace cuda {
+void smooth_l1_loss_forward(const Tensor& pred, const Tensor& target, const Tensor& weight,
+                            float beta, Tensor& loss);
+void smooth_l1_loss_backward(const Tensor& dloss, const Tensor& pred, const Tensor& target,
+                             const Tensor& weight, float beta, Tensor& dpred);
+}  // namespace cuda
 
 }  // namespace mixpl

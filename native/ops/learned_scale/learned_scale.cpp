@@ -2,6 +2,7 @@
 
 #include "autograd/tape.h"
 #include "core/check.h"
+#include "core/launch.h"
 #include "ops/registry.h"
 
 namespace mixpl {

@@ -19,4 +19,10 @@ void learned_scale_backward(const Tensor& dy, const Tensor& x, const Tensor& sca
                             Tensor& dscale);
 }  // namespace cpu
 
+namespace cuda {
+void learned_scale_forward(const Tensor& x, const Tensor& scale, Tensor& y);
+void learned_scale_backward(const Tensor& dy, const Tensor& x, const Tensor& scale, Tensor& dx,
+                            Tensor& dscale);
+}  // namespace cuda
+
 }  // namespace mixpl

@@ -23,4 +23,10 @@ void max_pool2d_backward(const Tensor& dy, const Tensor& winner, const Pool2dOpt
                          Tensor& dx);
 }  // namespace cpu
 
+namespace cuda {
+void max_pool2d_forward(const Tensor& x, const Pool2dOptions& options, Tensor& y, Tensor& winner);
+void max_pool2d_backward(const Tensor& dy, const Tensor& winner, const Pool2dOptions& options,
+                         Tensor& dx);
+}  // namespace cuda
+
 }  // namespace mixpl

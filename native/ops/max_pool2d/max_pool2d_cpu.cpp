@@ -5,6 +5,7 @@
 
 #include "core/parallel.h"
 #include "ops/max_pool2d/max_pool2d.h"
+#include "ops/max_pool2d/max_pool2d_math.h"
 
 namespace mixpl::cpu {
 
@@ -36,8 +37,7 @@ void max_pool2d_forward(const Tensor& x, const Pool2dOptions& o, Tensor& y, Tens
               int32_t* __restrict a = at.data();
               for (int64_t k = 0; k < c; ++k) {
                 const float v = float(source[k]);
-                // Bitwise: no branches, so the loop vectorises. v != v is NaN.
-                const bool take = (v > b[k]) | (v != v) | (a[k] < 0);
+                const bool take = wins(v, b[k], a[k]);
                 b[k] = take ? v : b[k];
                 a[k] = take ? position : a[k];
               }

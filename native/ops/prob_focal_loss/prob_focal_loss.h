@@ -48,5 +48,12 @@ void prob_quality_focal_loss_forward(const Tensor& probabilities, const Tensor& 
                                      const Tensor& quality, int64_t classes, float beta,
                                      Tensor& loss, Tensor& dprobabilities);
 }  // namespace cpu
+namespace cuda {
+void prob_focal_loss_forward(const Tensor& probabilities, const Tensor& labels, int64_t classes,
+                             const FocalLossOptions& options, Tensor& loss, Tensor& dprobabilities);
+void prob_quality_focal_loss_forward(const Tensor& probabilities, const Tensor& labels,
+                                     const Tensor& quality, int64_t classes, float beta,
+                                     Tensor& loss, Tensor& dprobabilities);
+}  // namespace cuda
 
 }  // namespace mixpl

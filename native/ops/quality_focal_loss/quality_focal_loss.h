@@ -28,5 +28,9 @@ namespace cpu {
 void quality_focal_loss_forward(const Tensor& logits, const Tensor& labels, const Tensor& quality,
                                 int64_t classes, float beta, Tensor& loss, Tensor& dlogits);
 }  // namespace cpu
+namespace cuda {
+void quality_focal_loss_forward(const Tensor& logits, const Tensor& labels, const Tensor& quality,
+                                int64_t classes, float beta, Tensor& loss, Tensor& dlogits);
+}  // namespace cuda
 
 }  // namespace mixpl

@@ -19,4 +19,9 @@ void relu_forward(const Tensor& x, Tensor& y);
 void relu_backward(const Tensor& y, const Tensor& dout, Tensor& dx);
 }  // namespace cpu
 
+namespace cuda {
+void relu_forward(const Tensor& x, Tensor& y);
+void relu_backward(const Tensor& y, const Tensor& dout, Tensor& dx);
+}  // namespace cuda
+
 }  // namespace mixpl

@@ -15,13 +15,13 @@ struct RoiAlignOptions {
 /// Mean of bilinear samples in every bin of a region, over the levels of a pyramid in one call.
 /// Samples more than a pixel off the map count as 0, up to a pixel off as the edge.
 ///
-/// @param levels f32|bf16 [N, H_l, W_l, C], all of one dtype
+/// @param levels f32|bf16 [N, H_l, W_l, C], at most 16, all of one dtype
 /// @param scales per level, pixels of the map per pixel of the boxes, e.g. 1 / 8
-/// @param boxes  f32 [R, 4] xyxy; places i32 [R, 2]: image 0 … N-1, level 0 … L-1 of each box
+/// @param boxes  f32 [R, 4] xyxy; places i32 [R, 2]: image 0 … N-1, level 0 … L-1 of each box.
+///               On a GPU, boxes that are not finite and places out of range give 0, no error
 /// @return       [R, size, size, C] in the dtype of the levels
-/// @grad         levels, in their dtype, summed in f32 in the order of the boxes: the same bits for
-/// any
-///               number of threads
+/// @grad         levels, in their dtype, summed in f32 in the order of the boxes: the same bits on
+///               every run and for any number of threads
 /// @throws       ShapeError, DTypeError, RangeError
 /// @source       He et al. 2017, arXiv:1703.06870; torchvision.ops.roi_align, mmcv RoIAlign
 Tensor roi_align(const std::vector<Tensor>& levels, const std::vector<float>& scales,
@@ -36,5 +36,14 @@ void roi_align_backward(const Tensor& dout, const std::vector<float>& scales, co
                         const Tensor& places, const RoiAlignOptions& options,
                         std::vector<Tensor>& dlevels);
 }  // namespace cpu
+
+namespace cuda {
+void roi_align_forward(const std::vector<Tensor>& levels, const std::vector<float>& scales,
+                       const Tensor& boxes, const Tensor& places, const RoiAlignOptions& options,
+                       Tensor& out);
+void roi_align_backward(const Tensor& dout, const std::vector<float>& scales, const Tensor& boxes,
+                        const Tensor& places, const RoiAlignOptions& options,
+                        std::vector<Tensor>& dlevels);
+}  // namespace cuda
 
 }  // namespace mixpl

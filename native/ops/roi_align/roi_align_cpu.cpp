@@ -1,10 +1,9 @@
 #include <algorithm>
-#include <cmath>
 
 #include "core/parallel.h"
 #include "core/simd.h"
-#include "detect/box_math.h"
 #include "ops/roi_align/roi_align.h"
+#include "ops/roi_align/roi_align_math.h"
 
 namespace mixpl::cpu {
 namespace {
@@ -19,12 +18,11 @@ struct Taps {
   std::vector<float> weight;
 };
 
-// Samples of one axis: from `start`, `bin` long each, on a map of `size` pixels.
-void make_taps(float start, float bin, int bins, int samples, int64_t size, Taps& taps) {
+void make_taps(const RoiAxis& axis, int bins, int64_t size, Taps& taps) {
   taps.first.assign(1, 0);
   taps.position.clear();
   taps.weight.clear();
-  const float share = samples > 0 ? 1.0f / static_cast<float>(samples) : 0.0f;
+  const float share = axis.samples > 0 ? 1.0f / static_cast<float>(axis.samples) : 0.0f;
   for (int b = 0; b < bins; ++b) {
     const size_t begin = taps.position.size();
     const auto add = [&](int at, float w) {
@@ -38,19 +36,11 @@ void make_taps(float start, float bin, int bins, int samples, int64_t size, Taps
       taps.position.push_back(at);
       taps.weight.push_back(w);
     };
-    for (int s = 0; s < samples; ++s) {
-      float v = start + static_cast<float>(b) * bin +
-                (static_cast<float>(s) + 0.5f) * bin / static_cast<float>(samples);
-      if (v < -1.0f || v > static_cast<float>(size)) continue;
-      v = std::max(v, 0.0f);
-      int low = static_cast<int>(v);
-      if (low >= size - 1) {
-        add(static_cast<int>(size) - 1, share);
-        continue;
-      }
-      const float part = v - static_cast<float>(low);
-      add(low, share * (1.0f - part));
-      add(low + 1, share * part);
+    for (int s = 0; s < axis.samples; ++s) {
+      const RoiSample sample = roi_sample(axis, b, s, size);
+      if (!sample.inside) continue;
+      add(sample.low, share * (1.0f - sample.part));
+      add(sample.low + 1, share * sample.part);
     }
     taps.first.push_back(static_cast<int>(taps.position.size()));
   }
@@ -61,21 +51,8 @@ struct Region {
   Taps rows, columns;
 
   void place(const Box& box, float scale, int64_t height, int64_t width, const RoiAlignOptions& o) {
-    const float offset = o.aligned ? 0.5f : 0.0f;
-    const float x1 = box.x1 * scale - offset, y1 = box.y1 * scale - offset;
-    float w = box.x2 * scale - offset - x1, h = box.y2 * scale - offset - y1;
-    if (!o.aligned) {
-      w = std::max(w, 1.0f);
-      h = std::max(h, 1.0f);
-    }
-    const float bin_w = w / static_cast<float>(o.size), bin_h = h / static_cast<float>(o.size);
-    const auto samples = [&](float bin, int64_t size) {
-      if (o.sampling_ratio > 0) return o.sampling_ratio;
-      // A box far larger than the map needs no more samples than the map has pixels.
-      return static_cast<int>(std::clamp(std::ceil(bin), 0.0f, 4.0f * static_cast<float>(size)));
-    };
-    make_taps(y1, bin_h, o.size, samples(bin_h, height), height, rows);
-    make_taps(x1, bin_w, o.size, samples(bin_w, width), width, columns);
+    make_taps(roi_axis(box.y1, box.y2, scale, height, o), o.size, height, rows);
+    make_taps(roi_axis(box.x1, box.x2, scale, width, o), o.size, width, columns);
   }
 };
 

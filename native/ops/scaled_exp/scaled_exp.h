@@ -20,4 +20,10 @@ void scaled_exp_backward(const Tensor& dy, const Tensor& x, const Tensor& scale,
                          Tensor& dscale);
 }  // namespace cpu
 
+namespace cuda {
+void scaled_exp_forward(const Tensor& x, const Tensor& scale, Tensor& y);
+void scaled_exp_backward(const Tensor& dy, const Tensor& x, const Tensor& scale, Tensor& dx,
+                         Tensor& dscale);
+}  // namespace cuda
+
 }  // namespace mixpl

@@ -37,5 +37,14 @@ void distribution_focal_loss_forward(const Tensor& logits, const Tensor& sides,
 void distribution_focal_loss_backward(const Tensor& dloss, const Tensor& logits,
                                       const Tensor& sides, const Tensor& weight, Tensor& dlogits);
 }  // namespace cpu
+namespace cuda {
+void expected_sides_forward(const Tensor& logits, const Tensor& values, Tensor& sides);
+void expected_sides_backward(const Tensor& dsides, const Tensor& logits, const Tensor& values,
+                             Tensor& dlogits);
+void distribution_focal_loss_forward(const Tensor& logits, const Tensor& sides,
+                                     const Tensor& weight, Tensor& loss);
+void distribution_focal_loss_backward(const Tensor& dloss, const Tensor& logits,
+                                      const Tensor& sides, const Tensor& weight, Tensor& dlogits);
+}  // namespace cuda
 
 }  // namespace mixpl

@@ -33,6 +33,16 @@ MIXPL_HD double expected_side(const T* x, const float* values, int64_t bins) {
   return sum / s.sum;
 }
 
+/// Gradient of expected_side by each x_j, times `d`.
+template <typename T>
+MIXPL_HD void expected_side_slopes(const T* x, const float* values, int64_t bins, double d,
+                                   float* out) {
+  const SideSoftmax s = SideSoftmax::of(x, bins);
+  const double mean = expected_side(x, values, bins);
+  for (int64_t j = 0; j < bins; ++j)
+    out[j] = static_cast<float>(d * s.at(x[j]) * (values[j] - mean));
+}
+
 /// The bin below a distance and how much of it belongs to the bin above.
 struct BinShare {
   int64_t low;
@@ -46,5 +56,26 @@ struct BinShare {
     return {low, held - static_cast<double>(low)};
   }
 };
+
+/// The distribution focal loss of one side, of weight 1; y is the wanted distance.
+MIXPL_HD double distribution_loss(const float* x, double y, int64_t bins) {
+  const SideSoftmax s = SideSoftmax::of(x, bins);
+  const BinShare share = BinShare::of(y, bins);
+  return -((1 - share.high_share) * s.log_at(x[share.low]) +
+           share.high_share * s.log_at(x[share.low + 1]));
+}
+
+/// Its gradient by each x_j, times `scale`.
+MIXPL_HD void distribution_slopes(const float* x, double y, int64_t bins, double scale,
+                                  float* out) {
+  const SideSoftmax s = SideSoftmax::of(x, bins);
+  const BinShare share = BinShare::of(y, bins);
+  for (int64_t j = 0; j < bins; ++j) {
+    const double wanted = j == share.low       ? 1 - share.high_share
+                          : j == share.low + 1 ? share.high_share
+                                               : 0;
+    out[j] = static_cast<float>(scale * (s.at(x[j]) - wanted));
+  }
+}
 
 }  // namespace mixpl

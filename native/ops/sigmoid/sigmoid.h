@@ -17,4 +17,9 @@ void sigmoid_forward(const Tensor& x, Tensor& y);
 void sigmoid_backward(const Tensor& x, const Tensor& dy, Tensor& dx);
 }  // namespace cpu
 
+namespace cuda {
+void sigmoid_forward(const Tensor& x, Tensor& y);
+void sigmoid_backward(const Tensor& x, const Tensor& dy, Tensor& dx);
+}  // namespace cuda
+
 }  // namespace mixpl

@@ -1,7 +1,7 @@
-#include "core/math.h"
 #include "core/parallel.h"
 #include "core/simd.h"
 #include "ops/sigmoid/sigmoid.h"
+#include "ops/sigmoid/sigmoid_math.h"
 
 namespace mixpl::cpu {
 namespace {
@@ -10,7 +10,7 @@ constexpr int64_t kGrain = 1 << 14;
 
 template <typename T>
 MIXPL_CPU_CLONES void forward_of(const T* x, T* y, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) y[i] = T(1.0f / (1.0f + exp_f32(-float(x[i]))));
+  for (int64_t i = 0; i < n; ++i) y[i] = T(sigmoid_of(float(x[i])));
 }
 
 }  // namespace
@@ -31,10 +31,8 @@ void sigmoid_backward(const Tensor& x, const Tensor& dy, Tensor& dx) {
     using T = decltype(tag);
     const T *at = x.data<T>(), *in = dy.data<T>();
     T* out = dx.data<T>();
-    parallel_for(x.numel(), kGrain, [=](int64_t i) {
-      const float e = exp_f32(-fabsf(float(at[i]))), r = 1.0f / (1.0f + e);
-      out[i] = T(float(in[i]) * (e * r * r));
-    });
+    parallel_for(x.numel(), kGrain,
+                 [=](int64_t i) { out[i] = T(float(in[i]) * sigmoid_slope(float(at[i]))); });
   });
 }
 

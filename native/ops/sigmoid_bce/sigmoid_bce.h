@@ -22,5 +22,11 @@ void sigmoid_bce_forward(const Tensor& logits, const Tensor& target, const Tenso
 void sigmoid_bce_backward(const Tensor& dloss, const Tensor& logits, const Tensor& target,
                           const Tensor& weight, Tensor& dlogits);
 }  // namespace cpu
+namespace cuda {
+void sigmoid_bce_forward(const Tensor& logits, const Tensor& target, const Tensor& weight,
+                         Tensor& loss);
+void sigmoid_bce_backward(const Tensor& dloss, const Tensor& logits, const Tensor& target,
+                          const Tensor& weight, Tensor& dlogits);
+}  // namespace cuda
 
 }  // namespace mixpl

@@ -22,4 +22,10 @@ void sigmoid_geometric_mean_backward(const Tensor& dz, const Tensor& x, const Te
                                      Tensor& dy);
 }  // namespace cpu
 
+namespace cuda {
+void sigmoid_geometric_mean_forward(const Tensor& x, const Tensor& y, Tensor& z);
+void sigmoid_geometric_mean_backward(const Tensor& dz, const Tensor& x, const Tensor& y, Tensor& dx,
+                                     Tensor& dy);
+}  // namespace cuda
+
 }  // namespace mixpl

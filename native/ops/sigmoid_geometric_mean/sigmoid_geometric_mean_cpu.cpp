@@ -1,29 +1,16 @@
 #include <algorithm>
 
-#include "core/math.h"
 #include "core/parallel.h"
 #include "core/simd.h"
 #include "ops/sigmoid_geometric_mean/sigmoid_geometric_mean.h"
+#include "ops/sigmoid_geometric_mean/sigmoid_geometric_mean_math.h"
 
 namespace mixpl::cpu {
 namespace {
 
-struct Sigmoids {
-  float p, q;  // sigmoid(x), sigmoid(-x)
-};
-
-inline Sigmoids sigmoids(float x) {
-  const float e = exp_f32(-fabsf(x)), r = 1.0f / (1.0f + e), er = e * r;
-  return x >= 0.0f ? Sigmoids{r, er} : Sigmoids{er, r};
-}
-
-// The root of each factor: their product would be 0 from logits of -52 on.
 template <typename T>
 MIXPL_CPU_CLONES void forward_of(const T* x, float root, float* z, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) {
-    const float v = float(x[i]), e = exp_f32(-fabsf(v)), r = 1.0f / (1.0f + e);
-    z[i] = sqrtf(v >= 0.0f ? r : e * r) * root;
-  }
+  for (int64_t i = 0; i < n; ++i) z[i] = geometric_mean(float(x[i]), root);
 }
 
 int64_t grain(int64_t c) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(c, 1)); }
@@ -56,10 +43,9 @@ void sigmoid_geometric_mean_backward(const Tensor& dz, const Tensor& x, const Te
       const float half_root = 0.5f * sqrtf(own.p);
       float sum = 0;
       for (int64_t i = row * c; i < (row + 1) * c; ++i) {
-        const Sigmoids s = sigmoids(float(a[i]));
-        const float g = d[i] * half_root * sqrtf(s.p);
-        if (da) da[i] = T(g * s.q);
-        sum += g;
+        const MeanSlopes slopes = geometric_mean_slopes(d[i], float(a[i]), half_root);
+        if (da) da[i] = T(slopes.dx);
+        sum += slopes.share;
       }
       if (db) db[row] = T(sum * own.q);
     });

@@ -1,27 +1,29 @@
 #include <algorithm>
-#include <cmath>
 
 #include "core/parallel.h"
 #include "ops/softmax_cross_entropy/softmax_cross_entropy.h"
+#include "ops/softmax_cross_entropy/softmax_cross_entropy_math.h"
 
 namespace mixpl::cpu {
 namespace {
 
-struct RowSum {
-  float most;  // the largest logit
-  double sum;  // of e^(x - most)
-};
-
 template <typename T>
-RowSum row_sum(const T* x, int64_t n) {
+RowSoftmax softmax_of(const T* x, int64_t n) {
   float most = float(x[0]);
   for (int64_t i = 1; i < n; ++i) most = std::max(most, float(x[i]));
   double sum = 0;
-  for (int64_t i = 0; i < n; ++i) sum += std::exp(float(x[i]) - most);
+  for (int64_t i = 0; i < n; ++i) sum += RowSoftmax::share(float(x[i]), most);
   return {most, sum};
 }
 
 }  // namespace
+
+int64_t softmax_cross_entropy_bad_label(const Tensor& labels, int64_t classes) {
+  const int32_t* label = labels.data<int32_t>();
+  for (int64_t i = 0; i < labels.numel(); ++i)
+    if (label[i] >= classes) return label[i];
+  return -1;
+}
 
 void softmax_cross_entropy_forward(const Tensor& logits, const Tensor& labels, Tensor& loss) {
   const int64_t classes = logits.size(-1);
@@ -31,8 +33,7 @@ void softmax_cross_entropy_forward(const Tensor& logits, const Tensor& labels, T
     *loss.data<float>() = static_cast<float>(parallel_sum(labels.numel(), [&](int64_t r) {
       if (label[r] < 0) return 0.0;
       const auto* row = x + r * classes;
-      const RowSum s = row_sum(row, classes);
-      return std::log(s.sum) + s.most - double(float(row[label[r]]));
+      return softmax_of(row, classes).loss(float(row[label[r]]));
     }));
   });
 }
@@ -53,11 +54,8 @@ void softmax_cross_entropy_backward(const Tensor& dloss, const Tensor& logits, c
         std::fill_n(d, classes, T(0.0f));
         return;
       }
-      const RowSum s = row_sum(row, classes);
-      for (int64_t c = 0; c < classes; ++c) {
-        const float p = static_cast<float>(std::exp(float(row[c]) - s.most) / s.sum);
-        d[c] = T(scale * (p - (c == label[r] ? 1.0f : 0.0f)));
-      }
+      const RowSoftmax s = softmax_of(row, classes);
+      for (int64_t c = 0; c < classes; ++c) d[c] = T(scale * s.slope(float(row[c]), c == label[r]));
     });
   });
 }

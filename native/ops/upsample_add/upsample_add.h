@@ -19,4 +19,9 @@ void upsample_add_forward(const Tensor& lateral, const Tensor& top, Tensor& y);
 void upsample_add_backward(const Tensor& dy, Tensor& dtop);
 }  // namespace cpu
 
+namespace cuda {
+void upsample_add_forward(const Tensor& lateral, const Tensor& top, Tensor& y);
+void upsample_add_backward(const Tensor& dy, Tensor& dtop);
+}  // namespace cuda
+
 }  // namespace mixpl

@@ -3,6 +3,7 @@
 
 #include "core/parallel.h"
 #include "ops/upsample_add/upsample_add.h"
+#include "ops/upsample_add/upsample_add_math.h"
 
 namespace mixpl::cpu {
 
@@ -30,19 +31,14 @@ void upsample_add_backward(const Tensor& dy, Tensor& dtop) {
     using T = decltype(tag);
     const T* in = dy.data<T>();
     T* out = dtop.data<T>();
-    // Pixels i with floor(i * from / to) == s are ceil(s * to / from) … ceil((s + 1) * to / from)
-    // - 1.
-    const auto first = [](int64_t s, int64_t to, int64_t from) {
-      return (s * to + from - 1) / from;
-    };
     parallel_chunks(dtop.size(0) * th, 1, [&](int64_t begin, int64_t end) {
       std::vector<float> sum(c);
       for (int64_t row = begin; row < end; ++row) {
         const int64_t n = row / th, s = row % th;
         for (int64_t x = 0; x < tw; ++x) {
           std::fill(sum.begin(), sum.end(), 0.0f);
-          for (int64_t yy = first(s, h, th); yy < first(s + 1, h, th); ++yy)
-            for (int64_t xx = first(x, w, tw); xx < first(x + 1, w, tw); ++xx) {
+          for (int64_t yy = first_fed(s, h, th); yy < first_fed(s + 1, h, th); ++yy)
+            for (int64_t xx = first_fed(x, w, tw); xx < first_fed(x + 1, w, tw); ++xx) {
               const T* from = in + ((n * h + yy) * w + xx) * c;
               for (int64_t k = 0; k < c; ++k) sum[k] += float(from[k]);
             }

@@ -20,5 +20,10 @@ void valid_boxes_forward(const Tensor& boxes, const Tensor& fallback, Tensor& ou
 void valid_boxes_backward(const Tensor& dout, const Tensor& boxes, Tensor& dboxes,
                           Tensor& dfallback);
 }  // namespace cpu
+namespace cuda {
+void valid_boxes_forward(const Tensor& boxes, const Tensor& fallback, Tensor& out);
+void valid_boxes_backward(const Tensor& dout, const Tensor& boxes, Tensor& dboxes,
+                          Tensor& dfallback);
+}  // namespace cuda
 
 }  // namespace mixpl

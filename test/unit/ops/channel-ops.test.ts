@@ -29,6 +29,7 @@ testOp('concatChannels', {
     });
     return [
       one('three maps', [2, 3, 5, 8], [2, 3, 5, 16], [2, 3, 5, 1]),
+      one('rows of 16 bytes', [2, 3, 5, 8], [2, 3, 5, 16]),
       one('one map', [2, 3, 4]),
       one('an empty one', [3, 4], [3, 0], [3, 2]),
       one('no rows', [0, 4], [0, 2]),
@@ -44,6 +45,7 @@ testOp('globalAveragePool', {
   cases: (random) => [
     { name: 'a map', inputs: { x: normals(random, [2, 7, 5, 13]) } },
     { name: 'several chunks', inputs: { x: normals(random, [2, 23, 31, 5]) } },
+    { name: 'several chunks of packs', inputs: { x: normals(random, [2, 9, 11, 256]) } },
     { name: 'one pixel', inputs: { x: normals(random, [2, 1, 1, 4]) } },
     { name: 'no images', inputs: { x: zeros([0, 2, 2, 4]) } },
   ],

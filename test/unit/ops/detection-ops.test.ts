@@ -24,6 +24,7 @@ testOp('learnedScale', {
     return [
       one('a box output', [2, 5, 7, 4]),
       one('more than one chunk', [40000, 2]),
+      one('one number', [1]),
       one('none', [0, 4]),
     ];
   },
@@ -133,6 +134,8 @@ testOp('roiAlign', {
       one('two samples, no shift', [2, 9, 13, 70], 10, { samplingRatio: 2, aligned: false }),
       one('three samples', [1, 6, 5, 8], 9, { samplingRatio: 3, size: 3 }),
       one('one pixel', [1, 1, 1, 16], 5, { samplingRatio: 2 }),
+      one('packs of channels', [2, 9, 13, 24], 7),
+      one('more regions than a block has threads', [1, 5, 9, 4], 300, { size: 2 }),
       one('one bin', [1, 12, 4, 5], 8, { size: 1 }),
       one('no regions', [1, 4, 4, 8], 0),
     ];

@@ -47,6 +47,7 @@ testOp('groupNorm', {
     return [
       one('a feature map, defaults', [2, 5, 7, 64], {}),
       one('several chunks of 256 pixels', [2, 19, 31, 16], { groups: 4, relu: true }),
+      one('several chunks of packs of channels', [1, 23, 31, 64], { groups: 8 }),
       one('relu and residual', [2, 5, 7, 24], { groups: 3, relu: true }, { residual: true }),
       one('residual alone', [3, 4, 4, 12], { groups: 6 }, { residual: true }),
       one('channels that fill no vector', [2, 6, 5, 15], { groups: 5, relu: true }),
@@ -78,6 +79,7 @@ describe('batchNorm', () => {
         return [
           one('a feature map', [2, 5, 7, 32], {}),
           one('several chunks, relu', [2, 15, 19, 10], { relu: true }),
+          one('several chunks of packs of channels', [2, 13, 29, 64], {}),
           one('relu and residual', [2, 5, 7, 24], { relu: true }, { residual: true }),
           one('residual alone', [3, 4, 4, 5], {}, { residual: true }),
           one('two values a channel', [2, 1, 1, 8], { eps: 0.01 }),

@@ -70,11 +70,17 @@ testOp('scaledSum', {
       for (const name of names) inputs[name] = normals(random, []);
       return { name: `${names.length} ${JSON.stringify(options)}`, inputs, options };
     };
+    const divided = (names: string[], divisor: number, options = {}) => {
+      const call = one(names, { ...options, divided: true });
+      return { ...call, inputs: { ...call.inputs, divisor: ndarray([1], [divisor]) } };
+    };
     return [
       one(['a'], { scale: -2 }),
       one(['a', 'b', 'c'], { scale: 0.125 }),
       one(['a', 'b', 'c']),
       one([]),
+      divided(['a', 'b'], 7, { scale: 2 }),
+      divided(['a'], -0.25),
     ];
   },
 });
@@ -168,5 +174,14 @@ test('small ops say what was wrong', async () => {
     () => native.runOp('scaledSum', [tensor(zeros([]), 'bf16')], '{}'),
     'ERR_DTYPE',
     'scaledSum: scalars must be f32, got bf16',
+  );
+  const divided = { divided: true };
+  await refused('scaledSum', [], divided, 'ERR_SHAPE', 'needs a divisor, got no tensor');
+  await refused(
+    'scaledSum',
+    [[], []],
+    divided,
+    'ERR_SHAPE',
+    'divisor must be [1] (one number), got []',
   );
 });

@@ -26,8 +26,8 @@ constexpr unsigned char kGuardByte = 0xc3, kFreeByte = 0xdd;
 class Arena final : public MemorySource {
  public:
   Arena() {
-    void* memory = mmap(nullptr, kArenaBytes, PROT_NONE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* memory =
+        mmap(nullptr, kArenaBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
     base_ = top_ = static_cast<char*>(memory);
     holes_[base_] = kArenaBytes;
@@ -172,9 +172,9 @@ struct sigaction previous_action;
 
 Arena& arena();
 
-// Turns a fault into an exception, which works because this build's code, and glibc's copies, can be
-// unwound from any instruction (-fnon-call-exceptions). The message goes to stderr as well: where a
-// frame cannot be unwound, it is the last thing seen.
+// Turns a fault into an exception: this build's code can be unwound from any instruction
+// (-fnon-call-exceptions). Not so what the compiler knows not to throw, such as memcpy; there the
+// message on stderr is the last thing seen.
 void on_fault(int signal, siginfo_t* info, void* context) {
   const void* at = info->si_addr;
   if (arena().contains(at)) {

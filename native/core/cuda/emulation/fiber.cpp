@@ -12,9 +12,9 @@
 #include <ucontext.h>
 #endif
 
-// void mixpl_switch_stack(void** from, void* to): saves the callee-saved registers on the stack, the
-// stack pointer in *from, and takes up `to`. swapcontext would make a system call for the signal
-// mask each time.
+// void mixpl_switch_stack(void** from, void* to): saves the callee-saved registers on the stack,
+// the stack pointer in *from, and takes up `to`. swapcontext would make a system call for the
+// signal mask each time.
 extern "C" void mixpl_switch_stack(void** from, void* to);
 
 #if defined(__x86_64__)

@@ -126,8 +126,8 @@ class Grid {
   // On fibers.
   static void fiber_main();
   void wait_for_block(const std::source_location& where);
-  void meet(const char* operation, uint32_t mask, const std::source_location& where,
-            LaneData& data, void (*exchange)(Meeting&));
+  void meet(const char* operation, uint32_t mask, const std::source_location& where, LaneData& data,
+            void (*exchange)(Meeting&));
   Thread& running() { return *running_; }
   int threads() const { return static_cast<int>(threads_.size()); }
   SharedMemory& shared() { return shared_; }
@@ -241,8 +241,8 @@ void Grid::report_deadlock() {
                    place(t.where), ")");
   }
   running_ = nullptr;
-  throw DeviceError(str(position(), ": threads wait for each other: ", waiting, "; ", gone_,
-                        " of ", threads_.size(), " threads have left the kernel"));
+  throw DeviceError(str(position(), ": threads wait for each other: ", waiting, "; ", gone_, " of ",
+                        threads_.size(), " threads have left the kernel"));
 }
 
 // --- what threads do, on their fibers
@@ -291,14 +291,13 @@ void Grid::make_ready(std::vector<Thread*>& released) {
 void Grid::thread_ends() {
   Thread& self = *running_;
   if (!self.copies.empty())
-    fail(str("leaves the kernel with ", self.copies.size(),
-             " cp_async16 that it never waited for"));
+    fail(
+        str("leaves the kernel with ", self.copies.size(), " cp_async16 that it never waited for"));
   self.state = State::gone;
   ++gone_;
   if (!at_barrier_.empty())
     fail(str("leaves the kernel while ", at_barrier_.size(), " threads wait at sync_block (",
-             place(at_barrier_[0]->where), "), the first is thread ",
-             text(at_barrier_[0]->index)));
+             place(at_barrier_[0]->where), "), the first is thread ", text(at_barrier_[0]->index)));
   Warp& warp = warps_[self.linear / kWarpSize];
   const uint32_t bit = 1u << self.linear % kWarpSize;
   warp.live &= ~bit;
@@ -313,9 +312,8 @@ void Grid::wait_for_block(const std::source_location& where) {
     fail(str("comes to sync_block (", place(where), ") after ", gone_,
              " threads of the block have left the kernel"));
   if (!at_barrier_.empty() && !same(at_barrier_[0]->where, where))
-    fail(str("comes to sync_block (", place(where), ") while thread ",
-             text(at_barrier_[0]->index), " waits at another (", place(at_barrier_[0]->where),
-             ")"));
+    fail(str("comes to sync_block (", place(where), ") while thread ", text(at_barrier_[0]->index),
+             " waits at another (", place(at_barrier_[0]->where), ")"));
   at_barrier_.push_back(running_);
   running_->where = where;
   if (at_barrier_.size() == threads_.size()) {
@@ -393,8 +391,8 @@ void run_grid(const std::source_location& where, dim3 grid, dim3 block, size_t d
     throw DeviceError(str(launch, ": a block must have 1 to ", kMostThreads,
                           " threads, z at most 64, got ", text(block)));
   if (grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
-    throw DeviceError(str(launch, ": a grid may have (2^31 - 1, 65535, 65535) blocks, got ",
-                          text(grid)));
+    throw DeviceError(
+        str(launch, ": a grid may have (2^31 - 1, 65535, 65535) blocks, got ", text(grid)));
   if (static_cast<int64_t>(dynamic_shared) > kMostSharedBytes)
     throw DeviceError(str(launch, ": a block may have ", kMostSharedBytes,
                           " bytes of shared memory, got ", dynamic_shared));
@@ -450,7 +448,8 @@ bool in_shared_memory(const void* p, size_t bytes) { return active->shared().con
 void start_copy(void* to, const void* from, int valid_bytes) {
   if (valid_bytes < 0 || valid_bytes > 16)
     fail(str("cp_async16: valid bytes must be in [0, 16], got ", valid_bytes));
-  if (reinterpret_cast<uintptr_t>(to) % 16 || (valid_bytes && reinterpret_cast<uintptr_t>(from) % 16))
+  if (reinterpret_cast<uintptr_t>(to) % 16 ||
+      (valid_bytes && reinterpret_cast<uintptr_t>(from) % 16))
     fail("cp_async16: both addresses must be multiples of 16");
   if (!active->shared().contains(to, 16)) fail("cp_async16: the target is not in shared memory");
   Thread& self = active->running();

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <source_location>
 #include <string>
-#include <utility>
+#include <type_traits>
 
 #include "core/cuda/emulation/vectors.h"
 
@@ -19,8 +19,8 @@ namespace emulation {
 
 constexpr int kWarpSize = 32;
 constexpr int kMostThreads = 1024;
-constexpr int64_t kMostSharedBytes = 227 << 10;        // of a block, on the largest GPUs
-constexpr int64_t kMostStaticSharedBytes = 48 << 10;   // nvcc's limit
+constexpr int64_t kMostSharedBytes = 227 << 10;       // of a block, on the largest GPUs
+constexpr int64_t kMostStaticSharedBytes = 48 << 10;  // nvcc's limit
 constexpr int kMultiprocessors = 4;  // few, so that grid-stride loops take several turns
 
 /// How kernels run until it is changed: the results of a correct one do not depend on it.
@@ -34,9 +34,8 @@ Settings& settings();
 /// A reference to any callable.
 class Body {
  public:
-  template <typename F>
-  explicit Body(F& f)
-      : object_(&f), call_([](void* object) { (*static_cast<F*>(object))(); }) {}
+  template <typename F, typename = std::enable_if_t<!std::is_same_v<F, Body>>>
+  explicit Body(F& f) : object_(&f), call_([](void* object) { (*static_cast<F*>(object))(); }) {}
   void operator()() const { call_(object_); }
 
  private:

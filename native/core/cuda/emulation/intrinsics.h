@@ -9,9 +9,10 @@
 #include "core/cuda/emulation/grid.h"
 
 // The key of an array is the address of a variable of its own, one per instantiation as in CUDA.
-#define MIXPL_SHARED(T, name, count)                                                       \
-  static const char mixpl_key_##name = 0;                                                  \
-  T(&name)[count] = *reinterpret_cast<T(*)[count]>(::mixpl::cuda::emulation::shared_memory( \
+#define MIXPL_SHARED(T, name, count)                                                \
+  static const char mixpl_key_##name = 0;                                           \
+  T(&name)                                                                          \
+  [count] = *reinterpret_cast<T(*)[count]>(::mixpl::cuda::emulation::shared_memory( \
       &mixpl_key_##name, #name, sizeof(T) * (count), alignof(T)))
 #define MIXPL_DYNAMIC_SHARED(T, name) \
   T* const name = static_cast<T*>(::mixpl::cuda::emulation::dynamic_shared_memory())
@@ -74,8 +75,7 @@ inline uint32_t vote(const char* operation, bool pred, const Where& where) {
     uint32_t mask = 0;
     for (int i = 0; i < kWarpSize; ++i)
       if (meeting.has(i) && meeting.lanes[i].bytes[0]) mask |= 1u << i;
-    for (int i = 0; i < kWarpSize; ++i)
-      std::memcpy(meeting.lanes[i].bytes, &mask, sizeof mask);
+    for (int i = 0; i < kWarpSize; ++i) std::memcpy(meeting.lanes[i].bytes, &mask, sizeof mask);
     const uint32_t present = meeting.present;
     for (int i = 0; i < kWarpSize; ++i)
       std::memcpy(meeting.lanes[i].bytes + 4, &present, sizeof present);
@@ -160,7 +160,8 @@ inline int leading_zeros(uint32_t x) { return std::countl_zero(x); }
 
 inline void check_alignment(const void* p, size_t bytes) {
   if (reinterpret_cast<uintptr_t>(p) % bytes)
-    emulation::fail("accesses " + std::to_string(bytes) + " bytes at an address that is no multiple");
+    emulation::fail("accesses " + std::to_string(bytes) +
+                    " bytes at an address that is no multiple");
 }
 template <typename T>
 T load_read_only(const T* p) {

@@ -73,8 +73,7 @@ std::string SharedMemory::check() const {
   if (kAddressSanitizer) return "";
   for (const Array& a : arrays_) {
     if (!intact(a.memory)) return str("wrote in front of ", a.name);
-    if (!intact(a.data + a.bytes))
-      return str("wrote behind ", a.name, " (", a.bytes, " bytes)");
+    if (!intact(a.data + a.bytes)) return str("wrote behind ", a.name, " (", a.bytes, " bytes)");
   }
   return "";
 }
