@@ -1,6 +1,7 @@
 // Regions of interest: what a first stage proposes and a second one looks at.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "core/tensor.h"
@@ -40,7 +41,8 @@ struct RegionLevels {
   }
 };
 
-/// Image and level of every region, i32 [R, 2], as roi_align takes them; (0, 0) of an empty place.
+/// Image and level of every region, i32 [R, 2], as roi_align takes them: the image -1 of an empty
+/// place gives features of 0 there, and no gradient.
 Tensor places_of(const Regions& regions, const RegionLevels& levels);
 
 /// What a box head says of regions: deltas f32|bf16 [R, 4] or, a box for every class, [R, 4 C].

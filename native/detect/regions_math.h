@@ -17,9 +17,8 @@ struct PlacesView {
   int32_t* places;
 
   MIXPL_HD void operator()(int64_t i) const {
-    const bool used = image[i] >= 0;
-    places[2 * i] = used ? image[i] : 0;
-    places[2 * i + 1] = used ? levels.of(boxes[i]) : 0;
+    places[2 * i] = image[i];
+    places[2 * i + 1] = image[i] >= 0 ? levels.of(boxes[i]) : 0;
   }
 };
 

@@ -47,17 +47,6 @@ struct State {
   int32_t done;
 };
 
-/// The items of one segment.
-template <typename View>
-struct Items {
-  const View& view;
-  int segment;
-  const uint64_t* list;  // null: the view makes them
-  int64_t length;
-
-  MIXPL_DEVICE uint64_t item(int64_t i) const { return list ? list[i] : view.item(segment, i); }
-};
-
 /// Where the items of a segment come from: a list of all that take part if they fit into it,
 /// otherwise they are computed anew each time.
 template <typename View>
@@ -67,12 +56,9 @@ struct Source {
   int64_t capacity;
   int32_t* found;  // [S]
 
-  MIXPL_DEVICE Items<View> all(int segment) const {
-    return {view, segment, nullptr, view.length(segment)};
-  }
-  MIXPL_DEVICE Items<View> known(int segment) const {
-    if (found[segment] > capacity) return all(segment);
-    return {view, segment, list + segment * capacity, found[segment]};
+  /// null: there is none.
+  MIXPL_DEVICE const uint64_t* list_of(int segment) const {
+    return found[segment] <= capacity ? list + segment * capacity : nullptr;
   }
 };
 
@@ -88,16 +74,18 @@ MIXPL_DEVICE void append(bool has, uint64_t item, uint64_t* list, int64_t capaci
   if (has && at < capacity) list[at] = item;
 }
 
-/// f(item) for the block's share of items, by whole warps.
+/// f(item) for the block's share of a segment's items, of the list or (null) of the view; by whole
+/// warps.
 template <typename View, typename F>
-MIXPL_DEVICE void for_items(const Items<View>& from, F f) {
+MIXPL_DEVICE void for_items(const View& view, int segment, const uint64_t* list, int64_t length,
+                            F f) {
   const int64_t tile = int64_t{kThreads} * kEach;
-  for (int64_t base = blockIdx.x * tile; base < from.length; base += gridDim.x * tile) {
+  for (int64_t base = blockIdx.x * tile; base < length; base += gridDim.x * tile) {
     uint64_t items[kEach];
 #pragma unroll
     for (int u = 0; u < kEach; ++u) {
       const int64_t i = base + u * kThreads + threadIdx.x;
-      items[u] = i < from.length ? from.item(i) : kNoItem;
+      items[u] = i >= length ? kNoItem : list ? list[i] : view.item(segment, i);
     }
 #pragma unroll
     for (int u = 0; u < kEach; ++u) f(items[u]);
@@ -107,7 +95,7 @@ MIXPL_DEVICE void for_items(const Items<View>& from, F f) {
 template <typename View>
 MIXPL_KERNEL __launch_bounds__(kThreads) gather_kernel(Source<View> source) {
   const int segment = blockIdx.y;
-  for_items(source.all(segment), [&](uint64_t item) {
+  for_items(source.view, segment, nullptr, source.view.length(segment), [&](uint64_t item) {
     append(item != kNoItem, item, source.list + segment * source.capacity, source.capacity,
            source.found + segment);
   });
@@ -129,12 +117,14 @@ MIXPL_KERNEL __launch_bounds__(kThreads)
     count_kernel(Source<View> source, const State* state, int32_t* counts, int shift, int width) {
   const int segment = blockIdx.y;
   const State s = state[segment];
-  if (s.done) return;
+  const uint64_t* list = source.list_of(segment);
+  const int64_t length = list ? source.found[segment] : source.view.length(segment);
+  if (s.done || int64_t{blockIdx.x} * kThreads * kEach >= length) return;
   MIXPL_SHARED(int32_t, bins, kBins);
   for (int b = threadIdx.x; b < kBins; b += kThreads) bins[b] = 0;
   sync_block();
   const int above = shift + width;
-  for_items(source.known(segment), [&](uint64_t item) {
+  for_items(source.view, segment, list, length, [&](uint64_t item) {
     if (item == kNoItem || (above < 64 && (item ^ s.prefix) >> above != 0)) return;
     atomic_add(&bins[(item >> shift) & ((1u << width) - 1)], 1);
   });
@@ -153,7 +143,9 @@ MIXPL_KERNEL __launch_bounds__(kThreads)
   const int segment = blockIdx.y;
   const uint64_t bound = state[segment].bound;
   if (bound == 0) return;
-  for_items(source.known(segment), [&](uint64_t item) {
+  const uint64_t* list = source.list_of(segment);
+  const int64_t length = list ? source.found[segment] : source.view.length(segment);
+  for_items(source.view, segment, list, length, [&](uint64_t item) {
     append(item < bound, item, out + segment * most, most, counts + segment);
   });
 }
@@ -184,8 +176,11 @@ Selection top_items_of(const View& view, int64_t segments, int64_t longest, int6
                             found.data<int32_t>()};
 
   const dim3 threads(kThreads);
-  const dim3 blocks(static_cast<unsigned>(blocks_for(longest, kThreads, kEach)),
-                    static_cast<unsigned>(segments));
+  // A few waves of the device altogether: most segments are far shorter than the longest.
+  const int64_t fair = std::max<int64_t>(int64_t{multiprocessors()} * 64 / segments, 1);
+  const dim3 blocks(
+      static_cast<unsigned>(std::min<int64_t>(blocks_for(longest, kThreads, kEach), fair)),
+      static_cast<unsigned>(segments));
   launch(gather_kernel<View>, blocks, threads, 0, source);
   for_each(segments, Start<View>{source, state});
   for (int pass = 0; pass < kPasses; ++pass) {
