@@ -188,7 +188,6 @@ TEST(CudaDensePostProcess, MoreCandidatesThanTheListHolds) {
 
 TEST(CudaDensePostProcess, OtherDecoders) {
   MIXPL_NEEDS_GPU();
-  const Philox random{15, 0};
   const int64_t h = 6, w = 7, classes = 3, bins = 5;
   const auto numbers = [&](int64_t each, uint64_t stream) {
     Tensor t = Tensor::empty({2, h, w, each}, DType::f32);
