@@ -15,8 +15,8 @@ using Code = CodeRowsView::Code;
 Tensor code_rows(Code code, const Tensor& references, const Tensor& values,
                  const DeltaCoder& deltas, const DistanceCoder& distances) {
   Tensor out = Tensor::empty_like(values);
-  const CodeRowsView view{code,   references.data<float>(), values.data<float>(), out.data<float>(),
-                          deltas, distances};
+  const CodeRowsView view{
+      code, references.data<float>(), values.data<float>(), out.data<float>(), deltas, distances};
   MIXPL_DISPATCH(values.device(), code_rows, values.size(0), view);
   return out;
 }

@@ -74,15 +74,14 @@ DenseScores scores_of(const DenseLevel& level, int64_t classes, const DensePostP
 }
 
 std::vector<Detections> dense_post_process(const std::vector<DenseLevel>& levels,
-                                           const Tensor& sizes,
-                                           int64_t classes, const DensePostProcessOptions& o) {
+                                           const Tensor& sizes, int64_t classes,
+                                           const DensePostProcessOptions& o) {
   const Check check("densePostProcess");
   check.dtype("sizes", sizes, DType::f32);
   check.shape("sizes", sizes, {sizes.numel() / 2, 2}, "height, width");
   check_levels(levels, sizes, classes, o.score_rule);
-  // Without levels there is nothing to launch.
-  const Device device = levels.empty() ? Device() : sizes.device();
-  return MIXPL_DISPATCH(device, dense_post_process, levels, sizes, classes, o);
+  if (levels.empty()) return std::vector<Detections>(sizes.size(0));
+  return MIXPL_DISPATCH(sizes.device(), dense_post_process, levels, sizes, classes, o);
 }
 
 namespace {
@@ -121,11 +120,9 @@ const bool registered = register_op("densePostProcess", [](const std::vector<Ten
                          " numbers (one an image), got ", widths.size()));
   std::vector<float> extents;
   for (size_t i = 0; i < heights.size(); ++i)
-    extents.insert(extents.end(),
-                   {static_cast<float>(heights[i]), static_cast<float>(widths[i])});
+    extents.insert(extents.end(), {static_cast<float>(heights[i]), static_cast<float>(widths[i])});
   const int64_t images = static_cast<int64_t>(heights.size());
-  const Tensor sizes =
-      Tensor::from(extents, {images, 2}, in.empty() ? Device() : in[0].device());
+  const Tensor sizes = Tensor::from(extents, {images, 2}, in.empty() ? Device() : in[0].device());
   std::vector<DenseLevel> levels;
   for (size_t i = 0; i < in.size(); i += each) {
     const Tensor &deltas = in[i + each - 2], &anchors = in[i + each - 1];

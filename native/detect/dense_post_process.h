@@ -14,8 +14,8 @@ namespace mixpl {
 
 /// What a head says of one pyramid level.
 struct DenseLevel {
-  Tensor logits;    // f32|bf16 [N, H, W, A K], or as many numbers in another shape
-  Tensor quality;   // logits f32|bf16 [N, H, W, A]; undefined where the rule needs none
+  Tensor logits;   // f32|bf16 [N, H, W, A K], or as many numbers in another shape
+  Tensor quality;  // logits f32|bf16 [N, H, W, A]; undefined where the rule needs none
   BoxDecoder boxes;
   int64_t anchors() const { return boxes.count; }  // H W A
 };
@@ -47,8 +47,8 @@ struct DensePostProcessOptions {
 /// @return        per image; the same for any number of threads
 /// @throws        ShapeError, DTypeError
 std::vector<Detections> dense_post_process(const std::vector<DenseLevel>& levels,
-                                           const Tensor& sizes,
-                                           int64_t classes, const DensePostProcessOptions& options);
+                                           const Tensor& sizes, int64_t classes,
+                                           const DensePostProcessOptions& options);
 
 /// What loops and kernels read the scores of a level from.
 DenseScores scores_of(const DenseLevel& level, int64_t classes,
@@ -56,14 +56,14 @@ DenseScores scores_of(const DenseLevel& level, int64_t classes,
 
 namespace cpu {
 std::vector<Detections> dense_post_process(const std::vector<DenseLevel>& levels,
-                                           const Tensor& sizes,
-                                           int64_t classes, const DensePostProcessOptions& options);
+                                           const Tensor& sizes, int64_t classes,
+                                           const DensePostProcessOptions& options);
 }  // namespace cpu
 namespace cuda {
 /// Ends with the one copy that brings the detections to the host.
 std::vector<Detections> dense_post_process(const std::vector<DenseLevel>& levels,
-                                           const Tensor& sizes,
-                                           int64_t classes, const DensePostProcessOptions& options);
+                                           const Tensor& sizes, int64_t classes,
+                                           const DensePostProcessOptions& options);
 }  // namespace cuda
 
 }  // namespace mixpl

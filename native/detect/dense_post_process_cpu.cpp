@@ -87,8 +87,8 @@ struct Piece {
 }  // namespace
 
 std::vector<Detections> dense_post_process(const std::vector<DenseLevel>& levels,
-                                           const Tensor& sizes,
-                                           int64_t classes, const DensePostProcessOptions& o) {
+                                           const Tensor& sizes, int64_t classes,
+                                           const DensePostProcessOptions& o) {
   const int64_t images = sizes.size(0);
   std::vector<DenseScores> scores_of_level;
   std::vector<BoxDecoderView> boxes_of_level;
@@ -115,8 +115,7 @@ std::vector<Detections> dense_post_process(const std::vector<DenseLevel>& levels
   std::vector<std::vector<Candidate>> found(pieces.size());
   parallel_for(static_cast<int64_t>(pieces.size()), int64_t{1}, [&](int64_t p) {
     const Piece& piece = pieces[p];
-    found[p] =
-        above_threshold(scores_of_level[piece.level], piece.image, piece.begin, piece.end);
+    found[p] = above_threshold(scores_of_level[piece.level], piece.image, piece.begin, piece.end);
     keep(found[p]);
   });
 

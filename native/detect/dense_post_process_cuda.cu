@@ -1,8 +1,8 @@
 #include "detect/dense_post_process.h"
 #include "detect/pyramid.h"
 #include "detect/score_order.h"
-#include "detect/top_items_cuda.h"
 #include "detect/suppression_cuda.h"
+#include "detect/top_items_cuda.h"
 
 namespace mixpl::cuda {
 namespace {
@@ -54,7 +54,7 @@ struct EmitView {
   LevelsView view;
   BoxDecoderView boxes[kMostLevels];
   SelectionView selected;
-  int64_t each;        // classes of a selected anchor to look at, 1 of a selected pair
+  int64_t each;  // classes of a selected anchor to look at, 1 of a selected pair
   const ImageSize* sizes;
   float min_size;
   CandidatesView out;
@@ -71,10 +71,9 @@ struct EmitView {
     const Box box = clip_box(boxes[l](image, pair / level.classes), sizes[image]);
     if (min_size >= 0 && !(box.x2 - box.x1 > min_size && box.y2 - box.y1 > min_size)) return;
     const float carried = level.carried(score, image, pair);
-    out.add(image,
-            {uint64_t{descending_key(carried)} << 32 | static_cast<uint64_t>(l),
-             ordered_item(descending_key(score), pair), box, carried,
-             static_cast<int32_t>(pair % level.classes)});
+    out.add(image, {uint64_t{descending_key(carried)} << 32 | static_cast<uint64_t>(l),
+                    ordered_item(descending_key(score), pair), box, carried,
+                    static_cast<int32_t>(pair % level.classes)});
   }
 };
 
@@ -89,8 +88,8 @@ Selection select_pairs(const LevelsView& levels, int64_t images, int64_t longest
 }  // namespace
 
 std::vector<Detections> dense_post_process(const std::vector<DenseLevel>& levels,
-                                           const Tensor& sizes,
-                                           int64_t classes, const DensePostProcessOptions& o) {
+                                           const Tensor& sizes, int64_t classes,
+                                           const DensePostProcessOptions& o) {
   const int64_t images = sizes.size(0);
   if (images == 0) return {};
   const Device device = levels[0].logits.device();
@@ -105,18 +104,13 @@ std::vector<Detections> dense_post_process(const std::vector<DenseLevel>& levels
   // Of each level at most so many items are chosen, each of which becomes `each` candidates.
   const int64_t items = o.per_anchor ? anchors : anchors * classes;
   const int64_t most = std::min(o.nms_pre, items), each = o.per_anchor ? classes : 1;
-  const Selection selected =
-      o.per_anchor ? select_pairs<AnchorsView>(view, images, items, most, device)
-                   : select_pairs<PairsView>(view, images, items, most, device);
+  const Selection selected = o.per_anchor
+                                 ? select_pairs<AnchorsView>(view, images, items, most, device)
+                                 : select_pairs<PairsView>(view, images, items, most, device);
 
   const Candidates candidates(images, view.levels * most * each, device);
-  EmitView emit{view,
-                {},
-                SelectionView(selected),
-                each,
-                sizes_in(sizes),
-                o.min_size,
-                candidates.view()};
+  EmitView emit{
+      view, {}, SelectionView(selected), each, sizes_in(sizes), o.min_size, candidates.view()};
   for (size_t l = 0; l < levels.size(); ++l) emit.boxes[l] = levels[l].boxes.view();
   for_each(images * view.levels * most * each, emit);
 

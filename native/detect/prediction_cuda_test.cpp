@@ -40,8 +40,8 @@ void expect_same_nms(const Scored& in, bool classwise, float thr, int64_t most) 
   const Tensor boxes = tensor_of(in.boxes), scores = Tensor::from(in.scores, {n});
   const Tensor labels = classwise ? Tensor::from(in.labels, {n}) : Tensor();
   const Device gpu = test_gpu();
-  const Tensor found = nms(boxes.to(gpu), scores.to(gpu),
-                           classwise ? labels.to(gpu) : Tensor(), thr, most);
+  const Tensor found =
+      nms(boxes.to(gpu), scores.to(gpu), classwise ? labels.to(gpu) : Tensor(), thr, most);
   EXPECT_EQ(found.to_vector<int32_t>(), nms(boxes, scores, labels, thr, most).to_vector<int32_t>())
       << n << " boxes, threshold " << thr << ", at most " << most << ", classwise " << classwise;
 }
@@ -74,7 +74,8 @@ TEST(CudaNms, TiesHostileNumbersAndTwins) {
   for (size_t i = 0; i < in.boxes.size(); i += 3) {
     (&in.boxes[i].x1)[i % 4] = odd[i % 8];
     in.scores[i] = odd[(i / 3) % 8];
-    in.labels[i] = i % 2 ? std::numeric_limits<int32_t>::min() : std::numeric_limits<int32_t>::max();
+    in.labels[i] =
+        i % 2 ? std::numeric_limits<int32_t>::min() : std::numeric_limits<int32_t>::max();
   }
   expect_same_nms(in, false, 0.5f, -1);
   expect_same_nms(in, true, 0.5f, -1);
@@ -89,7 +90,8 @@ struct Outputs {
   std::vector<Tensor> logits, quality, deltas, anchors;
   int64_t classes, images;
 
-  Outputs(int64_t classes, int64_t images, DType dtype, bool tie) : classes(classes), images(images) {
+  Outputs(int64_t classes, int64_t images, DType dtype, bool tie)
+      : classes(classes), images(images) {
     const Philox random{13, 0};
     uint64_t drawn = 0;
     const AnchorOptions options;
@@ -191,14 +193,13 @@ TEST(CudaDensePostProcess, OtherDecoders) {
   const int64_t h = 6, w = 7, classes = 3, bins = 5;
   const auto numbers = [&](int64_t each, uint64_t stream) {
     Tensor t = Tensor::empty({2, h, w, each}, DType::f32);
-    for (int64_t i = 0; i < t.numel(); ++i)
-      t.data<float>()[i] = 2 * Philox{15, stream}.uniform(i);
+    for (int64_t i = 0; i < t.numel(); ++i) t.data<float>()[i] = 2 * Philox{15, stream}.uniform(i);
     return t;
   };
   AnchorOptions square;
   square.ratios = square.scales = {1};
-  const Tensor logits = numbers(classes, 0), sides = numbers(4, 1), bin_logits = numbers(4 * bins, 2),
-               anchors = level_anchors(square, 0, h, w),
+  const Tensor logits = numbers(classes, 0), sides = numbers(4, 1),
+               bin_logits = numbers(4 * bins, 2), anchors = level_anchors(square, 0, h, w),
                bin_values = Tensor::from<float>({0, 1, 2, 3, 4}, {bins}),
                sizes = Tensor::from<float>({50, 60, 40, 70}, {2, 2});
   DensePostProcessOptions o;

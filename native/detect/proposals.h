@@ -27,18 +27,15 @@ struct ProposalOptions {
 ///
 /// @param sizes f32 [N, 2], see ImageSize; boxes are clipped to them
 /// @source      mmdetection RPNHead, torchvision RegionProposalNetwork.filter_proposals
-Regions propose_regions(const std::vector<ProposalLevel>& levels,
-                        const Tensor& sizes,
+Regions propose_regions(const std::vector<ProposalLevel>& levels, const Tensor& sizes,
                         const ProposalOptions& options);
 
 namespace cpu {
-Regions propose_regions(const std::vector<ProposalLevel>& levels,
-                        const Tensor& sizes,
+Regions propose_regions(const std::vector<ProposalLevel>& levels, const Tensor& sizes,
                         const ProposalOptions& options);
 }  // namespace cpu
 namespace cuda {
-Regions propose_regions(const std::vector<ProposalLevel>& levels,
-                        const Tensor& sizes,
+Regions propose_regions(const std::vector<ProposalLevel>& levels, const Tensor& sizes,
                         const ProposalOptions& options);
 }  // namespace cuda
 

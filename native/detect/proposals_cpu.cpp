@@ -35,8 +35,8 @@ std::vector<Candidate> best_of(const Numbers& logits, int64_t first, int64_t anc
 
 }  // namespace
 
-Regions propose_regions(const std::vector<ProposalLevel>& levels,
-                        const Tensor& sizes, const ProposalOptions& o) {
+Regions propose_regions(const std::vector<ProposalLevel>& levels, const Tensor& sizes,
+                        const ProposalOptions& o) {
   const int64_t images = sizes.size(0);
   std::vector<std::vector<Box>> proposals(images);
   parallel_for(images, int64_t{1}, [&](int64_t n) {

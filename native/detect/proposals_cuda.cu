@@ -1,8 +1,8 @@
 #include "detect/proposals.h"
 #include "detect/pyramid.h"
 #include "detect/score_order.h"
-#include "detect/top_items_cuda.h"
 #include "detect/suppression_cuda.h"
+#include "detect/top_items_cuda.h"
 
 namespace mixpl::cuda {
 namespace {
@@ -68,8 +68,8 @@ struct RegionsView {
 
 }  // namespace
 
-Regions propose_regions(const std::vector<ProposalLevel>& levels,
-                        const Tensor& sizes, const ProposalOptions& o) {
+Regions propose_regions(const std::vector<ProposalLevel>& levels, const Tensor& sizes,
+                        const ProposalOptions& o) {
   const int64_t images = sizes.size(0);
   const Device device = levels[0].logits.device();
   LogitsView view{};

@@ -21,8 +21,7 @@ void draw(std::vector<int32_t>& boxes, int64_t most, const Philox& random) {
     }
   };
   std::vector<Ticket> tickets;
-  for (int32_t box : boxes)
-    tickets.push_back({ticket_of(random, box), box});
+  for (int32_t box : boxes) tickets.push_back({ticket_of(random, box), box});
   std::nth_element(tickets.begin(), tickets.begin() + most, tickets.end());
   boxes.clear();
   for (int64_t i = 0; i < most; ++i) boxes.push_back(tickets[i].box);

@@ -27,8 +27,7 @@ StageLogits::StageLogits(const std::vector<Tensor>& logits)
 }
 
 std::vector<Detections> detect_regions(const Regions& regions, const std::vector<Tensor>& logits,
-                                       const RegionDecoder& decoder,
-                                       const Tensor& sizes,
+                                       const RegionDecoder& decoder, const Tensor& sizes,
                                        const RegionDetectionOptions& options) {
   return MIXPL_DISPATCH(regions.device(), detect_regions, regions, logits, decoder, sizes, options);
 }

@@ -25,8 +25,7 @@ struct RegionDetectionOptions {
 /// @param sizes  f32 [N, 2], see ImageSize; boxes are clipped to them
 /// @source       mmdetection StandardRoIHead, CascadeRoIHead; torchvision RoIHeads
 std::vector<Detections> detect_regions(const Regions& regions, const std::vector<Tensor>& logits,
-                                       const RegionDecoder& decoder,
-                                       const Tensor& sizes,
+                                       const RegionDecoder& decoder, const Tensor& sizes,
                                        const RegionDetectionOptions& options);
 
 /// Logits of a region as the mean over the stages, in f32.
@@ -54,15 +53,13 @@ MIXPL_HD bool detectable(Box b, float min_size) {
 
 namespace cpu {
 std::vector<Detections> detect_regions(const Regions& regions, const std::vector<Tensor>& logits,
-                                       const RegionDecoder& decoder,
-                                       const Tensor& sizes,
+                                       const RegionDecoder& decoder, const Tensor& sizes,
                                        const RegionDetectionOptions& options);
 }  // namespace cpu
 namespace cuda {
 /// Ends with the one copy that brings the detections to the host.
 std::vector<Detections> detect_regions(const Regions& regions, const std::vector<Tensor>& logits,
-                                       const RegionDecoder& decoder,
-                                       const Tensor& sizes,
+                                       const RegionDecoder& decoder, const Tensor& sizes,
                                        const RegionDetectionOptions& options);
 }  // namespace cuda
 

@@ -45,23 +45,21 @@ MIXPL_KERNEL __launch_bounds__(kThreads) score_kernel(ScoreView v) {
 }  // namespace
 
 std::vector<Detections> detect_regions(const Regions& regions, const std::vector<Tensor>& logits,
-                                       const RegionDecoder& decoder,
-                                       const Tensor& sizes,
+                                       const RegionDecoder& decoder, const Tensor& sizes,
                                        const RegionDetectionOptions& o) {
   const int64_t images = regions.images(), classes = logits[0].size(1) - 1;
   const Device device = regions.device();
   if (images == 0) return {};
   // Scores of a region add up to 1: not many classes can exceed the threshold.
   const double above = o.score_thr > 0 ? 1.0 / static_cast<double>(o.score_thr) + 1 : INFINITY;
-  const int64_t each =
-      above < static_cast<double>(classes) ? static_cast<int64_t>(above) : classes;
+  const int64_t each = above < static_cast<double>(classes) ? static_cast<int64_t>(above) : classes;
   const Candidates candidates(images, regions.places() * each, device);
   launch(score_kernel, dim3(static_cast<unsigned>((regions.size() + kWarps - 1) / kWarps)),
          dim3(kThreads), 0,
          ScoreView{StageLogits(logits), RegionDecoderView(decoder), regions.size(), classes,
                    regions.places(), reinterpret_cast<const Box*>(regions.boxes.data<float>()),
-                   regions.image.data<int32_t>(), sizes_in(sizes), o.score_thr,
-                   o.min_size, candidates.view()});
+                   regions.image.data<int32_t>(), sizes_in(sizes), o.score_thr, o.min_size,
+                   candidates.view()});
   const Ranked ranked = rank_candidates(candidates);
   return download(ranked, suppress(ranked, classes, o.nms_iou, o.max_per_image));
 }

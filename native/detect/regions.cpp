@@ -10,8 +10,8 @@ Tensor places_of(const Regions& regions, const RegionLevels& levels) {
   return places;
 }
 
-Regions refine_regions(const Regions& regions, const RegionDecoder& decoder,
-                       const Tensor& sizes, const Tensor& left_out) {
+Regions refine_regions(const Regions& regions, const RegionDecoder& decoder, const Tensor& sizes,
+                       const Tensor& left_out) {
   return MIXPL_DISPATCH(regions.device(), refine_regions, regions, decoder, sizes, left_out);
 }
 

@@ -67,18 +67,18 @@ struct RegionDecoderView {
 /// NaN of stays where it was.
 /// @param left_out u8 [R], undefined: none; regions with 1 are dropped
 /// @param sizes    f32 [N, 2], see ImageSize
-Regions refine_regions(const Regions& regions, const RegionDecoder& decoder,
-                       const Tensor& sizes, const Tensor& left_out = {});
+Regions refine_regions(const Regions& regions, const RegionDecoder& decoder, const Tensor& sizes,
+                       const Tensor& left_out = {});
 
 namespace cpu {
 void places_of(const Regions& regions, const RegionLevels& levels, Tensor& places);
-Regions refine_regions(const Regions& regions, const RegionDecoder& decoder,
-                       const Tensor& sizes, const Tensor& left_out);
+Regions refine_regions(const Regions& regions, const RegionDecoder& decoder, const Tensor& sizes,
+                       const Tensor& left_out);
 }  // namespace cpu
 namespace cuda {
 void places_of(const Regions& regions, const RegionLevels& levels, Tensor& places);
-Regions refine_regions(const Regions& regions, const RegionDecoder& decoder,
-                       const Tensor& sizes, const Tensor& left_out);
+Regions refine_regions(const Regions& regions, const RegionDecoder& decoder, const Tensor& sizes,
+                       const Tensor& left_out);
 }  // namespace cuda
 
 }  // namespace mixpl

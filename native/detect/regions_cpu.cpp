@@ -21,8 +21,8 @@ void places_of(const Regions& regions, const RegionLevels& levels, Tensor& place
                                           levels, places.data<int32_t>()});
 }
 
-Regions refine_regions(const Regions& regions, const RegionDecoder& decoder,
-                       const Tensor& sizes, const Tensor& left_out) {
+Regions refine_regions(const Regions& regions, const RegionDecoder& decoder, const Tensor& sizes,
+                       const Tensor& left_out) {
   const RegionDecoderView decode(decoder);
   const Box* box = boxes_in(regions.boxes);
   const int32_t* image = regions.image.data<int32_t>();

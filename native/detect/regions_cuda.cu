@@ -47,16 +47,16 @@ MIXPL_KERNEL __launch_bounds__(kThreads) refine_kernel(RefineView v) {
 
 }  // namespace
 
-Regions refine_regions(const Regions& regions, const RegionDecoder& decoder,
-                       const Tensor& sizes, const Tensor& left_out) {
+Regions refine_regions(const Regions& regions, const RegionDecoder& decoder, const Tensor& sizes,
+                       const Tensor& left_out) {
   Regions next{Tensor::empty_like(regions.boxes), Tensor::empty_like(regions.image),
                Tensor::empty_like(regions.counts)};
   launch(refine_kernel, dim3(static_cast<unsigned>(regions.images())), dim3(kThreads), 0,
          RefineView{RegionDecoderView(decoder), boxes_in(regions.boxes),
                     regions.counts.data<int32_t>(), regions.places(),
-                    left_out.defined() ? left_out.data<uint8_t>() : nullptr,
-                    sizes_in(sizes), mutable_boxes_in(next.boxes),
-                    next.image.data<int32_t>(), next.counts.data<int32_t>()});
+                    left_out.defined() ? left_out.data<uint8_t>() : nullptr, sizes_in(sizes),
+                    mutable_boxes_in(next.boxes), next.image.data<int32_t>(),
+                    next.counts.data<int32_t>()});
   return next;
 }
 

@@ -58,7 +58,8 @@ Regions compact_regions(const std::vector<int64_t>& counts) {
 
 // Rows of `compact`, one a region, moved to their places; `fill` elsewhere.
 Tensor spread(const Tensor& compact, const Tensor& counts, int64_t places, float fill) {
-  const int64_t images = counts.size(0), each = compact.numel() / std::max<int64_t>(compact.size(0), 1);
+  const int64_t images = counts.size(0),
+                each = compact.numel() / std::max<int64_t>(compact.size(0), 1);
   Tensor out = Tensor::full({images * places, each}, fill, compact.dtype());
   const int64_t bytes = each * size_of(compact.dtype());
   int64_t row = 0;
@@ -181,7 +182,8 @@ TEST(CudaRegionTargets, AsOnTheHost) {
       for (int64_t each : {1, 3}) {
         const RegionDeltas a = region_deltas(found, 3, each, {}),
                            b = region_deltas(wanted, 3, each, {});
-        expect_near(gathered(a.deltas, counts_found).to_vector<float>(), b.deltas.to_vector<float>());
+        expect_near(gathered(a.deltas, counts_found).to_vector<float>(),
+                    b.deltas.to_vector<float>());
         same(a.weights, b.weights, float{});
       }
       // The next stage of a cascade.
@@ -191,9 +193,9 @@ TEST(CudaRegionTargets, AsOnTheHost) {
       expect_same(refine_regions(found.regions, {padded.to(test_gpu()), {}},
                                  sizes_for(4).to(test_gpu()), found.is_truth),
                   refine_regions(wanted.regions, {deltas, {}}, sizes_for(4), wanted.is_truth));
-      expect_same(refine_regions(found.regions, {padded.to(test_gpu()), {}},
-                                 sizes_for(4).to(test_gpu())),
-                  refine_regions(wanted.regions, {deltas, {}}, sizes_for(4)));
+      expect_same(
+          refine_regions(found.regions, {padded.to(test_gpu()), {}}, sizes_for(4).to(test_gpu())),
+          refine_regions(wanted.regions, {deltas, {}}, sizes_for(4)));
     }
 }
 
@@ -253,11 +255,12 @@ TEST(CudaRegionDetections, AsOnTheHost) {
             logits.push_back(t);
             padded.push_back(spread(t, regions.counts, places, kNan).to(test_gpu()));
           }
-          const Tensor deltas = random_tensor({regions.size(), agnostic ? 4 : 4 * classes}, 40, 0.2f);
+          const Tensor deltas =
+              random_tensor({regions.size(), agnostic ? 4 : 4 * classes}, 40, 0.2f);
           deltas.data<float>()[2] = kNan;
           const Tensor padded_deltas = spread(deltas, regions.counts, places, kNan).to(test_gpu());
-          SCOPED_TRACE(testing::Message() << classes << " classes, " << stages << " stages, above "
-                                          << thr);
+          SCOPED_TRACE(testing::Message()
+                       << classes << " classes, " << stages << " stages, above " << thr);
           expect_same(detect_regions(on_gpu(regions, places), padded, {padded_deltas, {}},
                                      sizes_for(3).to(test_gpu()), o),
                       detect_regions(regions, logits, {deltas, {}}, sizes_for(3), o));
@@ -271,8 +274,9 @@ TEST(CudaRegionPlaces, AsOnTheHost) {
   regions.boxes.data<float>()[4] = kNan;
   const std::vector<int32_t> counts{20, 3};
   for (bool torchvision : {false, true})
-    EXPECT_EQ(gathered(places_of(on_gpu(regions, 25), {4, torchvision}), counts).to_vector<int32_t>(),
-              places_of(regions, {4, torchvision}).to_vector<int32_t>());
+    EXPECT_EQ(
+        gathered(places_of(on_gpu(regions, 25), {4, torchvision}), counts).to_vector<int32_t>(),
+        places_of(regions, {4, torchvision}).to_vector<int32_t>());
 }
 
 // What a training step on a device computes: rows beyond the regions must not count.

@@ -22,7 +22,8 @@ struct PlacesView {
   }
 };
 
-MIXPL_HD Box refined_box(const RegionDecoderView& decoder, int64_t region, Box box, ImageSize size) {
+MIXPL_HD Box refined_box(const RegionDecoderView& decoder, int64_t region, Box box,
+                         ImageSize size) {
   const Box next = clip_box(decoder(region, 0, box), size);
   const float sum = next.x1 + next.y1 + next.x2 + next.y2;
   return sum != sum ? box : next;

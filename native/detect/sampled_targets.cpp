@@ -37,9 +37,9 @@ Tensor anchors_inside(const Anchors& anchors, const Tensor& valid, const Tensor&
                       float border) {
   const int64_t images = sizes.size(0), count = anchors.pyramid.count();
   Tensor inside = Tensor::empty({images, count}, DType::u8, sizes.device());
-  const InsideView view{boxes_in(anchors.all), count,
-                        valid.defined() ? valid.data<uint8_t>() : nullptr, sizes_in(sizes), border,
-                        inside.data<uint8_t>()};
+  const InsideView view{
+      boxes_in(anchors.all), count,  valid.defined() ? valid.data<uint8_t>() : nullptr,
+      sizes_in(sizes),       border, inside.data<uint8_t>()};
   MIXPL_DISPATCH(sizes.device(), mark_inside, images * count, view);
   return inside;
 }

@@ -62,9 +62,9 @@ void mark_sampled(const Tensor& assigned, const SamplerOptions& sampler, const P
   const Drawn chosen = sample_boxes(assigned, sampler, random);
   for (const Selection& s : {chosen.positives, chosen.negatives})
     for_each(images * s.most(), MarkView{SelectionView(s), boxes, drawn.data<uint8_t>()});
-  for_each(1, CountView{chosen.positives.counts.data<int32_t>(),
-                        chosen.negatives.counts.data<int32_t>(), images, nullptr,
-                        count.data<float>()});
+  for_each(
+      1, CountView{chosen.positives.counts.data<int32_t>(), chosen.negatives.counts.data<int32_t>(),
+                   images, nullptr, count.data<float>()});
 }
 
 void fill_anchor_targets(int64_t images, const AnchorTargetView& view) {
@@ -91,12 +91,11 @@ RegionTargets draw_regions(const RegionCandidates& candidates, Tensor& assigned,
   const Drawn drawn = sample_boxes(assigned, sampler, random);
   const int64_t places = std::min(sampler.size, most);
   RegionTargets out = region_rows(images * places, images, truth.device());
-  for_each(images * places,
-           RowsView{SelectionView(drawn.positives), SelectionView(drawn.negatives), places,
-                    rows_of(out, candidates, assigned, truth, classes)});
-  for_each(1, CountView{drawn.positives.counts.data<int32_t>(),
-                        drawn.negatives.counts.data<int32_t>(), images,
-                        out.regions.counts.data<int32_t>(), out.num_regions.data<float>()});
+  for_each(images * places, RowsView{SelectionView(drawn.positives), SelectionView(drawn.negatives),
+                                     places, rows_of(out, candidates, assigned, truth, classes)});
+  for_each(1,
+           CountView{drawn.positives.counts.data<int32_t>(), drawn.negatives.counts.data<int32_t>(),
+                     images, out.regions.counts.data<int32_t>(), out.num_regions.data<float>()});
   return out;
 }
 

@@ -23,8 +23,7 @@ struct AnchorTargetView {
     sampled[p.level][p.at] = counts ? 1.0f : 0.0f;
     objectness[p.level][p.at] = positive[p.level][p.at] = has_box ? 1.0f : 0.0f;
     deltas[p.level][p.at] =
-        has_box ? coder.encode(anchors[p.in_row],
-                               truth.boxes[truth.begin(p.image) + assigned[at]])
+        has_box ? coder.encode(anchors[p.in_row], truth.boxes[truth.begin(p.image) + assigned[at]])
                 : Delta{0, 0, 0, 0};
   }
   MIXPL_HD void operator()(int64_t i) const { (*this)(place_of(pyramid, i)); }

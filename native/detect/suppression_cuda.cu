@@ -242,7 +242,9 @@ struct PackView {
 
 Ranked rank_candidates(const Candidates& c) {
   const Device device = c.items.device();
-  const auto numbers = [&](DType type) { return Tensor::empty({c.images, c.capacity}, type, device); };
+  const auto numbers = [&](DType type) {
+    return Tensor::empty({c.images, c.capacity}, type, device);
+  };
   Ranked out{Tensor::empty({c.images, c.capacity, 4}, DType::f32, device), numbers(DType::f32),
              numbers(DType::i32), numbers(DType::i32), c.counts};
   launch(rank_kernel, dim3(grid((c.capacity + kRankThreads - 1) / kRankThreads), grid(c.images)),

@@ -92,8 +92,7 @@ class CascadeRcnn final : public TwoStage {
       losses.emplace_back(str("s", s, ".loss_bbox"), scaled_sum({regression}, weight));
       // The next stage starts from every region, refined, but for the ground truth itself.
       if (s + 1 < kStages)
-        proposals = refine_regions(regions, heads_[s].decoder(out), sizes,
-                                   wanted.is_truth);
+        proposals = refine_regions(regions, heads_[s].decoder(out), sizes, wanted.is_truth);
     }
     return losses;
   }

@@ -41,9 +41,8 @@ class FasterRcnn final : public TwoStage {
 
   Losses loss(const ImageBatch& images, const std::vector<Target>& targets) override {
     const FirstStage first = first_stage(images, targets);
-    const RegionTargets regions =
-        sample_regions(first.proposals, first.truth, options_.classes, options_.assign,
-                       options_.sampler, random_of(1));
+    const RegionTargets regions = sample_regions(first.proposals, first.truth, options_.classes,
+                                                 options_.assign, options_.sampler, random_of(1));
     const auto [classification, regression] =
         head_.loss(head_(options_.features(first.levels, regions.regions)), regions);
     if (options_.numerics == Numerics::torchvision)

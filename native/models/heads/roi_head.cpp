@@ -41,15 +41,13 @@ BoxOutputs BoxHead::operator()(const Tensor& features) const {
   return {cls_(x), reg_(x)};
 }
 
-std::pair<Tensor, Tensor> BoxHead::loss(const BoxOutputs& out,
-                                        const RegionTargets& targets) const {
-  const RegionDeltas wanted =
-      region_deltas(targets, options_.classes, options_.class_agnostic ? 1 : options_.classes,
-                    options_.coder);
+std::pair<Tensor, Tensor> BoxHead::loss(const BoxOutputs& out, const RegionTargets& targets) const {
+  const RegionDeltas wanted = region_deltas(
+      targets, options_.classes, options_.class_agnostic ? 1 : options_.classes, options_.coder);
   return {scaled_sum({softmax_cross_entropy(out.logits, targets.labels)}, targets.num_regions),
-          scaled_sum({smooth_l1_loss(out.deltas, wanted.deltas, wanted.weights,
-                                     options_.smooth_l1_beta)},
-                     targets.num_regions)};
+          scaled_sum(
+              {smooth_l1_loss(out.deltas, wanted.deltas, wanted.weights, options_.smooth_l1_beta)},
+              targets.num_regions)};
 }
 
 }  // namespace mixpl
