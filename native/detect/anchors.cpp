@@ -4,8 +4,10 @@
 #include <cmath>
 
 #include "core/check.h"
-#include "core/parallel.h"
-#include "detect/box_math.h"
+#include "core/context.h"
+#include "core/launch.h"
+#include "core/part.h"
+#include "detect/box_iou.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -60,73 +62,139 @@ void AnchorOptions::validate() const {
     throw ConfigError(str("anchors.centerOffset must be finite, got ", center_offset));
 }
 
-Tensor level_anchors(const AnchorOptions& o, int level, int64_t height, int64_t width,
-                     CellStride stride) {
-  const std::vector<Box> base = base_boxes(o, level);
+namespace {
+
+// Fills the anchors of one level, [H W A, 4].
+void fill_level(const AnchorOptions& o, int level, int64_t width, CellStride stride, Tensor out) {
+  const std::vector<Box> boxes = base_boxes(o, level);
   if (!(stride.x > 0)) stride = {o.strides.at(level), o.strides.at(level)};
-  const int64_t per = static_cast<int64_t>(base.size());
-  Tensor out = Tensor::empty({height * width * per, 4}, DType::f32);
-  Box* boxes = reinterpret_cast<Box*>(out.data<float>());
-  parallel_for(height, std::max<int64_t>(1, 4096 / std::max<int64_t>(width, 1)), [&](int64_t y) {
-    Box* box = boxes + y * width * per;
-    const float cy = static_cast<float>(y * stride.y);
-    for (int64_t x = 0; x < width; ++x) {
-      const float cx = static_cast<float>(x * stride.x);
-      for (const Box& b : base) *box++ = {b.x1 + cx, b.y1 + cy, b.x2 + cx, b.y2 + cy};
-    }
-  });
+  const int64_t per = static_cast<int64_t>(boxes.size());
+  Tensor base = Tensor::empty({per, 4}, DType::f32);
+  std::copy(boxes.begin(), boxes.end(), reinterpret_cast<Box*>(base.data<float>()));
+  base = base.to(out.device());
+  const AnchorView view{reinterpret_cast<const Box*>(base.data<float>()), per, width, stride,
+                        reinterpret_cast<Box*>(out.data<float>())};
+  MIXPL_DISPATCH(out.device(), make_anchors, out.size(0), view);
+}
+
+// Rows and columns of cells that begin inside the padded image.
+struct Cells {
+  int64_t rows, columns;
+};
+Cells cells_inside(double stride, int64_t height, int64_t width, float pad_height,
+                   float pad_width) {
+  const auto cells = [stride](float pad, int64_t most) {
+    const double n = std::ceil(static_cast<double>(pad) / stride);
+    return n >= static_cast<double>(most) ? most : std::max<int64_t>(0, static_cast<int64_t>(n));
+  };
+  return {cells(pad_height, height), cells(pad_width, width)};
+}
+
+}  // namespace
+
+Tensor level_anchors(const AnchorOptions& o, int level, int64_t height, int64_t width,
+                     CellStride stride, Device device) {
+  Tensor out = Tensor::empty({height * width * o.per_cell(), 4}, DType::f32, device);
+  fill_level(o, level, width, stride, out);
   return out;
 }
 
 bool mark_valid_anchors(const AnchorOptions& o, int level, int64_t height, int64_t width,
                         float pad_height, float pad_width, uint8_t* valid) {
-  const double stride = o.strides.at(level);
-  const auto cells = [stride](float pad, int64_t most) {
-    const double n = std::ceil(static_cast<double>(pad) / stride);
-    return n >= static_cast<double>(most) ? most : std::max<int64_t>(0, static_cast<int64_t>(n));
-  };
-  const int64_t valid_height = cells(pad_height, height), valid_width = cells(pad_width, width);
-  if (valid_height == height && valid_width == width) return false;
+  const Cells inside = cells_inside(o.strides.at(level), height, width, pad_height, pad_width);
+  if (inside.rows == height && inside.columns == width) return false;
   const int64_t per = o.per_cell(), row = width * per;
   for (int64_t y = 0; y < height; ++y) {
-    const int64_t kept = y < valid_height ? valid_width * per : 0;
+    const int64_t kept = y < inside.rows ? inside.columns * per : 0;
     std::fill_n(valid + y * row, kept, uint8_t{1});
     std::fill_n(valid + y * row + kept, row - kept, uint8_t{0});
   }
   return true;
 }
 
-std::vector<uint8_t> valid_anchors(const AnchorOptions& o, const std::vector<Tensor>& maps,
-                                   float pad_height, float pad_width) {
-  int64_t count = 0;
-  for (const Tensor& map : maps) count += map.size(1) * map.size(2) * o.per_cell();
-  std::vector<uint8_t> valid(count, 1);
-  bool any_invalid = false;
-  uint8_t* at = valid.data();
-  for (size_t l = 0; l < maps.size(); ++l) {
-    const int64_t h = maps[l].size(1), w = maps[l].size(2);
-    any_invalid |= mark_valid_anchors(o, static_cast<int>(l), h, w, pad_height, pad_width, at);
-    at += h * w * o.per_cell();
+Tensor valid_anchors(const AnchorOptions& o, const std::vector<Tensor>& maps,
+                     const std::vector<std::array<float, 2>>& pads) {
+  std::vector<int64_t> sizes;
+  for (const Tensor& map : maps) sizes.push_back(map.size(1) * map.size(2) * o.per_cell());
+  const int64_t images = static_cast<int64_t>(pads.size());
+  ValidView view{Pyramid(sizes), o.per_cell(), {}, nullptr, nullptr};
+  std::vector<int32_t> inside;
+  bool all = true;
+  for (const auto& [pad_height, pad_width] : pads)
+    for (size_t l = 0; l < maps.size(); ++l) {
+      const int64_t h = maps[l].size(1), w = maps[l].size(2);
+      const Cells cells = cells_inside(o.strides.at(l), h, w, pad_height, pad_width);
+      all &= cells.rows == h && cells.columns == w;
+      inside.push_back(static_cast<int32_t>(cells.rows));
+      inside.push_back(static_cast<int32_t>(cells.columns));
+      view.width[l] = w;
+    }
+  if (all) return {};
+  const Device device = maps[0].device();
+  const Tensor cells = Tensor::from(inside, {static_cast<int64_t>(inside.size())}).to(device);
+  Tensor valid = Tensor::empty({images, view.pyramid.count()}, DType::u8, device);
+  view.inside = cells.data<int32_t>();
+  view.out = valid.data<uint8_t>();
+  MIXPL_DISPATCH(device, mark_valid, valid.numel(), view);
+  return valid;
+}
+
+Anchors Anchors::join(const char* op, const std::vector<Tensor>& levels) {
+  std::vector<int64_t> sizes;
+  for (const Tensor& level : levels) {
+    as_boxes(op, "anchors", level);
+    sizes.push_back(level.size(0));
   }
-  return any_invalid ? valid : std::vector<uint8_t>{};
+  Anchors out;
+  out.pyramid = Pyramid(sizes);
+  out.all = Tensor::empty({out.pyramid.count(), 4}, DType::f32,
+                          levels.empty() ? Device{} : levels[0].device());
+  out.split();
+  for (size_t l = 0; l < levels.size(); ++l) out.levels[l].copy_from(levels[l]);
+  return out;
+}
+
+void Anchors::split() {
+  for (int l = 0; l < pyramid.levels; ++l)
+    levels.push_back(
+        part_of(all, pyramid.first[l] * int64_t{sizeof(Box)}, {pyramid.size(l), 4}, DType::f32));
 }
 
 AnchorGenerator::AnchorGenerator(AnchorOptions options) : options_(std::move(options)) {
   options_.validate();
 }
 
-Tensor AnchorGenerator::level(int level, int64_t height, int64_t width, CellStride stride) {
+Anchors AnchorGenerator::row(const std::vector<Grid>& grids, Device device) {
+  std::vector<double> key{device.is_cuda() ? device.index + 1.0 : 0.0};
+  std::vector<int64_t> sizes;
+  for (const Grid& g : grids) {
+    key.insert(key.end(),
+               {double(g.level), double(g.height), double(g.width), g.stride.y, g.stride.x});
+    sizes.push_back(g.height * g.width * options_.per_cell());
+  }
   if (cache_.size() > kMostCached) cache_.clear();
-  Tensor& slot = cache_[{level, height, width, stride.y, stride.x}];
-  if (!slot.defined()) slot = level_anchors(options_, level, height, width, stride);
+  Anchors& slot = cache_[key];
+  if (slot.all.defined()) return slot;
+  slot.pyramid = Pyramid(sizes);
+  slot.all = Tensor::empty({slot.pyramid.count(), 4}, DType::f32, device);
+  slot.split();
+  for (size_t l = 0; l < grids.size(); ++l)
+    fill_level(options_, grids[l].level, grids[l].width, grids[l].stride, slot.levels[l]);
   return slot;
 }
 
-std::vector<Tensor> AnchorGenerator::levels(const std::vector<Tensor>& maps) {
-  std::vector<Tensor> out;
+Tensor AnchorGenerator::level(int level, int64_t height, int64_t width, CellStride stride,
+                              Device device) {
+  return row({{level, height, width, stride}}, device).all;
+}
+
+Anchors AnchorGenerator::levels(const std::vector<Tensor>& maps,
+                                const std::vector<CellStride>& strides) {
+  std::vector<Grid> grids;
   for (size_t l = 0; l < maps.size(); ++l)
-    out.push_back(level(static_cast<int>(l), maps[l].size(1), maps[l].size(2)));
-  return out;
+    grids.push_back({static_cast<int>(l), maps[l].size(1), maps[l].size(2),
+                     strides.empty() ? CellStride{} : strides[l]});
+  return row(grids, maps[0].device());
 }
 
 namespace {
@@ -157,20 +225,25 @@ Grid read_grid(const char* op, const Options& o) {
   return grid;
 }
 
-// levelAnchors: no inputs. validAnchors: the same and { padHeight, padWidth } -> u8 [H W A].
+// No inputs, on the current device. levelAnchors: see read_grid. validAnchors: the same and {
+// padHeight, padWidth } -> u8 [H W A].
 const bool registered =
     register_op("levelAnchors",
                 [](const std::vector<Tensor>&, const Options& o) {
                   const Grid g = read_grid("levelAnchors", o);
-                  return std::vector<Tensor>{level_anchors(g.options, 0, g.height, g.width)};
+                  return std::vector<Tensor>{level_anchors(g.options, 0, g.height, g.width, {},
+                                                           Context::current().device)};
                 }) &&
     register_op("validAnchors", [](const std::vector<Tensor>&, const Options& o) {
       const Grid g = read_grid("validAnchors", o);
-      Tensor valid = Tensor::full({g.height * g.width * g.options.per_cell()}, 1, DType::u8);
-      mark_valid_anchors(g.options, 0, g.height, g.width,
-                         static_cast<float>(o.number("padHeight", 1e9)),
-                         static_cast<float>(o.number("padWidth", 1e9)), valid.data<uint8_t>());
-      return std::vector<Tensor>{valid};
+      const Device device = Context::current().device;
+      const Tensor map = Tensor::empty({1, g.height, g.width, 1}, DType::u8, device);
+      const Tensor valid = valid_anchors(g.options, {map},
+                                         {{static_cast<float>(o.number("padHeight", 1e9)),
+                                           static_cast<float>(o.number("padWidth", 1e9))}});
+      const int64_t count = g.height * g.width * g.options.per_cell();
+      return std::vector<Tensor>{valid.defined() ? valid.alias({count})
+                                                 : Tensor::full({count}, 1, DType::u8, device)};
     });
 
 }  // namespace

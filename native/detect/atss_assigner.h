@@ -1,10 +1,9 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "core/tensor.h"
-#include "detect/box_targets.h"
+#include "detect/anchors.h"
 #include "detect/max_iou_assigner.h"
 
 namespace mixpl {
@@ -24,25 +23,40 @@ struct AtssOptions {
 /// sides. An anchor that several boxes claim goes to the one with the largest IoU (the first on
 /// ties). All other valid anchors are negative: a box around no anchor's centre has none.
 ///
-/// @param anchors per level f32 [A_l, 4]
-/// @param boxes   f32 [G, 4], finite
-/// @param valid   of the anchors of all levels in a row, empty = all; invalid ones take no part and
-///                are kIgnored
-/// @return        per anchor of all levels in a row its box (>= 0), kNegative or kIgnored; the same
-///                for any number of threads
-/// @throws        ShapeError, DTypeError
-/// @source        Zhang et al. 2020, arXiv:1912.02424, algorithm 1; mmdetection ATSSAssigner
-std::vector<int32_t> assign_atss(const std::vector<Tensor>& anchors, const Tensor& boxes,
-                                 const std::vector<uint8_t>& valid, const AtssOptions& options);
+/// @param truth boxes are finite
+/// @param valid u8 [N, A], undefined = all; invalid anchors (0) take no part and are kIgnored
+/// @return      i32 [N, A]: the anchor's box (>= 0), kNegative or kIgnored
+/// @throws      ShapeError, DTypeError, DeviceError
+/// @source      Zhang et al. 2020, arXiv:1912.02424, algorithm 1; mmdetection ATSSAssigner
+Tensor assign_atss(const Anchors& anchors, const Truth& truth, const Tensor& valid,
+                   const AtssOptions& options);
 
-/// The same for a batch, spread over the levels.
-///
-/// @param valid  per image, see above; may be empty altogether
-/// @param boxes  per image f32 [G, 4]; labels per image i32 [G], 0 … C-1
-/// @throws       ShapeError, DTypeError
-BoxTargets assign_atss_targets(const std::vector<Tensor>& anchors,
-                               const std::vector<std::vector<uint8_t>>& valid,
-                               const std::vector<Tensor>& boxes, const std::vector<Tensor>& labels,
-                               int64_t classes, const AtssOptions& options);
+/// What loops and kernels see.
+struct AtssView {
+  Pyramid pyramid;
+  const Box* anchors;
+  const uint8_t* valid;  // null: all
+  TruthView truth;
+  int64_t images, top_k;
+  int32_t* assigned;
+
+  MIXPL_HD bool is_valid(int64_t image, int64_t i) const {
+    return !valid || valid[image * pyramid.count() + i];
+  }
+  /// Squared distance between the centres.
+  MIXPL_HD float distance(int64_t i, const Box& box) const {
+    const Point a = centre_of(anchors[i]), c = centre_of(box);
+    const float dx = a.x - c.x, dy = a.y - c.y;
+    return dx * dx + dy * dy;
+  }
+};
+
+namespace cpu {
+/// @param boxes of all images
+void assign_atss(const AtssView& view, int64_t boxes);
+}  // namespace cpu
+namespace cuda {
+void assign_atss(const AtssView& view, int64_t boxes);
+}  // namespace cuda
 
 }  // namespace mixpl

@@ -3,25 +3,21 @@
 #include <cmath>
 
 #include "core/check.h"
-#include "core/parallel.h"
+#include "core/launch.h"
 #include "detect/box_iou.h"
 #include "ops/registry.h"
 
 namespace mixpl {
 namespace {
 
-struct Point {
-  float x, y;
-};
+using Code = CodeRowsView::Code;
 
-// out[i] = f(reference[i], in[i]) over rows of `references` and `values`.
-template <typename Reference, typename In, typename Out, typename F>
-Tensor row_by_row(const Tensor& references, const Tensor& values, F&& f) {
+Tensor code_rows(Code code, const Tensor& references, const Tensor& values,
+                 const DeltaCoder& deltas, const DistanceCoder& distances) {
   Tensor out = Tensor::empty_like(values);
-  const auto* reference = reinterpret_cast<const Reference*>(references.data<float>());
-  const auto* in = reinterpret_cast<const In*>(values.data<float>());
-  auto* result = reinterpret_cast<Out*>(out.data<float>());
-  parallel_for(values.size(0), [&](int64_t i) { result[i] = f(reference[i], in[i]); });
+  const CodeRowsView view{
+      code, references.data<float>(), values.data<float>(), out.data<float>(), deltas, distances};
+  MIXPL_DISPATCH(values.device(), code_rows, values.size(0), view);
   return out;
 }
 
@@ -32,6 +28,7 @@ void check_points(const Check& check, const Tensor& points, const char* name,
   check.size("points", points, 1, 2, "x, y");
   check.dtype(name, values, DType::f32);
   check.shape(name, values, {points.size(0), 4}, "one a point");
+  check.same_device(name, values, points);
 }
 
 DistanceCoder read_distance_coder(const char* op, const Options& o) {
@@ -96,8 +93,8 @@ Tensor encode_boxes(const Tensor& anchors, const Tensor& boxes, const DeltaCoder
   as_boxes("encodeBoxes", "anchors", anchors);
   check.dtype("boxes", boxes, DType::f32);
   check.shape("boxes", boxes, anchors.shape(), "one an anchor");
-  return row_by_row<Box, Box, Delta>(anchors, boxes,
-                                     [&](Box a, Box b) { return coder.encode(a, b); });
+  check.same_device("boxes", boxes, anchors);
+  return code_rows(Code::encode_deltas, anchors, boxes, coder, {});
 }
 
 Tensor decode_boxes(const Tensor& anchors, const Tensor& deltas, const DeltaCoder& coder) {
@@ -105,20 +102,18 @@ Tensor decode_boxes(const Tensor& anchors, const Tensor& deltas, const DeltaCode
   as_boxes("decodeBoxes", "anchors", anchors);
   check.dtype("deltas", deltas, DType::f32);
   check.shape("deltas", deltas, anchors.shape(), "one an anchor");
-  return row_by_row<Box, Delta, Box>(anchors, deltas,
-                                     [&](Box a, Delta d) { return coder.decode(a, d); });
+  check.same_device("deltas", deltas, anchors);
+  return code_rows(Code::decode_deltas, anchors, deltas, coder, {});
 }
 
 Tensor encode_distances(const Tensor& points, const Tensor& boxes, const DistanceCoder& coder) {
   check_points(Check("encodeDistances"), points, "boxes", boxes);
-  return row_by_row<Point, Box, Sides>(points, boxes,
-                                       [&](Point p, Box b) { return coder.encode(p.x, p.y, b); });
+  return code_rows(Code::encode_distances, points, boxes, {}, coder);
 }
 
 Tensor decode_distances(const Tensor& points, const Tensor& distances, const DistanceCoder& coder) {
   check_points(Check("decodeDistances"), points, "distances", distances);
-  return row_by_row<Point, Sides, Box>(points, distances,
-                                       [&](Point p, Sides d) { return coder.decode(p.x, p.y, d); });
+  return code_rows(Code::decode_distances, points, distances, {}, coder);
 }
 
 }  // namespace mixpl

@@ -35,14 +35,14 @@ DeltaCoder read_delta_coder(const char* op, const Options& options);
 struct DistanceCoder {
   float most = 0;  // > 0: encoded distances are held in [0, most - 0.1] (mmdetection's max_dis)
 
-  Sides encode(float x, float y, Box box) const {
+  MIXPL_HD Sides encode(float x, float y, Box box) const {
     const Sides d = encode_sides(x, y, box);
     if (!(most > 0)) return d;
     const float high = most - 0.1f;
     return {lesser(greater(d.left, 0.0f), high), lesser(greater(d.top, 0.0f), high),
             lesser(greater(d.right, 0.0f), high), lesser(greater(d.bottom, 0.0f), high)};
   }
-  Box decode(float x, float y, Sides d) const { return decode_sides(x, y, d); }
+  MIXPL_HD Box decode(float x, float y, Sides d) const { return decode_sides(x, y, d); }
 };
 
 /// anchors, boxes f32 [B, 4] -> deltas f32 [B, 4]. @throws ShapeError, DTypeError
@@ -55,5 +55,46 @@ Tensor decode_boxes(const Tensor& anchors, const Tensor& deltas, const DeltaCode
 Tensor encode_distances(const Tensor& points, const Tensor& boxes, const DistanceCoder& coder);
 /// points f32 [B, 2], distances f32 [B, 4] -> boxes f32 [B, 4]. @throws ShapeError, DTypeError
 Tensor decode_distances(const Tensor& points, const Tensor& distances, const DistanceCoder& coder);
+
+/// Row by row of references and values, for loops and kernels.
+struct CodeRowsView {
+  enum class Code : uint8_t { encode_deltas, decode_deltas, encode_distances, decode_distances };
+  Code code;
+  const float *references, *values;
+  float* out;
+  DeltaCoder deltas;
+  DistanceCoder distances;
+
+  MIXPL_HD void operator()(int64_t i) const {
+    const float *r = references + i * (code < Code::encode_distances ? 4 : 2), *v = values + 4 * i;
+    const Box box{v[0], v[1], v[2], v[3]};
+    float* to = out + 4 * i;
+    const auto put = [to](float a, float b, float c, float d) {
+      to[0] = a;
+      to[1] = b;
+      to[2] = c;
+      to[3] = d;
+    };
+    if (code == Code::encode_deltas) {
+      const Delta d = deltas.encode({r[0], r[1], r[2], r[3]}, box);
+      put(d.x, d.y, d.w, d.h);
+    } else if (code == Code::decode_deltas) {
+      const Box b = deltas.decode({r[0], r[1], r[2], r[3]}, {v[0], v[1], v[2], v[3]});
+      put(b.x1, b.y1, b.x2, b.y2);
+    } else if (code == Code::encode_distances) {
+      const Sides s = distances.encode(r[0], r[1], box);
+      put(s.left, s.top, s.right, s.bottom);
+    } else {
+      const Box b = distances.decode(r[0], r[1], {v[0], v[1], v[2], v[3]});
+      put(b.x1, b.y1, b.x2, b.y2);
+    }
+  }
+};
+namespace cpu {
+void code_rows(int64_t rows, const CodeRowsView& view);
+}  // namespace cpu
+namespace cuda {
+void code_rows(int64_t rows, const CodeRowsView& view);
+}  // namespace cuda
 
 }  // namespace mixpl

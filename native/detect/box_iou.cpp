@@ -1,9 +1,7 @@
 #include "detect/box_iou.h"
 
-#include <algorithm>
-
 #include "core/check.h"
-#include "core/parallel.h"
+#include "core/launch.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -25,20 +23,11 @@ const Box* as_boxes(const char* op, const char* name, const Tensor& boxes) {
 }
 
 Tensor pairwise_iou(const Tensor& a, const Tensor& b, IouKind kind) {
-  const Box *left = as_boxes("boxIou", "a", a), *right = as_boxes("boxIou", "b", b);
-  const int64_t n = b.size(0);
-  Tensor out = Tensor::empty({a.size(0), n}, DType::f32);
-  float* values = out.data<float>();
-  const auto rows = [&](auto similarity) {
-    parallel_for(a.size(0), std::max<int64_t>(1, 8192 / std::max<int64_t>(n, 1)), [&](int64_t i) {
-      const Box box = left[i];
-      for (int64_t j = 0; j < n; ++j) values[i * n + j] = similarity(box, right[j]);
-    });
-  };
-  if (kind == IouKind::iou)
-    rows([](Box x, Box y) { return box_iou(x, y); });
-  else
-    rows([kind](Box x, Box y) { return box_similarity(x, y, kind); });
+  as_boxes("boxIou", "a", a);
+  as_boxes("boxIou", "b", b);
+  Check("boxIou").same_device("b", b, a);
+  Tensor out = Tensor::empty({a.size(0), b.size(0)}, DType::f32, a.device());
+  MIXPL_DISPATCH(a.device(), pairwise_iou, a, b, kind, out);
   return out;
 }
 

@@ -8,7 +8,8 @@
 
 namespace mixpl {
 
-struct Box {
+/// Aligned so that a GPU moves one at a time; tensors' memory is.
+struct alignas(16) Box {
   float x1, y1, x2, y2;
 };
 
@@ -62,7 +63,7 @@ MIXPL_HD float box_similarity(Box a, Box b, IouKind kind) {
 }
 
 /// Offsets of a box against an anchor (dx, dy, dw, dh), before they are normalised.
-struct Delta {
+struct alignas(16) Delta {
   float x, y, w, h;
 };
 
@@ -91,7 +92,7 @@ MIXPL_HD Box clip_box(Box b, float height, float width) {
 }
 
 /// Distances of a point to the sides of a box: left, top, right, bottom.
-struct Sides {
+struct alignas(16) Sides {
   float left, top, right, bottom;
 };
 
@@ -100,6 +101,20 @@ MIXPL_HD Sides encode_sides(float x, float y, Box b) {
 }
 MIXPL_HD Box decode_sides(float x, float y, Sides d) {
   return {x - d.left, y - d.top, x + d.right, y + d.bottom};
+}
+
+struct Point {
+  float x, y;
+};
+
+MIXPL_HD Point centre_of(Box b) { return {(b.x1 + b.x2) * 0.5f, (b.y1 + b.y2) * 0.5f}; }
+
+/// Whether the centre of an anchor lies inside a box by more than the 0.01 pixels that ATSS and
+/// TOOD ask for.
+MIXPL_HD bool holds_centre(Box box, Box anchor) {
+  const Point c = centre_of(anchor);
+  const Sides s = encode_sides(c.x, c.y, box);
+  return lesser(lesser(s.left, s.top), lesser(s.right, s.bottom)) > 0.01f;
 }
 
 /// How central the point is: sqrt of the products over both axes of (smaller / larger distance).

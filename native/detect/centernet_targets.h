@@ -3,7 +3,9 @@
 #include <vector>
 
 #include "core/tensor.h"
+#include "detect/centernet_math.h"
 #include "detect/points.h"
+#include "detect/truth.h"
 
 namespace mixpl {
 
@@ -25,8 +27,9 @@ struct CenterNetTargets {
   std::vector<Tensor> heat;             // per level f32 [N, A_l, C] in [0, 1]
   std::vector<Tensor> sides;            // per level f32 [N, A_l, 4], in units of the level
   std::vector<Tensor> positive;         // per level f32 [N, A_l]: 1 where there is a box to regress
-  std::vector<Tensor> class_positives;  // per level i32 [P_l, 2]: row n A_l + point, and class
-  int64_t num_positive = 0, num_class_positives = 0;  // over all levels
+  std::vector<Tensor> class_positives;  // per level i32 [P_l, 2]: row n A_l + point, or -1 for
+                                        // none, and class
+  Tensor num_class_positives;           // f32 [1], over all levels, at least 1
 };
 
 /// Regression: a point answers for the box in whose 3x3 centre cells and whose inside it lies and
@@ -45,15 +48,24 @@ struct CenterNetTargets {
 ///
 /// @param grids     per level; the points have an offset of 0.5
 /// @param predicted per level f32|bf16 [N, H, W, 4], sides in units of the level
-/// @param boxes     per image f32 [G, 4]; labels per image i32 [G], 0 ... C-1
-/// @return          the same for any number of threads
-/// @throws          ShapeError, DTypeError
+/// @param truth     labels in 0 ... C-1
+/// @throws          ShapeError, DTypeError, DeviceError
 /// @source          Zhou et al. 2021, arXiv:2103.07461; mmdetection CenterNetUpdateHead.get_targets
 ///                  and add_cls_pos_inds
 CenterNetTargets assign_centernet_targets(const std::vector<PointGrid>& grids,
-                                          const std::vector<Tensor>& predicted,
-                                          const std::vector<Tensor>& boxes,
-                                          const std::vector<Tensor>& labels, int64_t classes,
-                                          const CenterNetTargetOptions& options);
+                                          const std::vector<Tensor>& predicted, const Truth& truth,
+                                          int64_t classes, const CenterNetTargetOptions& options);
+
+namespace cpu {
+void fill_centernet_targets(const CenterNetView& view);
+/// Makes the pairs of each level, and counts them into `count` f32 [1].
+void find_class_positives(const CenterNetView& view, const std::vector<Tensor>& predicted,
+                          int64_t boxes, std::vector<Tensor>& pairs, Tensor& count);
+}  // namespace cpu
+namespace cuda {
+void fill_centernet_targets(const CenterNetView& view);
+void find_class_positives(const CenterNetView& view, const std::vector<Tensor>& predicted,
+                          int64_t boxes, std::vector<Tensor>& pairs, Tensor& count);
+}  // namespace cuda
 
 }  // namespace mixpl

@@ -2,38 +2,22 @@
 // bbox_post_process).
 #pragma once
 
-#include <array>
-#include <functional>
 #include <vector>
 
 #include "core/options.h"
 #include "core/tensor.h"
-#include "detect/box_coder.h"
-#include "detect/points.h"
+#include "detect/box_decoder.h"
+#include "detect/dense_scores.h"
+#include "detect/detections.h"
 
 namespace mixpl {
 
-/// Detections of one image, best first; boxes in network-input pixels.
-struct Detections {
-  std::vector<float> boxes;  // [4 n] xyxy
-  std::vector<float> scores;
-  std::vector<int32_t> labels;
-};
-
-/// What a detection's score is made of.
-enum class ScoreRule : uint8_t {
-  classes,  // sigmoid(logit)
-  product,  // sigmoid(logit) sigmoid(quality), after score_thr and nms_pre took the first alone
-  geometric_mean,  // sqrt of that product, before score_thr and nms_pre (torchvision)
-  probabilities    // the "logits" are scores already
-};
-
 /// What a head says of one pyramid level.
 struct DenseLevel {
-  Tensor logits;    // f32|bf16 [N, H, W, A K], or as many numbers in another shape
-  Tensor quality;   // logits f32|bf16 [N, H, W, A]; undefined where the rule needs none
-  int64_t anchors;  // H W A
-  std::function<Box(int64_t image, int64_t anchor)> decode;  // called from several threads
+  Tensor logits;   // f32|bf16 [N, H, W, A K], or as many numbers in another shape
+  Tensor quality;  // logits f32|bf16 [N, H, W, A]; undefined where the rule needs none
+  BoxDecoder boxes;
+  int64_t anchors() const { return boxes.count; }  // H W A
 };
 
 struct DensePostProcessOptions {
@@ -58,23 +42,28 @@ struct DensePostProcessOptions {
 /// max_per_image best. Equal scores are taken by rising level, anchor, class. A NaN is no
 /// detection.
 ///
-/// @param sizes   per image height and width in the network input, for clipping
+/// @param sizes   f32 [N, 2], see ImageSize; boxes are clipped to them
 /// @param classes K
 /// @return        per image; the same for any number of threads
 /// @throws        ShapeError, DTypeError
 std::vector<Detections> dense_post_process(const std::vector<DenseLevel>& levels,
-                                           const std::vector<std::array<float, 2>>& sizes,
-                                           int64_t classes, const DensePostProcessOptions& options);
+                                           const Tensor& sizes, int64_t classes,
+                                           const DensePostProcessOptions& options);
 
-/// The decoder of a level whose head regresses deltas against anchors.
-/// @param deltas f32|bf16 [N, H, W, 4 A]; anchors f32 [H W A, 4]
-/// @throws       ShapeError, DTypeError
-std::function<Box(int64_t, int64_t)> delta_decoder(const Tensor& deltas, const Tensor& anchors,
-                                                   const DeltaCoder& coder, int64_t images);
-/// The decoder of a level whose head regresses distances of points to the sides of boxes.
-/// @param sides f32|bf16 [N, H, W, 4], in units of the grid
-/// @throws      ShapeError, DTypeError
-std::function<Box(int64_t, int64_t)> side_decoder(const Tensor& sides, const PointGrid& grid,
-                                                  int64_t images);
+/// What loops and kernels read the scores of a level from.
+DenseScores scores_of(const DenseLevel& level, int64_t classes,
+                      const DensePostProcessOptions& options);
+
+namespace cpu {
+std::vector<Detections> dense_post_process(const std::vector<DenseLevel>& levels,
+                                           const Tensor& sizes, int64_t classes,
+                                           const DensePostProcessOptions& options);
+}  // namespace cpu
+namespace cuda {
+/// Ends with the one copy that brings the detections to the host.
+std::vector<Detections> dense_post_process(const std::vector<DenseLevel>& levels,
+                                           const Tensor& sizes, int64_t classes,
+                                           const DensePostProcessOptions& options);
+}  // namespace cuda
 
 }  // namespace mixpl

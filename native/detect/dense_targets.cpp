@@ -1,74 +1,38 @@
 #include "detect/dense_targets.h"
 
-#include <algorithm>
-#include <numeric>
-
-#include "core/check.h"
-#include "core/parallel.h"
-#include "detect/box_iou.h"
+#include "detect/normalisers.h"
 #include "ops/registry.h"
 
 namespace mixpl {
 
-int64_t DenseTargets::average_factor() const {
-  return std::accumulate(positives.begin(), positives.end(), int64_t{0},
-                         [](int64_t sum, int64_t n) { return sum + std::max<int64_t>(n, 1); });
+DenseTargets assign_dense_targets(const Anchors& anchors, const Truth& truth, const Tensor& valid,
+                                  int64_t classes, const DeltaCoder* coder,
+                                  const MaxIouOptions& options) {
+  const Tensor assigned = assign_max_iou(anchors.all, truth, valid, options);
+  const int64_t images = truth.images();
+  const Device device = anchors.all.device();
+  DenseTargets out{per_level(anchors.pyramid, images, DType::i32, device),
+                   per_level(anchors.pyramid, images, DType::f32, device, {4}),
+                   per_level(anchors.pyramid, images, DType::f32, device),
+                   count_positives(assigned)};
+  const DenseTargetView view{anchors.pyramid,
+                             reinterpret_cast<const Box*>(anchors.all.data<float>()),
+                             assigned.data<int32_t>(),
+                             TruthView(truth),
+                             coder ? *coder : DeltaCoder{},
+                             coder != nullptr,
+                             static_cast<int32_t>(classes),
+                             pointers<int32_t>(out.labels),
+                             pointers<Delta, float>(out.boxes),
+                             pointers<float>(out.weights)};
+  MIXPL_DISPATCH(device, fill_dense_targets, images, view);
+  return out;
 }
 
-DenseTargets assign_dense_targets(const std::vector<Tensor>& anchors,
-                                  const std::vector<Tensor>& boxes,
-                                  const std::vector<Tensor>& labels,
-                                  const std::vector<std::vector<uint8_t>>& valid, int64_t classes,
-                                  const DeltaCoder* coder, const MaxIouOptions& options) {
-  const int64_t n = static_cast<int64_t>(boxes.size());
-  const size_t levels = anchors.size();
-  if (static_cast<int64_t>(labels.size()) != n || (!valid.empty() && valid.size() != boxes.size()))
-    throw ShapeError(str("denseTargets: labels and valid must have one entry per image (", n,
-                         "), got ", labels.size(), " and ", valid.size()));
-  DenseTargets out;
-  std::vector<int64_t> first{0};
-  for (const Tensor& level : anchors) {
-    as_boxes("denseTargets", "anchors", level);
-    out.labels.push_back(Tensor::empty({n, level.size(0)}, DType::i32));
-    out.boxes.push_back(Tensor::empty({n, level.size(0), 4}, DType::f32));
-    out.weights.push_back(Tensor::empty({n, level.size(0)}, DType::f32));
-    first.push_back(first.back() + level.size(0));
-  }
-  Tensor all = Tensor::empty({first.back(), 4}, DType::f32);
-  for (size_t l = 0; l < levels; ++l)
-    std::copy_n(anchors[l].data<float>(), anchors[l].numel(), all.data<float>() + 4 * first[l]);
-  const Box* anchor = reinterpret_cast<const Box*>(all.data<float>());
-
-  for (int64_t image = 0; image < n; ++image) {
-    const Box* box = as_boxes("denseTargets", "boxes", boxes[image]);
-    const Check check("denseTargets");
-    check.dtype("labels", labels[image], DType::i32);
-    check.shape("labels", labels[image], {boxes[image].size(0)}, "one a box");
-    const int32_t* box_label = labels[image].data<int32_t>();
-    static const std::vector<uint8_t> all_valid;
-    const std::vector<int32_t> assigned =
-        assign_max_iou(all, boxes[image], valid.empty() ? all_valid : valid[image], options);
-    out.positives.push_back(
-        std::count_if(assigned.begin(), assigned.end(), [](int32_t a) { return a >= 0; }));
-    for (size_t l = 0; l < levels; ++l) {
-      const int64_t count = first[l + 1] - first[l];
-      int32_t* label = out.labels[l].data<int32_t>() + image * count;
-      float* target = out.boxes[l].data<float>() + 4 * image * count;
-      float* weight = out.weights[l].data<float>() + image * count;
-      parallel_for(count, int64_t{16384}, [&](int64_t i) {
-        const int32_t a = assigned[first[l] + i];
-        label[i] = a >= 0 ? box_label[a] : a == kIgnored ? -1 : static_cast<int32_t>(classes);
-        if (a < 0)
-          std::fill_n(target + 4 * i, 4, 0.0f);
-        else if (coder)
-          reinterpret_cast<Delta*>(target)[i] = coder->encode(anchor[first[l] + i], box[a]);
-        else
-          reinterpret_cast<Box*>(target)[i] = box[a];
-        weight[i] = a >= 0 ? 1.0f : 0.0f;
-      });
-    }
-  }
-  return out;
+Tensor weigh_images(DenseTargets& targets) {
+  Tensor factors = Tensor::empty_like(targets.positives);
+  MIXPL_DISPATCH(factors.device(), weigh_images, targets.positives, targets.weights, factors);
+  return factors;
 }
 
 namespace {
@@ -89,9 +53,11 @@ const bool registered =
         boxes.push_back(in[i]);
         labels.push_back(in[i + 1]);
       }
+      const Truth truth = join_truth("denseTargets", boxes, labels, in[0].device());
       const DeltaCoder coder;
-      const DenseTargets targets = assign_dense_targets({in[0]}, boxes, labels, {},
-                                                        o.integer("classes", 1), &coder, options);
+      const DenseTargets targets =
+          assign_dense_targets(Anchors::join("denseTargets", {in[0]}), truth, {},
+                               o.integer("classes", 1), &coder, options);
       return std::vector<Tensor>{targets.labels[0], targets.boxes[0], targets.weights[0]};
     });
 }  // namespace

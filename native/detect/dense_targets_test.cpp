@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "detect/centernet_targets.h"
+#include "detect/normalisers.h"
 #include "detect/task_aligned_assigner.h"
 #include "ops/concat_channels/concat_channels.h"
 #include "ops/deform_sampling/deform_sampling.h"
@@ -39,9 +40,9 @@ TEST(CenterNetTargets, StayInsideTheirMaps) {
     std::vector<Tensor> predicted;
     for (const PointGrid& grid : grids)
       predicted.push_back(Tensor::full({2, grid.height, grid.width, 4}, sides, DType::f32));
-    const CenterNetTargets t =
-        assign_centernet_targets(grids, predicted, {boxes, boxes_of({})},
-                                 {labels, Tensor::from(std::vector<int32_t>{}, {0})}, 2, options);
+    const Truth truth = join_truth("test", {boxes, boxes_of({})},
+                                   {labels, Tensor::from(std::vector<int32_t>{}, {0})}, {});
+    const CenterNetTargets t = assign_centernet_targets(grids, predicted, truth, 2, options);
     for (size_t l = 0; l < grids.size(); ++l) {
       for (float heat : t.heat[l].to_vector<float>()) EXPECT_TRUE(heat >= 0 && heat <= 1);
       const std::vector<int32_t> pairs = t.class_positives[l].to_vector<int32_t>();
@@ -53,7 +54,7 @@ TEST(CenterNetTargets, StayInsideTheirMaps) {
           Tensor::full({2, grids[l].height, grids[l].width, 2}, sides, DType::f32);
       gaussian_focal_loss(logits, t.heat[l], t.class_positives[l]);
     }
-    EXPECT_GT(t.num_positive, 0);
+    EXPECT_GT(sum_of(t.positive, 0).item(), 0);
   }
 }
 
@@ -61,17 +62,22 @@ TEST(TaskAlignedAssigner, TakesAnyPrediction) {
   const Tensor anchors = boxes_of({0, 0, 8, 8, 4, 4, 12, 12, -8, -8, 0, 0});
   const Tensor boxes = boxes_of({1, 1, 11, 11, -1e30f, -1e30f, 1e30f, 1e30f, 4, 4, 4.01f, 4.01f});
   const Tensor labels = Tensor::from(std::vector<int32_t>{0, 1, 1}, {3});
+  const Truth truth = join_truth("test", {boxes}, {labels}, {});
+  const Tensor valid = Tensor::from(std::vector<uint8_t>{1, 1, 0}, {1, 3});
   for (const float v : {0.0f, 5.0f, -5.0f, 1e30f, kInfinity, kNan}) {
     const Tensor predicted = boxes_of({v, 0, 9, 9, 3, v, 12, 12, 0, 0, v, v});
     const Tensor scores = Tensor::full({3, 2}, v, DType::f32);
-    const TaskAlignment a =
-        assign_task_aligned(scores, predicted, anchors, boxes, labels, {1, 1, 0}, {});
-    EXPECT_EQ(a.assigned[2], kIgnored);
-    for (size_t i = 0; i < 2; ++i) EXPECT_TRUE(a.assigned[i] >= -1 && a.assigned[i] < 3);
+    const std::vector<int32_t> assigned =
+        assign_task_aligned({{scores}, {predicted}, {1}}, Anchors::join("test", {anchors}), truth,
+                            valid, {})
+            .assigned.to_vector<int32_t>();
+    EXPECT_EQ(assigned[2], kIgnored);
+    for (size_t i = 0; i < 2; ++i) EXPECT_TRUE(assigned[i] >= -1 && assigned[i] < 3);
   }
-  const TaskAlignment none = assign_task_aligned(Tensor::zeros({0, 2}, DType::f32), boxes_of({}),
-                                                 boxes_of({}), boxes, labels, {}, {});
-  EXPECT_TRUE(none.assigned.empty());
+  const TaskAlignment none =
+      assign_task_aligned({{Tensor::zeros({0, 2}, DType::f32)}, {boxes_of({})}, {1}},
+                          Anchors::join("test", {boxes_of({})}), truth, {}, {});
+  EXPECT_EQ(none.assigned.numel(), 0);
 }
 
 TEST(DeformSampling, ReadsNothingOutside) {

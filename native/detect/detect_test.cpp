@@ -13,6 +13,7 @@
 #include "detect/dense_post_process.h"
 #include "detect/dense_targets.h"
 #include "detect/nms.h"
+#include "detect/normalisers.h"
 
 namespace mixpl {
 namespace {
@@ -85,6 +86,7 @@ TEST(MaxIouAssigner, SameForAnyNumberOfThreads) {
   const Tensor anchors = level_anchors({}, 0, 60, 70), boxes = tensor_of(random_boxes(80, 5, 480));
   const int saved = omp_get_max_threads();
   omp_set_num_threads(1);
+  const Tensor sizes = Tensor::from<float>({100, 140, 136, 90}, {2, 2});
   const auto once = assign_max_iou(anchors, boxes, {}, {});
   for (int threads : {2, 3, 7}) {
     omp_set_num_threads(threads);
@@ -95,32 +97,34 @@ TEST(MaxIouAssigner, SameForAnyNumberOfThreads) {
 
 TEST(DenseTargets, InvalidAnchorsAreIgnored) {
   const AnchorOptions options;
-  const Tensor fine = level_anchors(options, 0, 5, 6), coarse = level_anchors(options, 1, 3, 3);
-  std::vector<uint8_t> valid(fine.size(0) + coarse.size(0), 1);
-  ASSERT_TRUE(mark_valid_anchors(options, 0, 5, 6, 20, 48, valid.data()));
-  ASSERT_FALSE(mark_valid_anchors(options, 1, 3, 3, 33, 48, valid.data() + fine.size(0)));
-  const Tensor boxes = tensor_of({{2, 3, 30, 35}}), labels = Tensor::from<int32_t>({1}, {1});
-  const DenseTargets targets =
-      assign_dense_targets({fine, coarse}, {boxes, tensor_of({})},
-                           {labels, Tensor::from<int32_t>({}, {0})}, {valid, {}}, 2, nullptr, {});
+  const std::vector<Tensor> maps{Tensor::empty({2, 5, 6, 1}, DType::f32),
+                                 Tensor::empty({2, 3, 3, 1}, DType::f32)};
+  const Anchors anchors = AnchorGenerator(options).levels(maps);
+  const int64_t fine = anchors.levels[0].size(0), coarse = anchors.levels[1].size(0);
+  EXPECT_FALSE(valid_anchors(options, maps, {{40, 48}, {40, 48}}).defined());
+  const Tensor valid = valid_anchors(options, maps, {{20, 48}, {40, 48}});
+  const Truth truth =
+      join_truth("test", {tensor_of({{2, 3, 30, 35}}), tensor_of({})},
+                 {Tensor::from<int32_t>({1}, {1}), Tensor::from<int32_t>({}, {0})}, {});
+  const DenseTargets targets = assign_dense_targets(anchors, truth, valid, 2, nullptr, {});
   ASSERT_EQ(targets.labels.size(), 2u);
   const int32_t* label = targets.labels[0].data<int32_t>();
   int64_t positives = 0;
-  for (int64_t i = 0; i < fine.size(0); ++i) {
+  for (int64_t i = 0; i < fine; ++i) {
     const int64_t row = i / (6 * options.per_cell());
     if (row >= 3) EXPECT_EQ(label[i], -1) << i;  // rows of cells from ceil(20 / 8) on
-    EXPECT_EQ(label[fine.size(0) + i], 2) << i;  // the second image has no boxes
+    EXPECT_EQ(label[fine + i], 2) << i;          // the second image has no boxes
     positives += label[i] == 1;
     if (label[i] != 1) continue;  // without a coder a target is the box itself
     const float* box = targets.boxes[0].data<float>() + 4 * i;
     EXPECT_EQ((std::vector<float>{box[0], box[1], box[2], box[3]}),
               (std::vector<float>{2, 3, 30, 35}));
   }
-  for (int64_t i = 0; i < coarse.size(0); ++i)
-    positives += targets.labels[1].data<int32_t>()[i] == 1;
+  for (int64_t i = 0; i < coarse; ++i) positives += targets.labels[1].data<int32_t>()[i] == 1;
   EXPECT_GT(positives, 0);
-  EXPECT_EQ(targets.positives, (std::vector<int64_t>{positives, 0}));
-  EXPECT_EQ(targets.average_factor(), positives + 1);
+  EXPECT_EQ(targets.positives.to_vector<float>(),
+            (std::vector<float>{static_cast<float>(positives), 0}));
+  EXPECT_EQ(average_factor(targets.positives).item(), static_cast<float>(positives + 1));
 }
 
 // Suppresses one by one.
@@ -216,8 +220,9 @@ TEST(DensePostProcess, EverythingAboveTheThreshold) {
   std::vector<DenseLevel> levels;
   for (size_t l = 0; l < anchors.size(); ++l)
     levels.push_back(
-        {logits[l], {}, anchors[l].size(0), delta_decoder(deltas[l], anchors[l], {}, images)});
-  const auto once = dense_post_process(levels, {{100, 140}, {136, 90}}, classes, o);
+        {logits[l], {}, delta_decoder(deltas[l], anchors[l], {}, images)});
+  const Tensor sizes = Tensor::from<float>({100, 140, 136, 90}, {2, 2});
+  const auto once = dense_post_process(levels, sizes, classes, o);
   ASSERT_EQ(once.size(), 2u);
   for (size_t n = 0; n < 2; ++n) {
     const Detections& found = once[n];
@@ -239,7 +244,7 @@ TEST(Checks, SayWhatTheyWanted) {
   EXPECT_THROW(pairwise_iou(boxes, Tensor()), ShapeError);
   EXPECT_THROW(assign_max_iou(boxes, boxes, {1, 1}, {}), ShapeError);
   EXPECT_THROW(encode_boxes(boxes, boxes.to(DType::bf16), {}), DTypeError);
-  EXPECT_THROW(dense_post_process({{boxes, {}, 5, nullptr}}, {{9, 9}}, 1, {}), ShapeError);
+  EXPECT_THROW(dense_post_process({{boxes, {}, corner_decoder(boxes, 1, 1)}}, Tensor::from<float>({9, 9}, {1, 2}), 1, {}), ShapeError);
   EXPECT_THROW(delta_decoder(boxes, boxes, {}, 2), ShapeError);
   AnchorOptions options;
   options.sizes = {{32}, {64}};

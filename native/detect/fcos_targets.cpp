@@ -1,36 +1,12 @@
 #include "detect/fcos_targets.h"
 
-#include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "core/check.h"
-#include "core/parallel.h"
-#include "detect/box_iou.h"
+#include "core/context.h"
 #include "ops/registry.h"
 
 namespace mixpl {
-namespace {
-
-// One level's rule, and how to ask it about a point and a box.
-struct LevelRule {
-  float low, high;  // of the largest distance
-  float radius;     // pixels; < 0: the whole box
-  bool torchvision;
-
-  bool takes(float x, float y, const Box& b, const Sides& s) const {
-    const float most = greater(greater(s.left, s.right), greater(s.top, s.bottom));
-    if (torchvision ? !(most > low && most < high) : !(most >= low && most <= high)) return false;
-    if (!(lesser(lesser(s.left, s.right), lesser(s.top, s.bottom)) > 0)) return false;
-    if (radius < 0) return true;
-    const float cx = (b.x1 + b.x2) * 0.5f, cy = (b.y1 + b.y2) * 0.5f;
-    if (torchvision) return greater(fabsf(x - cx), fabsf(y - cy)) < radius;
-    return x - (cx - radius) > 0 && (cx + radius) - x > 0 && y - (cy - radius) > 0 &&
-           (cy + radius) - y > 0;
-  }
-};
-
-}  // namespace
 
 void FcosTargetOptions::validate(int levels) const {
   if (!(center_radius >= 0) || !std::isfinite(center_radius))
@@ -46,71 +22,34 @@ void FcosTargetOptions::validate(int levels) const {
   }
 }
 
-FcosTargets assign_fcos_targets(const std::vector<PointGrid>& grids,
-                                const std::vector<Tensor>& boxes, const std::vector<Tensor>& labels,
+FcosTargets assign_fcos_targets(const std::vector<PointGrid>& grids, const Truth& truth,
                                 int64_t classes, const FcosTargetOptions& o) {
-  const Check check("fcosTargets");
-  const int64_t images = static_cast<int64_t>(boxes.size());
-  if (labels.size() != boxes.size())
-    throw ShapeError(str("fcosTargets: labels must have one entry per image (", images, "), got ",
-                         labels.size()));
-  for (int64_t n = 0; n < images; ++n) {
-    as_boxes("fcosTargets", "boxes", boxes[n]);
-    check.dtype("labels", labels[n], DType::i32);
-    check.shape("labels", labels[n], {boxes[n].size(0)}, "one a box");
-  }
-
-  FcosTargets out;
-  for (size_t l = 0; l < grids.size(); ++l) {
-    const PointGrid& grid = grids[l];
-    const int64_t count = grid.count();
-    Tensor label = Tensor::empty({images, count}, DType::i32);
-    Tensor sides = Tensor::empty({images, count, 4}, DType::f32);
-    Tensor centerness = Tensor::empty({images, count}, DType::f32);
-    Tensor positive = Tensor::empty({images, count}, DType::f32);
-    const LevelRule rule{
+  std::vector<int64_t> sizes;
+  for (const PointGrid& grid : grids) sizes.push_back(grid.count());
+  const Pyramid pyramid(sizes);
+  const int64_t images = truth.images();
+  const Device device = truth.device();
+  FcosTargets out{per_level(pyramid, images, DType::i32, device),
+                  per_level(pyramid, images, DType::f32, device, {4}),
+                  per_level(pyramid, images, DType::f32, device),
+                  per_level(pyramid, images, DType::f32, device)};
+  FcosView view{pyramid,
+                {},
+                TruthView(truth),
+                static_cast<int32_t>(classes),
+                o.torchvision,
+                pointers<int32_t>(out.labels),
+                pointers<Sides, float>(out.sides),
+                pointers<float>(out.centerness),
+                pointers<float>(out.positive)};
+  for (size_t l = 0; l < grids.size(); ++l)
+    view.rules[l] = {
+        grids[l],
         l == 0 ? (o.torchvision ? 0.0f : -1.0f) : static_cast<float>(o.regress_bounds[l - 1]),
         l + 1 == grids.size() ? (o.torchvision ? INFINITY : 1e8f)
                               : static_cast<float>(o.regress_bounds[l]),
-        o.center_radius > 0 ? static_cast<float>(o.center_radius * grid.unit) : -1.0f,
-        o.torchvision};
-    for (int64_t n = 0; n < images; ++n) {
-      const Box* box = as_boxes("fcosTargets", "boxes", boxes[n]);
-      const int64_t num_boxes = boxes[n].size(0);
-      const int32_t* box_label = labels[n].data<int32_t>();
-      std::vector<float> rank(num_boxes);  // the smallest goes first
-      for (int64_t g = 0; g < num_boxes; ++g)
-        rank[g] = o.torchvision ? -(1e8f - box_area(box[g])) : box_area(box[g]);
-      int32_t* label_at = label.data<int32_t>() + n * count;
-      Sides* sides_at = reinterpret_cast<Sides*>(sides.data<float>()) + n * count;
-      float* centerness_at = centerness.data<float>() + n * count;
-      float* positive_at = positive.data<float>() + n * count;
-      const float unit = static_cast<float>(grid.unit);
-      const int64_t grain = std::max<int64_t>(64, (1 << 15) / std::max<int64_t>(num_boxes, 1));
-      parallel_for(count, grain, [&](int64_t i) {
-        const float x = grid.x(i), y = grid.y(i);
-        int64_t best = -1;
-        for (int64_t g = 0; g < num_boxes; ++g)
-          if ((best < 0 || rank[g] < rank[best]) &&
-              rule.takes(x, y, box[g], encode_sides(x, y, box[g])))
-            best = g;
-        const bool found = best >= 0;
-        const Sides s = found ? encode_sides(x, y, box[best]) : Sides{0, 0, 0, 0};
-        label_at[i] = found ? box_label[best] : static_cast<int32_t>(classes);
-        sides_at[i] = {s.left / unit, s.top / unit, s.right / unit, s.bottom / unit};
-        centerness_at[i] = found ? centerness_of(s) : 0.0f;
-        positive_at[i] = found ? 1.0f : 0.0f;
-      });
-    }
-    const float *c = centerness.data<float>(), *p = positive.data<float>();
-    out.centerness_sum += parallel_sum(images * count, [c](int64_t i) { return double(c[i]); });
-    out.positives +=
-        std::llround(parallel_sum(images * count, [p](int64_t i) { return double(p[i]); }));
-    out.labels.push_back(label);
-    out.sides.push_back(sides);
-    out.centerness.push_back(centerness);
-    out.positive.push_back(positive);
-  }
+        o.center_radius > 0 ? static_cast<float>(o.center_radius * grids[l].unit) : -1.0f};
+  MIXPL_DISPATCH(device, fill_fcos_targets, images, view);
   return out;
 }
 
@@ -147,7 +86,9 @@ const bool registered = register_op("fcosTargets", [](const std::vector<Tensor>&
     boxes.push_back(in[i]);
     labels.push_back(in[i + 1]);
   }
-  const FcosTargets t = assign_fcos_targets(grids, boxes, labels, o.integer("classes", 1), options);
+  const Device device = in.empty() ? Context::current().device : in[0].device();
+  const FcosTargets t = assign_fcos_targets(grids, join_truth("fcosTargets", boxes, labels, device),
+                                            o.integer("classes", 1), options);
   std::vector<Tensor> out;
   for (size_t l = 0; l < grids.size(); ++l)
     out.insert(out.end(), {t.labels[l], t.sides[l], t.centerness[l]});

@@ -1,66 +1,10 @@
 #include "detect/max_iou_assigner.h"
 
-#include <algorithm>
-
 #include "core/check.h"
-#include "core/parallel.h"
 #include "detect/box_iou.h"
 #include "ops/registry.h"
 
 namespace mixpl {
-namespace {
-
-// Anchors are met in blocks whose coordinates lie apart, so that one box is compared with eight of
-// them at a time.
-constexpr int kBlock = 256;
-
-struct Block {
-  alignas(64) float x1[kBlock], y1[kBlock], x2[kBlock], y2[kBlock], area[kBlock];
-  alignas(64) float best[kBlock];
-  alignas(64) int32_t best_box[kBlock];
-
-  // Anchors that take no part (invalid ones, the rest of the last block) become points far away:
-  // their IoU is 0 with every box.
-  void load(const Box* anchors, const uint8_t* valid, int count) {
-    for (int i = 0; i < kBlock; ++i) {
-      const bool used = i < count && (!valid || valid[i]);
-      const Box b = used ? anchors[i] : Box{-1e30f, -1e30f, -1e30f, -1e30f};
-      x1[i] = b.x1;
-      y1[i] = b.y1;
-      x2[i] = b.x2;
-      y2[i] = b.y2;
-      area[i] = box_area(b);
-    }
-  }
-  float iou(int i, Box b, float own) const {
-    const float w = greater(lesser(x2[i], b.x2) - greater(x1[i], b.x1), 0.0f);
-    const float h = greater(lesser(y2[i], b.y2) - greater(y1[i], b.y1), 0.0f);
-    return iou_of_areas(area[i], own, w * h);
-  }
-  void start() {
-    std::fill_n(best, kBlock, -1.0f);
-    std::fill_n(best_box, kBlock, 0);
-  }
-  // Lets anchors take box j if it is their best so far; returns the block's best IoU with it.
-  float offer(int32_t j, Box b) {
-    const float own = box_area(b);
-    alignas(64) float value[kBlock];
-    for (int i = 0; i < kBlock; ++i) value[i] = iou(i, b, own);
-    float most[16] = {};
-    for (int i = 0; i < kBlock; i += 16)
-      for (int k = 0; k < 16; ++k) most[k] = greater(most[k], value[i + k]);
-    float highest = 0;
-    for (float m : most) highest = greater(highest, m);
-    for (int i = 0; i < kBlock; ++i) {
-      const bool better = value[i] > best[i];
-      best_box[i] = better ? j : best_box[i];
-      best[i] = better ? value[i] : best[i];
-    }
-    return highest;
-  }
-};
-
-}  // namespace
 
 void MaxIouOptions::validate() const {
   const auto share = [](const char* name, float value) {
@@ -74,71 +18,39 @@ void MaxIouOptions::validate() const {
     throw ConfigError(str("assign.negIou must be at most posIou (", pos_iou, "), got ", neg_iou));
 }
 
+Tensor assign_max_iou(const Tensor& anchors, const Truth& truth, const Tensor& valid,
+                      const MaxIouOptions& options) {
+  const Check check("assignMaxIou");
+  check.dtype("anchors", anchors, DType::f32);
+  const int64_t n = truth.images();
+  if (anchors.rank() < 2 || anchors.rank() > 3 || anchors.size(-1) != 4 ||
+      (anchors.rank() == 3 && anchors.size(0) != n))
+    throw ShapeError(
+        str("assignMaxIou: anchors must be [A, 4] or [", n, ", A, 4], got ", anchors.shape()));
+  const int64_t a = anchors.size(-2);
+  if (a > INT32_MAX)
+    throw ShapeError(str("assignMaxIou: anchors must be below 2^31 an image, got ", a));
+  check.same_device("anchors", anchors, truth.boxes);
+  if (valid.defined()) {
+    check.dtype("valid", valid, DType::u8);
+    check.shape("valid", valid, {n, a}, "one an anchor");
+    check.same_device("valid", valid, anchors);
+  }
+  Tensor assigned = Tensor::empty({n, a}, DType::i32, anchors.device());
+  MIXPL_DISPATCH(anchors.device(), assign_max_iou, anchors, truth, valid, options, assigned);
+  return assigned;
+}
+
 std::vector<int32_t> assign_max_iou(const Tensor& anchors, const Tensor& boxes,
-                                    const std::vector<uint8_t>& valid, const MaxIouOptions& o) {
-  const Box *anchor = as_boxes("assignMaxIou", "anchors", anchors),
-            *box = as_boxes("assignMaxIou", "boxes", boxes);
-  const int64_t a = anchors.size(0), g = boxes.size(0);
+                                    const std::vector<uint8_t>& valid,
+                                    const MaxIouOptions& options) {
+  const int64_t a = anchors.size(0);
   if (!valid.empty() && static_cast<int64_t>(valid.size()) != a)
     throw ShapeError(
         str("assignMaxIou: valid must be [", a, "] (one an anchor), got [", valid.size(), "]"));
-  const auto is_valid = [&](int64_t i) { return valid.empty() || valid[i]; };
-  std::vector<int32_t> assigned(a);
-  if (g == 0) {
-    for (int64_t i = 0; i < a; ++i) assigned[i] = is_valid(i) ? kNegative : kIgnored;
-    return assigned;
-  }
-
-  // First pass: each anchor's best box and, per block, each box's best IoU. No A x G matrix is
-  // kept; the second pass recomputes the few IoUs it needs, bit for bit the same.
-  const int64_t blocks = (a + kBlock - 1) / kBlock;
-  const bool low_quality = o.match_low_quality;
-  const bool restore = low_quality && o.low_quality == LowQuality::restore_best;
-  std::vector<float> block_best(low_quality ? blocks * g : 0);
-  std::vector<int32_t> own_best(restore ? a : 0);
-  const auto load = [&](Block& block, int64_t p) {
-    const int count = static_cast<int>(std::min<int64_t>(kBlock, a - p * kBlock));
-    block.load(anchor + p * kBlock, valid.empty() ? nullptr : valid.data() + p * kBlock, count);
-    return count;
-  };
-  parallel_for(blocks, int64_t{4}, [&](int64_t p) {
-    Block block;
-    const int count = load(block, p);
-    block.start();
-    for (int64_t j = 0; j < g; ++j) {
-      const float highest = block.offer(static_cast<int32_t>(j), box[j]);
-      if (low_quality) block_best[p * g + j] = highest;
-    }
-    for (int i = 0; i < count; ++i) {
-      const int64_t at = p * kBlock + i;
-      if (restore) own_best[at] = block.best_box[i];
-      if (!is_valid(at) || (block.best[i] >= o.neg_iou && block.best[i] < o.pos_iou))
-        assigned[at] = kIgnored;
-      else
-        assigned[at] = block.best[i] < o.neg_iou ? kNegative : block.best_box[i];
-    }
-  });
-  if (!low_quality) return assigned;
-
-  std::vector<float> best_of_box(g, 0.0f);
-  for (int64_t p = 0; p < blocks; ++p)
-    for (int64_t j = 0; j < g; ++j) best_of_box[j] = greater(best_of_box[j], block_best[p * g + j]);
-  parallel_for(blocks, int64_t{4}, [&](int64_t p) {
-    Block block;
-    int count = 0;  // loaded when a box has its best here
-    for (int64_t j = 0; j < g; ++j) {
-      if (block_best[p * g + j] != best_of_box[j]) continue;
-      if (!restore && best_of_box[j] < o.min_pos_iou) continue;
-      if (count == 0) count = load(block, p);
-      const float own = box_area(box[j]);
-      for (int i = 0; i < count; ++i) {
-        const int64_t at = p * kBlock + i;
-        if (!is_valid(at) || block.iou(i, box[j], own) != best_of_box[j]) continue;
-        assigned[at] = restore ? own_best[at] : static_cast<int32_t>(j);
-      }
-    }
-  });
-  return assigned;
+  const Tensor flags = valid.empty() ? Tensor() : Tensor::from(valid, {1, a});
+  return assign_max_iou(anchors, join_unlabelled("assignMaxIou", boxes), flags, options)
+      .to_vector<int32_t>();
 }
 
 namespace {
@@ -158,16 +70,17 @@ const bool registered =
             str("assignMaxIou: lowQuality must be 'overwrite' or 'restoreBest', got '", mode, "'"));
       if (mode == "restoreBest") options.low_quality = LowQuality::restore_best;
       options.validate();
-      std::vector<uint8_t> valid;
+      as_boxes("assignMaxIou", "anchors", in[0]);
+      as_boxes("assignMaxIou", "boxes", in[1]);
+      const int64_t a = in[0].size(0);
+      Tensor valid;
       if (in.size() == 3) {
         Check("assignMaxIou").dtype("valid", in[2], DType::u8);
-        valid = in[2].to_vector<uint8_t>();
-        if (static_cast<int64_t>(valid.size()) != in[0].size(0))
-          throw ShapeError(str("assignMaxIou: valid must be [", in[0].size(0),
-                               "] (one an anchor), got ", in[2].shape()));
+        Check("assignMaxIou").shape("valid", in[2], {a}, "one an anchor");
+        valid = in[2].alias({1, a});
       }
-      const std::vector<int32_t> assigned = assign_max_iou(in[0], in[1], valid, options);
-      return std::vector<Tensor>{Tensor::from(assigned, {static_cast<int64_t>(assigned.size())})};
+      const Truth truth = join_unlabelled("assignMaxIou", in[1]);
+      return std::vector<Tensor>{assign_max_iou(in[0], truth, valid, options).alias({a})};
     });
 }  // namespace
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/tensor.h"
 #include "detect/box_math.h"
 
 namespace mixpl {
@@ -17,5 +18,21 @@ namespace mixpl {
 /// @source       torchvision nms, batched_nms
 std::vector<int32_t> nms(const std::vector<Box>& boxes, const std::vector<float>& scores,
                          const std::vector<int32_t>& labels, float iou_thr, int64_t most = -1);
+
+/// The same of tensors on either device; on a GPU the host waits for the number of boxes.
+/// @param boxes f32 [B, 4]; scores f32 [B]; labels i32 [B] or undefined: all of one class
+/// @return      i32 [kept]
+/// @throws      ShapeError, DTypeError, DeviceError, RangeError
+Tensor nms(const Tensor& boxes, const Tensor& scores, const Tensor& labels, float iou_thr,
+           int64_t most = -1);
+
+namespace cpu {
+Tensor nms_indices(const Tensor& boxes, const Tensor& scores, const Tensor& labels, float iou_thr,
+                   int64_t most);
+}  // namespace cpu
+namespace cuda {
+Tensor nms_indices(const Tensor& boxes, const Tensor& scores, const Tensor& labels, float iou_thr,
+                   int64_t most);
+}  // namespace cuda
 
 }  // namespace mixpl

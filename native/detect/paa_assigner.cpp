@@ -1,175 +1,54 @@
 #include "detect/paa_assigner.h"
 
-#include <algorithm>
-#include <array>
-#include <cmath>
-#include <limits>
-
 #include "core/check.h"
-#include "core/parallel.h"
+#include "core/part.h"
 #include "detect/box_iou.h"
-#include "detect/max_iou_assigner.h"
-#include "ops/focal_loss/focal_loss_math.h"
-#include "ops/iou_loss/iou_loss_math.h"
 #include "ops/registry.h"
 
 namespace mixpl {
-namespace {
 
-// Two Gaussians on a line.
-struct Mixture {
-  std::array<double, 2> weight{0.5, 0.5}, mean, precision{1, 1};
-
-  // ln(weight_k N(x; k))
-  double log_part(double x, int k) const {
-    constexpr double kLogTwoPi = 1.8378770664093454836;
-    const double d = x - mean[k];
-    return std::log(weight[k]) - 0.5 * (kLogTwoPi + d * d * precision[k] - std::log(precision[k]));
-  }
-  double log_density(double x) const {
-    const double a = log_part(x, 0), b = log_part(x, 1), most = std::max(a, b);
-    return most + std::log(std::exp(a - most) + std::exp(b - most));
-  }
-};
-
-Mixture fit_mixture(const std::vector<double>& x) {
-  constexpr int kRounds = 100;
-  constexpr double kTolerance = 1e-3, kLeastVariance = 1e-6;  // scikit-learn's
-  const double n = static_cast<double>(x.size());
-  Mixture m;
-  m.mean = {x.front(), x.back()};
-  double before = -std::numeric_limits<double>::infinity();
-  std::vector<double> first(x.size());  // share of component 0
-  for (int round = 0; round < kRounds; ++round) {
-    double likelihood = 0;
-    for (size_t i = 0; i < x.size(); ++i) {
-      const double density = m.log_density(x[i]);
-      first[i] = std::exp(m.log_part(x[i], 0) - density);
-      likelihood += density;
-    }
-    likelihood /= n;
-    for (int k = 0; k < 2; ++k) {
-      const auto share = [&](size_t i) { return k == 0 ? first[i] : 1 - first[i]; };
-      double mass = 10 * std::numeric_limits<double>::epsilon(), sum = 0, squares = 0;
-      for (size_t i = 0; i < x.size(); ++i) {
-        mass += share(i);
-        sum += share(i) * x[i];
-      }
-      m.mean[k] = sum / mass;
-      for (size_t i = 0; i < x.size(); ++i)
-        squares += share(i) * (x[i] - m.mean[k]) * (x[i] - m.mean[k]);
-      m.weight[k] = mass / n;
-      m.precision[k] = 1 / (squares / mass + kLeastVariance);
-    }
-    if (std::fabs(likelihood - before) < kTolerance) break;
-    before = likelihood;
-  }
-  return m;
-}
-
-struct Candidate {
-  float loss;
-  int32_t anchor;
-  bool operator<(const Candidate& o) const {
-    return loss != o.loss ? loss < o.loss : anchor < o.anchor;
-  }
-};
-
-}  // namespace
-
-void paa_costs(const Tensor& logits, const Tensor& deltas, int64_t image, const Tensor& anchors,
-               const Tensor& boxes, const Tensor& labels, int64_t classes, const int32_t* assigned,
-               const DeltaCoder& coder, const FocalLossOptions& focal, float box_weight,
-               float* costs) {
+Tensor paa_costs(const std::vector<Tensor>& logits, const std::vector<Tensor>& deltas,
+                 const Anchors& anchors, const Truth& truth, const Tensor& assigned,
+                 int64_t classes, const PaaCostOptions& options) {
   const Check check("paaCosts");
-  const Box* anchor = as_boxes("paaCosts", "anchors", anchors);
-  const Box* box = as_boxes("paaCosts", "boxes", boxes);
-  check.dtype("labels", labels, DType::i32);
-  check.shape("labels", labels, {boxes.size(0)}, "one a box");
-  check.floating("logits", logits);
-  check.dtype("deltas", deltas, logits.dtype());
-  const int64_t count = anchors.size(0);
-  if (logits.numel() < (image + 1) * count * classes || deltas.numel() < (image + 1) * count * 4)
-    throw ShapeError(str("paaCosts: logits and deltas must hold ", classes, " and 4 numbers for ",
-                         count, " anchors of image ", image, ", got ", logits.shape(), " and ",
-                         deltas.shape()));
-  const int32_t* label = labels.data<int32_t>();
-  dispatch_floating(logits.dtype(), [&](auto tag) {
-    using T = decltype(tag);
-    const T* x = logits.data<T>() + image * count * classes;
-    const T* d = deltas.data<T>() + image * count * 4;
-    parallel_for(count, int64_t{256}, [&](int64_t i) {
-      const int32_t a = assigned[i];
-      if (a < 0) return;
-      double loss = 0;
-      for (int64_t c = 0; c < classes; ++c) {
-        const float logit = float(x[i * classes + c]);
-        const bool own = label[a] == c;
-        loss += (own ? focal.alpha : 1 - focal.alpha) *
-                focal_term<-1>(own ? logit : -logit, focal.gamma).loss;
-      }
-      const Box found = coder.decode(anchor[i], {float(d[4 * i]), float(d[4 * i + 1]),
-                                                 float(d[4 * i + 2]), float(d[4 * i + 3])});
-      const float pred[4] = {found.x1, found.y1, found.x2, found.y2};
-      const float want[4] = {box[a].x1, box[a].y1, box[a].x2, box[a].y2};
-      loss += box_weight * iou_term(pred, want, IouKind::giou, IouLossOptions{}.eps).loss;
-      costs[i] = static_cast<float>(loss);
-    });
-  });
-}
-
-std::vector<int32_t> better_part(const std::vector<double>& losses) {
-  const Mixture mixture = fit_mixture(losses);
-  std::vector<int32_t> first;
-  size_t densest = 0;
-  double most = -std::numeric_limits<double>::infinity();
-  for (size_t i = 0; i < losses.size(); ++i) {
-    if (mixture.log_part(losses[i], 0) < mixture.log_part(losses[i], 1)) continue;
-    const double density = mixture.log_density(losses[i]);
-    first.push_back(static_cast<int32_t>(i));
-    if (density > most) {
-      most = density;
-      densest = first.size();
-    }
+  const Pyramid& pyramid = anchors.pyramid;
+  check.dtype("assigned", assigned, DType::i32);
+  check.shape("assigned", assigned, {truth.images(), pyramid.count()}, "one an anchor");
+  for (int l = 0; l < pyramid.levels; ++l) {
+    check.floating("logits", logits[l]);
+    check.dtype("deltas", deltas[l], logits[0].dtype());
+    check.dtype("logits", logits[l], logits[0].dtype());
+    check.same_device("logits", logits[l], assigned);
+    check.same_device("deltas", deltas[l], assigned);
+    const int64_t rows = truth.images() * pyramid.size(l);
+    if (logits[l].numel() != rows * classes || deltas[l].numel() != rows * 4)
+      throw ShapeError(str("paaCosts: logits and deltas must hold ", classes, " and 4 numbers for ",
+                           rows, " anchors, got ", logits[l].shape(), " and ", deltas[l].shape()));
   }
-  first.resize(densest);
-  return first;
+  Tensor costs = Tensor::empty(assigned.shape(), DType::f32, assigned.device());
+  MIXPL_DISPATCH(costs.device(), fill_paa_costs, logits, deltas, anchors, truth, assigned, classes,
+                 options, costs);
+  return costs;
 }
 
-std::vector<int32_t> select_paa(const std::vector<int64_t>& level_sizes,
-                                const std::vector<int32_t>& assigned,
-                                const std::vector<float>& losses, int64_t boxes, int64_t top_k) {
-  // The anchors of each box, level by level.
-  const size_t levels = level_sizes.size();
-  std::vector<std::vector<Candidate>> of(boxes * levels);
-  int64_t at = 0;
-  for (size_t l = 0; l < levels; ++l)
-    for (int64_t i = 0; i < level_sizes[l]; ++i, ++at)
-      if (assigned[at] >= 0 && std::isfinite(losses[at]))
-        of[assigned[at] * levels + l].push_back({losses[at], static_cast<int32_t>(at)});
-
-  std::vector<std::vector<int32_t>> kept(boxes);
-  parallel_for(boxes, int64_t{1}, [&](int64_t g) {
-    std::vector<Candidate> candidates;
-    for (size_t l = 0; l < levels; ++l) {
-      std::vector<Candidate>& own = of[g * levels + l];
-      const size_t most = std::min(own.size(), static_cast<size_t>(top_k));
-      std::partial_sort(own.begin(), own.begin() + most, own.end());
-      candidates.insert(candidates.end(), own.begin(), own.begin() + most);
-    }
-    if (candidates.size() < 2) return;
-    std::sort(candidates.begin(), candidates.end());
-    std::vector<double> values;
-    for (const Candidate& c : candidates) values.push_back(c.loss);
-    for (int32_t i : better_part(values)) kept[g].push_back(candidates[i].anchor);
-  });
-
-  std::vector<int32_t> out = assigned;
-  for (int32_t& a : out)
-    if (a >= 0) a = kNegative;
-  for (int64_t g = 0; g < boxes; ++g)
-    for (int32_t anchor : kept[g]) out[anchor] = static_cast<int32_t>(g);
-  return out;
+Tensor select_paa(const Pyramid& pyramid, const Truth& truth, const Tensor& assigned,
+                  const Tensor& losses, int64_t top_k) {
+  const Check check("selectPaa");
+  check.dtype("assigned", assigned, DType::i32);
+  check.shape("assigned", assigned, {truth.images(), pyramid.count()}, "one an anchor");
+  check.dtype("losses", losses, DType::f32);
+  check.shape("losses", losses, assigned.shape(), "one an anchor");
+  check.same_device("losses", losses, assigned);
+  Tensor kept = Tensor::empty_like(assigned);
+  const PaaView view{pyramid,
+                     TruthView(truth),
+                     truth.images(),
+                     top_k,
+                     assigned.data<int32_t>(),
+                     losses.data<float>(),
+                     kept.data<int32_t>()};
+  MIXPL_DISPATCH(kept.device(), select_paa, view, truth.total());
+  return kept;
 }
 
 namespace {
@@ -195,10 +74,13 @@ const bool registered =
           }
           check.shape("assigned", in[0], {count}, "one an anchor of the levels");
           check.shape("losses", in[1], {count}, "one an anchor of the levels");
-          const std::vector<int32_t> assigned = in[0].to_vector<int32_t>();
-          for (int32_t a : assigned) check.in_range("assigned", a, kIgnored, boxes - 1);
-          return std::vector<Tensor>{Tensor::from(
-              select_paa(sizes, assigned, in[1].to_vector<float>(), boxes, top_k), {count})};
+          for (int32_t a : in[0].to_vector<int32_t>())
+            check.in_range("assigned", a, kIgnored, static_cast<double>(boxes - 1));
+          const Truth truth =
+              join_unlabelled("selectPaa", Tensor::zeros({boxes, 4}, DType::f32, in[0].device()));
+          return std::vector<Tensor>{select_paa(Pyramid(sizes), truth, in[0].alias({1, count}),
+                                                in[1].alias({1, count}), top_k)
+                                         .alias({count})};
         }) &&
     register_op("paaCosts", [](const std::vector<Tensor>& in, const Options& o) {
       if (in.size() != 6) throw ShapeError(str("paaCosts: needs 6 tensors, got ", in.size()));
@@ -212,12 +94,25 @@ const bool registered =
       const int64_t image = o.integer("image", 0), classes = o.integer("classes", 1);
       check.in_range("image", static_cast<double>(image), 0, 1 << 16);
       check.in_range("classes", static_cast<double>(classes), 1, 1 << 16);
-      Tensor costs = Tensor::zeros({in[2].size(0)}, DType::f32);
-      DeltaCoder coder;
-      coder.stds = {0.1f, 0.1f, 0.2f, 0.2f};
-      paa_costs(in[0], in[1], image, in[2], in[3], in[4], classes, in[5].data<int32_t>(), coder, {},
-                static_cast<float>(o.number("boxWeight", 1.3)), costs.data<float>());
-      return std::vector<Tensor>{costs};
+      // One image of the batch.
+      const auto own = [&](const char* name, const Tensor& t, int64_t columns) {
+        const int64_t each = in[2].size(0) * columns;
+        check.floating(name, t);
+        if (t.numel() < (image + 1) * each)
+          throw ShapeError(str("paaCosts: ", name, " must hold ", columns, " numbers for ",
+                               in[2].size(0), " anchors of image ", image, ", got ", t.shape()));
+        return part_of(t, image * each * size_of(t.dtype()), {in[2].size(0), columns}, t.dtype());
+      };
+      PaaCostOptions options;
+      options.coder.stds = {0.1f, 0.1f, 0.2f, 0.2f};
+      options.box_weight = static_cast<float>(o.number("boxWeight", 1.3));
+      const int64_t count = in[2].size(0);
+      return std::vector<Tensor>{paa_costs({own("logits", in[0], classes)},
+                                           {own("deltas", in[1], 4)},
+                                           Anchors::join("paaCosts", {in[2]}),
+                                           join_truth("paaCosts", {in[3]}, {in[4]}, in[0].device()),
+                                           in[5].alias({1, count}), classes, options)
+                                     .alias({count})};
     });
 }  // namespace
 

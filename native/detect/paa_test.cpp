@@ -18,6 +18,17 @@ namespace {
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN(),
                 kInf = std::numeric_limits<float>::infinity();
 
+// Of one image.
+std::vector<int32_t> select_paa(const std::vector<int64_t>& sizes,
+                                const std::vector<int32_t>& assigned,
+                                const std::vector<float>& losses, int64_t boxes, int64_t top_k) {
+  const int64_t count = static_cast<int64_t>(assigned.size());
+  const Truth truth = join_unlabelled("test", Tensor::zeros({boxes, 4}, DType::f32));
+  return select_paa(Pyramid(sizes), truth, Tensor::from(assigned, {1, count}),
+                    Tensor::from(losses, {1, count}), top_k)
+      .to_vector<int32_t>();
+}
+
 TEST(SelectPaa, TakesNothingFromNothing) {
   EXPECT_TRUE(select_paa({}, {}, {}, 0, 9).empty());
   EXPECT_TRUE(select_paa({0, 0}, {}, {}, 500, 9).empty());

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "core/launch.h"
+
 namespace mixpl {
 
 /// The cells of one level and where their points lie: (x + offset) stride_x, (y + offset) stride_y.
@@ -12,12 +14,12 @@ struct PointGrid {
   double offset = 0.5;                // 0.5: the cell's centre (mmdetection); 0: its corner
   double unit = 8;                    // what distances are measured in: the level's stride
 
-  int64_t count() const { return height * width; }
+  MIXPL_HD int64_t count() const { return height * width; }
   /// Cells are numbered row by row.
-  float x(int64_t cell) const {
+  MIXPL_HD float x(int64_t cell) const {
     return static_cast<float>((static_cast<double>(cell % width) + offset) * stride_x);
   }
-  float y(int64_t cell) const {
+  MIXPL_HD float y(int64_t cell) const {
     return static_cast<float>((static_cast<double>(cell / width) + offset) * stride_y);
   }
 };

@@ -10,7 +10,7 @@
 namespace mixpl {
 namespace {
 
-// `most` of the boxes, by a random key of each box's own: the draw does not depend on the others'.
+// `most` of the boxes by their tickets, the lower index on ties.
 void draw(std::vector<int32_t>& boxes, int64_t most, const Philox& random) {
   if (static_cast<int64_t>(boxes.size()) <= most) return;
   struct Ticket {
@@ -21,8 +21,7 @@ void draw(std::vector<int32_t>& boxes, int64_t most, const Philox& random) {
     }
   };
   std::vector<Ticket> tickets;
-  for (int32_t box : boxes)
-    tickets.push_back({random.block(static_cast<uint64_t>(box) / 4)[box % 4], box});
+  for (int32_t box : boxes) tickets.push_back({ticket_of(random, box), box});
   std::nth_element(tickets.begin(), tickets.begin() + most, tickets.end());
   boxes.clear();
   for (int64_t i = 0; i < most; ++i) boxes.push_back(tickets[i].box);
@@ -50,8 +49,7 @@ Sampled sample_boxes(const std::vector<int32_t>& assigned, const SamplerOptions&
     if (assigned[i] >= 0) out.positives.push_back(static_cast<int32_t>(i));
     if (assigned[i] == kNegative) out.negatives.push_back(static_cast<int32_t>(i));
   }
-  draw(out.positives,
-       static_cast<int64_t>(static_cast<double>(options.size) * options.pos_fraction), random);
+  draw(out.positives, options.most_positives(), random);
   draw(out.negatives, options.size - static_cast<int64_t>(out.positives.size()), random);
   return out;
 }

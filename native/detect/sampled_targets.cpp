@@ -1,93 +1,101 @@
 #include "detect/sampled_targets.h"
 
-#include <algorithm>
-
-#include "core/check.h"
-#include "core/parallel.h"
-#include "detect/box_iou.h"
+#include "core/launch.h"
+#include "detect/sampled_targets_math.h"
 
 namespace mixpl {
 
-AnchorTargets sample_anchor_targets(const std::vector<Tensor>& anchors,
-                                    const std::vector<Tensor>& boxes,
-                                    const std::vector<std::vector<uint8_t>>& valid,
+AnchorTargets sample_anchor_targets(const Anchors& anchors, const Truth& truth, const Tensor& valid,
                                     const DeltaCoder& coder, const MaxIouOptions& assign,
                                     const SamplerOptions& sampler, const Philox& random) {
-  const int64_t images = static_cast<int64_t>(boxes.size());
+  const int64_t images = truth.images();
+  const Device device = truth.device();
+  const Pyramid& pyramid = anchors.pyramid;
+  const Tensor assigned = assign_max_iou(anchors.all, truth, valid, assign);
+  Tensor drawn = Tensor::empty({images, pyramid.count()}, DType::u8, device);
   AnchorTargets out;
-  std::vector<int64_t> first{0};
-  for (const Tensor& level : anchors) {
-    const int64_t count = level.size(0);
-    out.objectness.push_back(Tensor::zeros({images, count}, DType::f32));
-    out.sampled.push_back(Tensor::zeros({images, count}, DType::f32));
-    out.deltas.push_back(Tensor::zeros({images, count, 4}, DType::f32));
-    out.positive.push_back(Tensor::zeros({images, count}, DType::f32));
-    first.push_back(first.back() + count);
-  }
-  Tensor all = Tensor::empty({first.back(), 4}, DType::f32);
-  for (size_t l = 0; l < anchors.size(); ++l)
-    std::copy_n(anchors[l].data<float>(), anchors[l].numel(), all.data<float>() + 4 * first[l]);
-  const Box* anchor = as_boxes("anchorTargets", "anchors", all);
-
-  static const std::vector<uint8_t> all_valid;
-  for (int64_t n = 0; n < images; ++n) {
-    const Box* box = as_boxes("anchorTargets", "boxes", boxes[n]);
-    const std::vector<int32_t> assigned =
-        assign_max_iou(all, boxes[n], valid.empty() ? all_valid : valid[n], assign);
-    const Sampled drawn =
-        sample_boxes(assigned, sampler, {random.seed, random.stream + static_cast<uint64_t>(n)});
-    const auto level_of = [&](int32_t i) {
-      return static_cast<size_t>(std::upper_bound(first.begin(), first.end(), i) - first.begin()) -
-             1;
-    };
-    for (int32_t i : drawn.positives) {
-      const size_t l = level_of(i);
-      const int64_t at = n * anchors[l].size(0) + i - first[l];
-      out.objectness[l].data<float>()[at] = 1;
-      out.sampled[l].data<float>()[at] = 1;
-      out.positive[l].data<float>()[at] = 1;
-      reinterpret_cast<Delta*>(out.deltas[l].data<float>())[at] =
-          coder.encode(anchor[i], box[assigned[i]]);
-    }
-    for (int32_t i : drawn.negatives) {
-      const size_t l = level_of(i);
-      out.sampled[l].data<float>()[n * anchors[l].size(0) + i - first[l]] = 1;
-    }
-    out.num_sampled += static_cast<int64_t>(drawn.positives.size() + drawn.negatives.size());
-  }
-  out.num_sampled = std::max<int64_t>(out.num_sampled, 1);
+  out.num_sampled = Tensor::empty({1}, DType::f32, device);
+  MIXPL_DISPATCH(device, mark_sampled, assigned, sampler, random, drawn, out.num_sampled);
+  for (auto* list : {&out.objectness, &out.sampled, &out.positive})
+    *list = per_level(pyramid, images, DType::f32, device);
+  out.deltas = per_level(pyramid, images, DType::f32, device, {4});
+  const AnchorTargetView view{pyramid,
+                              boxes_in(anchors.all),
+                              assigned.data<int32_t>(),
+                              drawn.data<uint8_t>(),
+                              TruthView(truth),
+                              coder,
+                              pointers<float>(out.objectness),
+                              pointers<float>(out.sampled),
+                              pointers<float>(out.positive),
+                              pointers<Delta, float>(out.deltas)};
+  MIXPL_DISPATCH(device, fill_anchor_targets, images, view);
   return out;
 }
 
-RegionTargets sample_regions(const std::vector<std::vector<Box>>& proposals,
-                             const std::vector<Tensor>& boxes, const std::vector<Tensor>& labels,
-                             int64_t classes, const MaxIouOptions& assign,
-                             const SamplerOptions& sampler, const Philox& random) {
-  RegionTargets out;
-  for (size_t n = 0; n < proposals.size(); ++n) {
-    const Box* truth = as_boxes("regionTargets", "boxes", boxes[n]);
-    const int64_t num_truth = boxes[n].size(0);
-    const int32_t* label = labels[n].data<int32_t>();
-    std::vector<Box> all(truth, truth + num_truth);
-    all.insert(all.end(), proposals[n].begin(), proposals[n].end());
-    Tensor candidates = Tensor::empty({static_cast<int64_t>(all.size()), 4}, DType::f32);
-    std::copy(all.begin(), all.end(), reinterpret_cast<Box*>(candidates.data<float>()));
-    std::vector<int32_t> assigned = assign_max_iou(candidates, boxes[n], {}, assign);
-    // The ground truth is its own match, whatever stands beside it.
-    for (int64_t g = 0; g < num_truth; ++g) assigned[g] = static_cast<int32_t>(g);
-    const Sampled drawn =
-        sample_boxes(assigned, sampler, {random.seed, random.stream + static_cast<uint64_t>(n)});
-    const auto add = [&](int32_t i, bool positive) {
-      out.boxes.push_back(all[i]);
-      out.image.push_back(static_cast<int32_t>(n));
-      out.labels.push_back(positive ? label[assigned[i]] : static_cast<int32_t>(classes));
-      out.truth.push_back(positive ? assigned[i] : -1);
-      out.is_truth.push_back(i < num_truth);
-    };
-    for (int32_t i : drawn.positives) add(i, true);
-    for (int32_t i : drawn.negatives) add(i, false);
-  }
+Tensor anchors_inside(const Anchors& anchors, const Tensor& valid, const Tensor& sizes,
+                      float border) {
+  const int64_t images = sizes.size(0), count = anchors.pyramid.count();
+  Tensor inside = Tensor::empty({images, count}, DType::u8, sizes.device());
+  const InsideView view{
+      boxes_in(anchors.all), count,  valid.defined() ? valid.data<uint8_t>() : nullptr,
+      sizes_in(sizes),       border, inside.data<uint8_t>()};
+  MIXPL_DISPATCH(sizes.device(), mark_inside, images * count, view);
+  return inside;
+}
+
+RegionTargets sample_regions(const Regions& proposals, const Truth& truth, int64_t classes,
+                             const MaxIouOptions& assign, const SamplerOptions& sampler,
+                             const Philox& random) {
+  const RegionCandidates candidates =
+      MIXPL_DISPATCH(truth.device(), join_candidates, proposals, truth);
+  Tensor assigned = assign_max_iou(candidates.boxes, truth, candidates.valid, assign);
+  return MIXPL_DISPATCH(truth.device(), draw_regions, candidates, assigned, truth, classes, sampler,
+                        random);
+}
+
+RegionDeltas region_deltas(const RegionTargets& targets, int64_t classes, int64_t each,
+                           const DeltaCoder& coder) {
+  const int64_t rows = targets.regions.size();
+  const Device device = targets.regions.device();
+  RegionDeltas out{Tensor::empty({rows, each, 4}, DType::f32, device),
+                   Tensor::empty({rows, each}, DType::f32, device)};
+  const RegionDeltaView view{boxes_in(targets.regions.boxes),
+                             boxes_in(targets.wanted),
+                             targets.labels.data<int32_t>(),
+                             classes,
+                             each,
+                             coder,
+                             reinterpret_cast<Delta*>(out.deltas.data<float>()),
+                             out.weights.data<float>()};
+  MIXPL_DISPATCH(device, fill_region_deltas, rows * each, view);
   return out;
+}
+
+RegionTargets region_rows(int64_t rows, int64_t images, Device device) {
+  RegionTargets out;
+  out.regions = {Tensor::empty({rows, 4}, DType::f32, device),
+                 Tensor::empty({rows}, DType::i32, device),
+                 Tensor::empty({images}, DType::i32, device)};
+  out.labels = Tensor::empty({rows}, DType::i32, device);
+  out.wanted = Tensor::empty({rows, 4}, DType::f32, device);
+  out.is_truth = Tensor::empty({rows}, DType::u8, device);
+  out.num_regions = Tensor::empty({1}, DType::f32, device);
+  return out;
+}
+
+RegionRowView rows_of(const RegionTargets& t, const RegionCandidates& candidates,
+                      const Tensor& assigned, const Truth& truth, int64_t classes) {
+  return {boxes_in(candidates.boxes),
+          assigned.data<int32_t>(),
+          assigned.size(1),
+          TruthView(truth),
+          static_cast<int32_t>(classes),
+          mutable_boxes_in(t.regions.boxes),
+          mutable_boxes_in(t.wanted),
+          t.regions.image.data<int32_t>(),
+          t.labels.data<int32_t>(),
+          t.is_truth.data<uint8_t>()};
 }
 
 }  // namespace mixpl

@@ -81,13 +81,15 @@ CellStride torchvision_stride(const Tensor& pixels, int64_t height, int64_t widt
           static_cast<double>(pixels.size(2) / std::max<int64_t>(width, 1))};
 }
 
-std::vector<std::vector<uint8_t>> valid_anchors(const AnchorOptions& options,
-                                                const std::vector<Tensor>& maps,
-                                                const ImageBatch& images) {
-  std::vector<std::vector<uint8_t>> valid;
-  for (const InputSize& pad : images.pad_sizes)
-    valid.push_back(valid_anchors(options, maps, pad.height, pad.width));
-  return valid;
+Tensor valid_anchors(const AnchorOptions& options, const std::vector<Tensor>& maps,
+                     const ImageBatch& images) {
+  std::vector<std::array<float, 2>> pads;
+  for (const InputSize& pad : images.pad_sizes) pads.push_back({pad.height, pad.width});
+  return valid_anchors(options, maps, pads);
+}
+
+Truth truth_of(const ImageBatch& images, const std::vector<Target>& targets) {
+  return join_truth("detector.loss", boxes_of(targets), labels_of(targets), images.pixels.device());
 }
 
 std::vector<Tensor> boxes_of(const std::vector<Target>& targets) {
@@ -102,10 +104,12 @@ std::vector<Tensor> labels_of(const std::vector<Target>& targets) {
   return labels;
 }
 
-std::vector<std::array<float, 2>> sizes_of(const ImageBatch& images) {
-  std::vector<std::array<float, 2>> sizes;
-  for (const InputSize& size : images.sizes) sizes.push_back({size.height, size.width});
-  return sizes;
+Tensor sizes_of(const ImageBatch& images) {
+  std::vector<float> sizes;
+  for (const InputSize& size : images.sizes)
+    sizes.insert(sizes.end(), {size.height, size.width});
+  return Tensor::from(sizes, {static_cast<int64_t>(images.sizes.size()), 2},
+                      images.pixels.device());
 }
 
 namespace {

@@ -1,7 +1,6 @@
 // What every detector offers, and the table that builds one from its configuration.
 #pragma once
 
-#include <array>
 #include <memory>
 #include <string>
 #include <utility>
@@ -11,6 +10,7 @@
 #include "core/tensor.h"
 #include "detect/anchors.h"
 #include "detect/dense_post_process.h"
+#include "detect/truth.h"
 #include "nn/parameters.h"
 
 namespace mixpl {
@@ -70,16 +70,16 @@ class Detector {
 
 /// torchvision's distance between cells: the padded image over the feature map, rounded down.
 CellStride torchvision_stride(const Tensor& pixels, int64_t height, int64_t width);
-/// Per image the valid anchors of all levels in a row (see valid_anchors of one image).
-/// @param maps per level a tensor of the head, [N, H, W, ...]
-std::vector<std::vector<uint8_t>> valid_anchors(const AnchorOptions& options,
-                                                const std::vector<Tensor>& maps,
-                                                const ImageBatch& images);
+/// Those inside the images as they were padded.
+Tensor valid_anchors(const AnchorOptions& options, const std::vector<Tensor>& maps,
+                     const ImageBatch& images);
+/// On the device of the images.
+Truth truth_of(const ImageBatch& images, const std::vector<Target>& targets);
 /// Boxes and labels per image.
 std::vector<Tensor> boxes_of(const std::vector<Target>& targets);
 std::vector<Tensor> labels_of(const std::vector<Target>& targets);
-/// Height and width of every image, as post-processing takes them.
-std::vector<std::array<float, 2>> sizes_of(const ImageBatch& images);
+/// Unpadded height and width of every image on the device of the pixels, f32 [N, 2]: see ImageSize.
+Tensor sizes_of(const ImageBatch& images);
 
 /// Builds the detector that `json` describes: { type, numClasses, backbone, neck, head, ... }.
 /// @param seed of the initial weights. @throws ConfigError naming the option

@@ -68,6 +68,7 @@ export function gaussianFocalLoop(
     sum -= negativeWeight * p ** alpha * (1 - heat!.data[i]!) ** gamma * Math.log(1 - p);
   });
   for (let i = 0; i < positives!.data.length; i += 2) {
+    if (positives!.data[i]! < 0) continue;
     const p = probability(logits!.data[positives!.data[i]! * classes + positives!.data[i + 1]!]!);
     sum -= positiveWeight * (1 - p) ** alpha * Math.log(p);
   }

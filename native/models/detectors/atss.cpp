@@ -1,9 +1,8 @@
 // ATSS (Zhang et al. 2020) with mmdetection's choices: one square anchor a cell, boxes compared
 // after decoding, centre-ness on the box tower.
-#include <algorithm>
-
 #include "detect/atss_assigner.h"
 #include "detect/box_targets.h"
+#include "detect/normalisers.h"
 #include "models/backbones/resnet.h"
 #include "models/detectors/detectors.h"
 #include "models/heads/anchor_truth.h"
@@ -38,24 +37,22 @@ struct AtssLossOptions {
 };
 
 Losses atss_losses(const DenseOutputs& out, const AnchorTruth& truth, const AtssLossOptions& o) {
-  const BoxTargets wanted = assign_atss_targets(truth.anchors, truth.valid, truth.boxes,
-                                                truth.labels, truth.classes, o.assign);
-  const std::vector<Tensor> central = anchor_centerness(truth.anchors, wanted);
+  const Tensor assigned = assign_atss(truth.anchors, truth.truth, truth.valid, o.assign);
+  const BoxTargets wanted = box_targets(truth.anchors, truth.truth, assigned, truth.classes);
+  const std::vector<Tensor> central = anchor_centerness(truth.anchors, truth.truth, assigned);
   std::vector<Tensor> classification, regression, centerness;
   for (size_t l = 0; l < central.size(); ++l) {
     const int64_t boxes = central[l].numel();
     classification.push_back(
         sigmoid_focal_loss(out.logits[l], wanted.labels[l], truth.classes, o.focal));
-    regression.push_back(iou_loss(boxes_from_deltas(out.boxes[l], truth.anchors[l], kCoder),
+    regression.push_back(iou_loss(boxes_from_deltas(out.boxes[l], truth.anchors.levels[l], kCoder),
                                   wanted.boxes[l].alias({boxes, 4}), central[l].alias({boxes})));
     centerness.push_back(sigmoid_bce(out.quality[l], central[l], wanted.positive[l]));
   }
-  const float per_positive =
-      1.0f / static_cast<float>(std::max<int64_t>(wanted.average_factor(), 1));
-  const float per_centerness = static_cast<float>(1.0 / std::max(sum_of(central), 1.0));
-  return {{"loss_cls", scaled_sum(classification, per_positive)},
-          {"loss_bbox", scaled_sum(regression, kBoxWeight * per_centerness)},
-          {"loss_centerness", scaled_sum(centerness, per_positive)}};
+  const Tensor positives = average_factor(wanted.positives);
+  return {{"loss_cls", scaled_sum(classification, positives)},
+          {"loss_bbox", scaled_sum(regression, sum_of(central, 1), kBoxWeight)},
+          {"loss_centerness", scaled_sum(centerness, positives)}};
 }
 
 // Inputs and options: see read_anchor_head_case, and { topK, focalAlpha, focalGamma }. Outputs: the
@@ -130,10 +127,10 @@ class Atss final : public Detector {
 
   std::vector<Detections> predict(const ImageBatch& images) override {
     const DenseOutputs out = head_(neck_(backbone_(images.pixels)));
-    const std::vector<Tensor> anchors = anchors_.levels(out.logits);
+    const std::vector<Tensor> anchors = anchors_.levels(out.logits).levels;
     std::vector<DenseLevel> levels;
     for (size_t l = 0; l < anchors.size(); ++l)
-      levels.push_back({out.logits[l], out.quality[l], anchors[l].size(0),
+      levels.push_back({out.logits[l], out.quality[l],
                         delta_decoder(out.boxes[l], anchors[l], kCoder, images.pixels.size(0))});
     return dense_post_process(levels, sizes_of(images), options_.classes, options_.test);
   }

@@ -76,67 +76,42 @@ class CascadeRcnn final : public TwoStage {
   }
 
   Losses loss(const ImageBatch& images, const std::vector<Target>& targets) override {
-    FirstStage first = first_stage(images, targets);
+    const FirstStage first = first_stage(images, targets);
     Losses losses{{"loss_rpn_cls", first.loss_cls}, {"loss_rpn_bbox", first.loss_bbox}};
-    std::vector<std::vector<Box>> proposals = std::move(first.proposals);
+    const Tensor sizes = sizes_of(images);
+    Regions proposals = first.proposals;
     for (int s = 0; s < kStages; ++s) {
-      const RegionTargets regions =
-          sample_regions(proposals, first.boxes, first.labels, options_.classes, options_.assign[s],
+      const RegionTargets wanted =
+          sample_regions(proposals, first.truth, options_.classes, options_.assign[s],
                          options_.sampler, random_of(s + 1));
-      const BoxOutputs out =
-          heads_[s](options_.features(first.levels, regions.boxes, regions.image));
-      const auto [classification, regression] = heads_[s].loss(out, regions, first.boxes);
+      const Regions& regions = wanted.regions;
+      const BoxOutputs out = heads_[s](options_.features(first.levels, regions));
+      const auto [classification, regression] = heads_[s].loss(out, wanted);
       const float weight = options_.loss_weights[s];
       losses.emplace_back(str("s", s, ".loss_cls"), scaled_sum({classification}, weight));
       losses.emplace_back(str("s", s, ".loss_bbox"), scaled_sum({regression}, weight));
-      if (s + 1 < kStages) proposals = refined(s, out, regions, images);
+      // The next stage starts from every region, refined, but for the ground truth itself.
+      if (s + 1 < kStages)
+        proposals = refine_regions(regions, heads_[s].decoder(out), sizes, wanted.is_truth);
     }
     return losses;
   }
 
   std::vector<Detections> predict(const ImageBatch& images) override {
     const std::vector<Tensor> levels = neck_(backbone_(images.pixels));
-    RegionList regions = join(rpn_.propose(rpn_(levels, images), images, false));
-    Tensor mean;
-    BoxOutputs out;
-    for (int s = 0; s < kStages; ++s) {
-      out = heads_[s](options_.features(levels, regions.boxes, regions.image));
-      const Tensor logits = out.logits.to(DType::f32);
-      if (s == 0) mean = logits.clone();
-      for (int64_t i = 0; i < mean.numel(); ++i) {
-        float& sum = mean.data<float>()[i];
-        if (s > 0) sum += logits.data<float>()[i];
-        if (s + 1 == kStages) sum /= kStages;
-      }
-      if (s + 1 < kStages)
-        for (size_t i = 0; i < regions.boxes.size(); ++i)
-          regions.boxes[i] = next_box(s, out, i, regions.boxes[i], regions.image[i], images);
+    const Tensor sizes = sizes_of(images);
+    Regions regions = rpn_.propose(rpn_(levels, images), images, false);
+    std::vector<Tensor> logits;
+    for (int s = 0;; ++s) {
+      const BoxOutputs out = heads_[s](options_.features(levels, regions));
+      logits.push_back(out.logits);
+      if (s + 1 == kStages)
+        return detect_regions(regions, logits, heads_[s].decoder(out), sizes, options_.test);
+      regions = refine_regions(regions, heads_[s].decoder(out), sizes);
     }
-    return detect_regions(heads_[kStages - 1], out, mean, regions.boxes, regions.image, images,
-                          options_.test);
   }
 
  private:
-  // A region that a head made NaN of stays where it was.
-  Box next_box(int stage, const BoxOutputs& out, size_t i, const Box& box, int32_t image,
-               const ImageBatch& images) const {
-    const Box next = clip_box(heads_[stage].decode(out, static_cast<int64_t>(i), 0, box),
-                              images.sizes[image].height, images.sizes[image].width);
-    return std::isnan(next.x1 + next.y1 + next.x2 + next.y2) ? box : next;
-  }
-
-  // What the next stage starts from: every region, refined, but for the ground truth itself.
-  std::vector<std::vector<Box>> refined(int stage, const BoxOutputs& out,
-                                        const RegionTargets& regions,
-                                        const ImageBatch& images) const {
-    std::vector<std::vector<Box>> proposals(images.sizes.size());
-    for (int64_t i = 0; i < regions.size(); ++i)
-      if (!regions.is_truth[i])
-        proposals[regions.image[i]].push_back(
-            next_box(stage, out, i, regions.boxes[i], regions.image[i], images));
-    return proposals;
-  }
-
   CascadeRcnnOptions options_;
   std::array<BoxHead, kStages> heads_;
 };

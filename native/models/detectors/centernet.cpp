@@ -1,9 +1,9 @@
 // CenterNet as updated in CenterNet2 (Zhou et al. 2021), single stage over a feature pyramid, with
 // mmdetection's choices.
-#include <algorithm>
 #include <cmath>
 
 #include "detect/centernet_targets.h"
+#include "detect/normalisers.h"
 #include "models/backbones/resnet.h"
 #include "models/detectors/detectors.h"
 #include "models/heads/dense_head.h"
@@ -95,9 +95,8 @@ class CenterNet final : public Detector {
   Losses loss(const ImageBatch& images, const std::vector<Target>& targets) override {
     check_targets(images, targets);
     const DenseOutputs out = forward(images);
-    const CenterNetTargets wanted =
-        assign_centernet_targets(grids_of(out), out.boxes, boxes_of(targets), labels_of(targets),
-                                 options_.classes, options_.targets);
+    const CenterNetTargets wanted = assign_centernet_targets(
+        grids_of(out), out.boxes, truth_of(images, targets), options_.classes, options_.targets);
     std::vector<Tensor> classification, regression;
     for (size_t l = 0; l < out.logits.size(); ++l) {
       classification.push_back(gaussian_focal_loss(out.logits[l], wanted.heat[l],
@@ -107,11 +106,8 @@ class CenterNet final : public Detector {
                                     boxes_from_sides(wanted.sides[l]),
                                     positive.alias({positive.numel()})));
     }
-    const auto per = [](int64_t count) {
-      return 1.0f / static_cast<float>(std::max<int64_t>(count, 1));
-    };
-    return {{"loss_cls", scaled_sum(classification, per(wanted.num_class_positives))},
-            {"loss_bbox", scaled_sum(regression, kBoxWeight * per(wanted.num_positive))}};
+    return {{"loss_cls", scaled_sum(classification, wanted.num_class_positives)},
+            {"loss_bbox", scaled_sum(regression, sum_of(wanted.positive, 1), kBoxWeight)}};
   }
 
   std::vector<Detections> predict(const ImageBatch& images) override {
@@ -119,7 +115,7 @@ class CenterNet final : public Detector {
     const std::vector<PointGrid> grids = grids_of(out);
     std::vector<DenseLevel> levels;
     for (size_t l = 0; l < grids.size(); ++l)
-      levels.push_back({out.logits[l], Tensor(), grids[l].count(),
+      levels.push_back({out.logits[l], Tensor(),
                         side_decoder(out.boxes[l], grids[l], images.pixels.size(0))});
     return dense_post_process(levels, sizes_of(images), options_.classes, options_.test);
   }

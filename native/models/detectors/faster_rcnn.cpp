@@ -53,11 +53,10 @@ class FasterRcnn final : public TwoStage {
 
   Losses loss(const ImageBatch& images, const std::vector<Target>& targets) override {
     const FirstStage first = first_stage(images, targets);
-    const RegionTargets regions =
-        sample_regions(first.proposals, first.boxes, first.labels, options_.classes,
-                       options_.assign, options_.sampler, random_of(1));
-    const auto [classification, regression] = head_.loss(
-        head_(options_.features(first.levels, regions.boxes, regions.image)), regions, first.boxes);
+    const RegionTargets regions = sample_regions(first.proposals, first.truth, options_.classes,
+                                                 options_.assign, options_.sampler, random_of(1));
+    const auto [classification, regression] =
+        head_.loss(head_(options_.features(first.levels, regions.regions)), regions);
     if (options_.numerics == Numerics::torchvision)
       return {{"loss_classifier", classification},
               {"loss_box_reg", regression},
@@ -71,10 +70,10 @@ class FasterRcnn final : public TwoStage {
 
   std::vector<Detections> predict(const ImageBatch& images) override {
     const std::vector<Tensor> levels = neck_(backbone_(images.pixels));
-    const RegionList regions = join(rpn_.propose(rpn_(levels, images), images, false));
-    const BoxOutputs out = head_(options_.features(levels, regions.boxes, regions.image));
-    return detect_regions(head_, out, out.logits.to(DType::f32), regions.boxes, regions.image,
-                          images, options_.test);
+    const Regions regions = rpn_.propose(rpn_(levels, images), images, false);
+    const BoxOutputs out = head_(options_.features(levels, regions));
+    return detect_regions(regions, {out.logits}, head_.decoder(out), sizes_of(images),
+                          options_.test);
   }
 
  private:

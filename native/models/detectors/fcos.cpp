@@ -1,9 +1,7 @@
 // FCOS (Tian et al. 2019) with mmdetection's choices (centre sampling, normalised distances,
 // centre-ness on the box tower), or torchvision's.
-#include <algorithm>
-
-#include "core/check.h"
 #include "detect/fcos_targets.h"
+#include "detect/normalisers.h"
 #include "models/backbones/resnet.h"
 #include "models/detectors/detectors.h"
 #include "models/heads/dense_head.h"
@@ -101,9 +99,8 @@ class Fcos final : public Detector {
   Losses loss(const ImageBatch& images, const std::vector<Target>& targets) override {
     check_targets(images, targets);
     const DenseOutputs out = forward(images);
-    const FcosTargets wanted =
-        assign_fcos_targets(grids_of(images, out), boxes_of(targets), labels_of(targets),
-                            options_.classes, options_.targets);
+    const FcosTargets wanted = assign_fcos_targets(grids_of(images, out), truth_of(images, targets),
+                                                   options_.classes, options_.targets);
     const bool torchvision = options_.torchvision();
     std::vector<Tensor> classification, regression, centerness;
     for (size_t l = 0; l < out.logits.size(); ++l) {
@@ -114,15 +111,14 @@ class Fcos final : public Detector {
                    flat(torchvision ? wanted.positive[l] : wanted.centerness[l]), options_.iou));
       centerness.push_back(sigmoid_bce(out.quality[l], wanted.centerness[l], wanted.positive[l]));
     }
-    const float per_positive = 1.0f / static_cast<float>(std::max<int64_t>(wanted.positives, 1));
+    const Tensor positives = sum_of(wanted.positive, 1);
     if (torchvision)
-      return {{"classification", scaled_sum(classification, per_positive)},
-              {"bbox_regression", scaled_sum(regression, per_positive)},
-              {"bbox_ctrness", scaled_sum(centerness, per_positive)}};
-    const float per_centerness = static_cast<float>(1.0 / std::max(wanted.centerness_sum, 1e-6));
-    return {{"loss_cls", scaled_sum(classification, per_positive)},
-            {"loss_bbox", scaled_sum(regression, per_centerness)},
-            {"loss_centerness", scaled_sum(centerness, per_positive)}};
+      return {{"classification", scaled_sum(classification, positives)},
+              {"bbox_regression", scaled_sum(regression, positives)},
+              {"bbox_ctrness", scaled_sum(centerness, positives)}};
+    return {{"loss_cls", scaled_sum(classification, positives)},
+            {"loss_bbox", scaled_sum(regression, sum_of(wanted.centerness, 1e-6))},
+            {"loss_centerness", scaled_sum(centerness, positives)}};
   }
 
   std::vector<Detections> predict(const ImageBatch& images) override {
@@ -130,7 +126,7 @@ class Fcos final : public Detector {
     const std::vector<PointGrid> grids = grids_of(images, out);
     std::vector<DenseLevel> levels;
     for (size_t l = 0; l < grids.size(); ++l)
-      levels.push_back({out.logits[l], out.quality[l], grids[l].count(),
+      levels.push_back({out.logits[l], out.quality[l],
                         side_decoder(out.boxes[l], grids[l], images.pixels.size(0))});
     return dense_post_process(levels, sizes_of(images), options_.classes, options_.test);
   }

@@ -1,10 +1,13 @@
 // GFL (Li et al. 2020) with mmdetection's choices: ATSS's anchors and assignment, scores that are
 // the expected overlap of the box, sides that are distributions over distances.
 #include <algorithm>
+#include <numeric>
 
 #include "core/check.h"
 #include "detect/atss_assigner.h"
-#include "detect/box_iou.h"
+#include "detect/box_targets.h"
+#include "detect/gfl_targets.h"
+#include "detect/normalisers.h"
 #include "models/backbones/resnet.h"
 #include "models/detectors/detectors.h"
 #include "models/heads/anchor_truth.h"
@@ -17,8 +20,6 @@
 #include "ops/registry.h"
 #include "ops/scaled_sum/scaled_sum.h"
 #include "ops/side_distribution/side_distribution.h"
-#include "ops/side_distribution/side_distribution_math.h"
-#include "ops/sigmoid_bce/sigmoid_bce_math.h"
 
 namespace mixpl {
 namespace {
@@ -42,97 +43,41 @@ struct GflLossOptions {
   }
 };
 
-// The anchors of a level that have a box, images in turn: their rows among [N A_l], and the
-// distances of their centres to the sides of the box in strides.
-struct Positives {
-  Tensor rows;   // i32 [P]
-  Tensor sides;  // f32 [P, 4]
-};
-
-Positives positives_of(const BoxTargets& wanted, size_t level, const Tensor& anchors,
-                       double stride) {
-  const Tensor& positive = wanted.positive[level];
-  const Box* box = reinterpret_cast<const Box*>(wanted.boxes[level].data<float>());
-  const Box* anchor = as_boxes("gflLosses", "anchors", anchors);
-  const float unit = static_cast<float>(stride);
-  std::vector<int32_t> rows;
-  std::vector<float> sides;
-  for (int64_t i = 0; i < positive.numel(); ++i) {
-    if (positive.data<float>()[i] == 0) continue;
-    const Box a = anchor[i % anchors.size(0)];
-    const Sides s = encode_sides((a.x1 + a.x2) * 0.5f, (a.y1 + a.y2) * 0.5f, box[i]);
-    rows.push_back(static_cast<int32_t>(i));
-    sides.insert(sides.end(), {s.left / unit, s.top / unit, s.right / unit, s.bottom / unit});
-  }
-  const int64_t count = static_cast<int64_t>(rows.size());
-  return {Tensor::from(rows, {count}), Tensor::from(sides, {count, 4})};
-}
-
-// Targets of the distributions: inside the bins by 0.1 (mmdetection's DistancePointBBoxCoder).
-Tensor held_in(const Tensor& sides, int64_t bins) {
-  Tensor out = sides.clone();
-  const float most = static_cast<float>(bins - 1) - 0.1f;
-  float* side = out.data<float>();
-  for (int64_t i = 0; i < out.numel(); ++i) side[i] = lesser(greater(side[i], 0.0f), most);
-  return out;
-}
-
-// Largest class probability of some rows, a constant to the losses.
-Tensor best_scores(const Tensor& logits, const Tensor& rows, int64_t classes) {
-  Tensor out = Tensor::empty({rows.numel()}, DType::f32);
-  dispatch_floating(logits.dtype(), [&](auto tag) {
-    const auto* x = logits.data<decltype(tag)>();
-    for (int64_t p = 0; p < rows.numel(); ++p) {
-      const auto* own = x + rows.data<int32_t>()[p] * classes;
-      float most = float(own[0]);
-      for (int64_t c = 1; c < classes; ++c) most = greater(most, float(own[c]));
-      out.data<float>()[p] = sigmoid_f32(most);
-    }
-  });
-  return out;
-}
-
-// The overlap of the boxes as they are, a constant to the losses; per anchor, 0 without a box.
-Tensor overlaps_of(const Tensor& pred, const Tensor& wanted, const Tensor& rows, int64_t anchors) {
-  Tensor out = Tensor::zeros({anchors}, DType::f32);
-  const Box *a = reinterpret_cast<const Box*>(pred.data<float>()),
-            *b = reinterpret_cast<const Box*>(wanted.data<float>());
-  for (int64_t p = 0; p < rows.numel(); ++p)
-    out.data<float>()[rows.data<int32_t>()[p]] = box_iou(a[p], b[p]);
-  return out;
-}
-
 /// @param project f32 [R + 1], the distance in strides that each bin stands for
 Losses gfl_losses(const DenseOutputs& out, const AnchorTruth& truth, const Tensor& project,
                   const GflLossOptions& o) {
-  const BoxTargets wanted = assign_atss_targets(truth.anchors, truth.valid, truth.boxes,
-                                                truth.labels, truth.classes, o.assign);
+  const Tensor assigned = assign_atss(truth.anchors, truth.truth, truth.valid, o.assign);
+  const BoxTargets wanted = box_targets(truth.anchors, truth.truth, assigned, truth.classes);
   const int64_t bins = project.numel();
   std::vector<Tensor> classification, regression, distribution, weights;
-  for (size_t l = 0; l < truth.anchors.size(); ++l) {
-    const Positives positives = positives_of(wanted, l, truth.anchors[l], truth.strides[l]);
+  for (size_t l = 0; l < out.logits.size(); ++l) {
+    const Tensor& anchors = truth.anchors.levels[l];
+    // A box has no positives but its candidates.
+    const int64_t most = truth.truth.total() * std::min(o.assign.top_k, anchors.size(0));
+    const GflPositives positives = gfl_positives(wanted.boxes[l], wanted.positive[l], anchors,
+                                                 truth.strides[l], out.logits[l], bins, most);
     const Tensor logits = gather_rows(out.boxes[l], positives.rows, 4 * bins);
     // Overlaps do not depend on where the centre is.
     const Tensor boxes = boxes_from_sides(expected_sides(logits, project));
     const Tensor targets = boxes_from_sides(positives.sides);
-    const Tensor weight = best_scores(out.logits[l], positives.rows, truth.classes);
-    const Tensor quality = overlaps_of(boxes, targets, positives.rows, wanted.positive[l].numel());
+    const Tensor quality = overlaps_at(positives.rows, boxes, targets, wanted.positive[l].numel());
     classification.push_back(quality_focal_loss(out.logits[l], wanted.labels[l], quality,
                                                 truth.classes, o.quality_beta));
-    regression.push_back(iou_loss(boxes, targets, weight));
-    distribution.push_back(distribution_focal_loss(logits, held_in(positives.sides, bins), weight));
-    weights.push_back(weight);
+    regression.push_back(iou_loss(boxes, targets, positives.weight));
+    distribution.push_back(distribution_focal_loss(logits, positives.held, positives.weight));
+    weights.push_back(positives.weight);
   }
-  const float per_positive =
-      1.0f / static_cast<float>(std::max<int64_t>(wanted.average_factor(), 1));
-  const float per_weight = static_cast<float>(1.0 / std::max(sum_of(weights), 1.0));
-  return {{"loss_cls", scaled_sum(classification, per_positive)},
-          {"loss_bbox", scaled_sum(regression, kBoxWeight * per_weight)},
-          {"loss_dfl", scaled_sum(distribution, kDistributionWeight / kSides * per_weight)}};
+  const Tensor weight = sum_of(weights, 1);
+  return {{"loss_cls", scaled_sum(classification, average_factor(wanted.positives))},
+          {"loss_bbox", scaled_sum(regression, weight, kBoxWeight)},
+          {"loss_dfl", scaled_sum(distribution, weight, kDistributionWeight / kSides)}};
 }
 
+// The distance that each bin stands for: its number.
 void fill_project(Tensor project) {
-  for (int64_t k = 0; k < project.numel(); ++k) project.data<float>()[k] = static_cast<float>(k);
+  std::vector<float> bins(project.numel());
+  std::iota(bins.begin(), bins.end(), 0.0f);
+  project.copy_from(Tensor::from(bins, project.shape()));
 }
 
 // Inputs and options: see read_anchor_head_case, without quality, and { topK, qualityBeta }; the
@@ -146,7 +91,7 @@ const bool registered =
           throw ShapeError(
               str("gflLosses: boxes must have 4 (R + 1) channels, R >= 1, on every level, ", "got ",
                   boxes.shape()));
-      Tensor project = Tensor::empty({channels / 4}, DType::f32);
+      Tensor project = Tensor::empty({channels / 4}, DType::f32, in[0].device());
       fill_project(project);
       return tensors_of(gfl_losses(c.out, c.truth, project, GflLossOptions::read(o)));
     });
@@ -224,35 +169,18 @@ class Gfl final : public Detector {
 
   std::vector<Detections> predict(const ImageBatch& images) override {
     const DenseOutputs out = head_(neck_(backbone_(images.pixels)));
-    const std::vector<Tensor> anchors = anchors_.levels(out.logits);
+    const std::vector<Tensor> anchors = anchors_.levels(out.logits).levels;
     std::vector<DenseLevel> levels;
     for (size_t l = 0; l < anchors.size(); ++l)
       levels.push_back({out.logits[l],
                         {},
-                        anchors[l].size(0),
-                        decoder(out.boxes[l], anchors[l], options_.anchors.strides[l])});
+                        distribution_decoder(out.boxes[l], anchors[l], project_,
+                                             static_cast<float>(options_.anchors.strides[l]),
+                                             images.pixels.size(0))});
     return dense_post_process(levels, sizes_of(images), options_.classes, options_.test);
   }
 
  private:
-  // Only of the few cells that are candidates.
-  std::function<Box(int64_t, int64_t)> decoder(const Tensor& sides, const Tensor& anchors,
-                                               double stride) const {
-    return [sides, anchors, project = project_, unit = static_cast<float>(stride)](int64_t image,
-                                                                                   int64_t i) {
-      const int64_t count = anchors.size(0), bins = project.numel();
-      const Box a = reinterpret_cast<const Box*>(anchors.data<float>())[i];
-      float d[4];
-      dispatch_floating(sides.dtype(), [&](auto tag) {
-        const auto* x = sides.data<decltype(tag)>() + (image * count + i) * 4 * bins;
-        for (int k = 0; k < 4; ++k)
-          d[k] =
-              unit * static_cast<float>(expected_side(x + k * bins, project.data<float>(), bins));
-      });
-      return decode_sides((a.x1 + a.x2) * 0.5f, (a.y1 + a.y2) * 0.5f, {d[0], d[1], d[2], d[3]});
-    };
-  }
-
   GflOptions options_;
   ResNet backbone_;
   Fpn neck_;

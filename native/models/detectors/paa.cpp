@@ -1,12 +1,10 @@
 // PAA (Kim and Lee 2020) with mmdetection's choices: ATSS's head with an IoU in place of the
 // centre-ness, anchors assigned by how well the head does on them.
 #include <algorithm>
-#include <numeric>
 
-#include "core/parallel.h"
-#include "detect/box_iou.h"
 #include "detect/box_targets.h"
 #include "detect/max_iou_assigner.h"
+#include "detect/normalisers.h"
 #include "detect/paa_assigner.h"
 #include "models/backbones/resnet.h"
 #include "models/detectors/detectors.h"
@@ -51,60 +49,29 @@ struct PaaLossOptions {
 };
 
 BoxTargets assign(const DenseOutputs& out, const AnchorTruth& truth, const PaaLossOptions& o) {
-  std::vector<int64_t> sizes;
-  std::vector<float> corners;
-  for (const Tensor& level : truth.anchors) {
-    sizes.push_back(level.size(0));
-    corners.insert(corners.end(), level.data<float>(), level.data<float>() + level.numel());
-  }
-  const int64_t count = static_cast<int64_t>(corners.size() / 4);
-  const Tensor all = Tensor::from(corners, {count, 4});
-  static const std::vector<uint8_t> all_valid;
-  std::vector<std::vector<int32_t>> assigned;
-  for (size_t n = 0; n < truth.boxes.size(); ++n) {
-    const std::vector<int32_t> first = assign_max_iou(
-        all, truth.boxes[n], truth.valid.empty() ? all_valid : truth.valid[n], o.assign);
-    std::vector<float> costs(count, 0.0f);
-    int64_t at = 0;
-    for (size_t l = 0; l < sizes.size(); at += sizes[l++])
-      paa_costs(out.logits[l], out.boxes[l], static_cast<int64_t>(n), truth.anchors[l],
-                truth.boxes[n], truth.labels[n], truth.classes, first.data() + at, kCoder, o.focal,
-                kBoxWeight, costs.data() + at);
-    assigned.push_back(select_paa(sizes, first, costs, truth.boxes[n].size(0), o.top_k));
-  }
-  return box_targets(truth.anchors, truth.boxes, truth.labels, assigned, truth.classes);
-}
-
-// IoU of each positive with its box, 0 elsewhere; a constant to the losses.
-Tensor overlaps_of(const Tensor& boxes, const BoxTargets& wanted, size_t level) {
-  const Box* found = as_boxes("paa", "boxes", boxes);
-  const Box* target = reinterpret_cast<const Box*>(wanted.boxes[level].data<float>());
-  const float* positive = wanted.positive[level].data<float>();
-  Tensor overlaps = Tensor::empty({boxes.size(0)}, DType::f32);
-  float* out = overlaps.data<float>();
-  parallel_for(boxes.size(0),
-               [=](int64_t i) { out[i] = positive[i] > 0 ? box_iou(found[i], target[i]) : 0.0f; });
-  return overlaps;
+  const Anchors& anchors = truth.anchors;
+  const Tensor first = assign_max_iou(anchors.all, truth.truth, truth.valid, o.assign);
+  const Tensor costs = paa_costs(out.logits, out.boxes, anchors, truth.truth, first, truth.classes,
+                                 {kCoder, o.focal, kBoxWeight});
+  const Tensor assigned = select_paa(anchors.pyramid, truth.truth, first, costs, o.top_k);
+  return box_targets(anchors, truth.truth, assigned, truth.classes);
 }
 
 Losses paa_losses(const DenseOutputs& out, const AnchorTruth& truth, const PaaLossOptions& o) {
   const BoxTargets wanted = assign(out, truth, o);
   std::vector<Tensor> classification, regression, quality, overlaps;
-  for (size_t l = 0; l < truth.anchors.size(); ++l) {
-    const Tensor boxes = boxes_from_deltas(out.boxes[l], truth.anchors[l], kCoder);
-    overlaps.push_back(overlaps_of(boxes, wanted, l));
+  for (size_t l = 0; l < out.logits.size(); ++l) {
+    const Tensor boxes = boxes_from_deltas(out.boxes[l], truth.anchors.levels[l], kCoder);
+    overlaps.push_back(overlaps_of(boxes, wanted.boxes[l], wanted.positive[l]));
     classification.push_back(
         sigmoid_focal_loss(out.logits[l], wanted.labels[l], truth.classes, o.focal));
     regression.push_back(iou_loss(boxes, wanted.boxes[l].alias({boxes.size(0), 4}), overlaps[l]));
     quality.push_back(sigmoid_bce(out.quality[l], overlaps[l], wanted.positive[l]));
   }
-  const double positives = static_cast<double>(
-      std::accumulate(wanted.positives.begin(), wanted.positives.end(), int64_t{0}));
-  const double images = static_cast<double>(truth.boxes.size());
-  const auto over = [](double weight, double sum) { return static_cast<float>(weight / sum); };
-  return {{"loss_cls", scaled_sum(classification, over(1, std::max({positives, images, 1.0})))},
-          {"loss_bbox", scaled_sum(regression, over(kBoxWeight, std::max(sum_of(overlaps), 1e-6)))},
-          {"loss_iou", scaled_sum(quality, over(kQualityWeight, std::max(positives, 1.0)))}};
+  const double images = static_cast<double>(truth.truth.images());
+  return {{"loss_cls", scaled_sum(classification, sum_of(wanted.positive, std::max(images, 1.0)))},
+          {"loss_bbox", scaled_sum(regression, sum_of(overlaps, 1e-6), kBoxWeight)},
+          {"loss_iou", scaled_sum(quality, sum_of(wanted.positive, 1), kQualityWeight)}};
 }
 
 // Inputs and options: see read_anchor_head_case and PaaLossOptions::read. Outputs: the three
@@ -181,10 +148,10 @@ class Paa final : public Detector {
 
   std::vector<Detections> predict(const ImageBatch& images) override {
     const DenseOutputs out = head_(neck_(backbone_(images.pixels)));
-    const std::vector<Tensor> anchors = anchors_.levels(out.logits);
+    const std::vector<Tensor> anchors = anchors_.levels(out.logits).levels;
     std::vector<DenseLevel> levels;
     for (size_t l = 0; l < anchors.size(); ++l)
-      levels.push_back({out.logits[l], out.quality[l], anchors[l].size(0),
+      levels.push_back({out.logits[l], out.quality[l],
                         delta_decoder(out.boxes[l], anchors[l], kCoder, images.pixels.size(0))});
     return dense_post_process(levels, sizes_of(images), options_.classes, options_.test);
   }

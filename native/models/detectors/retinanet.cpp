@@ -2,9 +2,9 @@
 // sigmoid_focal_loss, smooth_l1_loss.
 #include <cmath>
 
-#include "core/check.h"
 #include "detect/anchors.h"
 #include "detect/dense_targets.h"
+#include "detect/normalisers.h"
 #include "models/backbones/resnet.h"
 #include "models/detectors/detectors.h"
 #include "models/heads/dense_head.h"
@@ -120,48 +120,42 @@ class RetinaNet final : public Detector {
   Losses loss(const ImageBatch& images, const std::vector<Target>& targets) override {
     check_targets(images, targets);
     const DenseOutputs out = head_(neck_(backbone_(images.pixels)));
-    const std::vector<Tensor> anchors = anchors_of(images, out);
-    DenseTargets wanted = assign(images, targets, out, anchors);
     const bool torchvision = options_.torchvision();
-    const Tensor weight = torchvision ? image_weights(wanted) : Tensor();
+    const Tensor valid =
+        torchvision ? Tensor() : valid_anchors(options_.anchors, out.logits, images);
+    const Anchors anchors = anchors_of(images, out);
+    DenseTargets wanted =
+        assign_dense_targets(anchors, truth_of(images, targets), valid, options_.classes,
+                             options_.giou ? nullptr : &options_.coder, options_.assign);
+    const Tensor weight = torchvision ? weigh_images(wanted) : Tensor();
     std::vector<Tensor> classification, regression;
-    for (size_t l = 0; l < anchors.size(); ++l) {
+    for (size_t l = 0; l < out.logits.size(); ++l) {
       classification.push_back(sigmoid_focal_loss(out.logits[l], wanted.labels[l], options_.classes,
                                                   options_.focal, weight));
-      if (torchvision) weigh_images(wanted.weights[l], weight);
-      regression.push_back(box_loss(out.boxes[l], anchors[l], wanted.boxes[l], wanted.weights[l]));
+      regression.push_back(
+          box_loss(out.boxes[l], anchors.levels[l], wanted.boxes[l], wanted.weights[l]));
     }
     if (torchvision)
       return {{"classification", scaled_sum(classification, 1)},
               {"bbox_regression", scaled_sum(regression, 1)}};
-    const float scale = 1.0f / static_cast<float>(wanted.average_factor());
-    return {{"loss_cls", scaled_sum(classification, scale)},
-            {"loss_bbox", scaled_sum(regression, scale)}};
+    const Tensor factor = average_factor(wanted.positives);
+    return {{"loss_cls", scaled_sum(classification, factor)},
+            {"loss_bbox", scaled_sum(regression, factor)}};
   }
 
   std::vector<Detections> predict(const ImageBatch& images) override {
     const DenseOutputs out = head_(neck_(backbone_(images.pixels)));
-    const std::vector<Tensor> anchors = anchors_of(images, out);
+    const std::vector<Tensor> anchors = anchors_of(images, out).levels;
     std::vector<DenseLevel> levels;
     for (size_t l = 0; l < anchors.size(); ++l)
       levels.push_back(
           {out.logits[l],
            {},
-           anchors[l].size(0),
            delta_decoder(out.boxes[l], anchors[l], options_.coder, images.pixels.size(0))});
     return dense_post_process(levels, sizes_of(images), options_.classes, options_.test);
   }
 
  private:
-  // torchvision takes the mean over the images of each image's loss over its foreground.
-  Tensor image_weights(const DenseTargets& wanted) const {
-    const size_t images = wanted.positives.size();
-    std::vector<float> weight;
-    for (int64_t n : wanted.positives)
-      weight.push_back(1.0f / static_cast<float>(std::max<int64_t>(n, 1) * images));
-    return Tensor::from(weight, {static_cast<int64_t>(images)});
-  }
-
   Tensor box_loss(const Tensor& deltas, const Tensor& anchors, const Tensor& boxes,
                   const Tensor& weights) const {
     if (!options_.giou) return smooth_l1_loss(deltas, boxes, weights, options_.smooth_l1_beta);
@@ -170,30 +164,12 @@ class RetinaNet final : public Detector {
                     weights.alias({count}));
   }
 
-  static void weigh_images(Tensor& weights, const Tensor& factor) {
-    const int64_t each = weights.numel() / factor.numel();
-    for (int64_t i = 0; i < weights.numel(); ++i)
-      weights.data<float>()[i] *= factor.data<float>()[i / each];
-  }
-
-  std::vector<Tensor> anchors_of(const ImageBatch& images, const DenseOutputs& out) {
-    std::vector<Tensor> anchors;
-    for (size_t l = 0; l < out.logits.size(); ++l) {
-      const int64_t h = out.logits[l].size(1), w = out.logits[l].size(2);
-      const CellStride stride =
-          options_.torchvision() ? torchvision_stride(images.pixels, h, w) : CellStride{};
-      anchors.push_back(anchors_.level(static_cast<int>(l), h, w, stride));
-    }
-    return anchors;
-  }
-
-  DenseTargets assign(const ImageBatch& images, const std::vector<Target>& targets,
-                      const DenseOutputs& out, const std::vector<Tensor>& anchors) const {
-    std::vector<std::vector<uint8_t>> valid;
-    if (!options_.torchvision()) valid = valid_anchors(options_.anchors, out.logits, images);
-    return assign_dense_targets(anchors, boxes_of(targets), labels_of(targets), valid,
-                                options_.classes, options_.giou ? nullptr : &options_.coder,
-                                options_.assign);
+  Anchors anchors_of(const ImageBatch& images, const DenseOutputs& out) {
+    std::vector<CellStride> strides;
+    if (options_.torchvision())
+      for (const Tensor& map : out.logits)
+        strides.push_back(torchvision_stride(images.pixels, map.size(1), map.size(2)));
+    return anchors_.levels(out.logits, strides);
   }
 
   RetinaNetOptions options_;

@@ -2,12 +2,12 @@
 // assignment and the focal loss; after `iterationsBeforeAlignment` optimizer steps it goes on with
 // task-aligned assignment and the quality focal loss. The reference switches by epoch, and its
 // semi-supervised runs, whose epoch never changes, never do: that is the default here.
-#include <algorithm>
 #include <cmath>
 
 #include "core/context.h"
 #include "detect/atss_assigner.h"
 #include "detect/box_targets.h"
+#include "detect/normalisers.h"
 #include "detect/task_aligned_assigner.h"
 #include "models/backbones/resnet.h"
 #include "models/detectors/detectors.h"
@@ -80,10 +80,10 @@ struct ToodOptions {
   }
 };
 
-// Assignment of a batch: per image and anchor a box; per level the weight of an anchor's box,
-// which is its soft target too once the tasks are aligned.
-struct Assignment {
-  BoxTargets targets;
+// Targets of a batch; per level the weight of an anchor's box, which is its soft target too once
+// the tasks are aligned.
+struct ToodTargets {
+  BoxTargets boxes;             // in strides
   std::vector<Tensor> weights;  // per level f32 [N, A_l]
 };
 
@@ -104,35 +104,31 @@ class Tood final : public Detector {
     const ToodOutputs out = head_(neck_(backbone_(images.pixels)));
     const bool aligned = options_.iterations_before_alignment >= 0 &&
                          Context::current().iteration >= options_.iterations_before_alignment;
-    const Assignment wanted = assign(images, targets, out, aligned);
+    const ToodTargets wanted = assign(images, targets, out, aligned);
     std::vector<Tensor> classification, regression;
     for (size_t l = 0; l < out.scores.size(); ++l) {
-      const Tensor &labels = wanted.targets.labels[l], &weight = wanted.weights[l];
+      const Tensor &labels = wanted.boxes.labels[l], &weight = wanted.weights[l];
+      const int64_t count = weight.numel();
       classification.push_back(
           aligned ? prob_quality_focal_loss(out.scores[l], labels, weight, options_.classes,
                                             options_.quality_beta)
                   : prob_focal_loss(out.scores[l], labels, options_.classes, options_.focal));
       regression.push_back(
-          iou_loss(out.boxes[l], in_strides(wanted.targets.boxes[l], options_.anchors.strides[l]),
-                   weight.alias({weight.numel()})));
+          iou_loss(out.boxes[l], wanted.boxes.boxes[l].alias({count, 4}), weight.alias({count})));
     }
-    const double box_sum = sum_of(wanted.weights);
-    const double class_sum = aligned ? box_sum : sum_of(wanted.targets.positive);
-    const auto per = [](double sum) { return static_cast<float>(1 / std::max(sum, 1.0)); };
-    return {{"loss_cls", scaled_sum(classification, per(class_sum))},
-            {"loss_bbox", scaled_sum(regression, kBoxWeight * per(box_sum))}};
+    const Tensor box_sum = sum_of(wanted.weights, 1);
+    const Tensor class_sum = aligned ? box_sum : sum_of(wanted.boxes.positive, 1);
+    return {{"loss_cls", scaled_sum(classification, class_sum)},
+            {"loss_bbox", scaled_sum(regression, box_sum, kBoxWeight)}};
   }
 
   std::vector<Detections> predict(const ImageBatch& images) override {
     const ToodOutputs out = head_(neck_(backbone_(images.pixels)));
     std::vector<DenseLevel> levels;
     for (size_t l = 0; l < out.scores.size(); ++l) {
-      const int64_t cells = out.scores[l].size(1) * out.scores[l].size(2);
-      const Box* box = reinterpret_cast<const Box*>(out.boxes[l].data<float>());
       const float stride = static_cast<float>(options_.anchors.strides[l]);
-      levels.push_back({out.scores[l], {}, cells, [=](int64_t image, int64_t cell) {
-                          return scaled(box[image * cells + cell], stride);
-                        }});
+      levels.push_back(
+          {out.scores[l], {}, corner_decoder(out.boxes[l], stride, images.pixels.size(0))});
     }
     return dense_post_process(levels, sizes_of(images), options_.classes, options_.test);
   }
@@ -140,76 +136,22 @@ class Tood final : public Detector {
  private:
   static Box scaled(Box b, float by) { return {b.x1 * by, b.y1 * by, b.x2 * by, b.y2 * by}; }
 
-  // f32 [N, A_l, 4] in pixels -> [N A_l, 4] in strides
-  static Tensor in_strides(const Tensor& boxes, double stride) {
-    Tensor out = Tensor::empty({boxes.numel() / 4, 4}, DType::f32);
-    const float *in = boxes.data<float>(), unit = static_cast<float>(stride);
-    for (int64_t i = 0; i < boxes.numel(); ++i) out.data<float>()[i] = in[i] / unit;
-    return out;
-  }
-
-  Assignment assign(const ImageBatch& images, const std::vector<Target>& targets,
-                    const ToodOutputs& out, bool aligned) {
-    const std::vector<Tensor> anchors = anchors_.levels(out.scores);
-    const std::vector<std::vector<uint8_t>> valid =
-        valid_anchors(options_.anchors, out.scores, images);
-    std::vector<std::vector<int32_t>> assigned;
-    std::vector<std::vector<float>> quality;
-    for (size_t n = 0; n < targets.size(); ++n) {
-      if (aligned) {
-        TaskAlignment a = align(out, anchors, static_cast<int64_t>(n), targets[n], valid[n]);
-        assigned.push_back(std::move(a.assigned));
-        quality.push_back(std::move(a.quality));
-      } else {
-        assigned.push_back(assign_atss(anchors, targets[n].boxes, valid[n], options_.warm_up));
-      }
+  ToodTargets assign(const ImageBatch& images, const std::vector<Target>& targets,
+                     const ToodOutputs& out, bool aligned) {
+    const Anchors anchors = anchors_.levels(out.scores);
+    const Truth truth = truth_of(images, targets);
+    const Tensor valid = valid_anchors(options_.anchors, out.scores, images);
+    const std::vector<double>& strides = options_.anchors.strides;
+    const auto boxes = [&](const Tensor& assigned) {
+      return box_targets(anchors, truth, assigned, options_.classes, strides);
+    };
+    if (aligned) {
+      const TaskAlignment a = assign_task_aligned({out.scores, out.boxes, strides}, anchors, truth,
+                                                  valid, options_.align);
+      return {boxes(a.assigned), a.quality};
     }
-    Assignment result;
-    result.targets =
-        box_targets(anchors, boxes_of(targets), labels_of(targets), assigned, options_.classes);
-    result.weights =
-        aligned ? by_level(quality, anchors) : anchor_centerness(anchors, result.targets);
-    return result;
-  }
-
-  // All levels of one image in a row, then the assigner.
-  TaskAlignment align(const ToodOutputs& out, const std::vector<Tensor>& anchors, int64_t image,
-                      const Target& target, const std::vector<uint8_t>& valid) const {
-    int64_t count = 0;
-    for (const Tensor& level : anchors) count += level.size(0);
-    const int64_t classes = options_.classes;
-    Tensor scores = Tensor::empty({count, classes}, DType::f32);
-    Tensor predicted = Tensor::empty({count, 4}, DType::f32);
-    Tensor priors = Tensor::empty({count, 4}, DType::f32);
-    int64_t first = 0;
-    for (size_t l = 0; l < anchors.size(); ++l) {
-      const int64_t cells = anchors[l].size(0);
-      std::copy_n(out.scores[l].data<float>() + image * cells * classes, cells * classes,
-                  scores.data<float>() + first * classes);
-      std::copy_n(anchors[l].data<float>(), 4 * cells, priors.data<float>() + 4 * first);
-      const Box* box = reinterpret_cast<const Box*>(out.boxes[l].data<float>()) + image * cells;
-      const float stride = static_cast<float>(options_.anchors.strides[l]);
-      std::transform(box, box + cells, reinterpret_cast<Box*>(predicted.data<float>()) + first,
-                     [=](const Box& b) { return scaled(b, stride); });
-      first += cells;
-    }
-    return assign_task_aligned(scores, predicted, priors, target.boxes, target.labels, valid,
-                               options_.align);
-  }
-
-  static std::vector<Tensor> by_level(const std::vector<std::vector<float>>& values,
-                                      const std::vector<Tensor>& anchors) {
-    std::vector<Tensor> out;
-    int64_t first = 0;
-    for (const Tensor& level : anchors) {
-      const int64_t cells = level.size(0);
-      Tensor t = Tensor::empty({static_cast<int64_t>(values.size()), cells}, DType::f32);
-      for (size_t n = 0; n < values.size(); ++n)
-        std::copy_n(values[n].data() + first, cells, t.data<float>() + n * cells);
-      out.push_back(t);
-      first += cells;
-    }
-    return out;
+    const Tensor assigned = assign_atss(anchors, truth, valid, options_.warm_up);
+    return {boxes(assigned), anchor_centerness(anchors, truth, assigned)};
   }
 
   ToodOptions options_;

@@ -36,7 +36,7 @@ TwoStageOptions::TwoStageOptions(const Options& o, const RpnOptions& rpn_default
       rpn.anchors.strides.begin() + std::min(neck.num_outputs, 6 - neck.first_level));
   const Options t = o.object("test");
   test.min_size = torchvision ? 1e-2f : -1.0f;
-  test = RoiTestOptions::read(t, test);
+  test = RegionDetectionOptions::read(t, test);
   t.finish();
 }
 
@@ -51,13 +51,10 @@ TwoStage::FirstStage TwoStage::first_stage(const ImageBatch& images,
                                            const std::vector<Target>& targets) {
   check_targets(images, targets);
   FirstStage out;
-  for (const Target& target : targets) {
-    out.boxes.push_back(target.boxes);
-    out.labels.push_back(target.labels);
-  }
+  out.truth = truth_of(images, targets);
   out.levels = neck_(backbone_(images.pixels));
   const RpnOutputs rpn = rpn_(out.levels, images);
-  std::tie(out.loss_cls, out.loss_bbox) = rpn_.loss(rpn, images, out.boxes, random_of(0));
+  std::tie(out.loss_cls, out.loss_bbox) = rpn_.loss(rpn, images, out.truth, random_of(0));
   out.proposals = rpn_.propose(rpn, images, true);
   return out;
 }

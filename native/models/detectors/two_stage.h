@@ -17,7 +17,7 @@ struct TwoStageOptions {
   FpnOptions neck;
   RpnOptions rpn;
   RegionFeatures features;
-  RoiTestOptions test;
+  RegionDetectionOptions test;
 
   /// Everything but "roi". @throws ConfigError
   TwoStageOptions(const Options& options, const RpnOptions& rpn_defaults);
@@ -31,8 +31,8 @@ class TwoStage : public Detector {
   struct FirstStage {
     std::vector<Tensor> levels;
     Tensor loss_cls, loss_bbox;
-    std::vector<std::vector<Box>> proposals;
-    std::vector<Tensor> boxes, labels;  // of the targets
+    Regions proposals;
+    Truth truth;
   };
   FirstStage first_stage(const ImageBatch& images, const std::vector<Target>& targets);
   /// Random numbers of a stage, 1 …; image n has a stream of its own.

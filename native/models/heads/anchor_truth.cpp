@@ -7,12 +7,8 @@ namespace mixpl {
 AnchorTruth anchor_truth(const ImageBatch& images, const std::vector<Target>& targets,
                          const std::vector<Tensor>& maps, AnchorGenerator& anchors,
                          int64_t classes) {
-  return {anchors.levels(maps),
-          anchors.options().strides,
-          valid_anchors(anchors.options(), maps, images),
-          boxes_of(targets),
-          labels_of(targets),
-          classes};
+  return {anchors.levels(maps), anchors.options().strides,
+          valid_anchors(anchors.options(), maps, images), truth_of(images, targets), classes};
 }
 
 AnchorHeadCase read_anchor_head_case(const char* op, const std::vector<Tensor>& in,
@@ -51,25 +47,27 @@ AnchorHeadCase read_anchor_head_case(const char* op, const std::vector<Tensor>& 
                              ", got ", map.shape()));
       (k == 1 ? c.out.boxes : c.out.quality).push_back(map);
     }
-    c.truth.anchors.push_back(
-        level_anchors(anchors, static_cast<int>(l), logits.size(1), logits.size(2)));
   }
+  c.truth.anchors = AnchorGenerator(anchors).levels(c.out.logits);
+  std::vector<Tensor> boxes, labels;
   for (size_t i = maps; i < in.size(); i += 2) {
     check.dtype("labels", in[i + 1], DType::i32);
     for (int32_t label : in[i + 1].to_vector<int32_t>())
       check.in_range("labels", label, 0, static_cast<double>(c.truth.classes - 1));
-    c.truth.boxes.push_back(in[i]);
-    c.truth.labels.push_back(in[i + 1]);
+    boxes.push_back(in[i]);
+    labels.push_back(in[i + 1]);
   }
+  c.truth.truth = join_truth(op, boxes, labels, in[0].device());
   const std::vector<double> heights = options.numbers("padHeights", {}),
                             widths = options.numbers("padWidths", {});
   if (heights.empty() && widths.empty()) return c;
   if (static_cast<int64_t>(heights.size()) != images || widths.size() != heights.size())
     throw ShapeError(str(op, ": padHeights and padWidths must hold one number per image (", images,
                          "), got ", heights.size(), " and ", widths.size()));
+  std::vector<std::array<float, 2>> pads;
   for (int64_t n = 0; n < images; ++n)
-    c.truth.valid.push_back(valid_anchors(anchors, c.out.logits, static_cast<float>(heights[n]),
-                                          static_cast<float>(widths[n])));
+    pads.push_back({static_cast<float>(heights[n]), static_cast<float>(widths[n])});
+  c.truth.valid = valid_anchors(anchors, c.out.logits, pads);
   return c;
 }
 

@@ -12,10 +12,10 @@
 namespace mixpl {
 
 struct AnchorTruth {
-  std::vector<Tensor> anchors;              // per level f32 [A_l, 4]
-  std::vector<double> strides;              // per level
-  std::vector<std::vector<uint8_t>> valid;  // per image, of all levels in a row; empty = all
-  std::vector<Tensor> boxes, labels;        // per image f32 [G, 4], i32 [G]
+  Anchors anchors;
+  std::vector<double> strides;  // per level
+  Tensor valid;                 // u8 [N, A]; undefined = all
+  Truth truth;
   int64_t classes = 0;
 };
 

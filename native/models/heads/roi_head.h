@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "detect/region_detections.h"
 #include "detect/sampled_targets.h"
 #include "models/detector.h"
 #include "nn/conv.h"
@@ -14,18 +15,15 @@
 
 namespace mixpl {
 
-/// Which pyramid level a region is taken from, and how.
+/// Which pyramid levels regions are taken from, and how.
 struct RegionFeatures {
   RoiAlignOptions align;
   bool torchvision = false;  // rule of the level, and scales as powers of two
   std::vector<double> strides{4, 8, 16, 32};
 
-  /// Level of a box by its side: finest scale 56 pixels (mmdetection), 224 on P4 (torchvision).
-  int level_of(const Box& box) const;
   /// @param levels of the pyramid; those beyond `strides` are not used
   /// @return [R, size, size, C]
-  Tensor operator()(const std::vector<Tensor>& levels, const std::vector<Box>& boxes,
-                    const std::vector<int32_t>& image) const;
+  Tensor operator()(const std::vector<Tensor>& levels, const Regions& regions) const;
 };
 
 struct BoxHeadOptions {
@@ -59,11 +57,10 @@ class BoxHead {
 
   /// features [R, size, size, in]
   BoxOutputs operator()(const Tensor& features) const;
-  /// Cross-entropy and box loss, both over the number of regions; `truth` per image f32 [G, 4].
-  std::pair<Tensor, Tensor> loss(const BoxOutputs& out, const RegionTargets& regions,
-                                 const std::vector<Tensor>& truth) const;
-  /// A region's box for a class.
-  Box decode(const BoxOutputs& out, int64_t region, int64_t label, const Box& box) const;
+  /// Cross-entropy and box loss, both over the number of regions.
+  std::pair<Tensor, Tensor> loss(const BoxOutputs& out, const RegionTargets& targets) const;
+  /// The boxes that it says regions have.
+  RegionDecoder decoder(const BoxOutputs& out) const { return {out.deltas, options_.coder}; }
 
  private:
   BoxHeadOptions options_;
@@ -71,29 +68,5 @@ class BoxHead {
   std::vector<Linear> fcs_;
   Linear cls_, reg_;
 };
-
-struct RoiTestOptions {
-  float score_thr = 0.05f;
-  float nms_iou = 0.5f;
-  int64_t max_per_image = 100;
-  float min_size = -1;  // >= 0: sides must reach it (torchvision)
-
-  /// { scoreThr, nmsIou, maxPerImage } of "test". @throws ConfigError
-  static RoiTestOptions read(const Options& options, const RoiTestOptions& defaults);
-};
-
-/// Softmax scores, boxes of every class, class-wise NMS.
-/// @param logits f32 [R, C + 1]: a mean over stages where there are several
-std::vector<Detections> detect_regions(const BoxHead& head, const BoxOutputs& out,
-                                       const Tensor& logits, const std::vector<Box>& boxes,
-                                       const std::vector<int32_t>& image, const ImageBatch& images,
-                                       const RoiTestOptions& options);
-
-/// Proposals of all images in one list.
-struct RegionList {
-  std::vector<Box> boxes;
-  std::vector<int32_t> image;
-};
-RegionList join(const std::vector<std::vector<Box>>& proposals);
 
 }  // namespace mixpl

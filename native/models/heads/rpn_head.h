@@ -4,17 +4,12 @@
 #include <utility>
 #include <vector>
 
-#include "detect/anchors.h"
+#include "detect/proposals.h"
 #include "detect/sampled_targets.h"
 #include "models/detector.h"
 #include "nn/conv.h"
 
 namespace mixpl {
-
-struct ProposalOptions {
-  int64_t nms_pre = 2000;        // per level
-  int64_t max_per_image = 1000;  // after NMS
-};
 
 struct RpnOptions {
   Numerics numerics = Numerics::mmdetection;
@@ -27,9 +22,6 @@ struct RpnOptions {
   float allowed_border = -1;  // >= 0: anchors further outside the picture take no part in training
   float smooth_l1_beta = 0;
   ProposalOptions train, test{1000, 1000};
-  float score_thr = 0;  // least score of a proposal
-  float nms_iou = 0.7f;
-  float min_size = 0;  // mmdetection: sides must exceed it; torchvision: reach it
 
   RpnOptions() {
     anchors.strides = {4, 8, 16, 32, 64};
@@ -43,7 +35,8 @@ struct RpnOptions {
 
 /// Per level: objectness logits [N, H, W, A] and deltas [N, H, W, 4 A].
 struct RpnOutputs {
-  std::vector<Tensor> logits, deltas, anchors;
+  std::vector<Tensor> logits, deltas;
+  Anchors anchors;
 };
 
 class RpnHead {
@@ -53,14 +46,12 @@ class RpnHead {
   RpnOutputs operator()(const std::vector<Tensor>& levels, const ImageBatch& images);
   /// Classification and box loss, both over the number of sampled anchors.
   std::pair<Tensor, Tensor> loss(const RpnOutputs& out, const ImageBatch& images,
-                                 const std::vector<Tensor>& boxes, const Philox& random) const;
-  /// Boxes per image, best first, clipped to the picture; no gradient goes through them.
-  std::vector<std::vector<Box>> propose(const RpnOutputs& out, const ImageBatch& images,
-                                        bool training) const;
+                                 const Truth& truth, const Philox& random) const;
+  /// See propose_regions.
+  Regions propose(const RpnOutputs& out, const ImageBatch& images, bool training) const;
 
  private:
-  std::vector<std::vector<uint8_t>> valid_anchors(const RpnOutputs& out,
-                                                  const ImageBatch& images) const;
+  Tensor valid_anchors(const RpnOutputs& out, const ImageBatch& images) const;
 
   RpnOptions options_;
   AnchorGenerator anchors_;

@@ -74,6 +74,7 @@ struct PositiveView {
       if (index_of(j) == own) sum += slope;
     dx[own] = T(sum);
   }
+  // Negative where there is none.
   MIXPL_DEVICE int64_t index_of(int64_t i) const {
     return positives[2 * i] < 0 ? -1 : positives[2 * i] * classes + positives[2 * i + 1];
   }

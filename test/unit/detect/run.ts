@@ -1,5 +1,5 @@
-import { type NativeTensor, native, type RunOpMode } from '../../../lib/native.js';
-import { testDevice } from '../devices.js';
+import { expect } from 'vitest';
+import { type DType, type NativeTensor, native, type RunOpMode } from '../../../lib/native.js';
 
 export type Input = { shape: number[] } & (
   | { f32: ArrayLike<number> }
@@ -19,23 +19,63 @@ export function boxes(list: readonly (readonly number[])[]): Input {
   return { f32: list.flat(), shape: [list.length, 4] };
 }
 
-/** Runs a native op and reads its outputs as plain numbers. */
+const gpu = native.devices().find((device) => device.usable && device.id !== 'cpu');
+/** The CPU and the first usable GPU, emulated ones included; MIXPL_TEST_DEVICE names one instead. */
+const devices: readonly string[] = process.env.MIXPL_TEST_DEVICE
+  ? [native.resolveDevice(process.env.MIXPL_TEST_DEVICE)]
+  : ['cpu', ...(gpu ? [gpu.id] : [])];
+
+interface Output {
+  data: number[];
+  shape: number[];
+  dtype: DType;
+}
+
+/**
+ * Runs a native op and reads its outputs as plain numbers; on every device, which must agree: whole
+ * numbers exactly, others but for the last digits of a logarithm or a power.
+ */
 export async function run(
   op: string,
   inputs: readonly Input[],
   options: object = {},
   mode: RunOpMode = {},
-): Promise<{ data: number[]; shape: number[] }[]> {
-  const tensors = inputs.map(toTensor);
-  const { outputs } = await native.runOp(op, tensors, JSON.stringify(options), {
-    device: testDevice,
-    ...mode,
-  });
+): Promise<Output[]> {
+  const [first, ...others] = devices;
+  const outputs = await runOn(first!, op, inputs, options, mode);
+  for (const device of others) expectSame(await runOn(device, op, inputs, options, mode), outputs);
+  return outputs;
+}
+
+async function runOn(
+  device: string,
+  op: string,
+  inputs: readonly Input[],
+  options: object,
+  mode: RunOpMode,
+): Promise<Output[]> {
+  const tensors = inputs.map((input) => toTensor(input, device));
+  const { outputs } = await native.runOp(op, tensors, JSON.stringify(options), { device, ...mode });
   const results = await Promise.all(
-    outputs.map(async (t) => ({ data: Array.from(await t.read()), shape: t.shape })),
+    outputs.map(async (t) => ({
+      data: Array.from(await t.read()),
+      shape: t.shape,
+      dtype: t.dtype,
+    })),
   );
   for (const tensor of [...tensors, ...outputs]) tensor.dispose();
   return results;
+}
+
+function expectSame(got: readonly Output[], want: readonly Output[]): void {
+  expect(got.map(({ shape }) => shape)).toEqual(want.map(({ shape }) => shape));
+  for (const [i, { data, dtype }] of got.entries())
+    for (const [k, value] of data.entries()) {
+      const other = want[i]!.data[k]!;
+      const room = dtype === 'f32' ? 1e-5 * Math.max(1, Math.abs(other)) : 0;
+      if (!Object.is(value, other) && !(Math.abs(value - other) <= room))
+        expect.fail(`output ${i} at ${k} is ${value} on the GPU, ${other} on the CPU`);
+    }
 }
 
 /** The first output's numbers. */
@@ -43,14 +83,13 @@ export async function numbers(...args: Parameters<typeof run>): Promise<number[]
   return (await run(...args))[0]!.data;
 }
 
-function toTensor(input: Input): NativeTensor {
+function toTensor(input: Input, device: string): NativeTensor {
   const { shape } = input;
   if ('f32' in input)
-    return native.createTensor(Float32Array.from(input.f32), shape, 'f32', testDevice);
-  if ('i32' in input)
-    return native.createTensor(Int32Array.from(input.i32), shape, 'i32', testDevice);
-  if ('u8' in input) return native.createTensor(Uint8Array.from(input.u8), shape, 'u8', testDevice);
-  return native.createTensor(Uint16Array.from(input.bf16, bf16Bits), shape, 'bf16', testDevice);
+    return native.createTensor(Float32Array.from(input.f32), shape, 'f32', device);
+  if ('i32' in input) return native.createTensor(Int32Array.from(input.i32), shape, 'i32', device);
+  if ('u8' in input) return native.createTensor(Uint8Array.from(input.u8), shape, 'u8', device);
+  return native.createTensor(Uint16Array.from(input.bf16, bf16Bits), shape, 'bf16', device);
 }
 
 const word = new DataView(new ArrayBuffer(4));

@@ -134,11 +134,16 @@ testOp('gaussianFocalLoss', {
         options,
       };
     };
+    const withGaps = (c: OpCase): OpCase => {
+      const data = c.inputs.positives!.data.map((v, i) => (i % 6 === 0 ? -1 : v));
+      return { ...c, inputs: { ...c.inputs, positives: ndarray([24, 2], data) } };
+    };
     return [
       one('a dense head', [2, 9, 11, 20], 17),
       one('several blocks', [2, 400, 7], 60),
       one('positives twice', [2, 2], 30),
       one('no positives', [3, 5, 4], 0),
+      withGaps(one('a list with gaps', [2, 9, 11, 5], 24)),
       one('held probabilities', [2, 9, 11, 3], 20, {}, 12),
       one('a wide clamp', [2, 9, 5], 20, { clamp: 0.2 }),
       one('other exponents and weights', [2, 40, 5], 9, {

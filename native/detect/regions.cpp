@@ -1,0 +1,18 @@
+#include "detect/regions.h"
+
+#include "core/launch.h"
+
+namespace mixpl {
+
+Tensor places_of(const Regions& regions, const RegionLevels& levels) {
+  Tensor places = Tensor::empty({regions.size(), 2}, DType::i32, regions.device());
+  MIXPL_DISPATCH(regions.device(), places_of, regions, levels, places);
+  return places;
+}
+
+Regions refine_regions(const Regions& regions, const RegionDecoder& decoder, const Tensor& sizes,
+                       const Tensor& left_out) {
+  return MIXPL_DISPATCH(regions.device(), refine_regions, regions, decoder, sizes, left_out);
+}
+
+}  // namespace mixpl

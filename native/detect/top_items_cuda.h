@@ -1,0 +1,197 @@
+// The first k of many items, segment by segment and exactly: radix selection on keys that keep the
+// order, equal ones by lower index, so that the choice does not depend on how threads run.
+#pragma once
+
+#include <algorithm>
+
+#include "core/cuda/kernel.h"
+#include "core/tensor.h"
+
+namespace mixpl::cuda {
+
+/// What an item is ordered by, as one integer: the key, then the index. No two are equal.
+MIXPL_HD uint64_t ordered_item(uint32_t key, int64_t index) {
+  return uint64_t{key} << 32 | static_cast<uint32_t>(index);
+}
+MIXPL_HD int64_t index_of(uint64_t item) { return static_cast<int64_t>(item & 0x7fffffffu); }
+/// An item that takes no part.
+constexpr uint64_t kNoItem = ~uint64_t{0};
+
+/// The chosen items of each segment, in no order.
+struct Selection {
+  Tensor items;   // i64 [S, most]
+  Tensor counts;  // i32 [S]
+  int64_t most() const { return items.size(1); }
+};
+struct SelectionView {
+  const uint64_t* items;
+  const int32_t* counts;
+  int64_t most;
+  explicit SelectionView(const Selection& s)
+      : items(reinterpret_cast<const uint64_t*>(s.items.data<int64_t>())),
+        counts(s.counts.data<int32_t>()),
+        most(s.most()) {}
+};
+
+namespace top_items {
+
+constexpr int kThreads = 256, kEach = 4;  // loads in flight
+constexpr int kDigit = 11, kBins = 1 << kDigit, kPasses = 6;
+constexpr int shift_of(int pass) { return pass + 1 < kPasses ? 64 - kDigit * (pass + 1) : 0; }
+constexpr int width_of(int pass) { return pass + 1 < kPasses ? kDigit : 64 - kDigit * pass; }
+
+struct State {
+  uint64_t prefix;  // the digits of the last item that are known
+  uint64_t bound;   // once done: items below it are chosen
+  int64_t left;     // how many of the items that begin with `prefix`
+  int32_t done;
+};
+
+/// Where the items of a segment come from: a list of all that take part if they fit into it,
+/// otherwise they are computed anew each time.
+template <typename View>
+struct Source {
+  View view;
+  uint64_t* list;  // [S, capacity]
+  int64_t capacity;
+  int32_t* found;  // [S]
+
+  /// null: there is none.
+  MIXPL_DEVICE const uint64_t* list_of(int segment) const {
+    return found[segment] <= capacity ? list + segment * capacity : nullptr;
+  }
+};
+
+/// Adds `item` of the lanes that have one to a list; all lanes of the warp must call.
+MIXPL_DEVICE void append(bool has, uint64_t item, uint64_t* list, int64_t capacity,
+                         int32_t* count) {
+  const uint32_t lanes = ballot(has);
+  if (lanes == 0) return;
+  int32_t first = 0;
+  if (lane() == 0) first = atomic_add(count, popcount(lanes));
+  first = shfl(first, 0);
+  const int64_t at = first + popcount(lanes & ((1u << lane()) - 1));
+  if (has && at < capacity) list[at] = item;
+}
+
+/// f(item) for the block's share of a segment's items, of the list or (null) of the view; by whole
+/// warps.
+template <typename View, typename F>
+MIXPL_DEVICE void for_items(const View& view, int segment, const uint64_t* list, int64_t length,
+                            F f) {
+  const int64_t tile = int64_t{kThreads} * kEach;
+  for (int64_t base = blockIdx.x * tile; base < length; base += gridDim.x * tile) {
+    uint64_t items[kEach];
+#pragma unroll
+    for (int u = 0; u < kEach; ++u) {
+      const int64_t i = base + u * kThreads + threadIdx.x;
+      items[u] = i >= length ? kNoItem : list ? list[i] : view.item(segment, i);
+    }
+#pragma unroll
+    for (int u = 0; u < kEach; ++u) f(items[u]);
+  }
+}
+
+template <typename View>
+MIXPL_KERNEL __launch_bounds__(kThreads) gather_kernel(Source<View> source) {
+  const int segment = blockIdx.y;
+  for_items(source.view, segment, nullptr, source.view.length(segment), [&](uint64_t item) {
+    append(item != kNoItem, item, source.list + segment * source.capacity, source.capacity,
+           source.found + segment);
+  });
+}
+
+template <typename View>
+struct Start {
+  Source<View> source;
+  State* state;
+  MIXPL_DEVICE void operator()(int64_t segment) const {
+    const int64_t wanted = source.view.wanted(static_cast<int>(segment));
+    const bool all = source.found[segment] <= wanted;
+    state[segment] = {0, all && wanted > 0 ? kNoItem : 0, wanted, all || wanted <= 0};
+  }
+};
+
+template <typename View>
+MIXPL_KERNEL __launch_bounds__(kThreads)
+    count_kernel(Source<View> source, const State* state, int32_t* counts, int shift, int width) {
+  const int segment = blockIdx.y;
+  const State s = state[segment];
+  const uint64_t* list = source.list_of(segment);
+  const int64_t length = list ? source.found[segment] : source.view.length(segment);
+  if (s.done || int64_t{blockIdx.x} * kThreads * kEach >= length) return;
+  MIXPL_SHARED(int32_t, bins, kBins);
+  for (int b = threadIdx.x; b < kBins; b += kThreads) bins[b] = 0;
+  sync_block();
+  const int above = shift + width;
+  for_items(source.view, segment, list, length, [&](uint64_t item) {
+    if (item == kNoItem || (above < 64 && (item ^ s.prefix) >> above != 0)) return;
+    atomic_add(&bins[(item >> shift) & ((1u << width) - 1)], 1);
+  });
+  sync_block();
+  for (int b = threadIdx.x; b < kBins; b += kThreads)
+    if (bins[b] > 0) atomic_add(&counts[segment * kBins + b], bins[b]);
+}
+
+/// Finds the digit of the last chosen item of each segment, or that the choice is made.
+void choose(int64_t segments, State* state, const int32_t* counts, int shift);
+
+template <typename View>
+MIXPL_KERNEL __launch_bounds__(kThreads)
+    collect_kernel(Source<View> source, const State* state, uint64_t* out, int64_t most,
+                   int32_t* counts) {
+  const int segment = blockIdx.y;
+  const uint64_t bound = state[segment].bound;
+  if (bound == 0) return;
+  const uint64_t* list = source.list_of(segment);
+  const int64_t length = list ? source.found[segment] : source.view.length(segment);
+  for_items(source.view, segment, list, length, [&](uint64_t item) {
+    append(item < bound, item, out + segment * most, most, counts + segment);
+  });
+}
+
+}  // namespace top_items
+
+/// Of each segment the View::wanted(segment) first of its items, all if there are not more.
+///
+/// @param view     plain data: int64_t length(int segment); uint64_t item(int segment, int64_t i),
+///                 an ordered_item or kNoItem; int64_t wanted(int segment), at most `most`
+/// @param longest  of the segments, below 2^31
+template <typename View>
+Selection top_items_of(const View& view, int64_t segments, int64_t longest, int64_t most,
+                       Device device) {
+  using namespace top_items;
+  // Longer than what usually passes a score threshold, small beside a head's outputs.
+  const int64_t capacity = std::min<int64_t>(longest, 16384);
+  Selection out{Tensor::empty({segments, most}, DType::i64, device),
+                Tensor::zeros({segments}, DType::i32, device)};
+  if (segments == 0 || longest == 0) return out;
+  const Tensor list = Tensor::empty({segments, capacity}, DType::i64, device);
+  const Tensor found = Tensor::zeros({segments}, DType::i32, device);
+  const Tensor counts = Tensor::zeros({kPasses, segments, kBins}, DType::i32, device);
+  const Tensor states =
+      Tensor::empty({segments * static_cast<int64_t>(sizeof(State))}, DType::u8, device);
+  State* state = reinterpret_cast<State*>(states.raw());
+  const Source<View> source{view, reinterpret_cast<uint64_t*>(list.raw()), capacity,
+                            found.data<int32_t>()};
+
+  const dim3 threads(kThreads);
+  // A few waves of the device altogether: most segments are far shorter than the longest.
+  const int64_t fair = std::max<int64_t>(int64_t{multiprocessors()} * 64 / segments, 1);
+  const dim3 blocks(
+      static_cast<unsigned>(std::min<int64_t>(blocks_for(longest, kThreads, kEach), fair)),
+      static_cast<unsigned>(segments));
+  launch(gather_kernel<View>, blocks, threads, 0, source);
+  for_each(segments, Start<View>{source, state});
+  for (int pass = 0; pass < kPasses; ++pass) {
+    int32_t* bins = counts.data<int32_t>() + pass * segments * kBins;
+    launch(count_kernel<View>, blocks, threads, 0, source, state, bins, shift_of(pass),
+           width_of(pass));
+    choose(segments, state, bins, shift_of(pass));
+  }
+  launch(collect_kernel<View>, blocks, threads, 0, source, state,
+         reinterpret_cast<uint64_t*>(out.items.raw()), most, out.counts.data<int32_t>());
+  return out;
+}
+
+}  // namespace mixpl::cuda
