@@ -14,7 +14,7 @@
 namespace mixpl::cuda {
 namespace {
 
-constexpr int kTileWidth = 32, kTileHeight = 16;
+constexpr int kTileWidth = 32, kTileHeight = 8;
 constexpr int kThreads = kTileWidth * kTileHeight;  // one a pixel
 
 template <typename T>
@@ -257,7 +257,7 @@ MIXPL_DEVICE void write_tile(const float* tile, T* out, int64_t row_values, int 
 /// kProjective: for batches with maps that are not affine, which divide (in f64: a call with
 /// spills).
 template <typename T, bool kProjective>
-MIXPL_KERNEL __launch_bounds__(kThreads) compose_kernel(ComposeView<T> v) {
+MIXPL_KERNEL __launch_bounds__(kThreads, 2) compose_kernel(ComposeView<T> v) {
   MIXPL_SHARED(float, tile, 3 * kThreads);
   MIXPL_DYNAMIC_SHARED(BytePixel, bytes);
   const int per_image = v.tiles_across * v.tiles_down;
