@@ -157,7 +157,7 @@ describe('paaCosts', () => {
     await expectRefused(
       () => numbers('paaCosts', inputs, { classes: 3 }),
       'ERR_SHAPE',
-      'paaCosts: logits and deltas must hold 3 and 4 numbers for 1 anchors of image 0, got [1, 2] and [1, 4]',
+      'paaCosts: logits must hold 3 numbers for 1 anchors of image 0, got [1, 2]',
     );
     await expectRefused(
       () => numbers('paaCosts', inputs.with(5, i32([1])), { classes: 2 }),

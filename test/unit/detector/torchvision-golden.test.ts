@@ -148,7 +148,7 @@ describe.each([
       ([key, shape]) => [key, { shape, data: weightOf(key, shape) }] as const,
     );
     await writeSafetensors(weights, new Map(tensors), {});
-  }, 60_000);
+  }, 300_000);
   afterAll(() => rm(folder, { recursive: true, force: true }));
 
   async function open(dtype: 'fp32' | 'bf16'): Promise<Detector> {
