@@ -27,13 +27,13 @@ if ! npx --no-install cmake-js compile --out "$folder" "${generator[@]}" "${laun
   exit 1
 fi
 if [ "${MIXPL_VERBOSE:-0}" = 1 ]; then cat "$log"; fi
-for built in "$folder"/mixpl.node "$folder"/Release/mixpl.node; do
-  if [ -f "$built" ]; then
-    mkdir -p "$(dirname "$addon")"
-    [ "$built" = "$addon" ] || cp -f "$built" "$addon"
-    echo "native: $addon ($(($(stat -c %s "$addon") / 1024)) KiB)"
-    exit 0
-  fi
-done
+# cmake-js builds below Release/ with some generators, beside it with others.
+built=$(ls -t "$folder"/Release/mixpl.node "$folder"/mixpl.node 2>/dev/null | head -1) || true
+if [ -n "$built" ]; then
+  mkdir -p "$(dirname "$addon")"
+  [ "$built" = "$addon" ] || cp -f "$built" "$addon"
+  echo "native: $addon ($(($(stat -c %s "$addon") / 1024)) KiB)"
+  exit 0
+fi
 echo "build-native.sh: the build ended without mixpl.node" >&2
 exit 1

@@ -148,7 +148,7 @@ Anchors Anchors::join(const char* op, const std::vector<Tensor>& levels) {
   Anchors out;
   out.pyramid = Pyramid(sizes);
   out.all = Tensor::empty({out.pyramid.count(), 4}, DType::f32,
-                          levels.empty() ? Device{} : levels[0].device());
+                          levels.empty() ? Context::current().device : levels[0].device());
   out.split();
   for (size_t l = 0; l < levels.size(); ++l) out.levels[l].copy_from(levels[l]);
   return out;

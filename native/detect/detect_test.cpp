@@ -219,8 +219,7 @@ TEST(DensePostProcess, EverythingAboveTheThreshold) {
   o.nms_pre = 500;
   std::vector<DenseLevel> levels;
   for (size_t l = 0; l < anchors.size(); ++l)
-    levels.push_back(
-        {logits[l], {}, delta_decoder(deltas[l], anchors[l], {}, images)});
+    levels.push_back({logits[l], {}, delta_decoder(deltas[l], anchors[l], {}, images)});
   const Tensor sizes = Tensor::from<float>({100, 140, 136, 90}, {2, 2});
   const auto once = dense_post_process(levels, sizes, classes, o);
   ASSERT_EQ(once.size(), 2u);
@@ -244,7 +243,9 @@ TEST(Checks, SayWhatTheyWanted) {
   EXPECT_THROW(pairwise_iou(boxes, Tensor()), ShapeError);
   EXPECT_THROW(assign_max_iou(boxes, boxes, {1, 1}, {}), ShapeError);
   EXPECT_THROW(encode_boxes(boxes, boxes.to(DType::bf16), {}), DTypeError);
-  EXPECT_THROW(dense_post_process({{boxes, {}, corner_decoder(boxes, 1, 1)}}, Tensor::from<float>({9, 9}, {1, 2}), 1, {}), ShapeError);
+  EXPECT_THROW(dense_post_process({{boxes, {}, corner_decoder(boxes, 1, 1)}},
+                                  Tensor::from<float>({9, 9}, {1, 2}), 1, {}),
+               ShapeError);
   EXPECT_THROW(delta_decoder(boxes, boxes, {}, 2), ShapeError);
   AnchorOptions options;
   options.sizes = {{32}, {64}};

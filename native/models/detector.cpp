@@ -106,8 +106,7 @@ std::vector<Tensor> labels_of(const std::vector<Target>& targets) {
 
 Tensor sizes_of(const ImageBatch& images) {
   std::vector<float> sizes;
-  for (const InputSize& size : images.sizes)
-    sizes.insert(sizes.end(), {size.height, size.width});
+  for (const InputSize& size : images.sizes) sizes.insert(sizes.end(), {size.height, size.width});
   return Tensor::from(sizes, {static_cast<int64_t>(images.sizes.size()), 2},
                       images.pixels.device());
 }

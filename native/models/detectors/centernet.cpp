@@ -115,8 +115,8 @@ class CenterNet final : public Detector {
     const std::vector<PointGrid> grids = grids_of(out);
     std::vector<DenseLevel> levels;
     for (size_t l = 0; l < grids.size(); ++l)
-      levels.push_back({out.logits[l], Tensor(),
-                        side_decoder(out.boxes[l], grids[l], images.pixels.size(0))});
+      levels.push_back(
+          {out.logits[l], Tensor(), side_decoder(out.boxes[l], grids[l], images.pixels.size(0))});
     return dense_post_process(levels, sizes_of(images), options_.classes, options_.test);
   }
 
