@@ -194,9 +194,11 @@ TEST_F(DenseCuda, DenseTargets) {
         "targets",
         [&](Device device) {
           const OnDevice on(s, anchors, device);
-          DenseTargets t = assign_dense_targets(on.anchors, on.truth, on.valid, s.classes, {}, {});
+          const DeltaCoder coder;
+          DenseTargets t =
+              assign_dense_targets(on.anchors, on.truth, on.valid, s.classes, &coder, {});
           const Tensor factor = average_factor(t.positives), weights = weigh_images(t);
-          return joined({t.labels, t.deltas, t.weights, {t.positives, factor, weights}});
+          return joined({t.labels, t.boxes, t.weights, {t.positives, factor, weights}});
         },
         1e-6f);
   });

@@ -45,12 +45,12 @@ struct Network {
   }
 };
 
-struct Run {
+struct Course {
   std::vector<float> losses, weights;
   int64_t allocations = 0, waits = 0;  // of the last step
 };
 
-Run train(Device device, DType compute) {
+Course train(Device device, DType compute) {
   Context context;
   context.device = device;
   context.compute = compute;
@@ -79,7 +79,7 @@ Run train(Device device, DType compute) {
   const Tensor target = Tensor::from(wanted, {2, 6, 5, 1}, device);
   const Tensor weight = Tensor::from(ones, {2, 6, 5, 1}, device);
 
-  Run run;
+  Course run;
   for (int step = 0; step < 8; ++step) {
     const MemoryStats before = memory_stats(device);
     const Tensor loss = network.loss(images, target, weight);
@@ -99,7 +99,7 @@ Run train(Device device, DType compute) {
 TEST(Training, IsTheSameOnBothDevices) {
   if (!cuda_reason().empty()) GTEST_SKIP() << cuda_reason();
   for (DType compute : {DType::f32, DType::bf16}) {
-    const Run cpu = train(Device::cpu(), compute), gpu = train(Device::cuda(0), compute);
+    const Course cpu = train(Device::cpu(), compute), gpu = train(Device::cuda(0), compute);
     const float tolerance = compute == DType::f32 ? 1e-3f : 3e-2f;
     for (size_t i = 0; i < cpu.losses.size(); ++i)
       EXPECT_NEAR(gpu.losses[i], cpu.losses[i], tolerance) << "step " << i;
@@ -108,7 +108,7 @@ TEST(Training, IsTheSameOnBothDevices) {
     EXPECT_EQ(gpu.allocations, 0);
     EXPECT_EQ(gpu.waits, 2);
 
-    const Run again = train(Device::cuda(0), compute);
+    const Course again = train(Device::cuda(0), compute);
     EXPECT_EQ(again.losses, gpu.losses);
     EXPECT_EQ(again.weights, gpu.weights);
   }
