@@ -33,6 +33,20 @@ void fill_without_input(const Tensor& bias, const Tensor& residual, bool relu, T
   });
 }
 
+// y += residual, then ReLU. oneDNN 2.6 adds wrong numbers where it groups channels that fill no
+// vector.
+void add_after(const Tensor& residual, bool relu, Tensor& y) {
+  dispatch_floating(y.dtype(), [&](auto tag) {
+    using T = decltype(tag);
+    const T* add = residual.data<T>();
+    T* out = y.data<T>();
+    parallel_for(y.numel(), [&](int64_t i) {
+      const float sum = float(out[i]) + float(add[i]);
+      out[i] = T(relu && sum < 0 ? 0.0f : sum);
+    });
+  });
+}
+
 }  // namespace
 
 void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
@@ -47,6 +61,12 @@ void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
   }
   if (winograd_pays(x.shape(), weight.shape(), y.shape(), o, x.dtype()))
     return winograd_forward(x, weight, bias, residual, o, y);
+  if (o.groups > 1 && residual.defined()) {
+    Conv2dOptions plain = o;
+    plain.relu = false;
+    onednn_forward(x, weight, bias, Tensor(), plain, y);
+    return add_after(residual, o.relu, y);
+  }
   onednn_forward(x, weight, bias, residual, o, y);
 }
 
