@@ -11,7 +11,7 @@ rm -f "$MIXPL_EMULATION_COVERAGE"
 reports=${MIXPL_REPORTS:-build/emulated}
 failed=0
 GTEST_OUTPUT="json:$reports/native-emulated.json" build/emulated/mixpl_tests --gtest_brief=1 || failed=1
-export MIXPL_ADDON=build/emulated/mixpl.node MIXPL_TEST_DEVICE=cuda MIXPL_REQUIRE_CUDA=1
+export MIXPL_ADDON=build/emulated/mixpl.node MIXPL_TEST_DEVICE=cuda
 node node_modules/vitest/vitest.mjs run \
   --reporter=dot --reporter=json --outputFile.json="$reports/vitest-emulated.json" "${suites[@]}" || failed=1
 node scripts/cuda-coverage.mjs "$MIXPL_EMULATION_COVERAGE" || failed=1

@@ -60,10 +60,4 @@ std::vector<DeviceInfo> list_devices() {
 std::string cuda_reason() { return cuda::unusable_reason(); }
 std::vector<std::string> cuda_architectures() { return cuda::architectures(); }
 
-#if defined(MIXPL_WITH_CUDA)
-void require_cpu(Device device, const char* entry) {
-  if (!device.is_cpu()) throw DeviceError(str(entry, ": not on cuda yet"));
-}
-#endif
-
 }  // namespace mixpl
