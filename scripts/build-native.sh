@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Builds the addon into build/Release/mixpl.node through cmake-js; `--emulate-cuda`, which comes first,
 # with the CUDA kernels on an emulated device into build/emulated/mixpl.node (run it by
-# MIXPL_ADDON=build/emulated/mixpl.node). Extra arguments go to cmake-js, e.g.
-# `scripts/build-native.sh --CDMIXPL_SANITIZE=address`.
+# MIXPL_ADDON=build/emulated/mixpl.node), and `--sanitize LIST` after it with those sanitizers for the
+# kernels, into a folder of its own: build/emulated-address, say. Extra arguments go to cmake-js, e.g.
+# `scripts/build-native.sh --CDMIXPL_CUDA=ON`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=build
@@ -10,9 +11,14 @@ addon=build/Release/mixpl.node
 cuda=()
 if [ "${1:-}" = --emulate-cuda ]; then
   folder=build/emulated
-  addon=build/emulated/mixpl.node
   cuda=(--CDMIXPL_CUDA=EMULATE)
   shift
+  if [ "${1:-}" = --sanitize ]; then
+    folder+=-${2//,/-}
+    cuda+=(--CDMIXPL_SANITIZE_KERNELS="$2")
+    shift 2
+  fi
+  addon=$folder/mixpl.node
 fi
 launcher=()
 if command -v ccache >/dev/null 2>&1; then
