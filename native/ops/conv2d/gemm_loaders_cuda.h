@@ -50,7 +50,7 @@ class MatrixLoader {
   using T = typename Config::T;
 
  public:
-  using Shared = SharedTile<T, kOrder, kExtent>;
+  using Shared = SharedTile<Config, kOrder, kExtent>;
 
   /// The tile starts at (`first_row`, `first_column`).
   MIXPL_DEVICE MatrixLoader(const T* matrix, int rows, int columns, int pitch, int first_row,
@@ -76,7 +76,7 @@ class MatrixLoader {
                                 return run;
                               });
     }
-    (kOrder == Order::reduction ? column_ : row_) += kStep<T>;
+    (kOrder == Order::reduction ? column_ : row_) += Config::kStep;
   }
 
  private:
@@ -114,12 +114,12 @@ class PatchLoader {
   using T = typename Config::T;
 
  public:
-  using Shared = SharedTile<T, Order::reduction, kExtent>;
+  using Shared = SharedTile<Config, Order::reduction, kExtent>;
 
   MIXPL_DEVICE PatchLoader(const Patches<T>& patches, int first_row, int first_column)
       : patches_(patches),
         radix_(patches.column_radix()),
-        step_(radix_.digits(kStep<T>)),
+        step_(radix_.digits(Config::kStep)),
         column_(radix_.digits(first_column + Mine::column() * kChunk<T>)) {
 #pragma unroll
     for (int i = 0; i < Mine::kRows; ++i) {
@@ -127,7 +127,7 @@ class PatchLoader {
       const Digits at = patches.row_radix().digits(row);
       y_[i] = at.middle * patches.down.stride + patches.down.origin;
       x_[i] = at.low * patches.right.stride + patches.right.origin;
-      start_[i] = patches.image(at.high) + patches.element(y_[i], x_[i]);
+      pixel_[i] = (at.high * patches.height + y_[i]) * patches.width + x_[i];
       if (row >= patches.rows()) y_[i] = kNowhere;
     }
   }
@@ -141,10 +141,11 @@ class PatchLoader {
             const int down = at.high * patches_.down.step, right = at.middle * patches_.right.step;
             const bool there =
                 at.high < patches_.down.taps && patches_.holds(y_[i] + down, x_[i] + right);
-            const int tap = patches_.element(down, right) + at.low;
+            const int pixel = pixel_[i] + down * patches_.width + right;
+            const T* from = patches_.source + int64_t{pixel} * patches_.pitch + at.low;
             if constexpr (kGranule < kChunkBytes)
               radix_.add(at, Digits{0, 0, kGranule / static_cast<int>(sizeof(T))});
-            return there ? patches_.source + start_[i] + tap : nullptr;
+            return there ? from : nullptr;
           });
     }
     radix_.add(column_, step_);
@@ -156,8 +157,7 @@ class PatchLoader {
   const Patches<T> patches_;
   Radix radix_;
   Digits step_, column_;
-  int y_[Mine::kRows], x_[Mine::kRows];
-  int64_t start_[Mine::kRows];
+  int y_[Mine::kRows], x_[Mine::kRows], pixel_[Mine::kRows];
 };
 
 /// Patches as the right operand of a weight gradient: the reduction runs over the positions of the
@@ -167,13 +167,13 @@ class PatchColumnLoader {
   using T = typename Config::T;
 
  public:
-  using Shared = SharedTile<T, Order::result, kExtent>;
+  using Shared = SharedTile<Config, Order::result, kExtent>;
 
   MIXPL_DEVICE PatchColumnLoader(const Patches<T>& patches, int first_row, int first_column)
       : patches_(patches),
         row_radix_(patches.row_radix()),
         column_radix_(patches.column_radix()),
-        step_(row_radix_.digits(kStep<T>)),
+        step_(row_radix_.digits(Config::kStep)),
         column_(column_radix_.digits(first_column + Mine::column() * kChunk<T>)) {
 #pragma unroll
     for (int i = 0; i < Mine::kRows; ++i) row_[i] = row_radix_.digits(first_row + Mine::row(i));
@@ -216,7 +216,7 @@ class FilterLoader {
   using T = typename Config::T;
 
  public:
-  using Shared = SharedTile<T, Order::result, kExtent>;
+  using Shared = SharedTile<Config, Order::result, kExtent>;
 
   MIXPL_DEVICE FilterLoader(const T* filters, int kernel_h, int kernel_w, int channels, int count,
                             const ConvAxis& down, const ConvAxis& right, int first_row,
@@ -225,7 +225,7 @@ class FilterLoader {
         down_(down),
         right_(right),
         radix_(right.taps, count),
-        step_(radix_.digits(kStep<T>)),
+        step_(radix_.digits(Config::kStep)),
         pitch_(channels),
         kernel_h_(kernel_h),
         kernel_w_(kernel_w),
