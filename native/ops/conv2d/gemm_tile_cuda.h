@@ -30,6 +30,7 @@ struct TileShape {
 using LargeTile = TileShape<128, 128, 64, 32, 2>;
 using TallTile = TileShape<128, 64, 64, 32, 3>;
 using SmallTile = TileShape<64, 64, 32, 32, 4>;
+using ScatteredTile = TileShape<64, 64, 32, 32, 3>;  // for copies one by one: many addresses
 
 /// Everything a kernel is compiled for. kGranule: bytes of the smallest run of an activation that
 /// is contiguous and aligned for every chunk: 16, 4, or an element.
@@ -55,15 +56,19 @@ struct SharedTile {
   static constexpr Order kOrder = kOrder_;
   static constexpr int kRows = kOrder == Order::reduction ? kExtent : kStep<T>;
   static constexpr int kColumns = kOrder == Order::reduction ? kStepChunks : kExtent / kChunk<T>;
-  static constexpr int kBytes = kRows * kColumns * kChunkBytes;
+  static constexpr int kRowBytes = kColumns * kChunkBytes, kBytes = kRows * kRowBytes;
 
-  /// Where chunk `column` of `row` starts, in bytes.
+  /// Where chunk `column` of `row` starts, in bytes. From there, without working it out again:
+  /// + n kRowBytes is n rows on, n a multiple of kPeriod; ^ n kChunkBytes is n columns on, if no
+  /// bit of n is one of the column's.
   static MIXPL_DEVICE int offset(int row, int column) {
-    return (row * kColumns + (column ^ permutation(row))) * kChunkBytes;
+    return row * kRowBytes + (column ^ permutation(row)) * kChunkBytes;
   }
+  static constexpr int kPeriod = kOrder == Order::reduction || sizeof(T) == 2 ? 8 : 4;
 
- private:
-  static MIXPL_DEVICE int permutation(int row) {
+  /// What a column's number is xored with. That of two rows without a common bit is the xor of
+  /// both.
+  static MIXPL_HD constexpr int permutation(int row) {
     if constexpr (kOrder == Order::reduction)
       return row >> 1 & 3;  // two rows of 64 bytes fill the banks once
     else if constexpr (sizeof(T) == 2)
