@@ -60,15 +60,15 @@ void with_gemm_tile(int granule, const GemmSize& size, F&& run) {
   if (granule < 16) {
     // Few layers have such channels, and their copies, not their products, take the time.
     if constexpr (kArithmetic == Arithmetic::bf16)
-      if (granule == 2) return use(GemmConfig<kArithmetic, SmallTile, 2>{});
+      if (granule == 2) return use(GemmConfig<kArithmetic, ScatteredTile, 2>{});
     return use(GemmConfig<kArithmetic, SmallTile, 4>{});
   }
   if constexpr (kArithmetic == Arithmetic::bf16) {
     using Group = GemmConfig<kArithmetic, WarpgroupTile, 16>;
     if (plan::warpgroups && has_warpgroups() && plan::pays<Group>(size)) return use(Group{});
   }
-  // 64 sums and eight operands of four: exact f32 needs more registers than two large blocks leave.
-  if constexpr (kArithmetic != Arithmetic::f32)
+  // f32 and tf32 need more registers for operands and their addresses than two large blocks leave.
+  if constexpr (kArithmetic == Arithmetic::bf16)
     if (plan::pays<Large>(size)) return use(Large{});
   if (plan::pays<Tall>(size)) return use(Tall{});
   use(GemmConfig<kArithmetic, SmallTile, 16>{});

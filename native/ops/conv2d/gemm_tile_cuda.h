@@ -32,6 +32,7 @@ struct TileShape {
 using LargeTile = TileShape<128, 128, 64, 32, 2>;
 using TallTile = TileShape<128, 64, 64, 32, 3>;
 using SmallTile = TileShape<64, 64, 32, 32, 4>;
+using ScatteredTile = TileShape<64, 64, 32, 32, 3>;  // for copies one by one: many addresses
 
 /// For wgmma (core/cuda/warpgroups.h): two groups of four warps, 64 rows each.
 struct WarpgroupTile {
@@ -69,18 +70,24 @@ struct SharedTile {
   static constexpr int kRows = kOrder == Order::reduction ? kExtent : Config::kStep;
   static constexpr int kColumns =
       kOrder == Order::reduction ? Config::Tile::kStepChunks : kExtent / kChunk<T>;
+  static constexpr int kRowBytes =
+      Config::Tile::kWarpgroups ? kSwizzleBytes : kColumns * kChunkBytes;
   static constexpr int kBytes = kRows * kColumns * kChunkBytes;
 
-  /// Where chunk `column` of `row` starts, in bytes.
+  /// Where chunk `column` of `row` starts, in bytes. From there, without working it out again:
+  /// + n kRowBytes is n rows on, n a multiple of kPeriod; ^ n kChunkBytes is n columns on, if no
+  /// bit of n is one of the column's and no row is cut.
   static MIXPL_DEVICE int offset(int row, int column) {
     if constexpr (Config::Tile::kWarpgroups)
-      return ((column >> 3) * kRows + row) * kSwizzleBytes + ((column ^ row) & 7) * kChunkBytes;
+      return ((column >> 3) * kRows + row) * kRowBytes + ((column ^ row) & 7) * kChunkBytes;
     else
-      return (row * kColumns + (column ^ permutation(row))) * kChunkBytes;
+      return row * kRowBytes + (column ^ permutation(row)) * kChunkBytes;
   }
+  static constexpr int kPeriod = kOrder == Order::reduction || sizeof(T) == 2 ? 8 : 4;
 
- private:
-  static MIXPL_DEVICE int permutation(int row) {
+  /// What a column's number is xored with, where rows are not cut. That of two rows without a
+  /// common bit is the xor of both.
+  static MIXPL_HD constexpr int permutation(int row) {
     if constexpr (kOrder == Order::reduction)
       return row >> 1 & 3;  // two rows of 64 bytes fill the banks once
     else if constexpr (sizeof(T) == 2)
