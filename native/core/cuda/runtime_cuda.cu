@@ -241,6 +241,9 @@ std::vector<std::string> architectures() {
 
 bool is_emulated() { return false; }
 void set_emulation(uint64_t, int) { throw DeviceError("cuda: no device is emulated here"); }
+void set_emulated_faults(const EmulatedFaults&) {
+  throw DeviceError("cuda: no device is emulated here");
+}
 
 void use_device(int index) {
   if (thread_device == index) return;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/cuda/emulation/device_memory.h"
+#include "core/cuda/emulation/faults.h"
 #include "core/cuda/emulation/fiber.h"
 #include "core/cuda/emulation/shared_memory.h"
 #include "core/error.h"
@@ -410,6 +411,7 @@ void run_grid(const std::source_location& where, dim3 grid, dim3 block, size_t d
                           " bytes of shared memory, got ", dynamic_shared));
   const int64_t blocks = int64_t{grid.x} * grid.y * grid.z;
   if (!blocks) return;
+  before_launch(where);
 
   DeviceMemoryAccess access;
   Grid instance(where, block, dynamic_shared, body);
