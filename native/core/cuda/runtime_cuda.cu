@@ -149,9 +149,13 @@ struct Gpu {
   explicit Gpu(int index) : memory(index) {
     MIXPL_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     MIXPL_CUDA(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, index));
+    const DeviceInfo info = describe_device(index);
+    for (const Architecture& a : built_architectures())
+      warpgroups |= a.number == 90 && a.specific && 10 * info.major + info.minor == 90;
   }
   cudaStream_t stream = nullptr;
   int multiprocessors = 0;
+  bool warpgroups = false;
   GpuMemory memory;
   Staging staging;
   std::mutex mutex;
@@ -248,6 +252,7 @@ void use_device(int index) {
 }
 int current_device() { return thread_device < 0 ? 0 : thread_device; }
 int multiprocessors() { return current_gpu().multiprocessors; }
+bool has_warpgroups() { return current_gpu().warpgroups; }
 void* current_stream() { return current_gpu().stream; }
 MemorySource& memory_source(int index) { return gpu_of(index).memory; }
 

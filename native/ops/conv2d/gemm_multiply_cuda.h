@@ -1,5 +1,5 @@
-// The arithmetic of a matrix product: what a warp does with one step of both operands. Two classes
-// of one form, on the tensor cores and in plain f32:
+// The arithmetic of a matrix product: what a warp does with one step of both operands. Three
+// classes of one form, on the tensor cores (mma.sync, wgmma) and in plain f32:
 //   step(left, right)  adds the product of two tiles in shared memory
 //   write(sums)        puts the block's sums into an f32 tile of row pitch kSumPitch
 #pragma once
@@ -22,20 +22,23 @@ template <class Config, Order kLeft, Order kRight>
 class TensorProduct {
   using T = typename Config::T;
   using Tile = typename Config::Tile;
-  using Left = SharedTile<T, kLeft, Tile::kM>;
-  using Right = SharedTile<T, kRight, Tile::kN>;
+  using Left = SharedTile<Config, kLeft, Tile::kM>;
+  using Right = SharedTile<Config, kRight, Tile::kN>;
   static constexpr int kRows = Tile::kWarpM / 16, kColumns = Tile::kWarpN / 8;
 
  public:
+  MIXPL_DEVICE TensorProduct()
+      : left_(lane_offset<Left, true>(Tile::warp_row())),
+        right_(lane_offset<Right, false>(Tile::warp_column())) {}
+
   MIXPL_DEVICE void step(const char* left, const char* right) {
 #pragma unroll
-    for (int k = 0; k < kStepChunks / 2; ++k) {
+    for (int k = 0; k < Tile::kStepChunks / 2; ++k) {
       uint32_t a[kRows][4], b[kColumns / 2][4];
 #pragma unroll
-      for (int i = 0; i < kRows; ++i) load<Left, true>(left, Tile::warp_row() + 16 * i, k, a[i]);
+      for (int i = 0; i < kRows; ++i) load<Left, true>(left, left_, i, k, a[i]);
 #pragma unroll
-      for (int j = 0; j < kColumns / 2; ++j)
-        load<Right, false>(right, Tile::warp_column() + 16 * j, k, b[j]);
+      for (int j = 0; j < kColumns / 2; ++j) load<Right, false>(right, right_, j, k, b[j]);
 #pragma unroll
       for (int i = 0; i < kRows; ++i)
 #pragma unroll
@@ -63,33 +66,47 @@ class TensorProduct {
   }
 
  private:
+  const int left_, right_;  // where this lane reads of the first fragments, in bytes
   float sums_[kRows][kColumns][4] = {};
 
-  // A fragment is four blocks of 8 by 16 bytes: two along the result, from `extent` on, by two
-  // along the reduction. The left operand counts them along the result first, the right one along
-  // the reduction.
+  // A fragment is four blocks of 8 by 16 bytes: two along the result by two along the reduction.
+  // The left operand counts them along the result first, the right one along the reduction.
   template <bool kIsLeft>
   static MIXPL_DEVICE int along_result(int block) {
     return kIsLeft ? block & 1 : block >> 1;
   }
 
   template <class Shared, bool kIsLeft>
-  static MIXPL_DEVICE void load(const char* tile, int extent, int k, uint32_t (&to)[4]) {
+  static MIXPL_DEVICE int lane_offset(int extent) {
     // For ldmatrix, lane 8 i + r says where row r of block i is.
     const int block = lane() >> 3, row = lane() & 7;
     const int result = along_result<kIsLeft>(block), reduction = along_result<!kIsLeft>(block);
+    if constexpr (Shared::kOrder == Order::reduction)
+      return Shared::offset(extent + 8 * result + row, reduction);
+    else if constexpr (sizeof(T) == 2)
+      return Shared::offset(8 * reduction + row, extent / 8 + result);
+    else  // element (lane / 4, lane % 4) of a block, by itself
+      return Shared::offset(lane() % 4, extent / 4 + lane() / 16) + lane() / 4 % 4 * 4;
+  }
+
+  // The `fragment`-th of the warp, 16 further along the result; `k`: 32 bytes of the reduction.
+  // Offsets grow as SharedTile::offset says.
+  template <class Shared, bool kIsLeft>
+  static MIXPL_DEVICE void load(const char* tile, int first, int fragment, int k,
+                                uint32_t (&to)[4]) {
     if constexpr (Shared::kOrder == Order::reduction) {
-      ldmatrix_x4(to, tile + Shared::offset(extent + 8 * result + row, 2 * k + reduction));
+      ldmatrix_x4(to, tile + (first ^ 2 * k * kChunkBytes) + 16 * fragment * Shared::kRowBytes);
     } else if constexpr (sizeof(T) == 2) {
       ldmatrix_x4_trans(to,
-                        tile + Shared::offset(16 * k + 8 * reduction + row, extent / 8 + result));
+                        tile + (first ^ 2 * fragment * kChunkBytes) + 16 * k * Shared::kRowBytes);
     } else {
       // There is no transposing ldmatrix for 32 bits.
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const int e = extent + 8 * along_result<kIsLeft>(i) + lane() / 4;
-        const int from = Shared::offset(8 * k + 4 * along_result<!kIsLeft>(i) + lane() % 4, e / 4);
-        to[i] = *reinterpret_cast<const uint32_t*>(tile + from + e % 4 * 4);
+        const int columns = 4 * fragment + 2 * along_result<kIsLeft>(i);
+        const int rows = 8 * k + 4 * along_result<!kIsLeft>(i);
+        to[i] = *reinterpret_cast<const uint32_t*>(tile + (first ^ columns * kChunkBytes) +
+                                                   rows * Shared::kRowBytes);
       }
     }
     if constexpr (sizeof(T) == 4) {
@@ -104,20 +121,24 @@ class TensorProduct {
 template <class Config, Order kLeft, Order kRight>
 class FloatProduct {
   using Tile = typename Config::Tile;
-  using Left = SharedTile<float, kLeft, Tile::kM>;
-  using Right = SharedTile<float, kRight, Tile::kN>;
+  using Left = SharedTile<Config, kLeft, Tile::kM>;
+  using Right = SharedTile<Config, kRight, Tile::kN>;
   static constexpr int kRows = Tile::kWarpM / 8, kColumns = Tile::kWarpN / 4;
 
  public:
+  MIXPL_DEVICE FloatProduct()
+      : left_(lane_offset<Left, 8>(Tile::warp_row(), lane() / 4)),
+        right_(lane_offset<Right, 4>(Tile::warp_column(), lane() % 4)) {}
+
   MIXPL_DEVICE void step(const char* left, const char* right) {
 #pragma unroll 1  // unrolled, the loads of all chunks would be moved to the front, and spilt
-    for (int chunk = 0; chunk < kStepChunks; ++chunk) {
+    for (int chunk = 0; chunk < Tile::kStepChunks; ++chunk) {
       float a[kRows][4];
-      load<Left, 8>(left, Tile::warp_row(), lane() / 4, 0, chunk, a);
+      load<Left, 8>(left, left_, 0, chunk, a);
 #pragma unroll
       for (int first = 0; first < kColumns; first += 4) {  // all columns at once would not fit
         float b[4][4];
-        load<Right, 4>(right, Tile::warp_column(), lane() % 4, first, chunk, b);
+        load<Right, 4>(right, right_, first, chunk, b);
 #pragma unroll
         for (int k = 0; k < 4; ++k)
 #pragma unroll
@@ -140,6 +161,7 @@ class FloatProduct {
   }
 
  private:
+  const int left_, right_;  // where this lane reads first, in bytes
   float sums_[kRows][kColumns] = {};
 
   // The i-th row (or column) of the `at`-th of `kLanes` lanes.
@@ -147,26 +169,36 @@ class FloatProduct {
   static MIXPL_DEVICE int own(int i, int at) {
     return kOrder == Order::reduction ? kLanes * i + at : i / 4 * 4 * kLanes + 4 * at + i % 4;
   }
+  template <class Shared, int kLanes>
+  static MIXPL_DEVICE int lane_offset(int extent, int at) {
+    return Shared::kOrder == Order::reduction ? Shared::offset(extent + at, 0)
+                                              : Shared::offset(0, extent / 4 + at);
+  }
 
-  // Four elements of the reduction of kCount rows this lane owns.
+  // Four elements of the reduction of kCount rows this lane owns, from its `first`-th on. Offsets
+  // grow as SharedTile::offset says.
   template <class Shared, int kLanes, int kCount>
-  static MIXPL_DEVICE void load(const char* tile, int extent, int at, int first, int chunk,
+  static MIXPL_DEVICE void load(const char* tile, int lane_first, int first, int chunk,
                                 float (&to)[kCount][4]) {
     if constexpr (Shared::kOrder == Order::reduction) {
+      const int at = lane_first ^ chunk * kChunkBytes;
 #pragma unroll
       for (int i = 0; i < kCount; ++i) {
-        const int row = extent + own<Shared::kOrder, kLanes>(first + i, at);
-        const auto v = load_vec<float, 4>(floats(tile + Shared::offset(row, chunk)));
+        const int rows = kLanes * (first + i);
+        const auto v = load_vec<float, 4>(floats(
+            tile + (at ^ Shared::permutation(rows) * kChunkBytes) + rows * Shared::kRowBytes));
 #pragma unroll
         for (int k = 0; k < 4; ++k) to[i][k] = v[k];
       }
     } else {
+      tile += 4 * chunk * Shared::kRowBytes;
 #pragma unroll
       for (int k = 0; k < 4; ++k)
 #pragma unroll
         for (int i = 0; i < kCount; i += 4) {
-          const int column = (extent + own<Shared::kOrder, kLanes>(first + i, at)) / 4;
-          const auto v = load_vec<float, 4>(floats(tile + Shared::offset(4 * chunk + k, column)));
+          const int columns = (first + i) / 4 * kLanes ^ Shared::permutation(k);
+          const auto v = load_vec<float, 4>(
+              floats(tile + (lane_first ^ columns * kChunkBytes) + k * Shared::kRowBytes));
 #pragma unroll
           for (int e = 0; e < 4; ++e) to[i + e][k] = v[e];
         }
@@ -177,9 +209,55 @@ class FloatProduct {
   }
 };
 
+/// wgmma: a warpgroup multiplies 64 rows by all columns of the tile, 16 terms at a time.
 template <class Config, Order kLeft, Order kRight>
-using Product =
+class WarpgroupProduct {
+  using Tile = typename Config::Tile;
+  using Left = SharedTile<Config, kLeft, Tile::kM>;
+  using Right = SharedTile<Config, kRight, Tile::kN>;
+  static_assert(Config::kArithmetic == Arithmetic::bf16 && Tile::kN == 128);
+
+ public:
+  MIXPL_DEVICE void step(const char* left, const char* right) {
+    wgmma_begin();
+#pragma unroll
+    for (int k = 0; k < Tile::kStepChunks / 2; ++k)
+      wgmma_bf16_m64n128k16<kLeft == Order::result, kRight == Order::result>(
+          sums_, descriptor<Left>(left, first_row(), k), descriptor<Right>(right, 0, k));
+    wgmma_commit();
+    wgmma_wait<0>();  // another block of the multiprocessor multiplies meanwhile
+  }
+
+  MIXPL_DEVICE void write(float* sums) const {
+    float* to =
+        sums + (first_row() + warp() % 4 * 16 + lane() / 4) * kSumPitch<Tile> + lane() % 4 * 2;
+#pragma unroll
+    for (int j = 0; j < Tile::kN / 8; ++j) {
+      const float* d = sums_ + 4 * j;
+      store_vec(to + 8 * j, Vec<float, 2>{d[0], d[1]});
+      store_vec(to + 8 * j + 8 * kSumPitch<Tile>, Vec<float, 2>{d[2], d[3]});
+    }
+  }
+
+ private:
+  float sums_[64] = {};
+
+  static MIXPL_DEVICE int first_row() { return warp() / 4 * 64; }
+
+  template <class Shared>
+  static MIXPL_DEVICE uint64_t descriptor(const char* tile, int extent, int k) {
+    if constexpr (Shared::kOrder == Order::reduction)
+      return wgmma_descriptor(tile + extent * kSwizzleBytes + k * 2 * kChunkBytes);
+    else
+      return wgmma_descriptor(tile + (extent / 64 * Shared::kRows + 16 * k) * kSwizzleBytes,
+                              Shared::kRows * kSwizzleBytes);
+  }
+};
+
+template <class Config, Order kLeft, Order kRight>
+using Product = std::conditional_t<
+    Config::Tile::kWarpgroups, WarpgroupProduct<Config, kLeft, kRight>,
     std::conditional_t<Config::kArithmetic == Arithmetic::f32, FloatProduct<Config, kLeft, kRight>,
-                       TensorProduct<Config, kLeft, kRight>>;
+                       TensorProduct<Config, kLeft, kRight>>>;
 
 }  // namespace mixpl::cuda

@@ -239,6 +239,35 @@ TEST_F(Emulation, FindsMissingWaits) {
                launch(misaligned_kernel, 1, 1, 0, in.data<float>(), out.data<float>()));
 }
 
+MIXPL_KERNEL warpgroup_kernel(const float* in, float* out, bool fence, bool wait) {
+  MIXPL_DYNAMIC_SHARED(char, tile);
+  for (int i = threadIdx.x; i < 192 * 8; i += 128) cp_async16(tile + 16 * i, in);
+  cp_async_commit();
+  cp_async_wait<0>();
+  if (fence) fence_async_proxy();
+  sync_block();
+  float sums[64] = {};
+  wgmma_begin();
+  wgmma_bf16_m64n128k16<false, false>(sums, wgmma_descriptor(tile),
+                                      wgmma_descriptor(tile + 64 * kSwizzleBytes));
+  wgmma_commit();
+  out[threadIdx.x] = sums[0];
+  if (wait) wgmma_wait<0>();
+}
+
+TEST_F(Emulation, FindsMistakesWithWarpgroups) {
+  const Tensor in = Tensor::zeros({4}, DType::f32, kGpu),
+               out = Tensor::zeros({128}, DType::f32, kGpu);
+  const auto run = [&](bool fence, bool wait) {
+    launch(warpgroup_kernel, 1, 128, 192 * kSwizzleBytes, in.data<float>(), out.data<float>(),
+           fence, wait);
+  };
+  run(true, true);
+  EXPECT_TRUE(std::isnan(out.to_vector<float>()[0]));  // read before the wait
+  EXPECT_ERROR("without fence_async_proxy", run(false, true));
+  EXPECT_ERROR("wgmma that it never waited for", run(true, false));
+}
+
 TEST_F(Emulation, RunsOutOfMemoryAsADeviceDoes) {
   try {
     Tensor::empty({int64_t{1} << 36}, DType::f32, kGpu);

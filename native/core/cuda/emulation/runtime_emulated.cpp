@@ -36,6 +36,7 @@ void use_device(int index) {
 }
 int current_device() { return 0; }
 int multiprocessors() { return emulation::kMultiprocessors; }
+bool has_warpgroups() { return true; }
 MemorySource& memory_source(int index) {
   use_device(index);
   return emulation::device_memory();
