@@ -83,6 +83,10 @@ export interface NativeDetector {
     labels: Int32Array,
     counts: Int32Array,
   ): Promise<Record<string, number>>;
+  /** As loss(), but the values stay on the device. */
+  forward(...pass: Parameters<NativeDetector['loss']>): Promise<void>;
+  /** Of every forward() since the last step, with one wait. */
+  lossValues(): Promise<Record<string, number>[]>;
   backward(weight: number): Promise<void>;
   discard(): Promise<void>;
   step(lr: number): Promise<number>;
@@ -172,6 +176,15 @@ export interface NativeAddon extends NativeEvaluation {
    * byte that fills fresh memory.
    */
   setEmulation?(orderSeed: number, poison: number): void;
+  /** Likewise: what goes wrong there from now on, in place of what did before; {} ends it. */
+  setEmulatedFaults?(faults: {
+    /** Size of its memory. */
+    memoryBytes?: number;
+    /** So many launches go well, the next one does not. */
+    launchesToFail?: number;
+    /** So many launches go well; then the device answers no call any more. */
+    launchesToLoss?: number;
+  }): void;
   /** @param device @defaultValue 'cpu' */
   memoryStats(device?: string): MemoryStats;
   resetPeakMemory(device?: string): void;

@@ -1,6 +1,7 @@
 import { access } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { Document, visit } from 'yaml';
+import { torchvisionPresets } from '../detector/torchvision.js';
 import { MixplError } from '../errors.js';
 import { isMapping, type Mapping, merge, mergeAt } from './merge.js';
 import { listPresets, presetFile } from './presets.js';
@@ -14,13 +15,23 @@ export interface LoadOptions {
   overrides?: readonly string[];
   /** What file names in `source` and `overrides` start from. @defaultValue process.cwd() */
   cwd?: string;
+  /** Only the detector is asked for: `data` may be missing. @defaultValue false */
+  detectorOnly?: boolean;
 }
+
+const noData: Mapping = {
+  data: {
+    labelled: { format: 'coco', annotations: 'none.json' },
+    unlabelled: { format: 'folder', images: '.' },
+  },
+};
 
 /** Problems shown at once. */
 const maxProblems = 10;
 
 /**
- * Reads a config: a YAML file (with what it `extends`) or a preset's name, then the overrides.
+ * Reads a config: a YAML file (with what it `extends`) or a preset's name (`torchvision/…` too, whose
+ * configs say nothing but `model.preset`), then the overrides.
  * `data.root` and `model.weights` come out absolute: they start from the file that names them, in an
  * override from `cwd`; without a `data.root` the data starts from the config's folder.
  *
@@ -28,11 +39,14 @@ const maxProblems = 10;
  */
 export async function loadConfig(
   source: string,
-  { overrides = [], cwd = process.cwd() }: LoadOptions = {},
+  { overrides = [], cwd = process.cwd(), detectorOnly = false }: LoadOptions = {},
 ): Promise<ResolvedConfig> {
-  const isFile = looksLikeFile(source) || !(await isPreset(source));
-  const file = isFile ? await configFile(source, cwd) : await presetFile(source);
-  const layers = await readChain(file, []);
+  const network = torchvisionPresets.find((name) => name === source);
+  const isFile = !network && (looksLikeFile(source) || !(await isPreset(source)));
+  const file = isFile ? await configFile(source, cwd) : (network ?? (await presetFile(source)));
+  const layers = network
+    ? [{ value: { model: { preset: network } }, locate: () => undefined }]
+    : await readChain(file, []);
   let value: unknown = {};
   for (const layer of layers) value = merge(value, layer.value);
 
@@ -45,6 +59,8 @@ export async function loadConfig(
   const base = isFile ? dirname(file) : cwd;
   if (isMapping(value) && isMapping(value.data) && !('root' in value.data))
     value = mergeAt(value, ['data', 'root'], base);
+  // A detector needs no data, the schema of a run does.
+  if (detectorOnly) value = merge(noData, value);
   return validate(value, (path) => locateIn(layers, path) ?? file);
 }
 

@@ -110,7 +110,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     targets: readonly Targets[],
     options: InputOptions = {},
   ): Promise<Record<string, number>> {
-    if (isBatch(images)) return this.#lossOf(images, targets);
+    if (isBatch(images)) return this.#handle.loss(...passOf('loss', images, targets));
     const { batch, views } = await this.#prepare('loss', images, options);
     try {
       const own = targets.map((target, i) => {
@@ -120,7 +120,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
           : target.labels;
         return { labels, boxes: view ? mapBoxes(view.matrix, target.boxes, view) : target.boxes };
       });
-      return await this.#lossOf(batch, own);
+      return await this.#handle.loss(...passOf('loss', batch, own));
     } finally {
       batch.dispose();
     }
@@ -151,30 +151,18 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     return { batch, views };
   }
 
-  async #lossOf(batch: ImageBatch, targets: readonly Targets[]): Promise<Record<string, number>> {
-    const count = batch.tensor.shape[0]!;
-    if (targets.length !== count)
-      throw new MixplError(
-        'ERR_SHAPE',
-        `detector.loss: targets must have one entry per image (${count}), got ${targets.length}`,
-      );
-    const counts = new Int32Array(targets.map((t) => t.labels.length));
-    const boxes = concat(
-      Float32Array,
-      targets.map((t) => t.boxes),
-    );
-    const labels = concat(
-      Int32Array,
-      targets.map((t) => t.labels),
-    );
-    return this.#handle.loss(
-      batch.tensor,
-      flatten(batch.sizes),
-      flatten(batch.padSizes),
-      boxes,
-      labels,
-      counts,
-    );
+  /**
+   * The forward pass of a prepared batch without a wait for its losses, which lossValues() has; for loops
+   * of several passes a step.
+   * @throws as loss()
+   */
+  async forward(batch: ImageBatch, targets: readonly Targets[]): Promise<void> {
+    await this.#handle.forward(...passOf('forward', batch, targets));
+  }
+
+  /** Named scalars of every forward() since the last step(), in order; a GPU is waited for once. */
+  async lossValues(): Promise<Record<string, number>[]> {
+    return this.#handle.lossValues();
   }
 
   async backward({ weight = 1 }: { weight?: number } = {}): Promise<void> {
@@ -364,6 +352,30 @@ function isBatch(images: ImageBatch | readonly InputImage[]): images is ImageBat
 
 function flatten(sizes: readonly Size[]): Float32Array {
   return Float32Array.from(sizes.flatMap((s) => [s.height, s.width]));
+}
+
+/** The arguments of a native forward pass. @throws MixplError ERR_SHAPE */
+function passOf(
+  method: string,
+  batch: ImageBatch,
+  targets: readonly Targets[],
+): Parameters<NativeDetector['loss']> {
+  const count = batch.tensor.shape[0]!;
+  if (targets.length !== count)
+    throw new MixplError(
+      'ERR_SHAPE',
+      `detector.${method}: targets must have one entry per image (${count}), got ${targets.length}`,
+    );
+  const boxes = concat(
+    Float32Array,
+    targets.map((t) => t.boxes),
+  );
+  const labels = concat(
+    Int32Array,
+    targets.map((t) => t.labels),
+  );
+  const counts = new Int32Array(targets.map((t) => t.labels.length));
+  return [batch.tensor, flatten(batch.sizes), flatten(batch.padSizes), boxes, labels, counts];
 }
 
 function concat<T extends Float32Array | Int32Array>(

@@ -35,6 +35,13 @@ export interface TeachableDetector {
   readonly numClasses: number;
   /** Forward pass in training mode; keeps its graph until backward() or discard(). Named scalars. */
   loss(batch: ImageBatch, targets: readonly Targets[]): Promise<Record<string, number>>;
+  /**
+   * With lossValues(), optional: loss() whose values are not waited for, so that a GPU has its work in
+   * front of it all the time.
+   */
+  forward?(batch: ImageBatch, targets: readonly Targets[]): Promise<void>;
+  /** What loss() would have given for every forward() since the last step(), in order. */
+  lossValues?(): Promise<Record<string, number>[]>;
   /** Adds weight (default 1) times the gradient of the last loss() and frees its graph. */
   backward(options?: { weight?: number }): Promise<void>;
   /** Frees the graph of the last loss() without a backward pass. */

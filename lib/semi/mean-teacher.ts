@@ -87,6 +87,15 @@ export interface MeanTeacherSetup {
   policy?: MixingPolicy<CachedView>;
 }
 
+/** One forward and backward pass of a step, or one that was not worth it. */
+interface Pass {
+  prefix: string;
+  weight: number;
+  silent?: boolean;
+  /** Absent: the student has them still. */
+  values?: Record<string, number>;
+}
+
 /** Batches of unlabelled pictures are padded to at least this multiple (reference-facts 1.4). */
 const unlabelledPadDivisor = 32;
 
@@ -119,14 +128,13 @@ export class MeanTeacher {
    * @throws MixplError ERR_DIVERGED when a loss or the gradient is not finite; nothing was updated
    */
   async step(input: StepInput): Promise<StepReport> {
-    const losses: Record<string, number> = {};
-    const silenced: string[] = [];
+    const passes: Pass[] = [];
     if (input.labelled.length > 0) {
       const samples = input.labelled.map(({ view, instances }) => ({
         composition: compositionOf(view),
         instances,
       }));
-      await this.#learn(samples, 'image', 'sup_', this.#options.supWeight, losses);
+      passes.push(await this.#learn(samples, 'image', 'sup_', this.#options.supWeight));
     }
     let pseudo: PseudoLabelReport | null = null;
     if (input.unlabelled.length > 0) {
@@ -134,13 +142,13 @@ export class MeanTeacher {
       pseudo = labelled.report;
       const padDivisor = Math.max(unlabelledPadDivisor, this.#input.padDivisor);
       for (const branch of this.policy.branches(labelled.strong, padDivisor, input.random)) {
-        if (await this.#learnPseudo(branch, losses)) continue;
-        silenced.push(branch.name);
-        for (const name of this.#lossNames) losses[branch.name + name] = 0;
+        passes.push(await this.#learnPseudo(branch));
       }
     }
+    const losses = await this.#lossesOf(passes);
     let total = 0;
     for (const [name, value] of Object.entries(losses)) if (isLoss(name)) total += value;
+    const silenced = passes.filter((pass) => pass.silent).map((pass) => pass.prefix);
     const { gradNorm } = await this.student.step({ lr: input.lr });
     const momentum =
       input.iteration === null ? null : emaMomentum(this.#options.ema, input.iteration);
@@ -201,7 +209,7 @@ export class MeanTeacher {
     return { strong, report };
   }
 
-  async #learnPseudo(branch: Branch, losses: Record<string, number>): Promise<boolean> {
+  async #learnPseudo(branch: Branch): Promise<Pass> {
     const { scoreThr, emptyImageRule, leastNum, unsupWeight } = this.#options;
     const weight = unsupWeight * branch.weight;
     let samples = branch.samples.map(({ composition, instances }) => ({
@@ -215,9 +223,8 @@ export class MeanTeacher {
       samples.length === 0 ||
       (emptyImageRule === 'branch-gate' && !samples.every(enough));
     // A silenced branch has weight 0 in the reference, too; here its passes are saved.
-    if (silent) return false;
-    await this.#learn(samples, 'batch', branch.name, weight, losses);
-    return true;
+    if (silent) return { prefix: branch.name, weight: 0, silent };
+    return this.#learn(samples, 'batch', branch.name, weight);
   }
 
   async #learn(
@@ -225,32 +232,53 @@ export class MeanTeacher {
     padTo: ComposeOptions['padTo'],
     prefix: string,
     weight: number,
-    losses: Record<string, number>,
-  ): Promise<void> {
+  ): Promise<Pass> {
     const batch = await this.#compose(
       samples.map((s) => s.composition),
       padTo,
     );
     try {
-      const values = await this.student.loss(
-        batch,
-        samples.map((s) => ({ boxes: s.instances.boxes, labels: s.instances.labels })),
-      );
-      this.#lossNames = Object.keys(values).filter(isLoss);
-      for (const [name, value] of Object.entries(values)) {
-        losses[prefix + name] = isLoss(name) ? weight * value : value;
-        if (isLoss(name) && !Number.isFinite(value)) {
-          await this.student.discard();
-          throw new MixplError(
-            'ERR_DIVERGED',
-            `training: ${prefix}${name} must be finite, got ${value}`,
-          );
-        }
+      const targets = samples.map(({ instances: { boxes, labels } }) => ({ boxes, labels }));
+      if (this.#deferred) {
+        await this.student.forward!(batch, targets);
+        await this.student.backward({ weight });
+        return { prefix, weight };
+      }
+      const values = await this.student.loss(batch, targets);
+      if (infiniteOf(values)) {
+        await this.student.discard();
+        throw diverged(prefix, values);
       }
       await this.student.backward({ weight });
+      return { prefix, weight, values };
     } finally {
       batch.dispose();
     }
+  }
+
+  /** The student does not have to be waited for before its values are wanted. */
+  get #deferred(): boolean {
+    return Boolean(this.student.forward && this.student.lossValues);
+  }
+
+  /** Losses by name, those of silent passes 0. @throws MixplError ERR_DIVERGED */
+  async #lossesOf(passes: readonly Pass[]): Promise<Record<string, number>> {
+    const waiting = passes.filter((pass) => !pass.silent && !pass.values).length;
+    // The last ones: a step that failed may have left some.
+    const later = waiting ? (await this.student.lossValues!()).slice(-waiting) : [];
+    const losses: Record<string, number> = {};
+    for (const { prefix, weight, silent, values: known } of passes) {
+      if (silent) {
+        for (const name of this.#lossNames) losses[prefix + name] = 0;
+        continue;
+      }
+      const values = known ?? later.shift()!;
+      if (infiniteOf(values)) throw diverged(prefix, values);
+      this.#lossNames = Object.keys(values).filter(isLoss);
+      for (const [name, value] of Object.entries(values))
+        losses[prefix + name] = isLoss(name) ? weight * value : value;
+    }
+    return losses;
   }
 
   #compose(
@@ -264,6 +292,19 @@ export class MeanTeacher {
 /** Only what says so is a loss; a detector may report other numbers beside (reference-facts 1.2, 11). */
 function isLoss(name: string): boolean {
   return name.includes('loss');
+}
+
+/** The name of a loss that is not finite. */
+function infiniteOf(values: Record<string, number>): string | undefined {
+  return Object.keys(values).find((name) => isLoss(name) && !Number.isFinite(values[name]));
+}
+
+function diverged(prefix: string, values: Record<string, number>): MixplError {
+  const name = infiniteOf(values)!;
+  return new MixplError(
+    'ERR_DIVERGED',
+    `training: ${prefix}${name} must be finite, got ${values[name]}`,
+  );
 }
 
 function emptyReport(numClasses: number): PseudoLabelReport {

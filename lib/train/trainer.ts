@@ -1,7 +1,7 @@
 import { dirname } from 'node:path';
 import { type LoadedBatch, loadBatches, type SamplerState } from '../data/index.js';
 import type { TeachableDetector } from '../detector/types.js';
-import { MixplError } from '../errors.js';
+import { MixplError, type MixplErrorCode } from '../errors.js';
 import { type CocoMetrics, statNames } from '../eval/index.js';
 import { native } from '../native.js';
 import { Random } from '../random.js';
@@ -34,12 +34,30 @@ export async function* trainSemiSupervised(
   options: TrainOptions,
 ): AsyncGenerator<TrainEvent, void, undefined> {
   const training = new Training(await setUpTraining(detector, options));
+  let failed = false;
   try {
     yield* training.run();
+  } catch (error) {
+    failed = true;
+    throw error;
   } finally {
-    await training.close();
+    await training.close({ failed });
   }
 }
+
+/** For errors that end a step: what to try, and what is known of the weights. */
+const remedies: Partial<Record<MixplErrorCode, { remedy: string; state?: string }>> = {
+  ERR_DIVERGED: {
+    remedy: 'a lower learning rate or a longer warm-up',
+    state: 'nothing was updated, ',
+  },
+  ERR_OUT_OF_MEMORY: {
+    remedy: 'smaller batches or pictures, or to resume on a device with more memory',
+  },
+  ERR_DEVICE: {
+    remedy: "to resume in a new process, on another device (device: 'cpu') if need be",
+  },
+};
 
 class Training {
   readonly #setup: TrainingSetup;
@@ -113,10 +131,13 @@ class Training {
   }
 
   /** Keeps what was done since the last checkpoint, whatever ended the run. */
-  async close(): Promise<void> {
+  async close({ failed }: { failed: boolean }): Promise<void> {
     const { folder, teacher } = this.#setup;
     try {
       if (this.#consistent) await this.#save();
+    } catch (error) {
+      // After a failure that one is told: a device that is lost has no weights to save either.
+      if (!failed) throw error;
     } finally {
       teacher?.dispose();
       await folder?.close();
@@ -206,16 +227,17 @@ class Training {
     return event;
   }
 
-  /** Says after which iteration it happened and what is left. */
+  /** Says after which iteration it happened, what is left and what to try. */
   #explained(error: unknown): unknown {
-    if (!(error instanceof MixplError) || error.code !== 'ERR_DIVERGED') return error;
+    if (!(error instanceof MixplError)) return error;
+    const { remedy, state = '' } = remedies[error.code] ?? {};
+    if (!remedy) return error;
     const left = this.#lastCheckpoint
       ? `the last good checkpoint is ${this.#lastCheckpoint}`
       : 'there is no checkpoint yet';
     return new MixplError(
-      'ERR_DIVERGED',
-      `${error.message}, after ${this.#iteration} iterations; nothing was updated, ${left}; ` +
-        'try a lower learning rate or a longer warm-up',
+      error.code,
+      `${error.message}, after ${this.#iteration} iterations; ${state}${left}; try ${remedy}`,
       { cause: error },
     );
   }

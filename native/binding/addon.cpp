@@ -118,7 +118,7 @@ Napi::Value synchronize_js(const Napi::CallbackInfo& info) {
   const Args args(info, "synchronize");
   return guarded(info.Env(), [&]() -> Napi::Value {
     const Device device = args.device(0, "device");
-    return executor_for(info.Env(), device).post(info.Env(), [device]() -> Finish {
+    return executor_for(info.Env(), device).post(info.Env(), "synchronize", [device]() -> Finish {
       if (device.is_cuda()) {
         cuda::use_device(device.index);
         cuda::synchronize();
@@ -134,6 +134,19 @@ Napi::Value set_emulation(const Napi::CallbackInfo& info) {
   const int64_t seed = args.integer(0, "orderSeed"), poison = args.integer(1, "poison");
   if (seed < 0 || poison < 0 || poison > 255) args.fail("poison", "a byte", args.value(1));
   cuda::set_emulation(static_cast<uint64_t>(seed), static_cast<int>(poison));
+  return info.Env().Undefined();
+}
+
+// setEmulatedFaults({memoryBytes, launchesToFail, launchesToLoss}): what goes wrong from now on.
+Napi::Value set_emulated_faults(const Napi::CallbackInfo& info) {
+  const Args args(info, "setEmulatedFaults");
+  const Napi::Object faults = args.object(0, "faults");
+  const auto number = [&](const char* name) {
+    const Napi::Value value = faults.Get(name);
+    return value.IsNumber() ? value.As<Napi::Number>().Int64Value() : -1;
+  };
+  cuda::set_emulated_faults(
+      {number("memoryBytes"), number("launchesToFail"), number("launchesToLoss")});
   return info.Env().Undefined();
 }
 
@@ -153,7 +166,10 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("resolveDevice", Napi::Function::New(env, resolve_device));
   exports.Set("setErrorClass", Napi::Function::New(env, set_error_class));
   exports.Set("setNumThreads", Napi::Function::New(env, set_num_threads));
-  if (cuda::is_emulated()) exports.Set("setEmulation", Napi::Function::New(env, set_emulation));
+  if (cuda::is_emulated()) {
+    exports.Set("setEmulation", Napi::Function::New(env, set_emulation));
+    exports.Set("setEmulatedFaults", Napi::Function::New(env, set_emulated_faults));
+  }
   exports.Set("memoryStats", Napi::Function::New(env, memory_stats_js));
   exports.Set("resetPeakMemory", Napi::Function::New(env, reset_peak_memory_js));
   exports.Set("synchronize", Napi::Function::New(env, synchronize_js));

@@ -59,6 +59,25 @@ std::vector<Target> read_targets(const Args& args, size_t i, int64_t images) {
   return targets;
 }
 
+struct Pass {
+  ImageBatch images;
+  std::vector<Target> targets;
+};
+
+// images, sizes, padSizes, boxes, labels, counts
+Pass read_pass(const Args& args) {
+  const Tensor pixels = check_pixels(args.tensor(0, "images"));
+  const int64_t n = pixels.size(0);
+  return {{pixels, read_sizes(args, 1, "sizes", n), read_sizes(args, 2, "padSizes", n)},
+          read_targets(args, 3, n)};
+}
+
+Napi::Object to_object(Napi::Env env, const TrainingSession::LossValues& values) {
+  Napi::Object out = Napi::Object::New(env);
+  for (const auto& [name, value] : values) out.Set(name, value);
+  return out;
+}
+
 BufferPolicy read_policy(const std::string& text) {
   if (text == "skip") return BufferPolicy::skip;
   if (text == "copy") return BufferPolicy::copy;
@@ -79,6 +98,8 @@ Napi::Function DetectorWrap::define(Napi::Env env) {
        InstanceMethod<&DetectorWrap::parameters>("parameters"),
        InstanceMethod<&DetectorWrap::configure_optimizer>("configureOptimizer"),
        InstanceMethod<&DetectorWrap::loss>("loss"),
+       InstanceMethod<&DetectorWrap::forward>("forward"),
+       InstanceMethod<&DetectorWrap::loss_values>("lossValues"),
        InstanceMethod<&DetectorWrap::backward>("backward"),
        InstanceMethod<&DetectorWrap::discard>("discard"),
        InstanceMethod<&DetectorWrap::step>("step"),
@@ -94,14 +115,18 @@ Napi::Function DetectorWrap::define(Napi::Env env) {
 DetectorWrap::DetectorWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<DetectorWrap>(info) {
   info.This().As<Napi::Object>().TypeTag(&kDetectorTag);
   const Args args(info, "createDetector");
-  guarded(info.Env(), [&] {
-    const std::string dtype = args.text(2, "dtype");
-    if (dtype != "f32" && dtype != "bf16")
-      throw DTypeError(str("createDetector: dtype must be 'f32' or 'bf16', got '", dtype, "'"));
-    session_ = std::make_shared<TrainingSession>(
-        args.text(0, "config"), Device::parse(args.text(1, "device")),
-        dtype == "bf16" ? DType::bf16 : DType::f32, static_cast<uint64_t>(args.integer(3, "seed")));
-  });
+  guarded(
+      info.Env(),
+      [&] {
+        const std::string dtype = args.text(2, "dtype");
+        if (dtype != "f32" && dtype != "bf16")
+          throw DTypeError(str("createDetector: dtype must be 'f32' or 'bf16', got '", dtype, "'"));
+        session_ = std::make_shared<TrainingSession>(
+            args.text(0, "config"), Device::parse(args.text(1, "device")),
+            dtype == "bf16" ? DType::bf16 : DType::f32,
+            static_cast<uint64_t>(args.integer(3, "seed")));
+      },
+      "createDetector");
 }
 
 std::shared_ptr<TrainingSession> DetectorWrap::session(const char* call) const {
@@ -137,7 +162,7 @@ Napi::Value DetectorWrap::configure_optimizer(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto session = this->session("detector.configureOptimizer");
     return executor_for(info.Env(), session->device())
-        .post(info.Env(), [session, json = args.text(0, "options")] {
+        .post(info.Env(), "detector.configureOptimizer", [session, json = args.text(0, "options")] {
           session->configure_optimizer(json);
           return nothing();
         });
@@ -149,16 +174,36 @@ Napi::Value DetectorWrap::loss(const Napi::CallbackInfo& info) {
   const Args args(info, "detector.loss");
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto session = this->session("detector.loss");
-    const Tensor pixels = check_pixels(args.tensor(0, "images"));
-    const int64_t n = pixels.size(0);
-    const ImageBatch batch{pixels, read_sizes(args, 1, "sizes", n),
-                           read_sizes(args, 2, "padSizes", n)};
     return executor_for(info.Env(), session->device())
-        .post(info.Env(), [session, batch, targets = read_targets(args, 3, n)]() -> Finish {
-          return [values = session->loss(moved(batch, session->device()), targets)](
-                     Napi::Env env) -> Napi::Value {
-            Napi::Object out = Napi::Object::New(env);
-            for (const auto& [name, value] : values) out.Set(name, value);
+        .post(info.Env(), "detector.loss", [session, pass = read_pass(args)]() -> Finish {
+          const auto values = session->loss(moved(pass.images, session->device()), pass.targets);
+          return [values](Napi::Env env) { return to_object(env, values); };
+        });
+  });
+}
+
+// forward(images, sizes, padSizes, boxes, labels, counts): the values stay where they are
+Napi::Value DetectorWrap::forward(const Napi::CallbackInfo& info) {
+  const Args args(info, "detector.forward");
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto session = this->session("detector.forward");
+    return executor_for(info.Env(), session->device())
+        .post(info.Env(), "detector.forward", [session, pass = read_pass(args)] {
+          session->forward(moved(pass.images, session->device()), pass.targets);
+          return nothing();
+        });
+  });
+}
+
+// lossValues() -> Promise<Record<string, number>[]>: of every forward() since the last step
+Napi::Value DetectorWrap::loss_values(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto session = this->session("detector.lossValues");
+    return executor_for(info.Env(), session->device())
+        .post(info.Env(), "detector.lossValues", [session]() -> Finish {
+          return [passes = session->read_losses()](Napi::Env env) -> Napi::Value {
+            Napi::Array out = Napi::Array::New(env, passes.size());
+            for (size_t i = 0; i < passes.size(); ++i) out.Set(i, to_object(env, passes[i]));
             return out;
           };
         });
@@ -170,20 +215,22 @@ Napi::Value DetectorWrap::backward(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto session = this->session("detector.backward");
     return executor_for(info.Env(), session->device())
-        .post(info.Env(), [session, weight = static_cast<float>(args.number(0, "weight"))] {
-          session->backward(weight);
-          return nothing();
-        });
+        .post(info.Env(), "detector.backward",
+              [session, weight = static_cast<float>(args.number(0, "weight"))] {
+                session->backward(weight);
+                return nothing();
+              });
   });
 }
 
 Napi::Value DetectorWrap::discard(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto session = this->session("detector.discard");
-    return executor_for(info.Env(), session->device()).post(info.Env(), [session] {
-      session->discard();
-      return nothing();
-    });
+    return executor_for(info.Env(), session->device())
+        .post(info.Env(), "detector.discard", [session] {
+          session->discard();
+          return nothing();
+        });
   });
 }
 
@@ -192,7 +239,7 @@ Napi::Value DetectorWrap::step(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto session = this->session("detector.step");
     return executor_for(info.Env(), session->device())
-        .post(info.Env(), [session, lr = args.number(0, "lr")]() -> Finish {
+        .post(info.Env(), "detector.step", [session, lr = args.number(0, "lr")]() -> Finish {
           const double norm = session->step(lr);
           return [norm](Napi::Env env) { return Napi::Number::New(env, norm); };
         });
@@ -207,20 +254,21 @@ Napi::Value DetectorWrap::predict(const Napi::CallbackInfo& info) {
     const Tensor pixels = check_pixels(args.tensor(0, "images"));
     const std::vector<InputSize> sizes = read_sizes(args, 1, "sizes", pixels.size(0));
     return executor_for(info.Env(), session->device())
-        .post(info.Env(), [session, batch = ImageBatch{pixels, sizes, sizes}]() -> Finish {
-          return [found = session->predict(moved(batch, session->device()))](
-                     Napi::Env env) -> Napi::Value {
-            Napi::Array out = Napi::Array::New(env, found.size());
-            for (size_t i = 0; i < found.size(); ++i) {
-              Napi::Object one = Napi::Object::New(env);
-              one.Set("boxes", to_js(env, found[i].boxes));
-              one.Set("scores", to_js(env, found[i].scores));
-              one.Set("labels", to_js(env, found[i].labels));
-              out.Set(i, one);
-            }
-            return out;
-          };
-        });
+        .post(info.Env(), "detector.predict",
+              [session, batch = ImageBatch{pixels, sizes, sizes}]() -> Finish {
+                return [found = session->predict(moved(batch, session->device()))](
+                           Napi::Env env) -> Napi::Value {
+                  Napi::Array out = Napi::Array::New(env, found.size());
+                  for (size_t i = 0; i < found.size(); ++i) {
+                    Napi::Object one = Napi::Object::New(env);
+                    one.Set("boxes", to_js(env, found[i].boxes));
+                    one.Set("scores", to_js(env, found[i].scores));
+                    one.Set("labels", to_js(env, found[i].labels));
+                    out.Set(i, one);
+                  }
+                  return out;
+                };
+              });
   });
 }
 
@@ -236,7 +284,7 @@ Napi::Value DetectorWrap::ema(const Napi::CallbackInfo& info) {
         DetectorWrap::Unwrap(other.As<Napi::Object>())->session("detector.ema: student");
     const double momentum = args.number(1, "momentum");
     const BufferPolicy policy = read_policy(args.text(2, "buffers"));
-    return executor_for(info.Env(), session->device()).post(info.Env(), [=] {
+    return executor_for(info.Env(), session->device()).post(info.Env(), "detector.ema", [=] {
       session->ema(*student, momentum, policy);
       return nothing();
     });
@@ -247,13 +295,14 @@ Napi::Value DetectorWrap::ema(const Napi::CallbackInfo& info) {
 Napi::Value DetectorWrap::optimizer_state(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto session = this->session("detector.optimizerState");
-    return executor_for(info.Env(), session->device()).post(info.Env(), [session]() -> Finish {
-      return [names = session->optimizer_state()](Napi::Env env) -> Napi::Value {
-        Napi::Array out = Napi::Array::New(env);
-        for (const std::string& name : names) out.Set(out.Length(), name);
-        return out;
-      };
-    });
+    return executor_for(info.Env(), session->device())
+        .post(info.Env(), "detector.optimizerState", [session]() -> Finish {
+          return [names = session->optimizer_state()](Napi::Env env) -> Napi::Value {
+            Napi::Array out = Napi::Array::New(env);
+            for (const std::string& name : names) out.Set(out.Length(), name);
+            return out;
+          };
+        });
   });
 }
 
@@ -263,7 +312,7 @@ Napi::Value DetectorWrap::read(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto session = this->session("detector.read");
     return executor_for(info.Env(), session->device())
-        .post(info.Env(), [session, name = args.text(0, "name")]() -> Finish {
+        .post(info.Env(), "detector.read", [session, name = args.text(0, "name")]() -> Finish {
           return
               [v = session->find(name).to_vector<float>()](Napi::Env env) { return to_js(env, v); };
         });
@@ -276,7 +325,7 @@ Napi::Value DetectorWrap::write(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto session = this->session("detector.write");
     return executor_for(info.Env(), session->device())
-        .post(info.Env(),
+        .post(info.Env(), "detector.write",
               [session, name = args.text(0, "name"), v = args.values<float>(1, "values")] {
                 session->write(name, v);
                 return nothing();
@@ -290,7 +339,7 @@ Napi::Value DetectorWrap::gradient(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto session = this->session("detector.gradient");
     return executor_for(info.Env(), session->device())
-        .post(info.Env(), [session, name = args.text(0, "name")]() -> Finish {
+        .post(info.Env(), "detector.gradient", [session, name = args.text(0, "name")]() -> Finish {
           const Tensor grad = session->gradient(name);
           if (!grad.defined()) return [](Napi::Env env) { return env.Null(); };
           return [v = grad.to_vector<float>()](Napi::Env env) { return to_js(env, v); };
@@ -301,10 +350,11 @@ Napi::Value DetectorWrap::gradient(const Napi::CallbackInfo& info) {
 Napi::Value DetectorWrap::zero_gradients(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto session = this->session("detector.zeroGradients");
-    return executor_for(info.Env(), session->device()).post(info.Env(), [session] {
-      session->zero_gradients();
-      return nothing();
-    });
+    return executor_for(info.Env(), session->device())
+        .post(info.Env(), "detector.zeroGradients", [session] {
+          session->zero_gradients();
+          return nothing();
+        });
   });
 }
 

@@ -19,6 +19,8 @@ class DetectorWrap : public Napi::ObjectWrap<DetectorWrap> {
   Napi::Value parameters(const Napi::CallbackInfo& info);           // [sync] names, shapes, kinds
   Napi::Value configure_optimizer(const Napi::CallbackInfo& info);  // [async]
   Napi::Value loss(const Napi::CallbackInfo& info);                 // [async]
+  Napi::Value forward(const Napi::CallbackInfo& info);              // [async]
+  Napi::Value loss_values(const Napi::CallbackInfo& info);          // [async]
   Napi::Value backward(const Napi::CallbackInfo& info);             // [async]
   Napi::Value discard(const Napi::CallbackInfo& info);              // [async]
   Napi::Value step(const Napi::CallbackInfo& info);                 // [async]

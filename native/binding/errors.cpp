@@ -7,13 +7,16 @@
 
 namespace mixpl::binding {
 
-ErrorInfo describe_current_exception() {
+ErrorInfo describe_current_exception(const std::string& call) {
+  const std::string prefix = call.empty() ? "" : call + ": ";
   try {
     throw;
+  } catch (const OutOfMemoryError& e) {
+    return {e.code(), prefix + e.what()};
   } catch (const mixpl::Error& e) {
     return {e.code(), e.what()};
   } catch (const std::bad_alloc&) {
-    return {"ERR_OUT_OF_MEMORY", "the system has no memory left for this call"};
+    return {"ERR_OUT_OF_MEMORY", prefix + "the system has no memory left for this call"};
   } catch (const std::exception& e) {
     return {"ERR_INTERNAL", e.what()};
   } catch (...) {

@@ -53,7 +53,7 @@ Napi::Value evaluate_coco_js(const Napi::CallbackInfo& info) {
     for (size_t i = 0; i + 1 < ranges.size(); i += 2)
       options.area_ranges.push_back({ranges[i], ranges[i + 1]});
     return executor_for(info.Env(), Device::cpu())
-        .post(info.Env(),
+        .post(info.Env(), "evaluateCoco",
               [num_images, num_classes, gt = std::move(gt), dt = std::move(dt), options]() {
                 auto tables = std::make_shared<eval::CocoTables>(
                     eval::evaluate_coco(num_images, num_classes, gt, dt, options));
@@ -94,7 +94,7 @@ Napi::Value evaluate_voc_js(const Napi::CallbackInfo& info) {
                                            : eval::VocOptions::Interpolation::eleven_point;
     options.legacy_coordinates = o.Get("legacyCoordinates").ToBoolean();
     return executor_for(info.Env(), Device::cpu())
-        .post(info.Env(),
+        .post(info.Env(), "evaluateVoc",
               [num_images, num_classes, gt = std::move(gt), dt = std::move(dt), options]() {
                 auto tables = std::make_shared<eval::VocTables>(
                     eval::evaluate_voc(num_images, num_classes, gt, dt, options));

@@ -8,8 +8,10 @@
 namespace mixpl::binding {
 
 struct Executor::Item {
-  Item(Napi::Env env, Job job) : deferred(env), job(std::move(job)) {}
+  Item(Napi::Env env, std::string call, Job job)
+      : deferred(env), call(std::move(call)), job(std::move(job)) {}
   Napi::Promise::Deferred deferred;
+  std::string call;
   Job job;
   std::vector<Napi::Reference<Napi::Value>> keep;
   Finish finish;
@@ -39,8 +41,9 @@ void Executor::set_num_threads(int threads) {
   threads_ = threads;
 }
 
-Napi::Promise Executor::post(Napi::Env env, Job job, const std::vector<Napi::Value>& keep) {
-  auto item = std::make_unique<Item>(env, std::move(job));
+Napi::Promise Executor::post(Napi::Env env, std::string call, Job job,
+                             const std::vector<Napi::Value>& keep) {
+  auto item = std::make_unique<Item>(env, std::move(call), std::move(job));
   Napi::Promise promise = item->deferred.Promise();
   for (const Napi::Value& value : keep)
     if (value.IsObject()) item->keep.push_back(Napi::Reference<Napi::Value>::New(value, 1));
@@ -72,7 +75,7 @@ void Executor::run() {
       item->finish = item->job();
     } catch (...) {
       item->failed = true;
-      item->error = describe_current_exception();
+      item->error = describe_current_exception(item->call);
     }
     item->job = nullptr;  // frees what it captured here, not on the JS thread
     Item* raw = item.release();

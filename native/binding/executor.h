@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -26,8 +27,10 @@ class Executor {
   Executor(Napi::Env env, Device device);
   ~Executor();
 
-  /// Queues the job. `keep` are JS values (buffers) that must outlive it.
-  Napi::Promise post(Napi::Env env, Job job, const std::vector<Napi::Value>& keep = {});
+  /// Queues the job of `call`, which errors for want of memory name. `keep` are JS values (buffers)
+  /// that must outlive it.
+  Napi::Promise post(Napi::Env env, std::string call, Job job,
+                     const std::vector<Napi::Value>& keep = {});
 
   /// Threads for loops and oneDNN inside the executor; takes effect with the next job.
   void set_num_threads(int threads);

@@ -124,7 +124,7 @@ Napi::Value compose_js(const Napi::CallbackInfo& info) {
     std::vector<ComposeImage> parsed = PlanReader(plan).read(static_cast<size_t>(images));
     return executor_for(info.Env(), device)
         .post(
-            info.Env(),
+            info.Env(), "compose",
             [=, parsed = std::move(parsed)]() -> Finish {
               Tensor out = Tensor::empty({images, height, width, 3}, dtype, device);
               compose(parsed, sources, norm, out);

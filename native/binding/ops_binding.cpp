@@ -43,7 +43,7 @@ Napi::Value run_op(const Napi::CallbackInfo& info) {
       }
     }
     Executor& executor = executor_for(info.Env(), context.device);
-    return executor.post(info.Env(), [=]() mutable -> Finish {
+    return executor.post(info.Env(), name, [=]() mutable -> Finish {
       Tape tape;
       context.tape = backward ? &tape : nullptr;
       ContextScope scope(context);

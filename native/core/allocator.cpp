@@ -69,8 +69,8 @@ class Pool {
       block = source_.allocate(size);
     }
     if (!block)
-      throw OutOfMemoryError(str("allocate: the system refused ", size, " bytes; in use ",
-                                 stats_.live_bytes, " bytes on ", source_.describe()));
+      throw OutOfMemoryError(str("out of memory: wanted ", size, " bytes on ", source_.describe(),
+                                 "; tensors hold ", stats_.live_bytes));
     ++stats_.system_allocations;
     note_live(size);
     source_.on_take(block, bytes, size);

@@ -1,6 +1,7 @@
 #include "models/training_session.h"
 
 #include <cmath>
+#include <utility>
 
 #include "core/tensor_values.h"
 #include "optim/optimizer.h"
@@ -42,8 +43,7 @@ TrainingSession::TrainingSession(const std::string& json, Device device, DType c
 
 TrainingSession::~TrainingSession() = default;
 
-std::vector<std::pair<std::string, float>> TrainingSession::loss(
-    const ImageBatch& images, const std::vector<Target>& targets) {
+void TrainingSession::pass(const ImageBatch& images, const std::vector<Target>& targets) {
   discard();
   Context context = make_context(device_, compute_, true, &tape_);
   context.iteration = static_cast<int64_t>(*iterations_.data<float>());
@@ -58,11 +58,33 @@ std::vector<std::pair<std::string, float>> TrainingSession::loss(
     throw;
   }
   has_graph_ = true;
+}
+
+TrainingSession::LossValues TrainingSession::loss(const ImageBatch& images,
+                                                  const std::vector<Target>& targets) {
+  pass(images, targets);
+  return read({losses_})[0];
+}
+
+void TrainingSession::forward(const ImageBatch& images, const std::vector<Target>& targets) {
+  pass(images, targets);
+  unread_.emplace_back();
+  for (const auto& [name, value] : losses_) unread_.back().emplace_back(name, value.detach());
+}
+
+std::vector<TrainingSession::LossValues> TrainingSession::read_losses() {
+  return read(std::exchange(unread_, {}));
+}
+
+std::vector<TrainingSession::LossValues> TrainingSession::read(const std::vector<Losses>& passes) {
   std::vector<Tensor> scalars;
-  for (const auto& [name, value] : losses_) scalars.push_back(value);
-  const std::vector<float> numbers = read_scalars(scalars);  // a GPU is waited for once
-  std::vector<std::pair<std::string, float>> values;
-  for (size_t i = 0; i < numbers.size(); ++i) values.emplace_back(losses_[i].first, numbers[i]);
+  for (const Losses& losses : passes)
+    for (const auto& [name, value] : losses) scalars.push_back(value);
+  const std::vector<float> numbers = read_scalars(scalars);
+  std::vector<LossValues> values(passes.size());
+  auto number = numbers.begin();
+  for (size_t i = 0; i < passes.size(); ++i)
+    for (const auto& [name, value] : passes[i]) values[i].emplace_back(name, *number++);
   return values;
 }
 
@@ -76,7 +98,12 @@ void TrainingSession::backward(float weight) {
   losses_.clear();
   has_graph_ = false;
   ContextScope scope(make_context(device_, compute_, true, nullptr));
-  tape_.backward(roots, seeds);
+  try {
+    tape_.backward(roots, seeds);
+  } catch (...) {
+    zero_gradients();  // half of a gradient is none
+    throw;
+  }
 }
 
 void TrainingSession::discard() {
@@ -109,6 +136,7 @@ double TrainingSession::step(double lr) {
   if (!optimizer_) throw StateError("detector.step: the detector has no optimizer");
   if (!(lr >= 0) || !std::isfinite(lr))
     throw RangeError(str("detector.step: lr must be a number >= 0, got ", lr));
+  unread_.clear();
   const double norm = optimizer_->step(lr);
   zero_gradients();
   if (!std::isfinite(norm))

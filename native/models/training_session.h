@@ -21,13 +21,20 @@ class TrainingSession {
   TrainingSession(const std::string& json, Device device, DType compute, uint64_t seed);
   ~TrainingSession();
 
+  /// The losses of a pass by name.
+  using LossValues = std::vector<std::pair<std::string, float>>;
+
   /// Forward pass that keeps its graph for backward(); replaces a graph that was not used.
-  std::vector<std::pair<std::string, float>> loss(const ImageBatch& images,
-                                                  const std::vector<Target>& targets);
-  /// Adds weight * gradient of the last loss() to the parameters' gradients and frees the graph.
-  /// @throws StateError without a preceding loss()
+  LossValues loss(const ImageBatch& images, const std::vector<Target>& targets);
+  /// The same without waiting for the values: read_losses() has them.
+  void forward(const ImageBatch& images, const std::vector<Target>& targets);
+  /// Values of every forward() since the last step(), in order; a GPU is waited for once.
+  std::vector<LossValues> read_losses();
+  /// Adds weight * gradient of the last pass to the parameters' gradients and frees the graph.
+  /// @throws StateError without a preceding loss() or forward(); what fails midway (memory, the
+  /// device) leaves no gradients at all
   void backward(float weight);
-  /// Frees the graph of the last loss().
+  /// Frees the graph of the last pass.
   void discard();
   std::vector<Detections> predict(const ImageBatch& images);
 
@@ -55,6 +62,9 @@ class TrainingSession {
   Device device() const { return device_; }
 
  private:
+  void pass(const ImageBatch& images, const std::vector<Target>& targets);
+  static std::vector<LossValues> read(const std::vector<Losses>& passes);
+
   std::unique_ptr<Detector> detector_;
   Device device_;
   DType compute_;
@@ -64,6 +74,7 @@ class TrainingSession {
   Tensor passes_;  // f32 [1]: calls of loss() so far; the random numbers of the next follow from it
   Losses losses_;
   bool has_graph_ = false;
+  std::vector<Losses> unread_;  // of forward()
   std::unique_ptr<Optimizer> optimizer_;
   EmaTable ema_table_;  // of the last student
 };

@@ -1,6 +1,8 @@
-// Ours against torchvision on the CPU, alternating in one run:
+// Ours against torchvision, alternating in one run:
 // `node scripts/bench/compare.mjs [MODEL:]CASE …`; MODEL is retinanet (default), fcos or faster-rcnn, CASE train,
-// mixpl or infer. bf16 is left out where the processor has no instructions for it. Needs python3 with torch and torchvision (BENCH_PYTHON names another one). Prints ratios of medians
+// mixpl or infer. bf16 is left out where the processor has no instructions for it. Needs python3 with torch
+// and torchvision (BENCH_PYTHON names another one). On a GPU (BENCH_DEVICE=cuda) torch.compile takes part, too,
+// and memory is the device's. BENCH_SIZE, BENCH_BATCH: pictures (480x640), how many (2). Prints ratios of medians
 // (peer ÷ ours: above 1 is faster than the peer) and writes JSON when BENCH_OUT names a file. With
 // BENCH_ONNXRUNTIME (a folder whose node_modules has onnxruntime-node) inference meets that peer too.
 import { spawnSync } from 'node:child_process';
@@ -15,8 +17,10 @@ const threads = process.env.OMP_NUM_THREADS ?? '2';
 const wanted = (process.argv.length > 2 ? process.argv.slice(2) : ['train', 'mixpl', 'infer']).map(
   (text) => (text.includes(':') ? text.split(':') : ['retinanet', text]),
 );
-const dtypes = native.buildInfo().cpuFeatures.includes('avx512_bf16') ? ['fp32', 'bf16'] : ['fp32'];
-const iterations = { train: 3, mixpl: 1, infer: 5 };
+const onGpu = (process.env.BENCH_DEVICE ?? 'cpu') !== 'cpu';
+const dtypes =
+  onGpu || native.buildInfo().cpuFeatures.includes('avx512_bf16') ? ['fp32', 'bf16'] : ['fp32'];
+const iterations = onGpu ? { train: 10, mixpl: 10, infer: 20 } : { train: 3, mixpl: 1, infer: 5 };
 // The peers' allocator settings that make them fastest; ours has its own pool.
 const environment = {
   ...process.env,
@@ -57,13 +61,16 @@ for (const [model, kind] of wanted) {
   if (model === 'retinanet' && kind === 'infer' && process.env.BENCH_ONNXRUNTIME)
     sides['onnxruntime fp32'] = () =>
       measure('node', ['scripts/bench/onnxruntime.mjs', onnx, iterations[kind]]);
+  if (onGpu)
+    sides['torch.compile bf16'] = () =>
+      measure(python, ['scripts/peers/detector_torchvision.py', ...arguments_('bf16'), 'compile']);
   const times = {};
   const memory = {};
   for (let round = 0; round < rounds; round++)
     for (const [name, run] of Object.entries(sides)) {
-      const { ms, peakRssMb } = run();
+      const { ms, peakRssMb, peakDeviceMb = peakRssMb } = run();
       times[name] = [...(times[name] ?? []), ...ms];
-      memory[name] = Math.max(memory[name] ?? 0, peakRssMb);
+      memory[name] = Math.max(memory[name] ?? 0, peakDeviceMb);
     }
   const medians = Object.fromEntries(Object.entries(times).map(([name, ms]) => [name, median(ms)]));
   const ratios = {};
@@ -73,6 +80,7 @@ for (const [model, kind] of wanted) {
     ['ours bf16', 'torchvision bf16'],
     ['ours fp32', 'onnxruntime fp32'],
     ['ours bf16', 'onnxruntime fp32'],
+    ['ours bf16', 'torch.compile bf16'],
   ])
     if (medians[own] && medians[peer])
       ratios[`${own.slice(5)} over ${peer}`] = Number((medians[peer] / medians[own]).toFixed(2));
@@ -81,7 +89,7 @@ for (const [model, kind] of wanted) {
     model,
     case: kind,
     medianMs: medians,
-    peakRssMb: memory,
+    [onGpu ? 'peakDeviceMb' : 'peakRssMb']: memory,
     ratios,
     [`memoryOverTorchvision ${last}`]: Number(
       (memory[`ours ${last}`] / memory[`torchvision ${last}`]).toFixed(2),
@@ -94,5 +102,5 @@ rmSync(folder, { recursive: true });
 if (process.env.BENCH_OUT)
   writeFileSync(
     process.env.BENCH_OUT,
-    `${JSON.stringify({ cpu: cpus()[0].model, threads, size: process.env.BENCH_SIZE ?? '480x640', onednn: native.buildInfo().onednnVersion, results }, null, 1)}\n`,
+    `${JSON.stringify({ device: native.devices().find(({ id }) => id === native.resolveDevice(process.env.BENCH_DEVICE ?? 'cpu')).name, cpu: cpus()[0].model, threads, size: process.env.BENCH_SIZE ?? '480x640', onednn: native.buildInfo().onednnVersion, results }, null, 1)}\n`,
   );

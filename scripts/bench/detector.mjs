@@ -1,7 +1,8 @@
-// One case of a R50-FPN detector on the CPU, ours: `node scripts/bench/detector.mjs MODEL CASE DTYPE ITERATIONS`.
+// One case of a R50-FPN detector, ours: `node scripts/bench/detector.mjs MODEL CASE DTYPE ITERATIONS`.
 // MODEL: retinanet, fcos, faster-rcnn (with torchvision's numerics, as the peer).
-// CASE: train (2 pictures), infer (1), mixpl (teacher on 4, student on 1 + 4 mixed + 1 mosaic).
-// Prints one JSON line: { ms: [...], peakRssMb, checked }.
+// CASE: train (BENCH_BATCH pictures, 2), infer (1), mixpl (teacher on 4, student on 1 + 4 mixed + 1 mosaic).
+// BENCH_DEVICE: cpu or cuda.
+// Prints one JSON line: { ms: [...], peakRssMb, peakDeviceMb?, checked }.
 import {
   composeBatch,
   compositionOf,
@@ -18,6 +19,8 @@ import {
 const [model, kind, dtype] = process.argv.slice(2);
 const iterations = Number(process.argv[5] ?? 3);
 const [height, width] = (process.env.BENCH_SIZE ?? '480x640').split('x').map(Number);
+const device = process.env.BENCH_DEVICE ?? 'cpu';
+const pictures = Number(process.env.BENCH_BATCH ?? 2);
 const threads = Number(process.env.OMP_NUM_THREADS ?? 2);
 native.setNumThreads(threads);
 const random = new Random(1);
@@ -44,6 +47,7 @@ const presets = {
 const detector = await createDetector({
   ...presets[model],
   numClasses: 91,
+  device,
   dtype,
   optimizer: { type: 'sgd', momentum: 0.9, weightDecay: 1e-4, clipNorm: 20 },
 });
@@ -78,7 +82,12 @@ const view = (image) =>
   testView(image, { long: Math.max(width, height), short: Math.min(width, height) });
 const labelled = (image) => ({ view: view(image), instances: instances(width, height) });
 const compose = (compositions) =>
-  composeBatch(compositions, { ...preprocess, dtype: compute, padTo: 'image' });
+  composeBatch(compositions, {
+    ...preprocess,
+    dtype: compute,
+    padTo: 'image',
+    device: detector.device,
+  });
 
 async function learn(samples, weight) {
   const batch = await compose(samples.map((s) => s.composition));
@@ -93,7 +102,7 @@ async function learn(samples, weight) {
 
 const cases = {
   async train() {
-    const samples = [picture(), picture()].map((image) => ({
+    const samples = Array.from({ length: pictures }, picture).map((image) => ({
       composition: compositionOf(view(image)),
       instances: instances(width, height),
     }));
@@ -156,14 +165,23 @@ const cases = {
   },
 };
 
-const run = await cases[kind]();
-let checked = await run();
+const case_ = await cases[kind]();
+async function run() {
+  const fine = await case_();
+  await native.synchronize(detector.device);
+  return fine;
+}
+const onGpu = detector.device !== 'cpu';
+let checked = true;
+for (let i = 0; i < (onGpu ? 5 : 1); i++) checked = (await run()) && checked;
+if (onGpu) native.resetPeakMemory(detector.device);
 const ms = [];
 for (let i = 0; i < iterations; i++) {
   const start = performance.now();
   checked = (await run()) && checked;
   ms.push(performance.now() - start);
 }
-console.log(
-  JSON.stringify({ ms, peakRssMb: Math.round(process.resourceUsage().maxRSS / 1024), checked }),
-);
+const result = { ms, peakRssMb: Math.round(process.resourceUsage().maxRSS / 1024), checked };
+if (onGpu)
+  result.peakDeviceMb = Math.round(native.memoryStats(detector.device).peakLiveBytes / 2 ** 20);
+console.log(JSON.stringify(result));

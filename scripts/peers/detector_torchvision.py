@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""The same cases as scripts/bench/detector.mjs with torchvision's detectors on the CPU.
+"""The same cases as scripts/bench/detector.mjs with torchvision's detectors.
 
-  python3 scripts/peers/detector_torchvision.py MODEL CASE DTYPE ITERATIONS
+  python3 scripts/peers/detector_torchvision.py MODEL CASE DTYPE ITERATIONS [compile]
+
+compile: backbone and head by torch.compile (torch 2 and later).
 """
 import contextlib
 import copy
@@ -29,6 +31,9 @@ torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))
 torch.manual_seed(0)
 random.seed(0)
 bf16 = dtype == "bf16"
+device = torch.device(os.environ.get("BENCH_DEVICE", "cpu"))
+gpu = device.type == "cuda"
+compiled = "compile" in sys.argv[5:]
 
 
 class Wrapped(nn.Module):
@@ -51,7 +56,7 @@ class Wrapped(nn.Module):
 
 
 # bf16: BatchNorm in evaluation mode, which autocast keeps in bf16; FrozenBatchNorm2d promotes to f32.
-body = resnet50(weights=None, norm_layer=nn.BatchNorm2d if bf16 else FrozenBatchNorm2d)
+body = resnet50(weights=None, norm_layer=nn.BatchNorm2d if bf16 or gpu else FrozenBatchNorm2d)
 for m in body.modules():
     if hasattr(m, "bn3"):
         m.bn3.weight.data.fill_(0.25)
@@ -59,7 +64,7 @@ if architecture == "faster-rcnn":
     body = _resnet_fpn_extractor(body, 3)
 else:
     body = _resnet_fpn_extractor(body, 3, returned_layers=[2, 3, 4], extra_blocks=LastLevelP6P7(256, 256))
-if bf16:
+if bf16 or gpu:
     for m in body.modules():
         if isinstance(m, nn.BatchNorm2d):
             m.requires_grad_(False)
@@ -142,6 +147,15 @@ if bf16:
         model.anchor_generator = Anchors(model.anchor_generator)
 
 
+model = model.to(device)
+if gpu:
+    model = model.to(memory_format=torch.channels_last)
+if compiled:
+    model.backbone.forward = torch.compile(model.backbone.forward)
+    if architecture != "faster-rcnn":
+        model.head.forward = torch.compile(model.head.forward)
+
+
 def train_mode(m):
     m.train()
     for x in m.modules():
@@ -149,14 +163,14 @@ def train_mode(m):
             x.eval()
 
 
-amp = (lambda: torch.autocast("cpu", dtype=torch.bfloat16)) if bf16 else contextlib.nullcontext
-image = lambda h=H, w=W: torch.rand(3, h, w)
+amp = (lambda: torch.autocast(device.type, dtype=torch.bfloat16)) if bf16 else contextlib.nullcontext
+image = lambda h=H, w=W: torch.rand(3, h, w, device=device)
 
 
 def target(h=H, w=W):
     xy = torch.rand(7, 2) * torch.tensor([w * 0.7, h * 0.7])
     wh = (0.03 + 0.27 * torch.rand(7, 2)) * torch.tensor([float(w), float(h)])
-    return dict(boxes=torch.cat([xy, xy + wh], 1), labels=torch.randint(1, 91, (7,)))
+    return dict(boxes=torch.cat([xy, xy + wh], 1).to(device), labels=torch.randint(1, 91, (7,)).to(device))
 
 
 def cutout(x):
@@ -189,7 +203,8 @@ def update():
 
 if kind == "train":
     train_mode(model)
-    x, t = [image(), image()], [target(), target()]
+    count = int(os.environ.get("BENCH_BATCH", 2))
+    x, t = [image() for _ in range(count)], [target() for _ in range(count)]
 
     def run():
         ok = learn(x, t, 1)
@@ -219,7 +234,7 @@ else:
             o = d * 0.5
             o += cutout(s.flip(-1)) * 0.5
             mixed.append(o)
-        mosaic = torch.zeros(3, 2 * tile, 2 * tile)
+        mosaic = torch.zeros(3, 2 * tile, 2 * tile, device=device)
         for i, s in enumerate(cache[4:]):
             k = min(tile / H, tile / W)
             s = cutout(F.interpolate(s[None], size=(int(H * k), int(W * k)))[0].flip(-1))
@@ -232,11 +247,25 @@ else:
             torch._foreach_add_(tp, sp, alpha=0.0002)
         return ok and len(found) == 4
 
-checked = run()
+def wait():
+    if gpu:
+        torch.cuda.synchronize()
+
+
+checked = True
+for _ in range(5 if gpu else 1):
+    checked = run() and checked
+wait()
+if gpu:
+    torch.cuda.reset_peak_memory_stats()
 ms = []
 for _ in range(iterations):
     start = time.perf_counter()
     checked = run() and checked
+    wait()
     ms.append((time.perf_counter() - start) * 1e3)
-print(json.dumps(dict(ms=ms, peakRssMb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, checked=checked,
-                      versions=dict(torch=torch.__version__))))
+result = dict(ms=ms, peakRssMb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, checked=checked,
+              versions=dict(torch=torch.__version__))
+if gpu:
+    result["peakDeviceMb"] = torch.cuda.max_memory_allocated() >> 20
+print(json.dumps(result))

@@ -23,3 +23,24 @@ export const tolerances = {
   /** The same when the gradient is stored in bf16: independent roundings of 2^-8. */
   gradientBf16: { relative: 2 ** -7, absolute: 0 },
 } as const satisfies Record<string, Tolerance>;
+
+/**
+ * How far a detector in bf16 may be from itself in f32. Activations and weights carry 8 significant bits,
+ * 2^-9 relative each: through some thirty layers about 1% of an output, on which losses and boxes depend
+ * linearly. In gradients that is little beside the ReLUs that switch: of inputs with a normal
+ * distribution some 0.8 * 1% lie so close to zero, and each that switches is one wholly wrong term, which
+ * is 6 to 9% of a layer's gradient and, over ten to twenty layers behind one another, up to 0.4 of its norm.
+ */
+export const bf16Detector = {
+  /** Relative, of each loss. */
+  loss: 0.03,
+  /** Distance of the whole gradient, as a share of its norm; and how far the norm itself moves. */
+  gradient: 0.5,
+  gradientNorm: 0.1,
+  /** Of the score of a confident detection. */
+  score: 0.03,
+  /** Least overlap of it with itself. */
+  iou: 0.95,
+  /** Least share of such ones: of two boxes of one object suppression may keep the other. */
+  detections: 0.8,
+} as const;

@@ -12,9 +12,9 @@
 
 /// A static array of `count` T in shared memory; T must be trivially constructible.
 #define MIXPL_SHARED(T, name, count) __shared__ T name[count]
-/// The dynamic shared memory of the launch as T*, aligned to 128 bytes.
-#define MIXPL_DYNAMIC_SHARED(T, name)                                           \
-  extern __shared__ __align__(128) unsigned char mixpl_dynamic_shared_memory[]; \
+/// The dynamic shared memory of the launch as T*, aligned to 1 KiB.
+#define MIXPL_DYNAMIC_SHARED(T, name)                                            \
+  extern __shared__ __align__(1024) unsigned char mixpl_dynamic_shared_memory[]; \
   T* const name = reinterpret_cast<T*>(mixpl_dynamic_shared_memory)
 
 namespace mixpl::cuda {
@@ -114,3 +114,5 @@ MIXPL_DEVICE void check_alignment(const void*, size_t) {}
 #include "core/cuda/tensor_cores.h"
 
 #endif
+
+#include "core/cuda/warpgroups.h"

@@ -483,6 +483,78 @@ void check_ldmatrix() {
     }
 }
 
+// --- warpgroups: both operands with rows along the reduction or along the result
+
+// Rows of `columns` values into pieces of 128 bytes.
+MIXPL_DEVICE void copy_pieces(const bfloat16* from, int rows, int columns, char* to) {
+  for (int i = threadIdx.x; i < rows * columns / 8; i += blockDim.x) {
+    const int row = i / (columns / 8), chunk = i % (columns / 8);
+    cp_async16(to + (chunk / 8 * rows + row) * kSwizzleBytes + (chunk ^ row) % 8 * 16,
+               from + 8 * i);
+  }
+}
+
+// a is [64 rows, 64 terms], b [128 columns, 64 terms], or with kA (kB) the other way round.
+template <bool kA, bool kB>
+MIXPL_KERNEL warpgroup_kernel(const bfloat16* a, const bfloat16* b, float* d, bool fence) {
+  MIXPL_DYNAMIC_SHARED(char, as);
+  char* const bs = as + 64 * kSwizzleBytes;
+  copy_pieces(a, 64, 64, as);
+  copy_pieces(b, kB ? 64 : 128, kB ? 128 : 64, bs);
+  cp_async_commit();
+  cp_async_wait<0>();
+  if (fence) fence_async_proxy();
+  sync_block();
+  float sums[64];
+  for (float& sum : sums) sum = 1;
+  wgmma_begin();
+#pragma unroll
+  for (int k = 0; k < 4; ++k)
+    wgmma_bf16_m64n128k16<kA, kB>(
+        sums,
+        kA ? wgmma_descriptor(as + 16 * k * kSwizzleBytes, 64 * kSwizzleBytes)
+           : wgmma_descriptor(as + 32 * k),
+        kB ? wgmma_descriptor(bs + 16 * k * kSwizzleBytes, 64 * kSwizzleBytes)
+           : wgmma_descriptor(bs + 32 * k));
+  wgmma_commit();
+  wgmma_wait<0>();
+#pragma unroll
+  for (int i = 0; i < 64; ++i)
+    d[128 * (16 * warp() + lane() / 4 + 8 * (i / 2 % 2)) + i / 4 * 8 + 2 * (lane() % 4) + i % 2] =
+        sums[i];
+}
+
+template <bool kA, bool kB>
+void check_warpgroup() {
+  std::vector<bfloat16> a(64 * 64), b(128 * 64);
+  const auto left = [](int m, int k) { return static_cast<float>((m * 7 + k * 5) % 23 - 11); };
+  const auto right = [](int n, int k) { return static_cast<float>((n * 3 + k * 11) % 19 - 9); };
+  for (int k = 0; k < 64; ++k) {
+    for (int m = 0; m < 64; ++m) a[kA ? 64 * k + m : 64 * m + k] = left(m, k);
+    for (int n = 0; n < 128; ++n) b[kB ? 128 * k + n : 64 * n + k] = right(n, k);
+  }
+  const Tensor at = on_gpu(a), bt = on_gpu(b), d = made_on_gpu<float>(64 * 128);
+  launch(warpgroup_kernel<kA, kB>, 1, 128, 192 * kSwizzleBytes, at.data<bfloat16>(),
+         bt.data<bfloat16>(), d.data<float>(), true);
+  const auto got = d.to_vector<float>();
+  for (int m = 0; m < 64; ++m)
+    for (int n = 0; n < 128; ++n) {
+      float want = 1;
+      for (int k = 0; k < 64; ++k) want += left(m, k) * right(n, k);
+      ASSERT_EQ(got[128 * m + n], want) << kA << kB << ": " << m << ", " << n;
+    }
+}
+
+TEST_F(Kernels, MultiplyByWarpgroups) {
+  if (!has_warpgroups()) GTEST_SKIP() << "the GPU has no wgmma";
+  in_any_order([] {
+    check_warpgroup<false, false>();
+    check_warpgroup<false, true>();
+    check_warpgroup<true, false>();
+    check_warpgroup<true, true>();
+  });
+}
+
 TEST_F(Kernels, LoadMatrices) {
   in_any_order([] {
     check_ldmatrix<1, false>();

@@ -33,6 +33,8 @@ bool is_emulated();
 void use_device(int index);
 int current_device();
 int multiprocessors();
+/// Whether it has wgmma, and this build code for it.
+bool has_warpgroups();
 
 /// Memory of one device, uncached; the pool in core/allocator.cpp keeps it.
 MemorySource& memory_source(int index);

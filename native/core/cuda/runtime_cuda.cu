@@ -153,9 +153,13 @@ struct Gpu {
   explicit Gpu(int index) : memory(index) {
     MIXPL_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     MIXPL_CUDA(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, index));
+    const DeviceInfo info = describe_device(index);
+    for (const Architecture& a : built_architectures())
+      warpgroups |= a.number == 90 && a.specific && 10 * info.major + info.minor == 90;
   }
   cudaStream_t stream = nullptr;
   int multiprocessors = 0;
+  bool warpgroups = false;
   GpuMemory memory;
   Staging staging;
   std::mutex mutex;
@@ -241,6 +245,9 @@ std::vector<std::string> architectures() {
 
 bool is_emulated() { return false; }
 void set_emulation(uint64_t, int) { throw DeviceError("cuda: no device is emulated here"); }
+void set_emulated_faults(const EmulatedFaults&) {
+  throw DeviceError("cuda: no device is emulated here");
+}
 
 void use_device(int index) {
   if (thread_device == index) return;
@@ -249,6 +256,7 @@ void use_device(int index) {
 }
 int current_device() { return thread_device < 0 ? 0 : thread_device; }
 int multiprocessors() { return current_gpu().multiprocessors; }
+bool has_warpgroups() { return current_gpu().warpgroups; }
 void* current_stream() { return current_gpu().stream; }
 MemorySource& memory_source(int index) { return gpu_of(index).memory; }
 

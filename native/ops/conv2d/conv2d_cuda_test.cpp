@@ -146,7 +146,10 @@ class Conv2dCuda : public ::testing::Test {
   void SetUp() override {
     if (const std::string why = cuda_reason(); !why.empty()) GTEST_SKIP() << why;
   }
-  void TearDown() override { cuda::plan::multiprocessors = kUsual; }
+  void TearDown() override {
+    cuda::plan::multiprocessors = kUsual;
+    cuda::plan::warpgroups = false;
+  }
   const int64_t kUsual = cuda::plan::multiprocessors;
 
   static void compare(const Case& v, DType dtype, bool allow_tf32 = false) {
@@ -218,6 +221,18 @@ TEST_F(Conv2dCuda, CoversEveryTile) {
       }
     }
   }
+}
+
+// Only bf16, and only where whole tiles of 128 by 128 pay.
+TEST_F(Conv2dCuda, MultipliesByWarpgroups) {
+  cuda::plan::multiprocessors = 1;
+  cuda::plan::warpgroups = true;
+  for (const auto& [c, k] : {std::pair{136, 72}, {72, 136}, {128, 128}}) {
+    compare({1, 10, 13, c, k, 1, 1, with(1, 0), true}, DType::bf16);
+    compare({2, 9, 11, c, k, 3, 3, with(1, 1, 1, 1, true), true, true}, DType::bf16);
+    compare({2, 17, 13, c, k, 3, 3, with(2, 1), true}, DType::bf16);
+  }
+  compare({1, 9, 8, 144, 160, 3, 3, with(1, 1, 1, 2), true}, DType::bf16);
 }
 
 TEST_F(Conv2dCuda, TakesOddChannelsAsTf32) {

@@ -64,7 +64,7 @@ class MatrixLoader {
   using T = typename Config::T;
 
  public:
-  using Shared = SharedTile<T, kOrder, kExtent>;
+  using Shared = SharedTile<Config, kOrder, kExtent>;
 
   /// The tile starts at (`first_row`, `first_column`).
   MIXPL_DEVICE MatrixLoader(const T* matrix, int rows, int columns, int pitch, int first_row,
@@ -91,8 +91,9 @@ class MatrixLoader {
         return run;
       });
     }
-    (kOrder == Order::reduction ? column_ : row_) += kStep<T>;
-    from_ += kOrder == Order::reduction ? kStep<T> : kStep<T> * static_cast<int64_t>(pitch_);
+    (kOrder == Order::reduction ? column_ : row_) += Config::kStep;
+    from_ +=
+        kOrder == Order::reduction ? Config::kStep : Config::kStep * static_cast<int64_t>(pitch_);
   }
 
  private:
@@ -131,12 +132,12 @@ class PatchLoader {
   using T = typename Config::T;
 
  public:
-  using Shared = SharedTile<T, Order::reduction, kExtent>;
+  using Shared = SharedTile<Config, Order::reduction, kExtent>;
 
   MIXPL_DEVICE PatchLoader(const Patches<T>& patches, int first_row, int first_column)
       : patches_(patches),
         radix_(patches.column_radix()),
-        step_(radix_.digits(kStep<T>)),
+        step_(radix_.digits(Config::kStep)),
         column_(radix_.digits(first_column + Mine::column() * kChunk<T>)),
         to_(Mine::first()) {
 #pragma unroll
@@ -145,7 +146,7 @@ class PatchLoader {
       const Digits at = patches.row_radix().digits(row);
       y_[i] = at.middle * patches.down.stride + patches.down.origin;
       x_[i] = at.low * patches.right.stride + patches.right.origin;
-      start_[i] = patches.source + patches.image(at.high) + patches.element(y_[i], x_[i]);
+      pixel_[i] = (at.high * patches.height + y_[i]) * patches.width + x_[i];
       if (row >= patches.rows()) y_[i] = kNowhere;
     }
   }
@@ -170,7 +171,8 @@ class PatchLoader {
           find_tap();
           radix_.add(at, Digits{0, 0, kGranule / static_cast<int>(sizeof(T))});
         }
-        return Run<T>(start_[i] + tap, exists & patches_.holds(y_[i] + down, x_[i] + right));
+        const T* from = patches_.source + static_cast<int64_t>(pixel_[i]) * patches_.pitch + tap;
+        return Run<T>(from, exists & patches_.holds(y_[i] + down, x_[i] + right));
       });
     }
     radix_.add(column_, step_);
@@ -182,8 +184,7 @@ class PatchLoader {
   const Patches<T> patches_;
   Radix radix_;
   Digits step_, column_;
-  int to_, y_[Mine::kRows], x_[Mine::kRows];
-  const T* start_[Mine::kRows];
+  int to_, y_[Mine::kRows], x_[Mine::kRows], pixel_[Mine::kRows];
 };
 
 /// Patches as the right operand of a weight gradient: the reduction runs over the positions of the
@@ -193,13 +194,13 @@ class PatchColumnLoader {
   using T = typename Config::T;
 
  public:
-  using Shared = SharedTile<T, Order::result, kExtent>;
+  using Shared = SharedTile<Config, Order::result, kExtent>;
 
   MIXPL_DEVICE PatchColumnLoader(const Patches<T>& patches, int first_row, int first_column)
       : patches_(patches),
         row_radix_(patches.row_radix()),
         column_radix_(patches.column_radix()),
-        step_(row_radix_.digits(kStep<T>)),
+        step_(row_radix_.digits(Config::kStep)),
         column_(column_radix_.digits(first_column + Mine::column() * kChunk<T>)),
         to_(Mine::first()) {
 #pragma unroll
@@ -243,7 +244,7 @@ class FilterLoader {
   using T = typename Config::T;
 
  public:
-  using Shared = SharedTile<T, Order::result, kExtent>;
+  using Shared = SharedTile<Config, Order::result, kExtent>;
 
   MIXPL_DEVICE FilterLoader(const T* filters, int kernel_h, int kernel_w, int channels, int count,
                             const ConvAxis& down, const ConvAxis& right, int first_row,
@@ -252,7 +253,7 @@ class FilterLoader {
         down_(down),
         right_(right),
         radix_(right.taps, count),
-        step_(radix_.digits(kStep<T>)),
+        step_(radix_.digits(Config::kStep)),
         pitch_(channels),
         kernel_h_(kernel_h),
         kernel_w_(kernel_w),

@@ -31,7 +31,6 @@ struct GemmGrid {
 /// A block's tile, and its split of the reduction.
 template <class Problem>
 struct GemmBlock {
-  using T = typename Problem::Config::T;
   using Tile = typename Problem::Config::Tile;
 
   decltype(std::declval<Problem>().part(0)) part;
@@ -42,9 +41,10 @@ struct GemmBlock {
       : part(problem.part(tile / grid.tiles_right / grid.tiles_down)),
         row(tile / grid.tiles_right % grid.tiles_down * Tile::kM),
         column(tile % grid.tiles_right * Tile::kN) {
-    const int64_t all = (part.reduction + kStep<T> - 1) / kStep<T>;
+    constexpr int kStep = Problem::Config::kStep;
+    const int64_t all = (part.reduction + kStep - 1) / kStep;
     const int begin = static_cast<int>(all * split / grid.splits);
-    first = begin * kStep<T>;
+    first = begin * kStep;
     steps = static_cast<int>(all * (split + 1) / grid.splits) - begin;
   }
 
@@ -65,13 +65,11 @@ struct GemmBlock {
   }
 };
 
-constexpr int kStages = 4;  // steps in flight: three are being copied while one is multiplied
-
 template <class Problem>
 constexpr int kStageBytes = Problem::Left::Shared::kBytes + Problem::Right::Shared::kBytes;
 template <class Problem>
 constexpr int kSharedBytes =
-    std::max(kStages* kStageBytes<Problem>,
+    std::max(Problem::Config::Tile::kStages* kStageBytes<Problem>,
              Problem::Config::Tile::kM* kSumPitch<typename Problem::Config::Tile> * 4);
 
 /// The product of one block, in shared memory when this returns.
@@ -83,7 +81,8 @@ MIXPL_DEVICE const float* multiply_tiles(const GemmBlock<Problem>& at, char* sha
   Right right = at.part.right(at.column, at.first);
   Product<typename Problem::Config, Left::Shared::kOrder, Right::Shared::kOrder> product;
 
-  constexpr int kRing = kStages * kStageBytes<Problem>;
+  using Tile = typename Problem::Config::Tile;
+  constexpr int kStages = Tile::kStages, kRing = kStages * kStageBytes<Problem>;
   int loaded = 0, loading = 0, multiplying = 0;  // steps; offsets of their stages
   const auto next = [](int stage) {
     stage += kStageBytes<Problem>;
@@ -102,6 +101,7 @@ MIXPL_DEVICE const float* multiply_tiles(const GemmBlock<Problem>& at, char* sha
   for (int i = 0; i < kStages - 1; ++i) load();
   for (int step = 0; step < at.steps; ++step) {
     cp_async_wait<kStages - 2>();
+    if constexpr (Tile::kWarpgroups) fence_async_proxy();
     sync_block();  // the step is there for all, and all are done with the stage that load() fills
     load();
     product.step(shared + multiplying, shared + multiplying + Left::Shared::kBytes);

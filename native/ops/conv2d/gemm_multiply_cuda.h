@@ -1,5 +1,5 @@
-// The arithmetic of a matrix product: what a warp does with one step of both operands. Two classes
-// of one form, on the tensor cores and in plain f32:
+// The arithmetic of a matrix product: what a warp does with one step of both operands. Three
+// classes of one form, on the tensor cores (mma.sync, wgmma) and in plain f32:
 //   step(left, right)  adds the product of two tiles in shared memory
 //   write(sums)        puts the block's sums into an f32 tile of row pitch kSumPitch
 #pragma once
@@ -22,8 +22,8 @@ template <class Config, Order kLeft, Order kRight>
 class TensorProduct {
   using T = typename Config::T;
   using Tile = typename Config::Tile;
-  using Left = SharedTile<T, kLeft, Tile::kM>;
-  using Right = SharedTile<T, kRight, Tile::kN>;
+  using Left = SharedTile<Config, kLeft, Tile::kM>;
+  using Right = SharedTile<Config, kRight, Tile::kN>;
   static constexpr int kRows = Tile::kWarpM / 16, kColumns = Tile::kWarpN / 8;
 
  public:
@@ -33,7 +33,7 @@ class TensorProduct {
 
   MIXPL_DEVICE void step(const char* left, const char* right) {
 #pragma unroll
-    for (int k = 0; k < kStepChunks / 2; ++k) {
+    for (int k = 0; k < Tile::kStepChunks / 2; ++k) {
       uint32_t a[kRows][4], b[kColumns / 2][4];
 #pragma unroll
       for (int i = 0; i < kRows; ++i) load<Left, true>(left, left_, i, k, a[i]);
@@ -121,8 +121,8 @@ class TensorProduct {
 template <class Config, Order kLeft, Order kRight>
 class FloatProduct {
   using Tile = typename Config::Tile;
-  using Left = SharedTile<float, kLeft, Tile::kM>;
-  using Right = SharedTile<float, kRight, Tile::kN>;
+  using Left = SharedTile<Config, kLeft, Tile::kM>;
+  using Right = SharedTile<Config, kRight, Tile::kN>;
   static constexpr int kRows = Tile::kWarpM / 8, kColumns = Tile::kWarpN / 4;
 
  public:
@@ -132,7 +132,7 @@ class FloatProduct {
 
   MIXPL_DEVICE void step(const char* left, const char* right) {
 #pragma unroll 1  // unrolled, the loads of all chunks would be moved to the front, and spilt
-    for (int chunk = 0; chunk < kStepChunks; ++chunk) {
+    for (int chunk = 0; chunk < Tile::kStepChunks; ++chunk) {
       float a[kRows][4];
       load<Left, 8>(left, left_, 0, chunk, a);
 #pragma unroll
@@ -209,9 +209,55 @@ class FloatProduct {
   }
 };
 
+/// wgmma: a warpgroup multiplies 64 rows by all columns of the tile, 16 terms at a time.
 template <class Config, Order kLeft, Order kRight>
-using Product =
+class WarpgroupProduct {
+  using Tile = typename Config::Tile;
+  using Left = SharedTile<Config, kLeft, Tile::kM>;
+  using Right = SharedTile<Config, kRight, Tile::kN>;
+  static_assert(Config::kArithmetic == Arithmetic::bf16 && Tile::kN == 128);
+
+ public:
+  MIXPL_DEVICE void step(const char* left, const char* right) {
+    wgmma_begin();
+#pragma unroll
+    for (int k = 0; k < Tile::kStepChunks / 2; ++k)
+      wgmma_bf16_m64n128k16<kLeft == Order::result, kRight == Order::result>(
+          sums_, descriptor<Left>(left, first_row(), k), descriptor<Right>(right, 0, k));
+    wgmma_commit();
+    wgmma_wait<0>();  // another block of the multiprocessor multiplies meanwhile
+  }
+
+  MIXPL_DEVICE void write(float* sums) const {
+    float* to =
+        sums + (first_row() + warp() % 4 * 16 + lane() / 4) * kSumPitch<Tile> + lane() % 4 * 2;
+#pragma unroll
+    for (int j = 0; j < Tile::kN / 8; ++j) {
+      const float* d = sums_ + 4 * j;
+      store_vec(to + 8 * j, Vec<float, 2>{d[0], d[1]});
+      store_vec(to + 8 * j + 8 * kSumPitch<Tile>, Vec<float, 2>{d[2], d[3]});
+    }
+  }
+
+ private:
+  float sums_[64] = {};
+
+  static MIXPL_DEVICE int first_row() { return warp() / 4 * 64; }
+
+  template <class Shared>
+  static MIXPL_DEVICE uint64_t descriptor(const char* tile, int extent, int k) {
+    if constexpr (Shared::kOrder == Order::reduction)
+      return wgmma_descriptor(tile + extent * kSwizzleBytes + k * 2 * kChunkBytes);
+    else
+      return wgmma_descriptor(tile + (extent / 64 * Shared::kRows + 16 * k) * kSwizzleBytes,
+                              Shared::kRows * kSwizzleBytes);
+  }
+};
+
+template <class Config, Order kLeft, Order kRight>
+using Product = std::conditional_t<
+    Config::Tile::kWarpgroups, WarpgroupProduct<Config, kLeft, kRight>,
     std::conditional_t<Config::kArithmetic == Arithmetic::f32, FloatProduct<Config, kLeft, kRight>,
-                       TensorProduct<Config, kLeft, kRight>>;
+                       TensorProduct<Config, kLeft, kRight>>>;
 
 }  // namespace mixpl::cuda

@@ -31,7 +31,7 @@ GemmGrid grid(const GemmSize& size) {
                 static_cast<int>(ceil_div(size.columns, Tile::kN)), static_cast<int>(size.batches),
                 1};
   const int64_t room = multiprocessors * Tile::kBlocksPerSm / std::max<int64_t>(1, grid.tiles());
-  const int64_t steps = ceil_div(size.reduction, kStep<typename Config::T>);
+  const int64_t steps = ceil_div(size.reduction, Config::kStep);
   grid.splits = static_cast<int>(std::clamp<int64_t>(std::min(room, steps / kLeastSteps), 1, 64));
   if (grid.tiles() * grid.splits >= int64_t{1} << 31)
     throw RangeError(str("conv2d: the result is too large for one launch, ", size.rows, " by ",
@@ -62,6 +62,10 @@ void with_gemm_tile(int granule, const GemmSize& size, F&& run) {
     if constexpr (kArithmetic == Arithmetic::bf16)
       if (granule == 2) return use(GemmConfig<kArithmetic, ScatteredTile, 2>{});
     return use(GemmConfig<kArithmetic, SmallTile, 4>{});
+  }
+  if constexpr (kArithmetic == Arithmetic::bf16) {
+    using Group = GemmConfig<kArithmetic, WarpgroupTile, 16>;
+    if (plan::warpgroups && has_warpgroups() && plan::pays<Group>(size)) return use(Group{});
   }
   // f32 and tf32 need more registers for operands and their addresses than two large blocks leave.
   if constexpr (kArithmetic == Arithmetic::bf16)

@@ -9,13 +9,10 @@ namespace mixpl::cuda {
 /// What multiplies. bf16 and tf32 products run on the tensor cores, f32 is exact; sums are f32.
 enum class Arithmetic { bf16, tf32, f32 };
 
-// Everything moves in chunks of 16 bytes. One step of the main loop multiplies four chunks along
-// the reduction, 32 bf16 or 16 f32: a row of 64 bytes.
-constexpr int kChunkBytes = 16, kStepChunks = 4;
+// Everything moves in chunks of 16 bytes.
+constexpr int kChunkBytes = 16;
 template <typename T>
 constexpr int kChunk = kChunkBytes / static_cast<int>(sizeof(T));
-template <typename T>
-constexpr int kStep = kStepChunks* kChunk<T>;
 
 /// A block's part of the result and how its warps share it.
 template <int kM_, int kN_, int kWarpM_, int kWarpN_, int kBlocksPerSm_>
@@ -23,6 +20,11 @@ struct TileShape {
   static constexpr int kM = kM_, kN = kN_, kWarpM = kWarpM_, kWarpN = kWarpN_;
   static constexpr int kThreads = kM / kWarpM * (kN / kWarpN) * 32;
   static constexpr int kBlocksPerSm = kBlocksPerSm_;  // bounds the registers a thread may use
+  // One step of the main loop multiplies four chunks along the reduction, 32 bf16 or 16 f32: a row
+  // of 64 bytes.
+  static constexpr int kStepChunks = 4;
+  static constexpr int kStages = 4;  // steps in flight: one is multiplied, the others are copied
+  static constexpr bool kWarpgroups = false;
 
   static MIXPL_DEVICE int warp_row() { return warp() / (kN / kWarpN) * kWarpM; }
   static MIXPL_DEVICE int warp_column() { return warp() % (kN / kWarpN) * kWarpN; }
@@ -32,6 +34,14 @@ using TallTile = TileShape<128, 64, 64, 32, 3>;
 using SmallTile = TileShape<64, 64, 32, 32, 4>;
 using ScatteredTile = TileShape<64, 64, 32, 32, 3>;  // for copies one by one: many addresses
 
+/// For wgmma (core/cuda/warpgroups.h): two groups of four warps, 64 rows each.
+struct WarpgroupTile {
+  static constexpr int kM = 128, kN = 128, kThreads = 256, kBlocksPerSm = 2;
+  static constexpr int kStepChunks = 8;  // a row of 128 bytes, the widest swizzle
+  static constexpr int kStages = 3;      // two blocks fill the shared memory
+  static constexpr bool kWarpgroups = true;
+};
+
 /// Everything a kernel is compiled for. kGranule: bytes of the smallest run of an activation that
 /// is contiguous and aligned for every chunk: 16, 4, or an element.
 template <Arithmetic kArithmetic_, class Tile_, int kGranule_>
@@ -40,6 +50,7 @@ struct GemmConfig {
   using T = std::conditional_t<kArithmetic_ == Arithmetic::bf16, bfloat16, float>;
   using Tile = Tile_;
   static constexpr int kGranule = kGranule_;
+  static constexpr int kStep = Tile::kStepChunks * kChunk<T>;  // terms of every sum a step adds
 };
 
 /// Which axis of an operand is contiguous, in memory and in shared memory.
@@ -50,24 +61,32 @@ enum class Order {
 
 /// An operand's tile in shared memory: `kExtent` rows (or columns) of the result by one step.
 /// Chunks are permuted within their row so that neither the copies (rows) nor the products
-/// (columns) meet twice in a bank.
-template <typename T, Order kOrder_, int kExtent>
+/// (columns) meet twice in a bank. For wgmma, rows are cut into pieces of 128 bytes that lie one
+/// below the other.
+template <class Config, Order kOrder_, int kExtent>
 struct SharedTile {
+  using T = typename Config::T;
   static constexpr Order kOrder = kOrder_;
-  static constexpr int kRows = kOrder == Order::reduction ? kExtent : kStep<T>;
-  static constexpr int kColumns = kOrder == Order::reduction ? kStepChunks : kExtent / kChunk<T>;
-  static constexpr int kRowBytes = kColumns * kChunkBytes, kBytes = kRows * kRowBytes;
+  static constexpr int kRows = kOrder == Order::reduction ? kExtent : Config::kStep;
+  static constexpr int kColumns =
+      kOrder == Order::reduction ? Config::Tile::kStepChunks : kExtent / kChunk<T>;
+  static constexpr int kRowBytes =
+      Config::Tile::kWarpgroups ? kSwizzleBytes : kColumns * kChunkBytes;
+  static constexpr int kBytes = kRows * kColumns * kChunkBytes;
 
   /// Where chunk `column` of `row` starts, in bytes. From there, without working it out again:
   /// + n kRowBytes is n rows on, n a multiple of kPeriod; ^ n kChunkBytes is n columns on, if no
-  /// bit of n is one of the column's.
+  /// bit of n is one of the column's and no row is cut.
   static MIXPL_DEVICE int offset(int row, int column) {
-    return row * kRowBytes + (column ^ permutation(row)) * kChunkBytes;
+    if constexpr (Config::Tile::kWarpgroups)
+      return ((column >> 3) * kRows + row) * kRowBytes + ((column ^ row) & 7) * kChunkBytes;
+    else
+      return row * kRowBytes + (column ^ permutation(row)) * kChunkBytes;
   }
   static constexpr int kPeriod = kOrder == Order::reduction || sizeof(T) == 2 ? 8 : 4;
 
-  /// What a column's number is xored with. That of two rows without a common bit is the xor of
-  /// both.
+  /// What a column's number is xored with, where rows are not cut. That of two rows without a
+  /// common bit is the xor of both.
   static MIXPL_HD constexpr int permutation(int row) {
     if constexpr (kOrder == Order::reduction)
       return row >> 1 & 3;  // two rows of 64 bytes fill the banks once

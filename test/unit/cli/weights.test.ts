@@ -19,8 +19,6 @@ beforeAll(async () => {
     config,
     `
 dtype: fp32
-data: { labelled: { format: coco, annotations: a.json, images: . } }
-semi: { method: supervised }
 model:
   backbone: { depth: 18, style: pytorch, norm: bn-eval, baseWidth: 4 }
   neck: { channels: 16, extra: on-output, reluBeforeExtra: true }
@@ -83,7 +81,7 @@ test('mistakes are named', async () => {
 
 test('a config may name a file of another layout; its class layer may be for other classes', async () => {
   const overrides = [`model.weights=${pth}`];
-  const found = await loadConfig(config, { overrides });
+  const found = await loadConfig(config, { overrides, detectorOnly: true });
   expect(found.model.weightsLayout).toBe(null);
   const notes: (string | undefined)[] = [];
   const detector = await createRunDetector(found, 2, {
@@ -98,9 +96,11 @@ test('a config may name a file of another layout; its class layer may be for oth
   expect(notes).toEqual(['torchvision', expect.stringContaining('file has 3 classes')]);
 
   overrides.push('model.weightsLayout=mmdetection');
-  await expect(createRunDetector(await loadConfig(config, { overrides }), 3)).rejects.toMatchObject(
-    { code: 'ERR_CHECKPOINT' },
-  );
+  await expect(
+    createRunDetector(await loadConfig(config, { overrides, detectorOnly: true }), 3),
+  ).rejects.toMatchObject({ code: 'ERR_CHECKPOINT' });
   overrides.push('model.weightsLayout=keras');
-  await expect(loadConfig(config, { overrides })).rejects.toThrow(/weightsLayout.*mixpl/);
+  await expect(loadConfig(config, { overrides, detectorOnly: true })).rejects.toThrow(
+    /weightsLayout.*mixpl/,
+  );
 });

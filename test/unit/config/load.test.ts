@@ -308,6 +308,17 @@ describe('overrides', () => {
   });
 });
 
+test('a detector alone needs no data, and torchvision presets have names of their own', async () => {
+  const file = await write('model.yaml', 'model: { type: atss, numClasses: 3 }\n');
+  await expect(loadConfig(file)).rejects.toMatchObject({ code: 'ERR_CONFIG' });
+  const { model } = await loadConfig(file, { detectorOnly: true });
+  expect(model).toMatchObject({ type: 'atss', numClasses: 3 });
+  const preset = 'torchvision/fasterrcnn_resnet50_fpn_v2';
+  const { model: theirs } = await loadConfig(preset, { detectorOnly: true });
+  expect(theirs).toMatchObject({ type: 'faster-rcnn', numerics: 'torchvision', preset });
+  await expect(loadConfig(preset)).rejects.toThrow(/^torchvision.*: data must be a mapping/);
+});
+
 test('a resolved config reads back as the same config', async () => {
   const file = await write('source.yaml', `${data}semi: { erase: null, scoreThr: 0.35 }\n`);
   const config = await loadConfig(file, { overrides: ['optimizer.lr=0.000123456789'] });

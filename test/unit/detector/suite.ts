@@ -14,6 +14,7 @@ import {
   trainSemiSupervised,
   writeSafetensors,
 } from '../../../lib/index.js';
+import { bf16Detector } from '../tolerances.js';
 import { decodeTiny, tinyData, tinySettings } from '../train/tiny-data.js';
 import { sceneBatch } from './scenes.js';
 
@@ -74,6 +75,56 @@ async function found(detector: Detector): Promise<number> {
   return hit.filter(Boolean).length / hit.length;
 }
 
+/** The detector's losses, gradients and detections on two scenes. */
+async function outputs(detector: Detector) {
+  const { batch, targets } = await sceneBatch(2, detector.computeDtype);
+  const losses = await detector.loss(batch, targets);
+  await detector.backward();
+  const gradients = new Map<string, Float32Array>();
+  for (const { name, trainable } of detector.parameters()) {
+    const gradient = trainable && (await detector.gradient(name));
+    if (gradient) gradients.set(name, gradient);
+  }
+  await detector.discard();
+  const detections = await detector.predict(batch);
+  batch.dispose();
+  return { losses, gradients, detections };
+}
+
+type Outputs = Awaited<ReturnType<typeof outputs>>;
+
+/** Within what tolerances.ts allows to a detector in bf16, and gives reasons for. */
+function expectNearInBf16(want: Outputs, got: Outputs): void {
+  const limits = bf16Detector;
+  for (const [key, value] of Object.entries(want.losses))
+    expect(Math.abs(got.losses[key]! / value - 1), key).toBeLessThan(limits.loss);
+  let [norm, other, distance] = [0, 0, 0];
+  for (const [key, gradient] of want.gradients)
+    got.gradients.get(key)!.forEach((v, i) => {
+      norm += gradient[i]! ** 2;
+      other += v ** 2;
+      distance += (v - gradient[i]!) ** 2;
+    });
+  expect(Math.sqrt(distance / norm)).toBeLessThan(limits.gradient);
+  expect(Math.abs(Math.sqrt(other / norm) - 1)).toBeLessThan(limits.gradientNorm);
+  let [confident, same] = [0, 0];
+  for (const [n, { boxes, scores, labels }] of want.detections.entries())
+    for (const [i, score] of scores.entries()) {
+      if (score < 0.4) continue;
+      const found = got.detections[n]!;
+      confident++;
+      same += [...found.scores].some(
+        (s, k) =>
+          found.labels[k] === labels[i] &&
+          Math.abs(s - score) < limits.score &&
+          iou(found.boxes.subarray(4 * k), boxes.subarray(4 * i)) > limits.iou,
+      )
+        ? 1
+        : 0;
+    }
+  expect(same).toBeGreaterThanOrEqual(confident * limits.detections);
+}
+
 export function testDetector(name: string, suite: DetectorSuite): void {
   const { options } = suite;
 
@@ -86,6 +137,15 @@ export function testDetector(name: string, suite: DetectorSuite): void {
         expect(curve.at(-1)).toBeLessThan(suite.overfit.loss);
         expect(await found(detector)).toBeGreaterThan(0.8);
       });
+
+    test.each([0, 40])('is near itself in bf16 after %i steps', async (steps) => {
+      const start = { seed: 1, optimizer: adam };
+      await using exact = await createDetector(options, { ...start, dtype: 'fp32' });
+      if (steps) await train(exact, steps);
+      await using rounded = await createDetector(options, { ...start, dtype: 'bf16' });
+      await rounded.loadState(await exact.state());
+      expectNearInBf16(await outputs(exact), await outputs(rounded));
+    });
 
     test('has its losses by name', async () => {
       await using detector = await createDetector(options);

@@ -109,10 +109,17 @@ const shifted: Record<string, number> = { fasterrcnn_v2: 2e-3 };
  */
 const magnified: Record<string, number> = { retinanet_v2: 2e-3, fasterrcnn_v2: 2e-3 };
 
-/** The largest relative error of a loss in bf16: 8 bits of mantissa through some thirty layers. */
-const inBf16: Record<string, number> = {
-  // 0.035 of a box loss of 0.04: few regions have a part in it.
-  fasterrcnn_v2: 0.06,
+/**
+ * The largest relative error of a loss in bf16, by model and loss: 8 bits of mantissa through some thirty
+ * layers. A box loss of regions jumps: it is 0.09 or 0.04 in all, over the few regions that overlap a box by
+ * half, and rounding moves proposals across that line. torch in f32 that rounds weights and every layer's
+ * output to bf16 at random (up or down by distance; 24 runs) spreads around its own f32 by 0.054, from -0.17
+ * to +0.08, in loss_box_reg of Faster R-CNN. Rounding to nearest has half of that variance: 0.038, of which
+ * three are allowed. The other losses spread by less than 0.007.
+ */
+const inBf16: Record<string, Record<string, number>> = {
+  fasterrcnn: { loss_box_reg: 0.115 },
+  fasterrcnn_v2: { loss_box_reg: 0.06 },
 };
 
 /** Torchvision counts the background; its samplers drew nothing by chance. */
@@ -269,6 +276,6 @@ describe.each([
     await using detector = await open('bf16');
     const losses = await detector.loss(pictures, targets);
     for (const [key, value] of Object.entries(golden.losses))
-      expect(Math.abs(losses[key]! / value - 1), key).toBeLessThan(inBf16[name] ?? 0.03);
+      expect(Math.abs(losses[key]! / value - 1), key).toBeLessThan(inBf16[name]?.[key] ?? 0.03);
   });
 });

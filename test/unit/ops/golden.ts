@@ -2,13 +2,7 @@ import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { ndarray } from '../../oracle/array.js';
 import { tolerances } from '../tolerances.js';
-import {
-  expectClose,
-  type OpSpec,
-  onDevice,
-  runOp,
-  testDevices,
-} from './test-op.js';
+import { expectClose, type OpSpec, onDevice, runOp, testDevices } from './test-op.js';
 
 interface GoldenArray {
   shape: number[];
@@ -44,7 +38,8 @@ export function testGolden(
   expect(golden.cases.length).toBeGreaterThan(0);
   for (const recorded of golden.cases)
     for (const device of testDevices)
-      test(`${op} equals ${golden.source} of torch ${golden.torch}: ${recorded.name}${onDevice(device)}`, () => checkGolden(op, recorded, spec, device));
+      test(`${op} equals ${golden.source} of torch ${golden.torch}: ${recorded.name}${onDevice(device)}`, () =>
+        checkGolden(op, recorded, spec, device));
 }
 
 async function checkGolden(

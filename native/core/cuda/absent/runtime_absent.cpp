@@ -14,6 +14,7 @@ std::string unusable_reason() { return "this build has no CUDA backend"; }
 std::vector<std::string> architectures() { return {}; }
 bool is_emulated() { return false; }
 void set_emulation(uint64_t, int) { refuse(); }
+void set_emulated_faults(const EmulatedFaults&) { refuse(); }
 void use_device(int) { refuse(); }
 int current_device() { refuse(); }
 int multiprocessors() { refuse(); }

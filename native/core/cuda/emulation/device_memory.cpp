@@ -11,6 +11,7 @@
 #include <new>
 
 #include "core/allocator.h"
+#include "core/cuda/emulation/faults.h"
 #include "core/cuda/emulation/grid.h"
 #include "core/cuda/emulation/sanitizer.h"
 #include "core/error.h"
@@ -49,9 +50,11 @@ class Arena final : public MemorySource {
   // --- MemorySource
 
   void* allocate(int64_t bytes) override {
+    require_device("allocate");
     const int64_t total = rounded(bytes);
     DeviceMemoryAccess access;
     std::lock_guard lock(mutex_);
+    if (used_ + total > memory_limit(kArenaBytes)) return nullptr;
     for (auto hole = holes_.begin(); hole != holes_.end(); ++hole) {
       if (hole->second < total) continue;
       char* start = hole->first;
@@ -79,7 +82,10 @@ class Arena final : public MemorySource {
     blocks_.erase(static_cast<char*>(block));
     used_ -= total;
     unpoison(start, total);
-    madvise(start, total, MADV_DONTNEED);
+    // Pages that are its own: a neighbour's values lie on the others.
+    char* first = base_ + (start - base_ + kPage - 1) / kPage * kPage;
+    char* last = base_ + (start + total - base_) / kPage * kPage;
+    if (first < last) madvise(first, static_cast<size_t>(last - first), MADV_DONTNEED);
     auto [hole, added] = holes_.emplace(start, total);
     if (auto next = std::next(hole); next != holes_.end() && start + hole->second == next->first) {
       hole->second += next->second;
@@ -93,7 +99,8 @@ class Arena final : public MemorySource {
   }
 
   std::string describe() const override {
-    return str("cuda:0 (emulated), ", kArenaBytes - used_, " of ", kArenaBytes, " bytes free");
+    return str("cuda:0 (emulated), where ", free_device_memory(), " of ", device_memory_bytes(),
+               " bytes are free");
   }
 
   void on_take(void* block, int64_t bytes, int64_t size) override {
@@ -226,7 +233,9 @@ void require_device_memory(const char* call, const void* p, size_t bytes) {
 }
 
 std::string check_device_memory() { return arena().check(); }
-int64_t device_memory_bytes() { return kArenaBytes; }
-int64_t free_device_memory() { return kArenaBytes - arena().used(); }
+int64_t device_memory_bytes() { return memory_limit(kArenaBytes); }
+int64_t free_device_memory() {
+  return std::max<int64_t>(0, device_memory_bytes() - arena().used());
+}
 
 }  // namespace mixpl::cuda::emulation

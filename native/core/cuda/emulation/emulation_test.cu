@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/allocator.h"
 #include "core/cuda/kernel.h"
 #include "core/error.h"
 
@@ -195,6 +196,7 @@ TEST_F(Emulation, PoisonsWhatNobodyHasWritten) {
     EXPECT_EQ(t.to_vector<int32_t>(), std::vector<int32_t>(3, static_cast<int32_t>(word)));
   }
   // Memory that goes around through the pool is poisoned anew.
+  release_cached_memory(kGpu);  // so that there is one block of this size
   void* first = Tensor::zeros({1000}, DType::i32, kGpu).raw();
   const Tensor again = Tensor::empty({1000}, DType::i32, kGpu);
   EXPECT_EQ(first, again.raw());
@@ -235,6 +237,35 @@ TEST_F(Emulation, FindsMissingWaits) {
                launch(misplaced_copy_kernel, 1, 1, 0, in.data<float>(), out.data<float>()));
   EXPECT_ERROR("no multiple",
                launch(misaligned_kernel, 1, 1, 0, in.data<float>(), out.data<float>()));
+}
+
+MIXPL_KERNEL warpgroup_kernel(const float* in, float* out, bool fence, bool wait) {
+  MIXPL_DYNAMIC_SHARED(char, tile);
+  for (int i = threadIdx.x; i < 192 * 8; i += 128) cp_async16(tile + 16 * i, in);
+  cp_async_commit();
+  cp_async_wait<0>();
+  if (fence) fence_async_proxy();
+  sync_block();
+  float sums[64] = {};
+  wgmma_begin();
+  wgmma_bf16_m64n128k16<false, false>(sums, wgmma_descriptor(tile),
+                                      wgmma_descriptor(tile + 64 * kSwizzleBytes));
+  wgmma_commit();
+  out[threadIdx.x] = sums[0];
+  if (wait) wgmma_wait<0>();
+}
+
+TEST_F(Emulation, FindsMistakesWithWarpgroups) {
+  const Tensor in = Tensor::zeros({4}, DType::f32, kGpu),
+               out = Tensor::zeros({128}, DType::f32, kGpu);
+  const auto run = [&](bool fence, bool wait) {
+    launch(warpgroup_kernel, 1, 128, 192 * kSwizzleBytes, in.data<float>(), out.data<float>(),
+           fence, wait);
+  };
+  run(true, true);
+  EXPECT_TRUE(std::isnan(out.to_vector<float>()[0]));  // read before the wait
+  EXPECT_ERROR("without fence_async_proxy", run(false, true));
+  EXPECT_ERROR("wgmma that it never waited for", run(true, false));
 }
 
 TEST_F(Emulation, RunsOutOfMemoryAsADeviceDoes) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/cuda/emulation/device_memory.h"
+#include "core/cuda/emulation/faults.h"
 #include "core/cuda/emulation/fiber.h"
 #include "core/cuda/emulation/shared_memory.h"
 #include "core/error.h"
@@ -39,6 +40,9 @@ struct Thread {
   std::source_location where;
   std::vector<Copy> copies;
   int copy_group = 0;
+  bool unfenced = false;  // copies that wgmma does not see yet
+  std::vector<WarpgroupProduct> products;
+  int product_group = 0;
 };
 
 // Lanes of a warp that wait for others at one operation.
@@ -129,6 +133,12 @@ class Grid {
   void meet(const char* operation, uint32_t mask, const std::source_location& where, LaneData& data,
             void (*exchange)(Meeting&));
   Thread& running() { return *running_; }
+  /// A thread whose copies wgmma does not see, or null.
+  const Thread* unfenced() const {
+    const auto found =
+        std::find_if(threads_.begin(), threads_.end(), [](const Thread& t) { return t.unfenced; });
+    return found == threads_.end() ? nullptr : &*found;
+  }
   int threads() const { return static_cast<int>(threads_.size()); }
   SharedMemory& shared() { return shared_; }
   std::string position() const {
@@ -175,6 +185,8 @@ void Grid::run_block(uint64_t seed) {
   for (Thread& t : threads_) {
     t.state = State::fresh;
     t.copies.clear();
+    t.products.clear();
+    t.unfenced = false;
   }
   for (size_t w = 0; w < warps_.size(); ++w) {
     const size_t lanes = std::min<size_t>(kWarpSize, threads_.size() - w * kWarpSize);
@@ -292,6 +304,8 @@ void Grid::thread_ends() {
   Thread& self = *running_;
   if (!self.copies.empty())
     fail(str("leaves the kernel with ", self.copies.size(), " cp_async that it never waited for"));
+  if (!self.products.empty())
+    fail(str("leaves the kernel with ", self.products.size(), " wgmma that it never waited for"));
   self.state = State::gone;
   ++gone_;
   if (!at_barrier_.empty())
@@ -397,6 +411,7 @@ void run_grid(const std::source_location& where, dim3 grid, dim3 block, size_t d
                           " bytes of shared memory, got ", dynamic_shared));
   const int64_t blocks = int64_t{grid.x} * grid.y * grid.z;
   if (!blocks) return;
+  before_launch(where);
 
   DeviceMemoryAccess access;
   Grid instance(where, block, dynamic_shared, body);
@@ -466,10 +481,36 @@ void wait_for_copies(int groups_left) {
       self.copies[kept++] = c;
       continue;
     }
+    self.unfenced = true;
     std::memcpy(c.to, c.from, c.valid_bytes);
     std::memset(static_cast<char*>(c.to) + c.valid_bytes, 0, c.bytes - c.valid_bytes);
   }
   self.copies.resize(kept);
+}
+
+void fence_copies() { active->running().unfenced = false; }
+
+void start_product(const WarpgroupProduct& product) {
+  if (const Thread* t = active->unfenced())
+    fail(str("wgmma: thread ", text(t->index), " has copied without fence_async_proxy"));
+  Thread& self = active->running();
+  self.products.push_back(product);
+  WarpgroupProduct& own = self.products.back();
+  own.group = self.product_group;
+  for (size_t i = 0; i + 1 < self.products.size(); ++i)
+    own.first &= self.products[i].sums != own.sums;
+  if (!own.first) return;
+  std::memcpy(own.start, own.sums, sizeof own.start);
+  std::memset(own.sums, settings().poison, sizeof own.start);
+}
+void commit_products() { ++active->running().product_group; }
+void wait_for_products(int groups_left, const std::source_location& where) {
+  Thread& self = active->running();
+  const int done = self.product_group - groups_left;
+  std::vector<WarpgroupProduct> due, later;
+  for (const WarpgroupProduct& p : self.products) (p.group < done ? due : later).push_back(p);
+  self.products = later;
+  run_products(due, where);
 }
 
 }  // namespace emulation

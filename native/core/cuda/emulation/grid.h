@@ -7,6 +7,7 @@
 #include <source_location>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include "core/cuda/emulation/vectors.h"
 
@@ -83,6 +84,24 @@ bool in_shared_memory(const void* p, size_t bytes);
 void start_copy(void* to, const void* from, int bytes, int valid_bytes);
 void commit_copies();
 void wait_for_copies(int groups_left);
+/// Copies that have taken place are not yet seen by wgmma; after this they are.
+void fence_copies();
+
+/// A wgmma that this thread has issued: it takes place when the thread waits for it, and until then
+/// its sums are poison.
+struct WarpgroupProduct {
+  float* sums;              // [64]
+  uint64_t a, b;            // descriptors
+  bool a_result, b_result;  // rows run along the result
+  int group = 0;
+  bool first = true;     // of those that wait for the same sums
+  float start[64] = {};  // of the first
+};
+void start_product(const WarpgroupProduct& product);
+void commit_products();
+void wait_for_products(int groups_left, const std::source_location& where);
+/// A warp's products (warpgroups.cpp), in the order of issue.
+void run_products(const std::vector<WarpgroupProduct>& due, const std::source_location& where);
 
 }  // namespace emulation
 }  // namespace mixpl::cuda

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "core/cuda/emulation/device_memory.h"
+#include "core/cuda/emulation/faults.h"
 #include "core/cuda/emulation/grid.h"
 #include "core/cuda/emulation_settings.h"
 #include "core/cuda/runtime.h"
@@ -35,6 +36,7 @@ void use_device(int index) {
 }
 int current_device() { return 0; }
 int multiprocessors() { return emulation::kMultiprocessors; }
+bool has_warpgroups() { return true; }
 MemorySource& memory_source(int index) {
   use_device(index);
   return emulation::device_memory();
@@ -42,12 +44,14 @@ MemorySource& memory_source(int index) {
 
 void copy_to_device(void* device, const void* host, size_t bytes) {
   if (!bytes) return;
+  emulation::require_device("copy_to_device");
   emulation::require_device_memory("copy_to_device", device, bytes);
   emulation::DeviceMemoryAccess access;
   std::memcpy(device, host, bytes);
 }
 void copy_to_host(void* host, const void* device, size_t bytes) {
   if (!bytes) return;
+  emulation::require_device("copy_to_host");
   ++waits;
   emulation::require_device_memory("copy_to_host", device, bytes);
   emulation::DeviceMemoryAccess access;
@@ -55,6 +59,7 @@ void copy_to_host(void* host, const void* device, size_t bytes) {
 }
 void copy_on_device(void* to, const void* from, size_t bytes) {
   if (!bytes) return;
+  emulation::require_device("copy_on_device");
   emulation::require_device_memory("copy_on_device", to, bytes);
   emulation::require_device_memory("copy_on_device", from, bytes);
   emulation::DeviceMemoryAccess access;
@@ -62,11 +67,15 @@ void copy_on_device(void* to, const void* from, size_t bytes) {
 }
 void memset_device(void* device, int byte, size_t bytes) {
   if (!bytes) return;
+  emulation::require_device("memset_device");
   emulation::require_device_memory("memset_device", device, bytes);
   emulation::DeviceMemoryAccess access;
   std::memset(device, byte, bytes);
 }
-void synchronize() { ++waits; }
+void synchronize() {
+  emulation::require_device("synchronize");
+  ++waits;
+}
 int64_t synchronisations() { return waits; }
 
 Event::Event() : handle_(new double(0)) {}

@@ -11,7 +11,7 @@
 
 namespace mixpl::cuda::emulation {
 namespace {
-constexpr size_t kGuard = 128;  // also the alignment of every array
+constexpr size_t kGuard = 1024;  // also the alignment of every array
 constexpr unsigned char kGuardByte = 0xc3;
 
 bool intact(const char* guard) {

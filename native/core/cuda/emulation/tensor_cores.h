@@ -5,6 +5,12 @@
 
 namespace mixpl::cuda {
 
+/// Of the block's dynamic shared memory, as if that began at 0.
+inline uint32_t shared_address(const void* p) {
+  return static_cast<uint32_t>(static_cast<const char*>(p) -
+                               static_cast<const char*>(emulation::dynamic_shared_memory()));
+}
+
 inline void cp_async16(void* shared, const void* global, int valid_bytes = 16) {
   emulation::start_copy(shared, global, 16, valid_bytes);
 }

@@ -1,0 +1,19 @@
+// core/cuda/warpgroups.h on the host. A warp multiplies its 16 rows when it waits; all of its lanes
+// must have issued the same products.
+#pragma once
+
+namespace mixpl::cuda {
+
+inline void fence_async_proxy() { emulation::fence_copies(); }
+inline void wgmma_begin() {}
+inline void wgmma_commit() { emulation::commit_products(); }
+template <int N>
+void wgmma_wait(Where where = Where::current()) {
+  emulation::wait_for_products(N, where);
+}
+template <bool kA, bool kB>
+void wgmma_bf16_m64n128k16(float (&d)[64], uint64_t a, uint64_t b) {
+  emulation::start_product({d, a, b, kA, kB});
+}
+
+}  // namespace mixpl::cuda

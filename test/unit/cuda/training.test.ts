@@ -1,0 +1,87 @@
+// A whole MixPL run on a GPU: what the CPU computes, the same bits every time, nothing allocated and
+// three waits an iteration once it is warm, and a checkpoint that the CPU goes on from.
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { native, type StepEvent } from '../../../lib/index.js';
+import { essence, settings, student, train } from './runs.js';
+
+/**
+ * Relative, of losses and gradient norms. f32 in another order is some 1e-6 off after a step; scores of
+ * the teacher then choose the same pseudo labels, and every further step multiplies the difference.
+ */
+const tolerance = 2e-3;
+
+function expectNear(got: readonly StepEvent[], want: readonly StepEvent[]): void {
+  expect(got.map((s) => s.iteration)).toEqual(want.map((s) => s.iteration));
+  want.forEach((step, i) => {
+    expect(got[i]!.pseudo?.boxes, `pseudo labels of step ${i}`).toBe(step.pseudo?.boxes);
+    expect(got[i]!.silenced).toEqual(step.silenced);
+    for (const [name, value] of Object.entries({ ...step.losses, norm: step.gradNorm }))
+      expect(
+        Math.abs({ ...got[i]!.losses, norm: got[i]!.gradNorm }[name]! - value),
+        `step ${i}: ${name}`,
+      ).toBeLessThanOrEqual(tolerance * Math.abs(value) + 1e-6);
+  });
+}
+
+let folder: string;
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'mixpl-cuda-'));
+});
+afterEach(() => rm(folder, { recursive: true, force: true }));
+
+describe.skipIf(native.cudaReason() !== null)('a MixPL run on a GPU', () => {
+  test.each(['retinanet', 'faster-rcnn'])(
+    '%s: follows the CPU, repeats itself, goes on from its checkpoint on either device',
+    async (type) => {
+      const runs = [];
+      for (const device of ['cpu', 'cuda', 'cuda']) {
+        await using detector = await student(type, device);
+        runs.push((await train(detector)).steps);
+      }
+      const [cpu, gpu, again] = runs as [StepEvent[], StepEvent[], StepEvent[]];
+      expect(cpu.some((s) => s.pseudo!.boxes > 0)).toBe(true);
+      expect(Object.keys(cpu.at(-1)!.losses).some((name) => name.startsWith('mosaic_'))).toBe(true);
+      expectNear(gpu, cpu);
+      expect(essence(again)).toEqual(essence(gpu));
+
+      for (const device of ['cuda', 'cpu']) {
+        const out = join(folder, device);
+        const controller = new AbortController();
+        await using first = await student(type, 'cuda');
+        await train(first, { out, signal: controller.signal }, ({ iteration }) => {
+          if (iteration === 3) controller.abort();
+        });
+        await using second = await student(type, device);
+        const rest = await train(second, { out, resume: true });
+        expect(rest.events[0]).toMatchObject({ type: 'resumed', iteration: 3 });
+        if (device === 'cuda') expect(essence(rest.steps)).toEqual(essence(gpu.slice(3)));
+        else expectNear(rest.steps, gpu.slice(3));
+      }
+    },
+    600_000,
+  );
+
+  test.each(['retinanet', 'faster-rcnn'])(
+    '%s: allocates nothing once it is warm, and is waited for three times an iteration',
+    async (type) => {
+      await using detector = await student(type, 'cuda');
+      const counts: { allocations: number; waits: number }[] = [];
+      let before = native.memoryStats('cuda');
+      const schedule = { ...settings.schedule, iterations: 10 };
+      await train(detector, { settings: { ...settings, schedule } }, () => {
+        const now = native.memoryStats('cuda');
+        counts.push({
+          allocations: now.systemAllocations - before.systemAllocations,
+          waits: now.synchronisations - before.synchronisations,
+        });
+        before = now;
+      });
+      // The teacher's boxes, the losses of all branches, the norm of the gradient.
+      expect(counts.slice(-4)).toEqual(Array(4).fill({ allocations: 0, waits: 3 }));
+    },
+    600_000,
+  );
+});
