@@ -1,9 +1,18 @@
 // The work of scripts/check-cuda.sh.
 import { execFile, execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
-import { basename, join, relative } from 'node:path';
+import { basename, join, relative, resolve } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 
 const { values: flags, positionals } = parseArgs({
@@ -22,15 +31,19 @@ const hot = readFileSync('scripts/hot-kernels.txt', 'utf8')
     return { file: join('native', file), pattern: new RegExp(pattern), matched: false };
   });
 
-const release = ['80', '86', '89', '90a', '100'];
-const gencode = (architecture, code = 'sm') =>
-  `-gencode=arch=compute_${architecture},code=${code}_${architecture}`;
-const architectures = flags.all
-  ? [...release.map((a) => gencode(a)), gencode('120'), gencode('120', 'compute')]
-  : [gencode('90a')];
-// As CMakeLists.txt compiles them.
+// What a release has code for, from the one place that says it: "80-real 90a-real 120".
+const [, release] = /MIXPL_RELEASE_ARCHITECTURES ([^)]+)/.exec(
+  readFileSync('CMakeLists.txt', 'utf8'),
+);
+const architectures = (flags.all ? release.split(' ') : ['90a-real']).map((name) => {
+  const number = name.replace('-real', '');
+  const code = name === number ? `[sm_${number},compute_${number}]` : `sm_${number}`;
+  return `-gencode=arch=compute_${number},code=${code}`;
+});
+// As CMakeLists.txt compiles them; what the host runs of a file is the build's to compile.
 const options = ['-std=c++20', '-O3', '--expt-relaxed-constexpr', '--fmad=false', '-Inative'];
-options.push('-DMIXPL_WITH_CUDA', '-Xptxas=-v', '-Xcompiler=-fPIC', ...architectures);
+options.push('-DMIXPL_WITH_CUDA', '-DMIXPL_CUDA_ARCHITECTURE_LIST=""');
+options.push('-Xptxas=-v', '-fatbin', ...architectures);
 const compiler = execFileSync('nvcc', ['--version'], { encoding: 'utf8' });
 
 const files = positionals.length
@@ -51,6 +64,11 @@ for (const { file, text, error } of results) {
     console.error(`${file}: does not compile\n${text}`);
     continue;
   }
+  const warnings = text.split('\n').filter((line) => /\bwarning\b/i.test(line));
+  if (warnings.length) {
+    failed++;
+    console.error(`${file}: warnings\n${warnings.join('\n')}`);
+  }
   for (const kernel of kernelsOf(text)) {
     const rule = hot.find((h) => h.file === file && h.pattern.test(kernel.name));
     if (rule) rule.matched = true;
@@ -65,11 +83,29 @@ for (const { file, pattern, matched } of hot)
     failed++;
     console.error(`scripts/hot-kernels.txt: ${file} has no kernel that matches ${pattern.source}`);
   }
+failed += checkSize();
 const fresh = results.filter(({ compiled }) => compiled).length;
 console.log(
   `check-cuda: ${rows.length} kernels of ${files.length} files (${fresh} compiled, ${files.length - fresh} unchanged), ${failed} failed`,
 );
 process.exit(failed ? 1 : 0);
+
+/** Whether the built addon is larger than it may be, stripped; without or with one architecture's kernels. */
+function checkSize() {
+  const addon = 'build/Release/mixpl.node';
+  if (!existsSync(addon)) return 0;
+  const { cudaArchitectures } = createRequire(import.meta.url)(resolve(addon)).buildInfo();
+  const budget = { 0: 4, 1: 12.75 }[cudaArchitectures.length]; // MiB
+  const stripped = join(kept, 'stripped.node');
+  execFileSync('strip', ['-o', stripped, addon]);
+  const size = statSync(stripped).size / 2 ** 20;
+  rmSync(stripped);
+  const kernels = cudaArchitectures.length
+    ? `with code for ${cudaArchitectures}`
+    : 'without kernels';
+  console.log(`${addon}: ${size.toFixed(2)} of ${budget ?? 'any'} MiB, stripped, ${kernels}`);
+  return budget && size > budget ? 1 : 0;
+}
 
 /** What ptxas says about a file: from the last time, when nothing that went into it has changed. */
 async function compile(file) {
@@ -78,9 +114,9 @@ async function compile(file) {
   if ([depend, report, key].every(existsSync) && readFileSync(key, 'utf8') === digest(depend))
     return { file, text: readFileSync(report, 'utf8'), compiled: false };
   rmSync(key, { force: true });
-  const object = join(kept, `${name}.o`);
+  const object = join(kept, `${name}.fatbin`);
   try {
-    const args = [...options, '-MD', '-MF', depend, '-c', file, '-o', object];
+    const args = [...options, '-MD', '-MF', depend, file, '-o', object];
     const { stderr, stdout } = await promisify(execFile)('nvcc', args, { maxBuffer: 1 << 28 });
     const text = stdout + stderr;
     writeFileSync(report, text);

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Compiles CUDA kernels with nvcc and prints what each takes: registers, shared memory, local memory.
-# Fails when one does not compile, or a kernel of scripts/hot-kernels.txt uses local memory. No GPU needed.
+# Fails when one does not compile without warnings, a kernel of scripts/hot-kernels.txt uses local memory, or
+# the addon in build/Release is larger than its budget. No GPU needed.
 #
 #   check-cuda.sh [--hot | --all] [FILE...]     FILE: *_cuda.cu; default: all below native/
 #

@@ -1,12 +1,16 @@
-// Runs the suites that compute on a device on a real GPU: `npm run test:gpu`, or without npm
-// `node scripts/test-gpu.mjs [vitest's arguments]`. Needs a build with CUDA (`npm run build:native --
-// --CDMIXPL_CUDA=ON`) and a GPU; says what is missing and fails without. Where the native tests were built
-// with CUDA as well (build/native-tests-cuda), they run, too. Leaves bench/results/<device>-tests.json.
+// Runs the tests on a real GPU: `npm run test:gpu`, or without npm
+// `node scripts/test-gpu.mjs [--parts=LIST] [vitest's arguments]`. Needs a build with CUDA and a GPU; says
+// what is missing and fails without. LIST names some of
+//   vitest     suites that compute on a device, and a training beside the CPU's
+//   native     the native tests (`scripts/test-native.sh --cuda` builds them)
+//   memcheck, racecheck   those of kernels again under compute-sanitizer, where it is found
+// Leaves bench/results/<device>-tests.json; what an earlier run of the same addon left of other parts stays.
 import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
-import { join, relative, resolve } from 'node:path';
+import { delimiter, join, relative, resolve } from 'node:path';
 
 const root = resolve(import.meta.dirname, '..');
 process.chdir(root);
@@ -14,69 +18,129 @@ const suites = ['ops', 'detect', 'image', 'optim', 'detector', 'devices.test.ts'
 const device = process.env.MIXPL_DEVICE ?? 'cuda';
 // Of detectors, whose device is 'auto'; of ops.
 const environment = { MIXPL_DEVICE: device, MIXPL_TEST_DEVICE: device };
-const gpu = findGpu();
-const folder = mkdtempSync(join(tmpdir(), 'mixpl-test-gpu-'));
-const report = join(folder, 'vitest.json');
-const nativeReport = join(folder, 'native.json');
-
-const began = performance.now();
-const arguments_ = process.argv.slice(2);
-const chosen = arguments_.length ? arguments_ : suites.map((name) => `test/unit/${name}`);
-const vitest = spawnSync(
-  process.execPath,
-  [
-    'node_modules/vitest/vitest.mjs',
-    'run',
-    '--reporter=default',
-    '--reporter=json',
-    `--outputFile.json=${report}`,
-    ...chosen,
-  ],
-  { stdio: 'inherit', env: { ...process.env, ...environment } },
-);
 const nativeTests = 'build/native-tests-cuda/mixpl_tests';
-const native = existsSync(nativeTests)
-  ? spawnSync(nativeTests, ['--gtest_brief=1', `--gtest_output=json:${nativeReport}`], {
-      stdio: 'inherit',
-    })
-  : null;
-if (!native) console.log(`native tests: skipped, there is no ${nativeTests}`);
+const runners = { vitest: runVitest, native: runNative, memcheck: sanitize, racecheck: sanitize };
+const arguments_ = process.argv.slice(2);
+const parts = (
+  /^--parts=(.*)$/.exec(arguments_[0] ?? '')?.[1] ?? Object.keys(runners).join()
+).split(',');
+if (arguments_[0]?.startsWith('--parts=')) arguments_.shift();
+const unknown = parts.filter((part) => !(part in runners));
+if (unknown.length)
+  end(`--parts: unknown ${unknown.join(', ')}; there are ${Object.keys(runners).join(', ')}`);
 
+const { gpu, addon } = findGpu();
+const folder = mkdtempSync(join(tmpdir(), 'mixpl-test-gpu-'));
+const name = gpu.name.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-');
+const path = `bench/results/${name}-tests.json`;
+const before = existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')) : {};
 const result = {
   device: gpu,
   node: process.version,
-  seconds: Math.round((performance.now() - began) / 1000),
-  vitest: read(report, vitestCounts),
-  native: native && read(nativeReport, nativeCounts),
+  addon,
+  parts: before.addon === addon ? before.parts : {},
 };
+for (const part of parts) {
+  const began = performance.now();
+  const found = runners[part](part);
+  result.parts[part] = { seconds: Math.round((performance.now() - began) / 1000), ...found };
+  if (found.skipped && found.reason) console.log(`${part}: skipped, ${found.reason}`);
+}
 mkdirSync('bench/results', { recursive: true });
-const name = gpu.name.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-');
-const path = `bench/results/${name}-tests.json`;
 writeFileSync(path, `${JSON.stringify(result, null, 1)}\n`);
 rmSync(folder, { recursive: true });
-const parts = [result.vitest, ...(native ? [result.native] : [])];
-const sum = (key) => parts.reduce((total, part) => total + (part?.[key] ?? 0), 0);
-console.log(`${gpu.name}: ${sum('passed')} passed, ${sum('failed')} failed, ${path}`);
-const broken = vitest.status !== 0 || (native && native.status !== 0) || parts.includes(null);
-process.exit(broken || sum('failed') > 0 ? 1 : 0);
+const sum = (key) => parts.reduce((total, part) => total + (result.parts[part][key] ?? 0), 0);
+console.log(
+  `${gpu.name}: ${sum('passed')} passed, ${sum('failed')} failed, ${sum('skipped')} skipped, ${path}`,
+);
+process.exit(sum('failed') > 0 ? 1 : 0);
+
+function runVitest() {
+  const report = join(folder, 'vitest.json');
+  const chosen = arguments_.length
+    ? arguments_
+    : ['test/gpu', ...suites.map((name) => `test/unit/${name}`)];
+  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
+  const { status } = spawnSync(
+    process.execPath,
+    ['node_modules/vitest/vitest.mjs', 'run', ...reporters, ...chosen],
+    { stdio: 'inherit', env: { ...process.env, ...environment } },
+  );
+  return counted(report, status, vitestCounts);
+}
+
+function runNative() {
+  if (!existsSync(nativeTests)) return { skipped: 1, reason: `there is no ${nativeTests}` };
+  const report = join(folder, 'native.json');
+  const { status } = spawnSync(nativeTests, ['--gtest_brief=1', `--gtest_output=json:${report}`], {
+    stdio: 'inherit',
+  });
+  return counted(report, status, nativeCounts);
+}
+
+/** The native tests of kernels under a tool of compute-sanitizer. */
+function sanitize(tool) {
+  if (!existsSync(nativeTests)) return { skipped: 1, reason: `there is no ${nativeTests}` };
+  const folders = [...process.env.PATH.split(delimiter), '/usr/local/cuda/bin'];
+  if (process.env.CUDA_HOME) folders.unshift(join(process.env.CUDA_HOME, 'bin'));
+  const program = folders.map((at) => join(at, 'compute-sanitizer')).find(existsSync);
+  if (!program)
+    return {
+      skipped: 1,
+      reason: 'there is no compute-sanitizer on the path, in CUDA_HOME or /usr/local/cuda',
+    };
+  const report = join(folder, `${tool}.json`);
+  const log = join(folder, `${tool}.log`);
+  const { status } = spawnSync(
+    program,
+    [
+      // Errors that calls return are what some tests want.
+      ...['--tool', tool, '--error-exitcode', '86', '--log-file', log],
+      ...(tool === 'memcheck' ? ['--report-api-errors', 'no'] : []),
+      ...[nativeTests, '--gtest_brief=1', `--gtest_output=json:${report}`],
+      '--gtest_filter=*Cuda*:Kernels*:TensorOnGpu*',
+    ],
+    { stdio: 'inherit' },
+  );
+  const text = existsSync(log) ? readFileSync(log, 'utf8') : '';
+  const summary = text
+    .split('\n')
+    .filter((line) => line.includes('SUMMARY'))
+    .join('\n');
+  const found = counted(report, status, nativeCounts);
+  return { ...found, summary, ...(found.failed ? { log: text.slice(0, 20_000) } : {}) };
+}
+
+/** A report's counts; a run that ended badly without a failed test counts as one. */
+function counted(report, status, count) {
+  const counts = existsSync(report)
+    ? count(JSON.parse(readFileSync(report, 'utf8')))
+    : { failed: 0 };
+  return status !== 0 && !counts.failed ? { ...counts, failed: 1, status } : counts;
+}
+
+function end(message) {
+  console.error(`test:gpu: ${message}`);
+  process.exit(1);
+}
 
 /** The device under test, as the addon describes it; ends the process where there is none. */
 function findGpu() {
   const require = createRequire(import.meta.url);
-  const other = process.env.MIXPL_ADDON;
+  const load = require('node-gyp-build');
   try {
-    const addon = other ? require(resolve(other)) : require('node-gyp-build')(root);
+    const file = process.env.MIXPL_ADDON ? resolve(process.env.MIXPL_ADDON) : load.resolve(root);
+    const addon = require(file);
     const id = addon.resolveDevice(device);
     const { usable, freeBytes, ...facts } = addon.devices().find((found) => found.id === id);
-    return { ...facts, architectures: addon.buildInfo().cudaArchitectures };
+    const gpu = { ...facts, architectures: addon.buildInfo().cudaArchitectures };
+    return {
+      gpu,
+      addon: createHash('sha256').update(readFileSync(file)).digest('hex').slice(0, 16),
+    };
   } catch (error) {
-    console.error(`test:gpu: ${error.message}`);
-    process.exit(1);
+    return end(error.message);
   }
-}
-
-function read(file, count) {
-  return existsSync(file) ? count(JSON.parse(readFileSync(file, 'utf8'))) : null;
 }
 
 function vitestCounts({ testResults, numPassedTests, numFailedTests, numPendingTests }) {

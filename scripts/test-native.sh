@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds and runs the native tests. `--sanitize LIST` (say, address,undefined) builds them with those
-# sanitizers, `--emulate-cuda` with the CUDA kernels on an emulated device; each in a folder of its own.
-# Further arguments go to the tests, e.g. `--gtest_filter='Emulation.*'`.
+# sanitizers, `--emulate-cuda` with the CUDA kernels on an emulated device, `--cuda` for GPUs (without one
+# those tests are skipped), which builds the addon, too; each in a folder of its own. Further arguments go to
+# the tests, e.g. `--gtest_filter='Emulation.*'`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 sanitize=
@@ -11,12 +12,22 @@ while [ $# -gt 0 ]; do
   case "$1" in
     --sanitize) sanitize=$2; shift ;;
     --emulate-cuda) cuda=EMULATE ;;
+    --cuda) cuda=ON ;;
     *) arguments+=("$1") ;;
   esac
   shift
 done
 folder=build/native-tests
-[ "$cuda" = OFF ] || folder+=-emulated
+case "$cuda" in
+  EMULATE) folder+=-emulated ;;
+  ON) folder+=-cuda ;;
+esac
+if [ "$cuda" = ON ]; then # kernels take long to compile: once for addon and tests
+  MIXPL_CUDA=ON bash scripts/build-native.sh --CDMIXPL_NATIVE_TESTS=ON
+  mkdir -p "$folder"
+  cp build/mixpl_tests "$folder/"
+  exec "$folder/mixpl_tests" --gtest_brief=1 "${arguments[@]}"
+fi
 folder+=${sanitize:+-${sanitize//,/-}}
 generator=()
 if command -v ninja >/dev/null 2>&1; then generator=(-G Ninja); fi

@@ -36,6 +36,8 @@ struct Architecture {
   bool ptx;       // code that the driver can compile for later ones
 };
 
+constexpr int kOldest = 80;  // of a release: asynchronous copies and bf16 begin there
+
 std::vector<Architecture> built_architectures() {
   std::vector<Architecture> list;
   std::string_view rest = MIXPL_CUDA_ARCHITECTURE_LIST;
@@ -101,6 +103,8 @@ DeviceInfo describe_device(int index) {
     for (const std::string& a : architectures()) built += (built.empty() ? "" : ", ") + a;
     info.reason = str("the GPU '", info.name, "' has architecture ", number,
                       ", this build has code for ", built);
+    if (number >= kOldest)
+      info.reason += "; a build for every GPU: npm run build:native -- --CDMIXPL_RELEASE=ON";
   }
   return info;
 }

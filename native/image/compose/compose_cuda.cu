@@ -254,8 +254,7 @@ MIXPL_DEVICE void write_tile(const float* tile, T* out, int64_t row_values, int 
   }
 }
 
-/// kProjective: for batches with maps that are not affine, which divide (in f64: a call with
-/// spills).
+/// kProjective: for batches with maps that are not affine, which divide in f64.
 template <typename T, bool kProjective>
 MIXPL_KERNEL __launch_bounds__(kThreads, 2) compose_kernel(ComposeView<T> v) {
   MIXPL_SHARED(float, tile, 3 * kThreads);
