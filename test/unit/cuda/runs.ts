@@ -59,7 +59,7 @@ export const settings = {
   augment: { labelled: view, weak: view, strong: view, test: { long: 64, short: 64 } },
   batch: { labelled: 1, unlabelled: 2 },
   semi: {
-    scoreThr: 0.02,
+    scoreThr: 0.005,
     cacheSize: 6,
     mosaicShape: [
       [64, 64],
@@ -73,7 +73,7 @@ export const settings = {
 
 export async function student(type: string, device: string): Promise<Detector> {
   return createDetector(
-    { ...smallDetectors[type]!, test: { scoreThr: 0.01, maxPerImage: 5 } },
+    { ...smallDetectors[type]!, test: { scoreThr: 0.001, maxPerImage: 5 } },
     { device, dtype: 'fp32', seed: 3, optimizer: { type: 'sgd', clipNorm: 5 } },
   );
 }
