@@ -9,6 +9,7 @@
 #include <mutex>
 #include <vector>
 
+#include "core/cuda/emulation/coverage.h"
 #include "core/cuda/emulation/device_memory.h"
 #include "core/cuda/emulation/faults.h"
 #include "core/cuda/emulation/fiber.h"
@@ -435,6 +436,7 @@ void run_grid(const std::source_location& where, dim3 grid, dim3 block, size_t d
   }
   const std::string broken = check_device_memory();
   if (!broken.empty()) throw DeviceError(str(launch, ": ", broken));
+  note_launch(where, blocks * threads);
 }
 
 bool in_kernel() { return active != nullptr; }
