@@ -11,7 +11,7 @@ if [ "${1:-}" = --sanitize ]; then
   shift 2
 fi
 suites=("$@")
-[ ${#suites[@]} -gt 0 ] || suites=(test/unit/{ops,image,detect,optim,kernels,cuda,devices.test.ts})
+[ ${#suites[@]} -gt 0 ] || suites=(test/unit/{ops/,image/,detect/,optim/,kernels/,cuda/,devices.test.ts}) # names are parts: detect is in detector, too
 folder=build/emulated${sanitize:+-${sanitize//,/-}}
 bash scripts/build-native.sh --emulate-cuda ${sanitize:+--sanitize "$sanitize"} --CDMIXPL_NATIVE_TESTS=ON
 export MIXPL_EMULATION_COVERAGE=$PWD/$folder/coverage.tsv
