@@ -220,7 +220,13 @@ export interface NativeAddon extends NativeEvaluation {
     dtype: 'f32' | 'bf16',
     device: string,
   ): Promise<NativeTensor>;
-  Detector: new (config: string, device: string, dtype: string, seed: number) => NativeDetector;
+  /** [async] A detector with its first weights; dtype is 'f32' or 'bf16'. */
+  createDetector(
+    config: string,
+    device: string,
+    dtype: string,
+    seed: number,
+  ): Promise<NativeDetector>;
 }
 
 /**

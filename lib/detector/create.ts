@@ -124,7 +124,12 @@ async function build(
     );
   const device = resolveDevice(runtime.device);
   const compute = dtype === 'auto' ? automaticDtype(device) : dtype === 'fp32' ? 'f32' : dtype;
-  const handle = new native.Detector(optionsJson('createDetector', options), device, compute, seed);
+  const handle = await native.createDetector(
+    optionsJson('createDetector', options),
+    device,
+    compute,
+    seed,
+  );
   const detector = new Detector(handle, options, {
     device,
     dtype: compute,

@@ -203,7 +203,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
 
   async createTeacher(): Promise<Detector> {
     const { device, dtype, seed } = this.#runtime;
-    const handle = new native.Detector(
+    const handle = await native.createDetector(
       optionsJson('createTeacher', this.options),
       device,
       dtype,

@@ -15,6 +15,7 @@ struct AddonState {
   std::map<std::string, std::unique_ptr<Executor>> executors;
   int num_threads = 0;  // 0: OpenMP's own choice
   Napi::FunctionReference tensor_constructor;
+  Napi::FunctionReference detector_constructor;
   Napi::FunctionReference error_constructor;  // MixplError, handed over by lib/native.ts
 };
 

@@ -89,6 +89,32 @@ Finish nothing() {
   return [](Napi::Env env) { return env.Undefined(); };
 }
 
+// createDetector(configJson, device, computeDtype, seed) -> Promise<Detector>
+Napi::Value create_detector(const Napi::CallbackInfo& info) {
+  const Args args(info, "createDetector");
+  return guarded(
+      info.Env(),
+      [&]() -> Napi::Value {
+        const std::string dtype = args.text(2, "dtype");
+        if (dtype != "f32" && dtype != "bf16")
+          throw DTypeError(str("createDetector: dtype must be 'f32' or 'bf16', got '", dtype, "'"));
+        const Device device = Device::parse(args.text(1, "device"));
+        const auto seed = static_cast<uint64_t>(args.integer(3, "seed"));
+        return executor_for(info.Env(), device)
+            .post(info.Env(), "createDetector", [=, config = args.text(0, "config")]() -> Finish {
+              const auto session = std::make_shared<TrainingSession>(
+                  config, device, dtype == "bf16" ? DType::bf16 : DType::f32, seed);
+              return [session](Napi::Env env) -> Napi::Value {
+                const Napi::Object object =
+                    env.GetInstanceData<AddonState>()->detector_constructor.New({});
+                DetectorWrap::Unwrap(object)->hold(session);
+                return object;
+              };
+            });
+      },
+      "createDetector");
+}
+
 }  // namespace
 
 Napi::Function DetectorWrap::define(Napi::Env env) {
@@ -111,22 +137,8 @@ Napi::Function DetectorWrap::define(Napi::Env env) {
        InstanceMethod<&DetectorWrap::dispose>("dispose")});
 }
 
-// new Detector(configJson, device, computeDtype, seed)
 DetectorWrap::DetectorWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<DetectorWrap>(info) {
   info.This().As<Napi::Object>().TypeTag(&kDetectorTag);
-  const Args args(info, "createDetector");
-  guarded(
-      info.Env(),
-      [&] {
-        const std::string dtype = args.text(2, "dtype");
-        if (dtype != "f32" && dtype != "bf16")
-          throw DTypeError(str("createDetector: dtype must be 'f32' or 'bf16', got '", dtype, "'"));
-        session_ = std::make_shared<TrainingSession>(
-            args.text(0, "config"), Device::parse(args.text(1, "device")),
-            dtype == "bf16" ? DType::bf16 : DType::f32,
-            static_cast<uint64_t>(args.integer(3, "seed")));
-      },
-      "createDetector");
 }
 
 std::shared_ptr<TrainingSession> DetectorWrap::session(const char* call) const {
@@ -364,7 +376,9 @@ Napi::Value DetectorWrap::dispose(const Napi::CallbackInfo& info) {
 }
 
 void register_detector(Napi::Env env, Napi::Object exports) {
-  exports.Set("Detector", DetectorWrap::define(env));
+  env.GetInstanceData<AddonState>()->detector_constructor =
+      Napi::Persistent(DetectorWrap::define(env));
+  exports.Set("createDetector", Napi::Function::New(env, create_detector));
 }
 
 }  // namespace mixpl::binding

@@ -12,7 +12,9 @@ namespace mixpl::binding {
 class DetectorWrap : public Napi::ObjectWrap<DetectorWrap> {
  public:
   static Napi::Function define(Napi::Env env);
-  explicit DetectorWrap(const Napi::CallbackInfo& info);
+  explicit DetectorWrap(const Napi::CallbackInfo& info);  // holds nothing yet
+
+  void hold(std::shared_ptr<TrainingSession> session) { session_ = std::move(session); }
 
  private:
   Napi::Value device(const Napi::CallbackInfo& info);               // [sync] its name
