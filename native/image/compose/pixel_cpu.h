@@ -28,8 +28,9 @@ inline Pixel load_pixel(const uint8_t* p) {
 inline Pixel blend_pixels(const uint8_t* upper, const uint8_t* lower, float a, float b) {
 #if defined(__AVX2__)
   // Both rows at once: left pixels of upper and lower, right pixels of upper and lower.
-  const __m128i bytes = _mm_unpacklo_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(upper)),
-                                           _mm_loadl_epi64(reinterpret_cast<const __m128i*>(lower)));
+  const __m128i bytes =
+      _mm_unpacklo_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(upper)),
+                         _mm_loadl_epi64(reinterpret_cast<const __m128i*>(lower)));
   const __m128i pairs = _mm_shuffle_epi8(
       bytes, _mm_setr_epi8(0, 1, 2, -1, 8, 9, 10, -1, 3, 4, 5, -1, 11, 12, 13, -1));
   const __m256 left = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(pairs));
