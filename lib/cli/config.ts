@@ -48,8 +48,15 @@ export function addConfigCommands(program: Command): void {
           return;
         }
         if (source === undefined) command.error("error: missing required argument 'config'");
-        const resolved = await config.loadConfig(source as string, { overrides: flags.set });
         const output = createOutput(flags);
+        const preset = await config.isPreset(source as string);
+        const resolved = await config.loadConfig(source as string, {
+          overrides: flags.set,
+          withoutData: preset,
+        });
+        const { labelled } = resolved.data;
+        if (labelled.format === 'coco' && labelled.annotations === config.missingAnnotations)
+          output.warn(`${source} has no data: extend it and give data.labelled`);
         for (const advice of config.adviceFor(resolved)) output.warn(advice);
         await output.result(resolved, () => config.formatConfig(resolved).trimEnd());
       },

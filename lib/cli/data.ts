@@ -73,23 +73,30 @@ async function check(
       onProgress: progress('headers'),
     });
     const { files } = flags;
-    return checkDataset(dataset, { files, signal, onProgress: progress('image files') });
+    const checked = await checkDataset(dataset, {
+      files,
+      signal,
+      onProgress: progress('image files'),
+    });
+    // What training with the default policy would do.
+    const problems = checked.problems.map((problem) => ({
+      ...problem,
+      action: problemRules[problem.kind].actions[0],
+    }));
+    return { ...checked, problems, usable: problems.every(({ action }) => action !== 'refuse') };
   });
   status.clear();
-  /** Training with the default policy would stop at it. */
-  const refused = found.problems.filter(({ kind }) => problemRules[kind].actions[0] === 'refuse');
-  await createOutput(flags).result({ ...found, usable: refused.length === 0 }, () =>
-    describeCheck(found, { refused, what: (kind) => problemRules[kind].what }),
+  await createOutput(flags).result(found, () =>
+    describeCheck(found, (kind) => problemRules[kind].what),
   );
-  if (refused.length > 0) process.exitCode = exitCodes.failed;
+  if (!found.usable) process.exitCode = exitCodes.failed;
 }
 
+const done = { refuse: 'refused', skip: 'skipped', keep: 'kept', repair: 'repaired' } as const;
+
 function describeCheck(
-  found: DatasetCheck,
-  options: {
-    refused: readonly ProblemSummary[];
-    what: (kind: ProblemSummary['kind']) => string;
-  },
+  found: DatasetCheck & { usable: boolean },
+  what: (kind: ProblemSummary['kind']) => string,
 ): string {
   const { images, boxSizes, classes, problems } = found;
   const size = (side: { width: number; height: number } | null) =>
@@ -107,15 +114,13 @@ function describeCheck(
     lines.push(`  ${name.padEnd(width)}  id ${id}  ${instances} boxes in ${count} images`);
   if (problems.length === 0) lines.push('no problems');
   for (const problem of problems) {
-    const mark = options.refused.includes(problem) ? 'refused' : 'allowed';
-    lines.push(`${mark}: ${problem.count} ${options.what(problem.kind)} (${problem.kind})`);
+    lines.push(`${done[problem.action]}: ${problem.count} ${what(problem.kind)} (${problem.kind})`);
     for (const { file, line, id, message } of problem.examples.slice(0, 3))
       lines.push(
         `  ${[file, line].filter((part) => part !== undefined).join(':')}: ${id ?? ''}: ${message}`,
       );
   }
-  if (options.refused.length > 0)
-    lines.push('training refuses what is marked so, unless data.policy skips it');
+  if (!found.usable) lines.push('training refuses what is marked so, unless data.policy skips it');
   return lines.join('\n');
 }
 

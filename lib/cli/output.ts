@@ -56,9 +56,11 @@ interface Explanation {
 
 function explain(error: unknown): Explanation {
   if (isMixplError(error)) {
-    const exit = { ERR_CONFIG: exitCodes.usage, ERR_INTERNAL: exitCodes.internal }[
-      error.code as string
-    ];
+    const exit = {
+      ERR_CONFIG: exitCodes.usage,
+      ERR_RANGE: exitCodes.usage,
+      ERR_INTERNAL: exitCodes.internal,
+    }[error.code as string];
     return { code: error.code, message: error.message, exit: exit ?? exitCodes.failed };
   }
   if (error instanceof Error && error.name === 'AbortError')

@@ -104,7 +104,7 @@ async function detectorFor(
   }
   const { loadConfig } = await import('../config/index.js');
   const { createRunDetector } = await import('../train/run.js');
-  const config = await loadConfig(flags.config!, { overrides: flags.set, detectorOnly: true });
+  const config = await loadConfig(flags.config!, { overrides: flags.set, withoutData: true });
   const model = { ...config.model, weights: null };
   const classes = model.numClasses ?? (await classesIn(file, flags, model));
   const detector = await createRunDetector({ ...config, device: 'cpu', model }, classes);

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { hasLiveBatchNorm } from '../detector/options.js';
 import { detectorOptions } from './parts.js';
 import type { ResolvedConfig } from './schema.js';
@@ -7,6 +8,9 @@ export function adviceFor(config: ResolvedConfig): string[] {
   const { model, semi, data, schedule } = config;
   const { norm, frozenStages } = model.backbone;
   const advice: string[] = [];
+  const cores = availableParallelism();
+  if ((config.threads ?? 1) > 2 * cores)
+    advice.push(`threads ${config.threads} is much more than the ${cores} cores here`);
   if (!model.weights && (norm === 'frozen-bn' || norm === 'bn-eval'))
     advice.push(
       `model.backbone.norm ${norm} keeps the statistics of weights that model.weights does not name; try gn to train from scratch`,

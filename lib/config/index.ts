@@ -1,5 +1,12 @@
 export { adviceFor } from './advice.js';
-export { formatConfig, type LoadOptions, loadConfig, parseConfig } from './load.js';
+export {
+  formatConfig,
+  isPreset,
+  type LoadOptions,
+  loadConfig,
+  missingAnnotations,
+  parseConfig,
+} from './load.js';
 export { datasetSource, detectorOptions, optimizerOptions } from './parts.js';
 export { listPresets, type Preset } from './presets.js';
 export { configSchema, jsonSchema, type ResolvedConfig, type RunConfig } from './schema.js';

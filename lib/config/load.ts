@@ -15,13 +15,15 @@ export interface LoadOptions {
   overrides?: readonly string[];
   /** What file names in `source` and `overrides` start from. @defaultValue process.cwd() */
   cwd?: string;
-  /** Only the detector is asked for: `data` may be missing. @defaultValue false */
-  detectorOnly?: boolean;
+  /** `data` may be missing (a preset, or only the detector is asked for). @defaultValue false */
+  withoutData?: boolean;
 }
 
+/** What stands for the annotations of a config that may be without data. */
+export const missingAnnotations = 'YOUR-LABELS.json';
 const noData: Mapping = {
   data: {
-    labelled: { format: 'coco', annotations: 'none.json' },
+    labelled: { format: 'coco', annotations: missingAnnotations },
     unlabelled: { format: 'folder', images: '.' },
   },
 };
@@ -39,10 +41,10 @@ const maxProblems = 10;
  */
 export async function loadConfig(
   source: string,
-  { overrides = [], cwd = process.cwd(), detectorOnly = false }: LoadOptions = {},
+  { overrides = [], cwd = process.cwd(), withoutData = false }: LoadOptions = {},
 ): Promise<ResolvedConfig> {
   const network = torchvisionPresets.find((name) => name === source);
-  const isFile = !network && (looksLikeFile(source) || !(await isPreset(source)));
+  const isFile = !(await isPreset(source));
   const file = isFile ? await configFile(source, cwd) : (network ?? (await presetFile(source)));
   const layers = network
     ? [{ value: { model: { preset: network } }, locate: () => undefined }]
@@ -59,8 +61,9 @@ export async function loadConfig(
   const base = isFile ? dirname(file) : cwd;
   if (isMapping(value) && isMapping(value.data) && !('root' in value.data))
     value = mergeAt(value, ['data', 'root'], base);
-  // A detector needs no data, the schema of a run does.
-  if (detectorOnly) value = merge(noData, value);
+  // The schema of a run needs data.
+  const data = isMapping(value) && isMapping(value.data) ? value.data : {};
+  if (withoutData && !data.labelled) value = merge(noData, value);
   return validate(value, (path) => locateIn(layers, path) ?? file);
 }
 
@@ -167,8 +170,10 @@ async function configFile(source: string, cwd: string): Promise<string> {
   return looksLikeFile(source) || (await exists(file)) ? file : presetFile(source);
 }
 
-async function isPreset(name: string): Promise<boolean> {
-  return (await listPresets()).some((preset) => preset.name === name);
+/** Whether `name` is that of a config that comes with mixpl, or of a network of torchvision's. */
+export async function isPreset(name: string): Promise<boolean> {
+  if (torchvisionPresets.some((preset) => preset === name)) return true;
+  return !looksLikeFile(name) && (await listPresets()).some((preset) => preset.name === name);
 }
 
 function looksLikeFile(name: string): boolean {

@@ -19,6 +19,7 @@ export function describeIssues(
     if (inner) return describeIssues(inner, schema, value, locate);
     if (issue.code === 'unrecognized_keys') {
       const known = keysAt(schema, path, value);
+      if (path.length === 0) known.push('extends');
       return issue.keys.map((key) => {
         const near = nearestName(key, known);
         const hint = near ? `nearest is ${near}` : `known are ${known.join(', ')}`;
@@ -105,7 +106,12 @@ function at(value: unknown, path: Path): unknown {
 
 /** As YAML would write it, cut short. */
 function show(value: unknown): string {
-  const text = typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? String(value));
+  let text: string;
+  try {
+    text = typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? String(value));
+  } catch {
+    return 'something that contains itself';
+  }
   return text.length > 60 ? `${text.slice(0, 57)}…` : text;
 }
 

@@ -34,7 +34,7 @@ const runSchema = z.strictObject({
     .enum(['auto', 'fp32', 'bf16'])
     .default('auto')
     .describe('of activations; auto: bf16 on GPUs, and where the processor has it'),
-  threads: z.int().min(1).nullable().default(null).describe('null: one per core'),
+  threads: z.int().min(1).max(1024).nullable().default(null).describe('null: one per core'),
   model: modelSchema.prefault({}),
   data: dataSchema,
   preprocess: preprocessSchema.prefault({}),

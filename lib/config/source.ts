@@ -81,6 +81,8 @@ export function parseOverride(text: string): { path: string[]; value: unknown; l
       'ERR_CONFIG',
       `${label}: must be of the form option.name=value, got '${text}'`,
     );
+  if (text.slice(equals + 1).trim() === '')
+    throw new MixplError('ERR_CONFIG', `${label}: must have a value, got nothing; null is one`);
   const document = parseDocument(text.slice(equals + 1), { prettyErrors: false });
   const error = document.errors[0];
   if (error) throw new MixplError('ERR_CONFIG', `${label}: ${error.message}`);

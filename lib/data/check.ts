@@ -70,7 +70,7 @@ export async function checkDataset(
 ): Promise<DatasetCheck> {
   const { name, fingerprint, images, report } = dataset;
   const found = await checkFilesOf(dataset, options);
-  const problems = [...report.problems, ...found];
+  const problems = byKind([...report.problems, ...found]);
   const bySize = [...images].sort((a, b) => a.width * a.height - b.width * b.height);
   const sizeOf = (image: ImageRecord | undefined) =>
     image ? { width: image.width, height: image.height } : null;
@@ -93,6 +93,20 @@ export async function checkDataset(
     problems,
     clean: problems.length === 0,
   };
+}
+
+/** Problems of a kind that reading met and those that its files have, together. */
+function byKind(summaries: readonly ProblemSummary[]): ProblemSummary[] {
+  const kinds = new Map<string, ProblemSummary>();
+  for (const summary of summaries) {
+    const { count, examples } = kinds.get(summary.kind) ?? { count: 0, examples: [] };
+    kinds.set(summary.kind, {
+      ...summary,
+      count: count + summary.count,
+      examples: [...examples, ...summary.examples],
+    });
+  }
+  return [...kinds.values()];
 }
 
 function classCounts({ categories, images }: DetectionDataset): ClassCount[] {

@@ -1,7 +1,7 @@
 import { MixplError } from '../errors.js';
 import { fingerprintOf } from './fingerprint.js';
 import type { ImageDraft } from './image-files.js';
-import type { DatasetReport, ProblemLog, ProblemSummary } from './problems.js';
+import { type DatasetReport, describe, type ProblemLog, type ProblemSummary } from './problems.js';
 import type { Category, DetectionDataset, ImageRecord } from './types.js';
 
 /**
@@ -19,10 +19,15 @@ export function finishDataset(input: {
   const { name, source, categories, log } = input;
   log.refuse(source);
   if (input.images.length === 0) {
-    const skipped = log.summaries().map(({ kind, count }) => `${count} '${kind}'`);
+    const found = log.summaries();
+    const skipped = found.map(({ kind, count }) => `${count} '${kind}'`);
+    const example = found[0]?.examples[0];
     throw new MixplError(
       'ERR_DATA',
-      `${source}: must have at least one image, got none${skipped.length ? ` (left out: ${skipped.join(', ')})` : ''}`,
+      `${source}: must have at least one image, got none` +
+        (skipped.length ? ` (left out: ${skipped.join(', ')})` : '') +
+        (example ? `\n  ${describe(example)}` : '') +
+        (found[0]?.kind === 'missing-image' ? '\ntry to give the folder of its images' : ''),
     );
   }
   const images = input.images.map(

@@ -104,7 +104,9 @@ function badImage(path: string, cause: unknown): MixplError {
   const reason = [...lines]
     .join(' ')
     .trim()
-    .replace(/^Input (buffer|file) /, 'a file that ');
+    .replace(/^Input (buffer|file) /, 'a file that ')
+    // Of several images that are decoded at the same time libvips may mix up the messages.
+    .replace(/^(Unknown error)?$/, 'a file that ends early or is damaged');
   return new MixplError('ERR_BAD_FILE', `${path}: must be a readable image, got ${reason}`, {
     cause,
   });

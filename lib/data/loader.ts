@@ -12,7 +12,10 @@ export interface LoadBatchesOptions {
   concurrency?: number;
   /** Batches decoded ahead of the consumer. @defaultValue 2 */
   ahead?: number;
-  /** An image that cannot be decoded: end with its error, or take a random other one. @defaultValue 'refuse' */
+  /**
+   * A labelled image that cannot be decoded: end with its error, or take a random other one. An
+   * unlabelled one is always replaced: nothing is lost with it. @defaultValue 'refuse'
+   */
   unreadable?: 'refuse' | 'skip';
   /**
    * A labelled image whose pixels have another size than its record (boxes would not fit): end with
@@ -43,8 +46,8 @@ const maxAttempts = 20;
  * Decodes the images of the sampler's batches ahead of the consumer. Endless; the order is the
  * sampler's, whatever the number of workers. To resume after a batch, restore `batch.after`.
  *
- * @throws MixplError ERR_BAD_FILE or ERR_IO for an image that cannot be decoded, ERR_DATA for one of
- *   another size than recorded (each unless skipped), or `signal.reason`
+ * @throws MixplError ERR_BAD_FILE or ERR_IO for a labelled image that cannot be decoded, ERR_DATA for
+ *   one of another size than recorded (each unless skipped), or `signal.reason`
  */
 export async function* loadBatches(
   sampler: BatchSampler,
@@ -112,7 +115,13 @@ function imageLoader(
       if (!(reason instanceof MixplError)) throw reason;
       problem = reason;
     }
-    if ((kind === 'size-mismatch' ? sizeMismatch : unreadable) === 'refuse') throw problem;
+    const action = kind === 'size-mismatch' ? sizeMismatch : unreadable;
+    if (action === 'refuse' && record.annotations)
+      throw new MixplError(
+        problem.code,
+        `${problem.message}\ntry the policy { '${kind}': 'skip' } to leave such pictures out`,
+        { cause: problem },
+      );
     if (!bad.has(record.path)) {
       bad.set(record.path, problem);
       const message = problem.message.replace(`${record.path}: `, '');

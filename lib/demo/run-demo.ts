@@ -229,7 +229,7 @@ export async function formatDemo(result: DemoResult): Promise<string> {
   const names = statNames(result.metrics.mixpl).slice(0, 6);
   const table = new Table({
     head: ['', ...names, ...demoClasses, 'seconds'],
-    style: { head: [], border: [] },
+    style: { head: [], border: [], compact: true },
     colAligns: [
       'left',
       ...names.map(() => 'right' as const),

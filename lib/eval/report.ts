@@ -108,6 +108,6 @@ async function tableOf(head: readonly string[]) {
   return new Table({
     head: [...head],
     colAligns: head.map((_, i) => (i === 0 ? 'left' : 'right')),
-    style: { head: [], border: [] },
+    style: { head: [], border: [], compact: true },
   });
 }

@@ -33,7 +33,10 @@ export interface TrainOptions {
   recipe?: BatchAndRate | null;
   /** Defaults to MixPL, or nothing but the strong views, by `settings.semi`. */
   policy?: MixingPolicy<CachedView>;
-  /** Training pictures that cannot be decoded end the run, or are replaced and told. @defaultValue 'refuse' */
+  /**
+   * Labelled pictures that cannot be decoded end the run, or are replaced and told, as unlabelled ones
+   * always are. @defaultValue 'refuse'
+   */
   unreadable?: 'refuse' | 'skip';
   /**
    * Labelled pictures of another size than their record, which boxes would not fit: end the run, are

@@ -83,6 +83,32 @@ describe('config', () => {
     expect(JSON.parse(stdout)).toEqual({ error: { code: 'ERR_CONFIG', message } });
   });
 
+  test('a preset without data is printed for who extends it', async () => {
+    const { code, stdout, stderr } = await runCli(['config', 'small', '--json']);
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout).model.backbone.baseWidth).toBe(32);
+    expect(stderr).toContain('small has no data: extend it and give data.labelled');
+    expect((await runCli(['config', 'torchvision/fcos_resnet50_fpn'])).code).toBe(0);
+  });
+
+  test.each([
+    ['extnds: small', /unknown key; nearest is extends/],
+    [
+      'extends: bccd-5\nsemi: &semi [*semi]',
+      /:2:1: semi must be a mapping, got something that contains itself/,
+    ],
+  ])("%j is the config's mistake", async (text, message) => {
+    const { code, stderr } = await runCli(['config', await write('odd.yaml', text)]);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(message);
+  });
+
+  test('--set without a value', async () => {
+    const { code, stderr } = await runCli(['config', 'bccd-5', '--set', 'semi.scoreThr=']);
+    expect(code).toBe(2);
+    expect(stderr).toContain('--set semi.scoreThr=: must have a value, got nothing');
+  });
+
   test('MIXPL_DEBUG=1 adds the stack', async () => {
     const { stderr } = await runCli(['config', 'no-such'], { env: { MIXPL_DEBUG: '1' } });
     expect(stderr).toMatch(/\n\s+at .*presets\.js/);
@@ -92,6 +118,8 @@ describe('config', () => {
     const { code, stderr } = await runCli(['config', 'retinanet-r50-coco-10']);
     expect(code).toBe(0);
     expect(stderr).toMatch(/^warning: model\.backbone\.norm frozen-bn /m);
+    const many = await runCli(['config', 'bccd-5', '--set', 'threads=1000']);
+    expect(many.stderr).toMatch(/^warning: threads 1000 is much more than the \d+ cores here$/m);
   });
 });
 

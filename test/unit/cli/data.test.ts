@@ -82,6 +82,18 @@ describe('data check', () => {
     expect(code).toBe(1);
     expect(stdout).toMatch(/^refused: 1 annotations of images that are not listed/m);
     expect(stdout).toMatch(/broken\.json:\d+: 5: /);
+    // The data of scripts says the same.
+    broken.annotations[3].bbox = [5, 5, -4, 4];
+    await writeFile(path, JSON.stringify(broken, null, 1));
+    const data = await runCli([
+      ...['data', 'check', path, '--images', join(folder, 'images'), '--json'],
+    ]);
+    const { problems, usable } = JSON.parse(data.stdout);
+    expect(usable).toBe(false);
+    expect(problems.map(({ kind, action }: Record<string, string>) => [kind, action])).toEqual([
+      ['unknown-image', 'refuse'],
+      ['box-reversed', 'skip'],
+    ]);
   });
 });
 
@@ -109,7 +121,7 @@ describe('data split', () => {
 
   test.each([
     [['--percent', 'x'], 2, "argument 'x' is invalid"],
-    [['--percent', '300'], 1, 'percent must be in (0, 100], got 300'],
+    [['--percent', '300'], 2, 'percent must be in (0, 100], got 300'],
     [['--scheme', 'coco'], 2, 'Allowed choices are exact, reference'],
     [['--out', '/proc/none'], 1, 'must be a folder that can be made'],
   ])('refuses %j', async (more, code, message) => {

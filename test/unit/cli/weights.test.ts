@@ -81,7 +81,7 @@ test('mistakes are named', async () => {
 
 test('a config may name a file of another layout; its class layer may be for other classes', async () => {
   const overrides = [`model.weights=${pth}`];
-  const found = await loadConfig(config, { overrides, detectorOnly: true });
+  const found = await loadConfig(config, { overrides, withoutData: true });
   expect(found.model.weightsLayout).toBe(null);
   const notes: (string | undefined)[] = [];
   const detector = await createRunDetector(found, 2, {
@@ -97,10 +97,10 @@ test('a config may name a file of another layout; its class layer may be for oth
 
   overrides.push('model.weightsLayout=mmdetection');
   await expect(
-    createRunDetector(await loadConfig(config, { overrides, detectorOnly: true }), 3),
+    createRunDetector(await loadConfig(config, { overrides, withoutData: true }), 3),
   ).rejects.toMatchObject({ code: 'ERR_CHECKPOINT' });
   overrides.push('model.weightsLayout=keras');
-  await expect(loadConfig(config, { overrides, detectorOnly: true })).rejects.toThrow(
+  await expect(loadConfig(config, { overrides, withoutData: true })).rejects.toThrow(
     /weightsLayout.*mixpl/,
   );
 });

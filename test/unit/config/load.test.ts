@@ -311,10 +311,10 @@ describe('overrides', () => {
 test('a detector alone needs no data, and torchvision presets have names of their own', async () => {
   const file = await write('model.yaml', 'model: { type: atss, numClasses: 3 }\n');
   await expect(loadConfig(file)).rejects.toMatchObject({ code: 'ERR_CONFIG' });
-  const { model } = await loadConfig(file, { detectorOnly: true });
+  const { model } = await loadConfig(file, { withoutData: true });
   expect(model).toMatchObject({ type: 'atss', numClasses: 3 });
   const preset = 'torchvision/fasterrcnn_resnet50_fpn_v2';
-  const { model: theirs } = await loadConfig(preset, { detectorOnly: true });
+  const { model: theirs } = await loadConfig(preset, { withoutData: true });
   expect(theirs).toMatchObject({ type: 'faster-rcnn', numerics: 'torchvision', preset });
   await expect(loadConfig(preset)).rejects.toThrow(/^torchvision.*: data must be a mapping/);
 });

@@ -83,8 +83,19 @@ describe('images that cannot be used', () => {
     const { dataset, path } = await broken();
     await expect(take(loadBatches(samplerOf([dataset]), [dataset]), 10)).rejects.toMatchObject({
       code: 'ERR_BAD_FILE',
-      message: expect.stringContaining(`${path}: must be a readable image`),
+      message: expect.stringMatching(
+        new RegExp(`^${path}: must be a readable image[^]*'unreadable-image': 'skip'`),
+      ),
     });
+  });
+
+  test('unlabelled ones are replaced in any case', async () => {
+    const { dataset } = await broken();
+    const images = dataset.images.map((image) => ({ ...image, annotations: null }));
+    const onProblem = vi.fn();
+    const unlabelled = { ...dataset, images };
+    await take(loadBatches(samplerOf([unlabelled]), [unlabelled], { onProblem }), 20);
+    expect(onProblem).toHaveBeenCalledTimes(1);
   });
 
   test('or are replaced, reported once, and the same way every time', async () => {
