@@ -85,7 +85,7 @@ export interface NativeDetector {
   ): Promise<Record<string, number>>;
   /** As loss(), but the values stay on the device. */
   forward(...pass: Parameters<NativeDetector['loss']>): Promise<void>;
-  /** Of every forward() since the last step, with one wait. */
+  /** Of every forward() of the last step, which has read them, or since it, with one wait. */
   lossValues(): Promise<Record<string, number>[]>;
   backward(weight: number): Promise<void>;
   discard(): Promise<void>;

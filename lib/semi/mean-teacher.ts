@@ -128,6 +128,16 @@ export class MeanTeacher {
    * @throws MixplError ERR_DIVERGED when a loss or the gradient is not finite; nothing was updated
    */
   async step(input: StepInput): Promise<StepReport> {
+    try {
+      return await this.#step(input);
+    } catch (error) {
+      // A part of the gradient must not become a part of the next one.
+      await this.student.zeroGradients?.().catch(() => {});
+      throw error;
+    }
+  }
+
+  async #step(input: StepInput): Promise<StepReport> {
     const passes: Pass[] = [];
     if (input.labelled.length > 0) {
       const samples = input.labelled.map(({ view, instances }) => ({
@@ -145,11 +155,11 @@ export class MeanTeacher {
         passes.push(await this.#learnPseudo(branch));
       }
     }
+    const { gradNorm } = await this.#update(input.lr, passes);
     const losses = await this.#lossesOf(passes);
     let total = 0;
     for (const [name, value] of Object.entries(losses)) if (isLoss(name)) total += value;
     const silenced = passes.filter((pass) => pass.silent).map((pass) => pass.prefix);
-    const { gradNorm } = await this.student.step({ lr: input.lr });
     const momentum =
       input.iteration === null ? null : emaMomentum(this.#options.ema, input.iteration);
     if (momentum !== null)
@@ -256,6 +266,17 @@ export class MeanTeacher {
     }
   }
 
+  async #update(lr: number, passes: readonly Pass[]): Promise<{ gradNorm: number }> {
+    try {
+      return await this.student.step({ lr });
+    } catch (error) {
+      // The detector says that something is not finite, the losses which branch it is in.
+      if (error instanceof MixplError && error.code === 'ERR_DIVERGED')
+        await this.#lossesOf(passes);
+      throw error;
+    }
+  }
+
   /** The student does not have to be waited for before its values are wanted. */
   get #deferred(): boolean {
     return Boolean(this.student.forward && this.student.lossValues);
@@ -264,7 +285,7 @@ export class MeanTeacher {
   /** Losses by name, those of silent passes 0. @throws MixplError ERR_DIVERGED */
   async #lossesOf(passes: readonly Pass[]): Promise<Record<string, number>> {
     const waiting = passes.filter((pass) => !pass.silent && !pass.values).length;
-    // The last ones: a step that failed may have left some.
+    // The last ones: whoever had the student before may have left some.
     const later = waiting ? (await this.student.lossValues!()).slice(-waiting) : [];
     const losses: Record<string, number> = {};
     for (const { prefix, weight, silent, values: known } of passes) {
@@ -272,7 +293,7 @@ export class MeanTeacher {
         for (const name of this.#lossNames) losses[prefix + name] = 0;
         continue;
       }
-      const values = known ?? later.shift()!;
+      const values = known ?? later.shift() ?? {};
       if (infiniteOf(values)) throw diverged(prefix, values);
       this.#lossNames = Object.keys(values).filter(isLoss);
       for (const [name, value] of Object.entries(values))

@@ -207,7 +207,7 @@ Napi::Value DetectorWrap::forward(const Napi::CallbackInfo& info) {
   });
 }
 
-// lossValues() -> Promise<Record<string, number>[]>: of every forward() since the last step
+// lossValues() -> Promise<Record<string, number>[]>: see TrainingSession::read_losses
 Napi::Value DetectorWrap::loss_values(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto session = this->session("detector.lossValues");
