@@ -94,6 +94,10 @@ export interface NativeDetector {
     images: NativeTensor,
     sizes: Float32Array,
   ): Promise<{ boxes: Float32Array; scores: Float32Array; labels: Int32Array }[]>;
+  /** As predict(), but the boxes stay on the device. */
+  predictLater(images: NativeTensor, sizes: Float32Array): Promise<void>;
+  /** Of every predictLater() so far, each once. */
+  predictions(): Promise<Awaited<ReturnType<NativeDetector['predict']>>[]>;
   ema(student: NativeDetector, momentum: number, buffers: string): Promise<void>;
   optimizerState(): Promise<string[]>;
   read(name: string): Promise<Float32Array>;

@@ -209,6 +209,23 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     }
   }
 
+  /**
+   * predict() of a prepared batch without a wait for its boxes, which predictions() has. The weights and
+   * the batch are those of now, whatever happens to them later.
+   * @throws as predict()
+   */
+  async predictLater(batch: ImageBatch): Promise<void> {
+    await this.#handle.predictLater(batch.tensor, flatten(batch.sizes));
+  }
+
+  /**
+   * Boxes of every predictLater() so far, in order, each once, and no more than the last 256. A GPU is
+   * waited for until it has them, not until it has done what it was given after them.
+   */
+  async predictions(): Promise<Detections[][]> {
+    return this.#handle.predictions();
+  }
+
   async createTeacher(): Promise<Detector> {
     const { device, dtype, seed } = this.#runtime;
     const handle = await native.createDetector(

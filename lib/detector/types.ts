@@ -57,6 +57,13 @@ export interface TeachableDetector {
   step(options: { lr: number }): Promise<{ gradNorm: number }>;
   /** Detections per image in evaluation mode, in pixels of the network input. */
   predict(batch: ImageBatch): Promise<Detections[]>;
+  /**
+   * With predictions(), optional: predict() whose boxes are not waited for, so that a GPU learns from
+   * labelled pictures while the teacher's boxes are on their way.
+   */
+  predictLater?(batch: ImageBatch): Promise<void>;
+  /** What predict() would have given for every predictLater() so far, in order, each once. */
+  predictions?(): Promise<Detections[][]>;
   /** A copy with the same weights that is never trained by gradient. */
   createTeacher(): Promise<TeachableDetector>;
   /** On the teacher: this = (1 - momentum) this + momentum student, over parameters; buffers by policy. */

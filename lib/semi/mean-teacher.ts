@@ -123,7 +123,7 @@ export class MeanTeacher {
   }
 
   /**
-   * One iteration: labelled loss, teacher's labels, mixed losses, update, EMA. Each branch goes back
+   * One iteration: labelled loss, teacher's labels, mixed losses, update, EMA; the teacher may be asked first. Each branch goes back
    * as soon as it went forward, so that only one graph is in memory; the sum of gradients is the same.
    * @throws MixplError ERR_DIVERGED when a loss or the gradient is not finite; nothing was updated
    */
@@ -138,6 +138,9 @@ export class MeanTeacher {
   }
 
   async #step(input: StepInput): Promise<StepReport> {
+    const teachersBoxes = input.unlabelled.length
+      ? await this.#askTeacher(input.unlabelled)
+      : undefined;
     const passes: Pass[] = [];
     if (input.labelled.length > 0) {
       const samples = input.labelled.map(({ view, instances }) => ({
@@ -147,8 +150,8 @@ export class MeanTeacher {
       passes.push(await this.#learn(samples, 'image', 'sup_', this.#options.supWeight));
     }
     let pseudo: PseudoLabelReport | null = null;
-    if (input.unlabelled.length > 0) {
-      const labelled = await this.#label(input.unlabelled);
+    if (teachersBoxes) {
+      const labelled = this.#label(input.unlabelled, await teachersBoxes());
       pseudo = labelled.report;
       const padDivisor = Math.max(unlabelledPadDivisor, this.#input.padDivisor);
       for (const branch of this.policy.branches(labelled.strong, padDivisor, input.random)) {
@@ -173,22 +176,37 @@ export class MeanTeacher {
   }
 
   /**
+   * Has the teacher look at the weak views; what comes back waits for its boxes. A teacher that can be
+   * read later starts at once: a GPU then learns from labelled pictures while its boxes are read.
+   */
+  async #askTeacher(pairs: readonly UnlabelledPair[]): Promise<() => Promise<Detections[]>> {
+    const { teacher } = this;
+    const show = async <T>(look: (batch: ImageBatch) => Promise<T>): Promise<T> => {
+      const batch = await this.#compose(
+        pairs.map((pair) => compositionOf(pair.weak)),
+        'image',
+      );
+      try {
+        return await look(batch);
+      } finally {
+        batch.dispose();
+      }
+    };
+    if (!teacher.predictLater || !teacher.predictions)
+      return () => show((batch) => teacher.predict(batch));
+    await show((batch) => teacher.predictLater!(batch));
+    // The last one: a step that failed may have left some.
+    return async () => (await teacher.predictions!()).at(-1) ?? [];
+  }
+
+  /**
    * The teacher's boxes on the weak views, mapped back to the originals, clipped, and on to the strong
    * views. All scores are kept: the threshold comes after mixing.
    */
-  async #label(
+  #label(
     pairs: readonly UnlabelledPair[],
-  ): Promise<{ strong: CachedView[]; report: PseudoLabelReport }> {
-    const batch = await this.#compose(
-      pairs.map((pair) => compositionOf(pair.weak)),
-      'image',
-    );
-    let found: Detections[];
-    try {
-      found = await this.teacher.predict(batch);
-    } finally {
-      batch.dispose();
-    }
+    found: readonly Detections[],
+  ): { strong: CachedView[]; report: PseudoLabelReport } {
     if (found.length !== pairs.length)
       throw new MixplError(
         'ERR_SHAPE',

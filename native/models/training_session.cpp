@@ -126,7 +126,19 @@ void TrainingSession::discard() {
 
 std::vector<Detections> TrainingSession::predict(const ImageBatch& images) {
   ContextScope scope(make_context(device_, compute_, false, nullptr));
-  return detector_->predict(images);
+  return detector_->predict(images).get();
+}
+
+void TrainingSession::predict_later(const ImageBatch& images) {
+  ContextScope scope(make_context(device_, compute_, false, nullptr));
+  predictions_.push_back(detector_->predict(images));
+  if (predictions_.size() > kMostPasses) predictions_.erase(predictions_.begin());
+}
+
+std::vector<std::vector<Detections>> TrainingSession::read_predictions() {
+  std::vector<std::vector<Detections>> all;
+  for (PendingDetections& pending : std::exchange(predictions_, {})) all.push_back(pending.get());
+  return all;
 }
 
 void TrainingSession::configure_optimizer(const std::string& json) {

@@ -40,6 +40,11 @@ class TrainingSession {
   /// Frees the graph of the last pass, if it was not used, and forgets its losses.
   void discard();
   std::vector<Detections> predict(const ImageBatch& images);
+  /// The same without waiting for the boxes: read_predictions() has them.
+  void predict_later(const ImageBatch& images);
+  /// Boxes of every predict_later() so far, in order, each once and no more than the last
+  /// kMostPasses. Waits for a GPU's predictions, not for what it was given after them.
+  std::vector<std::vector<Detections>> read_predictions();
 
   /// Replaces the optimizer; its state starts at zero. @throws ConfigError
   void configure_optimizer(const std::string& json);
@@ -86,7 +91,8 @@ class TrainingSession {
   std::vector<Losses> unread_;    // of forward(), since the last step
   std::vector<LossValues> read_;  // by step()
   std::unique_ptr<Optimizer> optimizer_;
-  EmaTable ema_table_;  // of the last student
+  std::vector<PendingDetections> predictions_;  // of predict_later()
+  EmaTable ema_table_;                          // of the last student
 };
 
 }  // namespace mixpl

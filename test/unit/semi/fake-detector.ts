@@ -177,3 +177,18 @@ export function detections(...rows: number[][]): Detections {
     labels: Int32Array.from(rows, (r) => r[5]!),
   };
 }
+
+/** One whose boxes are read later. */
+export class PatientTeacher extends FakeDetector {
+  #found: Detections[][] = [];
+
+  async predictLater(batch: ImageBatch): Promise<void> {
+    this.record('predictLater', { sizes: batch.sizes });
+    this.#found.push(await this.predict_(batch));
+  }
+
+  async predictions(): Promise<Detections[][]> {
+    this.record('predictions');
+    return this.#found.splice(0);
+  }
+}
