@@ -49,7 +49,7 @@ void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptio
 /// dy *= (y > 0) when y is defined; dbias (f32 [K], may be undefined) = column sums of the result.
 void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tensor& dbias);
 /// The same for several maps, none of them without an output: their weight and bias gradients are
-/// added in order.
+/// added in an order that is always the same.
 void conv2d_forward(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& bias,
                     const Conv2dOptions& options, const std::vector<Tensor>& ys);
 void conv2d_backward_data(const std::vector<Tensor>& dys, const Tensor& weight,

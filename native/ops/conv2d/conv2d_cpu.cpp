@@ -222,13 +222,15 @@ void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tens
 
 namespace {
 
-// sum = term of the first level + that of the second + ...; there may be no sum to make.
+// sum = term of the last level + that of the one before + ..., as if each had been recorded by
+// itself; there may be no sum to make.
 template <class Term>
 void add_levels(size_t levels, Tensor& sum, Term&& term) {
   Tensor next = levels > 1 && sum.defined() ? Tensor::empty_like(sum) : Tensor();
-  for (size_t l = 0; l < levels; ++l) {
-    term(l, l == 0 ? sum : next);
-    if (l > 0 && sum.defined()) add_values(next, sum);
+  for (size_t l = levels; l-- > 0;) {
+    const bool first = l + 1 == levels;
+    term(l, first ? sum : next);
+    if (!first && sum.defined()) add_values(next, sum);
   }
 }
 
