@@ -322,6 +322,7 @@ namespace {
 struct PinnedBlock {
   void* memory = nullptr;
   size_t bytes = 0;
+  int device = 0;  // of the event
   cudaEvent_t copied = nullptr;
 };
 
@@ -338,16 +339,17 @@ PinnedBlock* take_block(size_t bytes) {
   std::vector<PinnedBlock*>& idle = idle_blocks();
   for (size_t i = 0; i < idle.size(); ++i) {
     PinnedBlock* block = idle[i];
-    if (block->bytes < bytes || cudaEventQuery(block->copied) != cudaSuccess) continue;
+    if (block->device != current_device() || block->bytes < bytes || !is_past(block->copied))
+      continue;
     idle.erase(idle.begin() + static_cast<std::ptrdiff_t>(i));
     return block;
   }
-  cudaGetLastError();  // "not ready" is no error
   size_t size = 16 << 10;
   while (size < bytes) size *= 2;
   auto block = std::make_unique<PinnedBlock>();
   MIXPL_CUDA(cudaMallocHost(&block->memory, size));
   block->bytes = size;
+  block->device = current_device();
   MIXPL_CUDA(cudaEventCreateWithFlags(&block->copied, cudaEventDisableTiming));
   return block.release();
 }
