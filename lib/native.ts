@@ -85,7 +85,7 @@ export interface NativeDetector {
   ): Promise<Record<string, number>>;
   /** As loss(), but the values stay on the device. */
   forward(...pass: Parameters<NativeDetector['loss']>): Promise<void>;
-  /** Of every forward() since the last step, with one wait. */
+  /** Of every forward() of the last step, which has read them, or since it, with one wait. */
   lossValues(): Promise<Record<string, number>[]>;
   backward(weight: number): Promise<void>;
   discard(): Promise<void>;
@@ -94,6 +94,10 @@ export interface NativeDetector {
     images: NativeTensor,
     sizes: Float32Array,
   ): Promise<{ boxes: Float32Array; scores: Float32Array; labels: Int32Array }[]>;
+  /** As predict(), but the boxes stay on the device. */
+  predictLater(images: NativeTensor, sizes: Float32Array): Promise<void>;
+  /** Of every predictLater() so far, each once. */
+  predictions(): Promise<Awaited<ReturnType<NativeDetector['predict']>>[]>;
   ema(student: NativeDetector, momentum: number, buffers: string): Promise<void>;
   optimizerState(): Promise<string[]>;
   read(name: string): Promise<Float32Array>;

@@ -2,7 +2,8 @@
 # Builds the addon into build/Release/mixpl.node through cmake-js; `--emulate-cuda`, which comes first,
 # with the CUDA kernels on an emulated device into build/emulated/mixpl.node (run it by
 # MIXPL_ADDON=build/emulated/mixpl.node), and `--sanitize LIST` after it with those sanitizers for the
-# kernels, into a folder of its own: build/emulated-address, say. The environment variable MIXPL_CUDA says
+# kernels, into a folder of its own: build/emulated-address, say. `--sanitize LIST` alone builds the CPU's
+# code with them, into build/sanitized-address, say. The environment variable MIXPL_CUDA says
 # ON, OFF or AUTO (for GPUs where nvcc works). Extra arguments go to cmake-js, e.g.
 # `scripts/build-native.sh --CDMIXPL_RELEASE=ON`.
 set -euo pipefail
@@ -20,8 +21,12 @@ if [ "${1:-}" = --emulate-cuda ]; then
     said+=(--CDMIXPL_SANITIZE_KERNELS="$2")
     shift 2
   fi
-  addon=$folder/mixpl.node
+elif [ "${1:-}" = --sanitize ]; then
+  folder=build/sanitized-${2//,/-}
+  said+=(--CDMIXPL_CUDA=OFF --CDMIXPL_SANITIZE="$2")
+  shift 2
 fi
+[ "$folder" = build ] || addon=$folder/mixpl.node
 launcher=()
 if command -v ccache >/dev/null 2>&1; then
   launcher=(--CDCMAKE_CXX_COMPILER_LAUNCHER=ccache --CDCMAKE_CUDA_COMPILER_LAUNCHER=ccache)

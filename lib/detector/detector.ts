@@ -152,15 +152,18 @@ export class Detector implements TeachableDetector, AsyncDisposable {
   }
 
   /**
-   * The forward pass of a prepared batch without a wait for its losses, which lossValues() has; for loops
-   * of several passes a step.
+   * The forward pass of a prepared batch without a wait for its losses: step() reads them, and lossValues()
+   * has them then; for loops of several passes a step.
    * @throws as loss()
    */
   async forward(batch: ImageBatch, targets: readonly Targets[]): Promise<void> {
     await this.#handle.forward(...passOf('forward', batch, targets));
   }
 
-  /** Named scalars of every forward() since the last step(), in order; a GPU is waited for once. */
+  /**
+   * Named scalars of every forward() of the step just made, or of those since it; in order, each once, and
+   * no more than the last 256. Before step() a GPU has to be waited for.
+   */
   async lossValues(): Promise<Record<string, number>[]> {
     return this.#handle.lossValues();
   }
@@ -173,6 +176,11 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     await this.#handle.discard();
   }
 
+  /**
+   * Clips, updates, clears the gradients; a GPU is waited for once, for the norm and the losses of forward().
+   * @returns the gradient's L2 norm before clipping
+   * @throws MixplError ERR_DIVERGED when one of them is not finite: the weights stay, the gradients are cleared
+   */
   async step({ lr }: { lr: number }): Promise<{ gradNorm: number }> {
     return { gradNorm: await this.#handle.step(lr) };
   }
@@ -199,6 +207,23 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     } finally {
       batch.dispose();
     }
+  }
+
+  /**
+   * predict() of a prepared batch without a wait for its boxes, which predictions() has. The weights and
+   * the batch are those of now, whatever happens to them later.
+   * @throws as predict()
+   */
+  async predictLater(batch: ImageBatch): Promise<void> {
+    await this.#handle.predictLater(batch.tensor, flatten(batch.sizes));
+  }
+
+  /**
+   * Boxes of every predictLater() so far, in order, each once, and no more than the last 256. A GPU is
+   * waited for until it has them, not until it has done what it was given after them.
+   */
+  async predictions(): Promise<Detections[][]> {
+    return this.#handle.predictions();
   }
 
   async createTeacher(): Promise<Detector> {
@@ -239,7 +264,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     return gradient && fromOwn(gradient);
   }
 
-  /** Forgets the gradients gathered so far. */
+  /** Forgets the gradients gathered so far, and the losses of their forward(). */
   async zeroGradients(): Promise<void> {
     await this.#handle.zeroGradients();
   }

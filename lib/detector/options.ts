@@ -12,6 +12,11 @@ export interface ResNetOptions {
   /** Added to the variance by any norm. @defaultValue 1e-5 */
   normEps?: number;
   baseWidth?: number;
+  /**
+   * In training, keeps the outputs of stages alone and computes the rest again in the backward pass: the
+   * same losses and gradients to the last bit, in less memory. @defaultValue false
+   */
+  recompute?: boolean;
 }
 
 export interface FpnOptions {

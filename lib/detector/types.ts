@@ -37,11 +37,13 @@ export interface TeachableDetector {
   loss(batch: ImageBatch, targets: readonly Targets[]): Promise<Record<string, number>>;
   /**
    * With lossValues(), optional: loss() whose values are not waited for, so that a GPU has its work in
-   * front of it all the time.
+   * front of it all the time. step() looks at them and refuses when one is not finite.
    */
   forward?(batch: ImageBatch, targets: readonly Targets[]): Promise<void>;
-  /** What loss() would have given for every forward() since the last step(), in order. */
+  /** After step(), also one that failed: what loss() would have given for each of its forward(), in order. */
   lossValues?(): Promise<Record<string, number>[]>;
+  /** Optional: forgets the gradients of a step that will not be made. */
+  zeroGradients?(): Promise<void>;
   /** Adds weight (default 1) times the gradient of the last loss() and frees its graph. */
   backward(options?: { weight?: number }): Promise<void>;
   /** Frees the graph of the last loss() without a backward pass. */
@@ -49,11 +51,19 @@ export interface TeachableDetector {
   /**
    * Clips, updates, clears the gradients.
    * @returns the gradient's L2 norm before clipping
-   * @throws MixplError ERR_DIVERGED on a non-finite gradient; the weights stay as they were
+   * @throws MixplError ERR_DIVERGED on a non-finite gradient or loss of forward(); the weights stay as they
+   *   were, the gradients are cleared
    */
   step(options: { lr: number }): Promise<{ gradNorm: number }>;
   /** Detections per image in evaluation mode, in pixels of the network input. */
   predict(batch: ImageBatch): Promise<Detections[]>;
+  /**
+   * With predictions(), optional: predict() whose boxes are not waited for, so that a GPU learns from
+   * labelled pictures while the teacher's boxes are on their way.
+   */
+  predictLater?(batch: ImageBatch): Promise<void>;
+  /** What predict() would have given for every predictLater() so far, in order, each once. */
+  predictions?(): Promise<Detections[][]>;
   /** A copy with the same weights that is never trained by gradient. */
   createTeacher(): Promise<TeachableDetector>;
   /** On the teacher: this = (1 - momentum) this + momentum student, over parameters; buffers by policy. */

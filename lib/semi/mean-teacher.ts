@@ -123,11 +123,24 @@ export class MeanTeacher {
   }
 
   /**
-   * One iteration: labelled loss, teacher's labels, mixed losses, update, EMA. Each branch goes back
+   * One iteration: labelled loss, teacher's labels, mixed losses, update, EMA; the teacher may be asked first. Each branch goes back
    * as soon as it went forward, so that only one graph is in memory; the sum of gradients is the same.
    * @throws MixplError ERR_DIVERGED when a loss or the gradient is not finite; nothing was updated
    */
   async step(input: StepInput): Promise<StepReport> {
+    try {
+      return await this.#step(input);
+    } catch (error) {
+      // A part of the gradient must not become a part of the next one.
+      await this.student.zeroGradients?.().catch(() => {});
+      throw error;
+    }
+  }
+
+  async #step(input: StepInput): Promise<StepReport> {
+    const teachersBoxes = input.unlabelled.length
+      ? await this.#askTeacher(input.unlabelled)
+      : undefined;
     const passes: Pass[] = [];
     if (input.labelled.length > 0) {
       const samples = input.labelled.map(({ view, instances }) => ({
@@ -137,19 +150,19 @@ export class MeanTeacher {
       passes.push(await this.#learn(samples, 'image', 'sup_', this.#options.supWeight));
     }
     let pseudo: PseudoLabelReport | null = null;
-    if (input.unlabelled.length > 0) {
-      const labelled = await this.#label(input.unlabelled);
+    if (teachersBoxes) {
+      const labelled = this.#label(input.unlabelled, await teachersBoxes());
       pseudo = labelled.report;
       const padDivisor = Math.max(unlabelledPadDivisor, this.#input.padDivisor);
       for (const branch of this.policy.branches(labelled.strong, padDivisor, input.random)) {
         passes.push(await this.#learnPseudo(branch));
       }
     }
+    const { gradNorm } = await this.#update(input.lr, passes);
     const losses = await this.#lossesOf(passes);
     let total = 0;
     for (const [name, value] of Object.entries(losses)) if (isLoss(name)) total += value;
     const silenced = passes.filter((pass) => pass.silent).map((pass) => pass.prefix);
-    const { gradNorm } = await this.student.step({ lr: input.lr });
     const momentum =
       input.iteration === null ? null : emaMomentum(this.#options.ema, input.iteration);
     if (momentum !== null)
@@ -163,22 +176,37 @@ export class MeanTeacher {
   }
 
   /**
+   * Has the teacher look at the weak views; what comes back waits for its boxes. A teacher that can be
+   * read later starts at once: a GPU then learns from labelled pictures while its boxes are read.
+   */
+  async #askTeacher(pairs: readonly UnlabelledPair[]): Promise<() => Promise<Detections[]>> {
+    const { teacher } = this;
+    const show = async <T>(look: (batch: ImageBatch) => Promise<T>): Promise<T> => {
+      const batch = await this.#compose(
+        pairs.map((pair) => compositionOf(pair.weak)),
+        'image',
+      );
+      try {
+        return await look(batch);
+      } finally {
+        batch.dispose();
+      }
+    };
+    if (!teacher.predictLater || !teacher.predictions)
+      return () => show((batch) => teacher.predict(batch));
+    await show((batch) => teacher.predictLater!(batch));
+    // The last one: a step that failed may have left some.
+    return async () => (await teacher.predictions!()).at(-1) ?? [];
+  }
+
+  /**
    * The teacher's boxes on the weak views, mapped back to the originals, clipped, and on to the strong
    * views. All scores are kept: the threshold comes after mixing.
    */
-  async #label(
+  #label(
     pairs: readonly UnlabelledPair[],
-  ): Promise<{ strong: CachedView[]; report: PseudoLabelReport }> {
-    const batch = await this.#compose(
-      pairs.map((pair) => compositionOf(pair.weak)),
-      'image',
-    );
-    let found: Detections[];
-    try {
-      found = await this.teacher.predict(batch);
-    } finally {
-      batch.dispose();
-    }
+    found: readonly Detections[],
+  ): { strong: CachedView[]; report: PseudoLabelReport } {
     if (found.length !== pairs.length)
       throw new MixplError(
         'ERR_SHAPE',
@@ -256,6 +284,17 @@ export class MeanTeacher {
     }
   }
 
+  async #update(lr: number, passes: readonly Pass[]): Promise<{ gradNorm: number }> {
+    try {
+      return await this.student.step({ lr });
+    } catch (error) {
+      // The detector says that something is not finite, the losses which branch it is in.
+      if (error instanceof MixplError && error.code === 'ERR_DIVERGED')
+        await this.#lossesOf(passes);
+      throw error;
+    }
+  }
+
   /** The student does not have to be waited for before its values are wanted. */
   get #deferred(): boolean {
     return Boolean(this.student.forward && this.student.lossValues);
@@ -264,7 +303,7 @@ export class MeanTeacher {
   /** Losses by name, those of silent passes 0. @throws MixplError ERR_DIVERGED */
   async #lossesOf(passes: readonly Pass[]): Promise<Record<string, number>> {
     const waiting = passes.filter((pass) => !pass.silent && !pass.values).length;
-    // The last ones: a step that failed may have left some.
+    // The last ones: whoever had the student before may have left some.
     const later = waiting ? (await this.student.lossValues!()).slice(-waiting) : [];
     const losses: Record<string, number> = {};
     for (const { prefix, weight, silent, values: known } of passes) {
@@ -272,7 +311,7 @@ export class MeanTeacher {
         for (const name of this.#lossNames) losses[prefix + name] = 0;
         continue;
       }
-      const values = known ?? later.shift()!;
+      const values = known ?? later.shift() ?? {};
       if (infiniteOf(values)) throw diverged(prefix, values);
       this.#lossNames = Object.keys(values).filter(isLoss);
       for (const [name, value] of Object.entries(values))

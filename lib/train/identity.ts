@@ -26,6 +26,7 @@ const freeOptions = [
   'data',
   'model.weights',
   'model.weightsLayout',
+  'model.backbone.recompute',
   'validation',
   'checkpoint',
   'loader',

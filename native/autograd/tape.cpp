@@ -5,7 +5,14 @@
 
 namespace mixpl {
 
+Tape Tape::that_forgets() {
+  Tape tape;
+  tape.forgets_ = true;
+  return tape;
+}
+
 void Tape::push(std::vector<Tensor> outputs, std::vector<Tensor> inputs, Backward backward) {
+  if (forgets_) return;
   nodes_.push_back({std::move(outputs), std::move(inputs), std::move(backward)});
 }
 

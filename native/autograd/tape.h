@@ -17,6 +17,10 @@ using Backward = std::function<Gradients(std::vector<Tensor> douts)>;
 /// What one forward pass recorded. backward() runs it once and empties it.
 class Tape {
  public:
+  /// One that keeps nothing: ops run as if they were recorded, and their outputs say whether they
+  /// have a gradient.
+  static Tape that_forgets();
+
   void push(std::vector<Tensor> outputs, std::vector<Tensor> inputs, Backward backward);
 
   /// Back-propagates from `roots` with the given seeds (same shapes). Leaves keep the sum of what
@@ -32,6 +36,7 @@ class Tape {
     Backward backward;
   };
   std::vector<Node> nodes_;
+  bool forgets_ = false;
 };
 
 /// Adds `grad` to what `target` has gathered, in place where nobody else holds it.

@@ -78,6 +78,25 @@ Napi::Object to_object(Napi::Env env, const TrainingSession::LossValues& values)
   return out;
 }
 
+// images, sizes
+ImageBatch read_batch(const Args& args) {
+  const Tensor pixels = check_pixels(args.tensor(0, "images"));
+  const std::vector<InputSize> sizes = read_sizes(args, 1, "sizes", pixels.size(0));
+  return {pixels, sizes, sizes};
+}
+
+Napi::Value to_array(Napi::Env env, const std::vector<Detections>& found) {
+  Napi::Array out = Napi::Array::New(env, found.size());
+  for (size_t i = 0; i < found.size(); ++i) {
+    Napi::Object one = Napi::Object::New(env);
+    one.Set("boxes", to_js(env, found[i].boxes));
+    one.Set("scores", to_js(env, found[i].scores));
+    one.Set("labels", to_js(env, found[i].labels));
+    out.Set(i, one);
+  }
+  return out;
+}
+
 BufferPolicy read_policy(const std::string& text) {
   if (text == "skip") return BufferPolicy::skip;
   if (text == "copy") return BufferPolicy::copy;
@@ -129,7 +148,10 @@ Napi::Function DetectorWrap::define(Napi::Env env) {
        InstanceMethod<&DetectorWrap::backward>("backward"),
        InstanceMethod<&DetectorWrap::discard>("discard"),
        InstanceMethod<&DetectorWrap::step>("step"),
-       InstanceMethod<&DetectorWrap::predict>("predict"), InstanceMethod<&DetectorWrap::ema>("ema"),
+       InstanceMethod<&DetectorWrap::predict>("predict"),
+       InstanceMethod<&DetectorWrap::predict_later>("predictLater"),
+       InstanceMethod<&DetectorWrap::predictions>("predictions"),
+       InstanceMethod<&DetectorWrap::ema>("ema"),
        InstanceMethod<&DetectorWrap::optimizer_state>("optimizerState"),
        InstanceMethod<&DetectorWrap::read>("read"), InstanceMethod<&DetectorWrap::write>("write"),
        InstanceMethod<&DetectorWrap::gradient>("gradient"),
@@ -207,7 +229,7 @@ Napi::Value DetectorWrap::forward(const Napi::CallbackInfo& info) {
   });
 }
 
-// lossValues() -> Promise<Record<string, number>[]>: of every forward() since the last step
+// lossValues() -> Promise<Record<string, number>[]>: see TrainingSession::read_losses
 Napi::Value DetectorWrap::loss_values(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto session = this->session("detector.lossValues");
@@ -263,24 +285,40 @@ Napi::Value DetectorWrap::predict(const Napi::CallbackInfo& info) {
   const Args args(info, "detector.predict");
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto session = this->session("detector.predict");
-    const Tensor pixels = check_pixels(args.tensor(0, "images"));
-    const std::vector<InputSize> sizes = read_sizes(args, 1, "sizes", pixels.size(0));
     return executor_for(info.Env(), session->device())
-        .post(info.Env(), "detector.predict",
-              [session, batch = ImageBatch{pixels, sizes, sizes}]() -> Finish {
-                return [found = session->predict(moved(batch, session->device()))](
-                           Napi::Env env) -> Napi::Value {
-                  Napi::Array out = Napi::Array::New(env, found.size());
-                  for (size_t i = 0; i < found.size(); ++i) {
-                    Napi::Object one = Napi::Object::New(env);
-                    one.Set("boxes", to_js(env, found[i].boxes));
-                    one.Set("scores", to_js(env, found[i].scores));
-                    one.Set("labels", to_js(env, found[i].labels));
-                    out.Set(i, one);
-                  }
-                  return out;
-                };
-              });
+        .post(info.Env(), "detector.predict", [session, batch = read_batch(args)]() -> Finish {
+          return [found = session->predict(moved(batch, session->device()))](Napi::Env env) {
+            return to_array(env, found);
+          };
+        });
+  });
+}
+
+// predictLater(images, sizes): the boxes stay where they are
+Napi::Value DetectorWrap::predict_later(const Napi::CallbackInfo& info) {
+  const Args args(info, "detector.predictLater");
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto session = this->session("detector.predictLater");
+    return executor_for(info.Env(), session->device())
+        .post(info.Env(), "detector.predictLater", [session, batch = read_batch(args)] {
+          session->predict_later(moved(batch, session->device()));
+          return nothing();
+        });
+  });
+}
+
+// predictions() -> Promise<{ boxes, scores, labels }[][]>: of every predictLater() so far
+Napi::Value DetectorWrap::predictions(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const auto session = this->session("detector.predictions");
+    return executor_for(info.Env(), session->device())
+        .post(info.Env(), "detector.predictions", [session]() -> Finish {
+          return [batches = session->read_predictions()](Napi::Env env) -> Napi::Value {
+            Napi::Array out = Napi::Array::New(env, batches.size());
+            for (size_t i = 0; i < batches.size(); ++i) out.Set(i, to_array(env, batches[i]));
+            return out;
+          };
+        });
   });
 }
 

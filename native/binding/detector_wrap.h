@@ -27,6 +27,8 @@ class DetectorWrap : public Napi::ObjectWrap<DetectorWrap> {
   Napi::Value discard(const Napi::CallbackInfo& info);              // [async]
   Napi::Value step(const Napi::CallbackInfo& info);                 // [async]
   Napi::Value predict(const Napi::CallbackInfo& info);              // [async]
+  Napi::Value predict_later(const Napi::CallbackInfo& info);        // [async]
+  Napi::Value predictions(const Napi::CallbackInfo& info);          // [async]
   Napi::Value ema(const Napi::CallbackInfo& info);                  // [async]
   Napi::Value optimizer_state(const Napi::CallbackInfo& info);      // [async]
   Napi::Value read(const Napi::CallbackInfo& info);                 // [async]

@@ -15,6 +15,7 @@ struct Context {
   DType compute = DType::f32;  // type of activations; master weights stay f32
   bool allow_tf32 = false;     // f32 products on a GPU's tensor cores, factors of 11 bits
   bool training = false;       // live BatchNorm, dropout
+  bool recomputing = false;    // for the second time: nothing outside the activations may change
   int64_t iteration = 0;       // optimizer steps that were taken before this pass
   Philox random;         // of this call of loss(): this stream and the 2^24 after it are its own
   Tape* tape = nullptr;  // null: nothing is recorded, no activation is kept

@@ -68,17 +68,20 @@ float Tensor::item() const {
 
 std::vector<float> read_scalars(const std::vector<Tensor>& scalars) {
   if (scalars.empty()) return {};
+  const Tensor all =
+      Tensor::empty({static_cast<int64_t>(scalars.size())}, DType::f32, scalars[0].device());
+  gather_scalars(scalars, all, 0);
+  return all.to_vector<float>();
+}
+
+void gather_scalars(const std::vector<Tensor>& scalars, const Tensor& out, int64_t at) {
   for (const Tensor& s : scalars) {
     if (s.numel() != 1)
-      throw ShapeError(str("read_scalars: needs one element each, got ", s.shape()));
-    if (s.device() != scalars[0].device())
-      throw DeviceError(
-          str("read_scalars: all must be on ", scalars[0].device(), ", got ", s.device()));
+      throw ShapeError(str("gather_scalars: needs one element each, got ", s.shape()));
+    if (s.device() != out.device())
+      throw DeviceError(str("gather_scalars: all must be on ", out.device(), ", got ", s.device()));
   }
-  const Device device = scalars[0].device();
-  const Tensor all = Tensor::empty({static_cast<int64_t>(scalars.size())}, DType::f32, device);
-  MIXPL_DISPATCH(device, gather_scalars, scalars, all);
-  return all.to_vector<float>();
+  if (!scalars.empty()) MIXPL_DISPATCH(out.device(), gather_scalars, scalars, out, at);
 }
 
 Tensor Tensor::alias(const Shape& shape) const {

@@ -58,8 +58,9 @@ void add_values(const Tensor& from, const Tensor& to) {
 void write_values(const Tensor& t, const void* values) { std::memcpy(t.raw(), values, t.nbytes()); }
 void read_values(const Tensor& t, void* values) { std::memcpy(values, t.raw(), t.nbytes()); }
 
-void gather_scalars(const std::vector<Tensor>& scalars, const Tensor& out) {
-  for (size_t i = 0; i < scalars.size(); ++i) out.data<float>()[i] = *scalars[i].data<float>();
+void gather_scalars(const std::vector<Tensor>& scalars, const Tensor& out, int64_t at) {
+  float* values = out.data<float>() + at;
+  for (size_t i = 0; i < scalars.size(); ++i) values[i] = *scalars[i].data<float>();
 }
 
 }  // namespace mixpl::cpu

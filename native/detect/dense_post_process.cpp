@@ -73,9 +73,8 @@ DenseScores scores_of(const DenseLevel& level, int64_t classes, const DensePostP
           DenseScores::sieve_of(o.score_rule, o.score_thr)};
 }
 
-std::vector<Detections> dense_post_process(const std::vector<DenseLevel>& levels,
-                                           const Tensor& sizes, int64_t classes,
-                                           const DensePostProcessOptions& o) {
+PendingDetections dense_post_process(const std::vector<DenseLevel>& levels, const Tensor& sizes,
+                                     int64_t classes, const DensePostProcessOptions& o) {
   const Check check("densePostProcess");
   check.dtype("sizes", sizes, DType::f32);
   check.shape("sizes", sizes, {sizes.numel() / 2, 2}, "height, width");
@@ -130,7 +129,8 @@ const bool registered = register_op("densePostProcess", [](const std::vector<Ten
         {in[i], quality ? in[i + 1] : Tensor(), delta_decoder(deltas, anchors, {}, images)});
   }
   std::vector<Tensor> out;
-  for (const Detections& d : dense_post_process(levels, sizes, o.integer("classes", 1), options)) {
+  const int64_t classes = o.integer("classes", 1);
+  for (const Detections& d : dense_post_process(levels, sizes, classes, options).get()) {
     const int64_t n = static_cast<int64_t>(d.scores.size());
     out.push_back(Tensor::from(d.boxes, {n, 4}));
     out.push_back(Tensor::from(d.scores, {n}));

@@ -46,24 +46,21 @@ struct DensePostProcessOptions {
 /// @param classes K
 /// @return        per image; the same for any number of threads
 /// @throws        ShapeError, DTypeError
-std::vector<Detections> dense_post_process(const std::vector<DenseLevel>& levels,
-                                           const Tensor& sizes, int64_t classes,
-                                           const DensePostProcessOptions& options);
+PendingDetections dense_post_process(const std::vector<DenseLevel>& levels, const Tensor& sizes,
+                                     int64_t classes, const DensePostProcessOptions& options);
 
 /// What loops and kernels read the scores of a level from.
 DenseScores scores_of(const DenseLevel& level, int64_t classes,
                       const DensePostProcessOptions& options);
 
 namespace cpu {
-std::vector<Detections> dense_post_process(const std::vector<DenseLevel>& levels,
-                                           const Tensor& sizes, int64_t classes,
-                                           const DensePostProcessOptions& options);
+PendingDetections dense_post_process(const std::vector<DenseLevel>& levels, const Tensor& sizes,
+                                     int64_t classes, const DensePostProcessOptions& options);
 }  // namespace cpu
 namespace cuda {
-/// Ends with the one copy that brings the detections to the host.
-std::vector<Detections> dense_post_process(const std::vector<DenseLevel>& levels,
-                                           const Tensor& sizes, int64_t classes,
-                                           const DensePostProcessOptions& options);
+/// Ends with the start of the one copy that brings the detections to the host.
+PendingDetections dense_post_process(const std::vector<DenseLevel>& levels, const Tensor& sizes,
+                                     int64_t classes, const DensePostProcessOptions& options);
 }  // namespace cuda
 
 }  // namespace mixpl

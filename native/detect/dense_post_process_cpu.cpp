@@ -86,9 +86,8 @@ struct Piece {
 
 }  // namespace
 
-std::vector<Detections> dense_post_process(const std::vector<DenseLevel>& levels,
-                                           const Tensor& sizes, int64_t classes,
-                                           const DensePostProcessOptions& o) {
+PendingDetections dense_post_process(const std::vector<DenseLevel>& levels, const Tensor& sizes,
+                                     int64_t classes, const DensePostProcessOptions& o) {
   const int64_t images = sizes.size(0);
   std::vector<DenseScores> scores_of_level;
   std::vector<BoxDecoderView> boxes_of_level;

@@ -87,9 +87,8 @@ Selection select_pairs(const LevelsView& levels, int64_t images, int64_t longest
 
 }  // namespace
 
-std::vector<Detections> dense_post_process(const std::vector<DenseLevel>& levels,
-                                           const Tensor& sizes, int64_t classes,
-                                           const DensePostProcessOptions& o) {
+PendingDetections dense_post_process(const std::vector<DenseLevel>& levels, const Tensor& sizes,
+                                     int64_t classes, const DensePostProcessOptions& o) {
   const int64_t images = sizes.size(0);
   if (images == 0) return {};
   const Device device = levels[0].logits.device();

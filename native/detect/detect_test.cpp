@@ -221,7 +221,7 @@ TEST(DensePostProcess, EverythingAboveTheThreshold) {
   for (size_t l = 0; l < anchors.size(); ++l)
     levels.push_back({logits[l], {}, delta_decoder(deltas[l], anchors[l], {}, images)});
   const Tensor sizes = Tensor::from<float>({100, 140, 136, 90}, {2, 2});
-  const auto once = dense_post_process(levels, sizes, classes, o);
+  const auto once = dense_post_process(levels, sizes, classes, o).get();
   ASSERT_EQ(once.size(), 2u);
   for (size_t n = 0; n < 2; ++n) {
     const Detections& found = once[n];

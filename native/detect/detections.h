@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <utility>
 #include <vector>
 
 #include "core/tensor.h"
@@ -14,6 +16,23 @@ struct Detections {
   std::vector<float> boxes;  // [4 n] xyxy
   std::vector<float> scores;
   std::vector<int32_t> labels;
+};
+
+/// Detections of a batch that a GPU may still be at work on: what is given to it afterwards is not
+/// waited for.
+class PendingDetections {
+ public:
+  PendingDetections() = default;
+  PendingDetections(std::vector<Detections> found) : found_(std::move(found)) {}
+  /// @param collect waits for them
+  explicit PendingDetections(std::function<std::vector<Detections>()> collect)
+      : collect_(std::move(collect)) {}
+
+  std::vector<Detections> get() { return collect_ ? collect_() : found_; }
+
+ private:
+  std::vector<Detections> found_;
+  std::function<std::vector<Detections>()> collect_;
 };
 
 /// Of an image in the network input, without its padding. Functions take those of a batch as

@@ -30,8 +30,8 @@ inline void expect_near(const std::vector<float>& found, const std::vector<float
     EXPECT_NEAR(found[i], wanted[i], 1e-5f * std::max(1.0f, std::abs(wanted[i]))) << i;
 }
 
-inline void expect_same(const std::vector<Detections>& found,
-                        const std::vector<Detections>& wanted) {
+inline void expect_same(PendingDetections ours, PendingDetections theirs) {
+  const std::vector<Detections> found = ours.get(), wanted = theirs.get();
   ASSERT_EQ(found.size(), wanted.size());
   for (size_t n = 0; n < found.size(); ++n) {
     SCOPED_TRACE(testing::Message() << "image " << n);

@@ -121,7 +121,8 @@ struct Outputs {
                         delta_decoder(deltas[l].to(device), anchors[l].to(device), {}, images)});
     std::vector<float> sizes;
     for (int64_t n = 0; n < images; ++n) sizes.insert(sizes.end(), {100.0f - n, 60.0f + 9 * n});
-    return dense_post_process(levels, Tensor::from(sizes, {images, 2}).to(device), classes, o);
+    return dense_post_process(levels, Tensor::from(sizes, {images, 2}).to(device), classes, o)
+        .get();
   }
 };
 
@@ -209,7 +210,7 @@ TEST(CudaDensePostProcess, OtherDecoders) {
         kind == 0   ? side_decoder(sides.to(d), {h, w}, 2)
         : kind == 1 ? corner_decoder(sides.to(d), 8, 2)
                     : distribution_decoder(bin_logits.to(d), anchors.to(d), bin_values.to(d), 8, 2);
-    return dense_post_process({{logits.to(d), {}, boxes}}, sizes.to(d), classes, o);
+    return dense_post_process({{logits.to(d), {}, boxes}}, sizes.to(d), classes, o).get();
   };
   for (int kind : {0, 1, 2}) expect_same(run(test_gpu(), kind), run({}, kind));
 }

@@ -26,9 +26,9 @@ StageLogits::StageLogits(const std::vector<Tensor>& logits)
   for (int s = 0; s < stages; ++s) of_stage[s] = Numbers::of(logits[s]);
 }
 
-std::vector<Detections> detect_regions(const Regions& regions, const std::vector<Tensor>& logits,
-                                       const RegionDecoder& decoder, const Tensor& sizes,
-                                       const RegionDetectionOptions& options) {
+PendingDetections detect_regions(const Regions& regions, const std::vector<Tensor>& logits,
+                                 const RegionDecoder& decoder, const Tensor& sizes,
+                                 const RegionDetectionOptions& options) {
   return MIXPL_DISPATCH(regions.device(), detect_regions, regions, logits, decoder, sizes, options);
 }
 

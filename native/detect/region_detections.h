@@ -24,9 +24,9 @@ struct RegionDetectionOptions {
 /// @param logits per stage f32|bf16 [R, C + 1], background last; their mean counts
 /// @param sizes  f32 [N, 2], see ImageSize; boxes are clipped to them
 /// @source       mmdetection StandardRoIHead, CascadeRoIHead; torchvision RoIHeads
-std::vector<Detections> detect_regions(const Regions& regions, const std::vector<Tensor>& logits,
-                                       const RegionDecoder& decoder, const Tensor& sizes,
-                                       const RegionDetectionOptions& options);
+PendingDetections detect_regions(const Regions& regions, const std::vector<Tensor>& logits,
+                                 const RegionDecoder& decoder, const Tensor& sizes,
+                                 const RegionDetectionOptions& options);
 
 /// Logits of a region as the mean over the stages, in f32.
 struct StageLogits {
@@ -52,15 +52,15 @@ MIXPL_HD bool detectable(Box b, float min_size) {
 }
 
 namespace cpu {
-std::vector<Detections> detect_regions(const Regions& regions, const std::vector<Tensor>& logits,
-                                       const RegionDecoder& decoder, const Tensor& sizes,
-                                       const RegionDetectionOptions& options);
+PendingDetections detect_regions(const Regions& regions, const std::vector<Tensor>& logits,
+                                 const RegionDecoder& decoder, const Tensor& sizes,
+                                 const RegionDetectionOptions& options);
 }  // namespace cpu
 namespace cuda {
-/// Ends with the one copy that brings the detections to the host.
-std::vector<Detections> detect_regions(const Regions& regions, const std::vector<Tensor>& logits,
-                                       const RegionDecoder& decoder, const Tensor& sizes,
-                                       const RegionDetectionOptions& options);
+/// Ends with the start of the one copy that brings the detections to the host.
+PendingDetections detect_regions(const Regions& regions, const std::vector<Tensor>& logits,
+                                 const RegionDecoder& decoder, const Tensor& sizes,
+                                 const RegionDetectionOptions& options);
 }  // namespace cuda
 
 }  // namespace mixpl

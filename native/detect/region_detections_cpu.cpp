@@ -8,9 +8,9 @@
 
 namespace mixpl::cpu {
 
-std::vector<Detections> detect_regions(const Regions& regions, const std::vector<Tensor>& logits,
-                                       const RegionDecoder& decoder, const Tensor& sizes,
-                                       const RegionDetectionOptions& o) {
+PendingDetections detect_regions(const Regions& regions, const std::vector<Tensor>& logits,
+                                 const RegionDecoder& decoder, const Tensor& sizes,
+                                 const RegionDetectionOptions& o) {
   const int64_t classes = logits[0].size(1) - 1, images = regions.images();
   const StageLogits logit(logits);
   const RegionDecoderView decode(decoder);

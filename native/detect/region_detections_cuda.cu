@@ -44,9 +44,9 @@ MIXPL_KERNEL __launch_bounds__(kThreads) score_kernel(ScoreView v) {
 
 }  // namespace
 
-std::vector<Detections> detect_regions(const Regions& regions, const std::vector<Tensor>& logits,
-                                       const RegionDecoder& decoder, const Tensor& sizes,
-                                       const RegionDetectionOptions& o) {
+PendingDetections detect_regions(const Regions& regions, const std::vector<Tensor>& logits,
+                                 const RegionDecoder& decoder, const Tensor& sizes,
+                                 const RegionDetectionOptions& o) {
   const int64_t images = regions.images(), classes = logits[0].size(1) - 1;
   const Device device = regions.device();
   if (images == 0) return {};

@@ -1,3 +1,5 @@
+#include <memory>
+
 #include "detect/score_voting.h"
 #include "detect/suppression_cuda.h"
 
@@ -280,25 +282,28 @@ Tensor vote_boxes(const Ranked& ranked, const Kept& kept) {
   return out;
 }
 
-std::vector<Detections> download(const Ranked& ranked, const Kept& kept, const Tensor& boxes) {
+PendingDetections download(const Ranked& ranked, const Kept& kept, const Tensor& boxes) {
   const int64_t images = ranked.images(), most = kept.most(), row = PackView::row(most);
   const Tensor packed = Tensor::empty({images, row}, DType::f32, ranked.boxes.device());
   for_each(images * most,
            PackView{RankedView(ranked), kept.ranks.data<int32_t>(), kept.counts.data<int32_t>(),
                     boxes.defined() ? reinterpret_cast<const Box*>(boxes.data<float>()) : nullptr,
                     most, packed.data<float>()});
-  std::vector<float> host(static_cast<size_t>(images * row), 0.0f);
-  if (most > 0) copy_to_host(host.data(), packed.raw(), host.size() * sizeof(float));
-  std::vector<Detections> out(images);
-  for (int64_t n = 0; n < images; ++n) {
-    const float* from = host.data() + n * row;
-    const int64_t count = static_cast<int64_t>(from[0]);
-    out[n].boxes.assign(from + 1, from + 1 + 4 * count);
-    out[n].scores.assign(from + 1 + 4 * most, from + 1 + 4 * most + count);
-    for (int64_t k = 0; k < count; ++k)
-      out[n].labels.push_back(static_cast<int32_t>(from[1 + 5 * most + k]));
-  }
-  return out;
+  if (packed.numel() == 0 || most == 0) return std::vector<Detections>(images);
+  const auto readback = std::make_shared<Readback>(packed.raw(), packed.nbytes());
+  return PendingDetections([=] {
+    const float* host = static_cast<const float*>(readback->wait());
+    std::vector<Detections> out(images);
+    for (int64_t n = 0; n < images; ++n) {
+      const float* from = host + n * row;
+      const int64_t count = static_cast<int64_t>(from[0]);
+      out[n].boxes.assign(from + 1, from + 1 + 4 * count);
+      out[n].scores.assign(from + 1 + 4 * most, from + 1 + 4 * most + count);
+      for (int64_t k = 0; k < count; ++k)
+        out[n].labels.push_back(static_cast<int32_t>(from[1 + 5 * most + k]));
+    }
+    return out;
+  });
 }
 
 }  // namespace mixpl::cuda

@@ -72,8 +72,8 @@ Kept suppress(const Ranked& ranked, int64_t labels, float iou_thr, int64_t most)
 /// vote_boxes of the kept ones by all candidates. f32 [N, most, 4]
 Tensor vote_boxes(const Ranked& ranked, const Kept& kept);
 
-/// The kept boxes on the host: one copy, which waits for the device.
+/// The kept boxes on the host: one copy, which is waited for when they are asked for.
 /// @param boxes of the kept ones, f32 [N, most, 4]; undefined: as they were ranked
-std::vector<Detections> download(const Ranked& ranked, const Kept& kept, const Tensor& boxes = {});
+PendingDetections download(const Ranked& ranked, const Kept& kept, const Tensor& boxes = {});
 
 }  // namespace mixpl::cuda

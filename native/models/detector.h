@@ -53,8 +53,8 @@ class Detector {
   virtual ~Detector() = default;
   /// @throws ShapeError, RangeError (a label beyond the classes)
   virtual Losses loss(const ImageBatch& images, const std::vector<Target>& targets) = 0;
-  /// Boxes in network-input pixels, clipped to the unpadded size.
-  virtual std::vector<Detections> predict(const ImageBatch& images) = 0;
+  /// Boxes in network-input pixels, clipped to the unpadded size. A GPU is not waited for.
+  virtual PendingDetections predict(const ImageBatch& images) = 0;
 
   ParameterStore& parameters() { return parameters_; }
   int64_t num_classes() const { return num_classes_; }

@@ -63,24 +63,35 @@ void TrainingSession::pass(const ImageBatch& images, const std::vector<Target>& 
 TrainingSession::LossValues TrainingSession::loss(const ImageBatch& images,
                                                   const std::vector<Target>& targets) {
   pass(images, targets);
-  return read({losses_})[0];
+  return named({losses_}, read_scalars(scalars_of({losses_})))[0];
 }
 
 void TrainingSession::forward(const ImageBatch& images, const std::vector<Target>& targets) {
   pass(images, targets);
+  read_.clear();
+  // Who goes back for ever without a step must not fill the memory with losses.
+  if (unread_.size() == kMostPasses) unread_.erase(unread_.begin());
   unread_.emplace_back();
   for (const auto& [name, value] : losses_) unread_.back().emplace_back(name, value.detach());
+  is_unread_ = true;
 }
 
 std::vector<TrainingSession::LossValues> TrainingSession::read_losses() {
-  return read(std::exchange(unread_, {}));
+  if (unread_.empty()) return std::exchange(read_, {});
+  is_unread_ = false;
+  const std::vector<Losses> passes = std::exchange(unread_, {});
+  return named(passes, read_scalars(scalars_of(passes)));
 }
 
-std::vector<TrainingSession::LossValues> TrainingSession::read(const std::vector<Losses>& passes) {
+std::vector<Tensor> TrainingSession::scalars_of(const std::vector<Losses>& passes) {
   std::vector<Tensor> scalars;
   for (const Losses& losses : passes)
     for (const auto& [name, value] : losses) scalars.push_back(value);
-  const std::vector<float> numbers = read_scalars(scalars);
+  return scalars;
+}
+
+std::vector<TrainingSession::LossValues> TrainingSession::named(const std::vector<Losses>& passes,
+                                                                const std::vector<float>& numbers) {
   std::vector<LossValues> values(passes.size());
   auto number = numbers.begin();
   for (size_t i = 0; i < passes.size(); ++i)
@@ -96,7 +107,7 @@ void TrainingSession::backward(float weight) {
     seeds.push_back(Tensor::full({}, weight, DType::f32, device_));
   }
   losses_.clear();
-  has_graph_ = false;
+  has_graph_ = is_unread_ = false;
   ContextScope scope(make_context(device_, compute_, true, nullptr));
   try {
     tape_.backward(roots, seeds);
@@ -107,14 +118,27 @@ void TrainingSession::backward(float weight) {
 }
 
 void TrainingSession::discard() {
+  if (is_unread_) unread_.pop_back();
   tape_.clear();
   losses_.clear();
-  has_graph_ = false;
+  has_graph_ = is_unread_ = false;
 }
 
 std::vector<Detections> TrainingSession::predict(const ImageBatch& images) {
   ContextScope scope(make_context(device_, compute_, false, nullptr));
-  return detector_->predict(images);
+  return detector_->predict(images).get();
+}
+
+void TrainingSession::predict_later(const ImageBatch& images) {
+  ContextScope scope(make_context(device_, compute_, false, nullptr));
+  predictions_.push_back(detector_->predict(images));
+  if (predictions_.size() > kMostPasses) predictions_.erase(predictions_.begin());
+}
+
+std::vector<std::vector<Detections>> TrainingSession::read_predictions() {
+  std::vector<std::vector<Detections>> all;
+  for (PendingDetections& pending : std::exchange(predictions_, {})) all.push_back(pending.get());
+  return all;
 }
 
 void TrainingSession::configure_optimizer(const std::string& json) {
@@ -136,19 +160,28 @@ double TrainingSession::step(double lr) {
   if (!optimizer_) throw StateError("detector.step: the detector has no optimizer");
   if (!(lr >= 0) || !std::isfinite(lr))
     throw RangeError(str("detector.step: lr must be a number >= 0, got ", lr));
-  unread_.clear();
-  const double norm = optimizer_->step(lr);
+  const StepReport report = optimizer_->step(lr, scalars_of(unread_));
+  const std::vector<LossValues> losses = named(unread_, report.losses);
   zero_gradients();
-  if (!std::isfinite(norm))
-    throw DivergedError(str("detector.step: the gradient's norm must be finite, got ", norm,
+  read_ = losses;
+  const auto refuse = [](const std::string& what, double value) {
+    throw DivergedError(str("detector.step: ", what, " must be finite, got ", value,
                             "; the weights were left as they were; try a lower learning rate or a "
                             "longer warm-up"));
+  };
+  for (const LossValues& pass : losses)
+    for (const auto& [name, value] : pass)
+      if (!std::isfinite(value)) refuse(name, value);
+  if (!report.taken) refuse("the gradient's norm", report.norm);
   *iterations_.data<float>() += 1;
-  return norm;
+  return report.norm;
 }
 
 void TrainingSession::zero_gradients() {
   for (Parameter& p : detector_->parameters().all()) p.value.set_grad(Tensor());
+  is_unread_ = false;
+  unread_.clear();
+  read_.clear();
 }
 
 void TrainingSession::ema(TrainingSession& student, double momentum, BufferPolicy buffers) {

@@ -26,23 +26,34 @@ class TrainingSession {
 
   /// Forward pass that keeps its graph for backward(); replaces a graph that was not used.
   LossValues loss(const ImageBatch& images, const std::vector<Target>& targets);
-  /// The same without waiting for the values: read_losses() has them.
+  /// The same without waiting for the values: step() reads them with the norm, or read_losses().
   void forward(const ImageBatch& images, const std::vector<Target>& targets);
-  /// Values of every forward() since the last step(), in order; a GPU is waited for once.
+  /// Values of every forward() of the step under way that was not discarded, in order, or, before
+  /// its first forward(), of the step just made, failed or not. Each is given once, and no more
+  /// than the last kMostPasses of a step. Waits for a GPU, unless step() has done so.
   std::vector<LossValues> read_losses();
+  static constexpr size_t kMostPasses = 256;
   /// Adds weight * gradient of the last pass to the parameters' gradients and frees the graph.
   /// @throws StateError without a preceding loss() or forward(); what fails midway (memory, the
   /// device) leaves no gradients at all
   void backward(float weight);
-  /// Frees the graph of the last pass.
+  /// Frees the graph of the last pass, if it was not used, and forgets its losses.
   void discard();
   std::vector<Detections> predict(const ImageBatch& images);
+  /// The same without waiting for the boxes: read_predictions() has them.
+  void predict_later(const ImageBatch& images);
+  /// Boxes of every predict_later() so far, in order, each once and no more than the last
+  /// kMostPasses. Waits for a GPU's predictions, not for what it was given after them.
+  std::vector<std::vector<Detections>> read_predictions();
 
   /// Replaces the optimizer; its state starts at zero. @throws ConfigError
   void configure_optimizer(const std::string& json);
-  /// Clips, updates, clears the gradients. Returns the gradient norm before clipping.
-  /// @throws DivergedError on a non-finite gradient; then nothing was changed but the gradients
+  /// Clips, updates, clears the gradients. Returns the gradient norm before clipping. A GPU is
+  /// waited for once, for the norm and the losses of forward() together.
+  /// @throws DivergedError when one of them is not finite; then nothing was changed but the
+  /// gradients, which are cleared
   double step(double lr);
+  /// Forgets the gradients, and the losses that they are of.
   void zero_gradients();
 
   /// this = (1 - momentum) this + momentum student, over all parameters; buffers by policy.
@@ -63,7 +74,9 @@ class TrainingSession {
 
  private:
   void pass(const ImageBatch& images, const std::vector<Target>& targets);
-  static std::vector<LossValues> read(const std::vector<Losses>& passes);
+  static std::vector<Tensor> scalars_of(const std::vector<Losses>& passes);
+  static std::vector<LossValues> named(const std::vector<Losses>& passes,
+                                       const std::vector<float>& numbers);
 
   std::unique_ptr<Detector> detector_;
   Device device_;
@@ -74,9 +87,12 @@ class TrainingSession {
   Tensor passes_;  // f32 [1]: calls of loss() so far; the random numbers of the next follow from it
   Losses losses_;
   bool has_graph_ = false;
-  std::vector<Losses> unread_;  // of forward()
+  bool is_unread_ = false;        // the pass of the graph is the last of unread_
+  std::vector<Losses> unread_;    // of forward(), since the last step
+  std::vector<LossValues> read_;  // by step()
   std::unique_ptr<Optimizer> optimizer_;
-  EmaTable ema_table_;  // of the last student
+  std::vector<PendingDetections> predictions_;  // of predict_later()
+  EmaTable ema_table_;                          // of the last student
 };
 
 }  // namespace mixpl

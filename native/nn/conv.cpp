@@ -40,39 +40,46 @@ ConvNorm::ConvNorm(const Scope& scope, const std::string& conv, const std::strin
   }
 }
 
-Tensor ConvNorm::operator()(const Tensor& x, const Tensor& residual) const {
+ConvNorm::Filters ConvNorm::filters() const {
   Conv2dOptions options;
   options.stride = spec_.stride;
   options.padding = spec_.kernel / 2;
-  switch (spec_.norm) {
-    case NormKind::none:
-      options.relu = spec_.relu;
-      return conv2d(x, weight_, bias_, options, residual);
-    case NormKind::bn:
-      if (Context::current().training && !(frozen_ && spec_.freeze_statistics)) {
-        BatchNormOptions norm;
-        norm.relu = spec_.relu;
-        norm.eps = spec_.norm_eps;
-        return batch_norm(conv2d(x, weight_, bias_, options), gamma_, beta_, mean_, variance_, norm,
-                          residual);
-      }
-      [[fallthrough]];
-    case NormKind::frozen_bn:
-    case NormKind::bn_eval: {
-      options.relu = spec_.relu;
-      const auto [weight, shift] =
-          fold_batch_norm(weight_, gamma_, beta_, mean_, variance_, spec_.norm_eps);
-      return conv2d(x, weight, shift, options, residual);
-    }
-    case NormKind::gn: {
-      GroupNormOptions norm;
-      norm.groups = spec_.gn_groups;
-      norm.eps = spec_.norm_eps;
-      norm.relu = spec_.relu;
-      return group_norm(conv2d(x, weight_, bias_, options), gamma_, beta_, norm, residual);
-    }
+  const bool live = spec_.norm == NormKind::bn && Context::current().training &&
+                    !(frozen_ && spec_.freeze_statistics);
+  if (live || spec_.norm == NormKind::gn) return {weight_, bias_, options, true};
+  options.relu = spec_.relu;
+  if (spec_.norm == NormKind::none) return {weight_, bias_, options, false};
+  const auto [weight, shift] =
+      fold_batch_norm(weight_, gamma_, beta_, mean_, variance_, spec_.norm_eps);
+  return {weight, shift, options, false};
+}
+
+Tensor ConvNorm::normalise(const Tensor& y, const Tensor& residual) const {
+  if (spec_.norm == NormKind::gn) {
+    GroupNormOptions norm;
+    norm.groups = spec_.gn_groups;
+    norm.eps = spec_.norm_eps;
+    norm.relu = spec_.relu;
+    return group_norm(y, gamma_, beta_, norm, residual);
   }
-  throw StateError("ConvNorm: unknown norm");
+  BatchNormOptions norm;
+  norm.relu = spec_.relu;
+  norm.eps = spec_.norm_eps;
+  return batch_norm(y, gamma_, beta_, mean_, variance_, norm, residual);
+}
+
+Tensor ConvNorm::operator()(const Tensor& x, const Tensor& residual) const {
+  const Filters f = filters();
+  if (!f.normalised) return conv2d(x, f.weight, f.bias, f.options, residual);
+  return normalise(conv2d(x, f.weight, f.bias, f.options), residual);
+}
+
+std::vector<Tensor> ConvNorm::operator()(const std::vector<Tensor>& xs) const {
+  const Filters f = filters();
+  std::vector<Tensor> ys = conv2d(xs, f.weight, f.bias, f.options);
+  if (f.normalised)
+    for (Tensor& y : ys) y = normalise(y, {});
+  return ys;
 }
 
 }  // namespace mixpl

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "nn/parameters.h"
 #include "ops/conv2d/conv2d.h"
@@ -45,8 +46,19 @@ class ConvNorm {
 
   /// x [N, H, W, C] -> [N, P, Q, K]; residual has the output's shape
   Tensor operator()(const Tensor& x, const Tensor& residual = {}) const;
+  /// Several maps, such as the levels of a pyramid: convolved in one launch on a GPU.
+  std::vector<Tensor> operator()(const std::vector<Tensor>& xs) const;
 
  private:
+  /// What the convolution itself takes; `normalised` says whether a norm of its own follows.
+  struct Filters {
+    Tensor weight, bias;
+    Conv2dOptions options;
+    bool normalised;
+  };
+  Filters filters() const;
+  Tensor normalise(const Tensor& y, const Tensor& residual) const;
+
   ConvSpec spec_;
   bool frozen_ = false;
   Tensor weight_, bias_;

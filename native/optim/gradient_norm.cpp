@@ -5,12 +5,6 @@
 
 namespace mixpl {
 
-Clip Clip::read(const Tensor& t) {
-  Clip clip;
-  std::memcpy(&clip, t.to_vector<uint8_t>().data(), sizeof clip);
-  return clip;
-}
-
 double gradient_norm(const std::vector<Tensor>& gradients) {
   if (gradients.empty()) return 0;
   const Check check("gradientNorm");
@@ -25,7 +19,9 @@ double gradient_norm(const std::vector<Tensor>& gradients) {
   const Device device = gradients[0].device();
   Tensor clip = Clip::empty(device);
   MIXPL_DISPATCH(device, clip_gradients, table, 0, clip);
-  return Clip::read(clip).norm;
+  double norm;
+  std::memcpy(&norm, clip.to_vector<float>().data(), sizeof norm);
+  return norm;
 }
 
 namespace {

@@ -18,17 +18,22 @@ struct UpdateRow {
 };
 using UpdateTable = FlatTable<UpdateRow>;
 
+/// First in a tensor (f32, on the device of the gradients), before the losses that they are of.
 struct Clip {
-  double norm;  // L2, of all gradients; infinity or NaN when one holds such
-  float scale;  // what every gradient is multiplied with
+  double norm;            // L2, of all gradients; infinity or NaN when one holds such
+  float scale;            // what every gradient is multiplied with
+  int32_t finite_losses;  // 0: one of the losses is infinite or NaN
 
-  /// A step on gradients that are not finite must change nothing.
-  MIXPL_HD bool usable() const { return norm < INFINITY; }
-  static Tensor empty(Device device) { return Tensor::empty({sizeof(Clip)}, DType::u8, device); }
+  /// A step on gradients or losses that are not finite must change nothing.
+  MIXPL_HD bool usable() const { return norm < INFINITY && finite_losses; }
+
+  static constexpr int64_t kFloats = 4;  // its size
+  static Tensor empty(Device device, int64_t losses = 0) {
+    return Tensor::empty({kFloats + losses}, DType::f32, device);
+  }
   static Clip* of(const Tensor& t) { return static_cast<Clip*>(t.raw()); }
-  /// Waits for the GPU.
-  static Clip read(const Tensor& t);
 };
+static_assert(sizeof(Clip) == Clip::kFloats * sizeof(float));
 
 /// What gradients of norm `norm` are multiplied with so that it becomes at most `clip_norm` (0: no
 /// clipping). Never enlarges. Source: torch.nn.utils.clip_grad_norm_.
@@ -43,8 +48,10 @@ MIXPL_HD float clip_scale(double norm, double clip_norm) {
 /// @throws DTypeError, DeviceError
 double gradient_norm(const std::vector<Tensor>& gradients);
 
+MIXPL_HD bool is_finite(float x) { return fabsf(x) < INFINITY; }
+
 namespace cpu {
-/// Writes the Clip of the table's gradients.
+/// Writes the Clip of the table's gradients in front of the losses that `clip` holds.
 void clip_gradients(UpdateTable& table, double clip_norm, Tensor& clip);
 }  // namespace cpu
 namespace cuda {

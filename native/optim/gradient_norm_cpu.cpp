@@ -25,7 +25,9 @@ void clip_gradients(UpdateTable& table, double clip_norm, Tensor& clip) {
   double sum = 0;
   for (double p : partial) sum += p;
   const double norm = std::sqrt(sum);
-  *Clip::of(clip) = {norm, clip_scale(norm, clip_norm)};
+  const float* losses = clip.data<float>() + Clip::kFloats;
+  const bool finite = std::all_of(losses, losses + clip.numel() - Clip::kFloats, is_finite);
+  *Clip::of(clip) = {norm, clip_scale(norm, clip_norm), finite};
 }
 
 }  // namespace mixpl::cpu

@@ -23,11 +23,15 @@ struct SquaresBody {
 
 // One block; threads and then their sums are added in a fixed order.
 MIXPL_KERNEL clip_kernel(const double* __restrict__ partial, int64_t count, double clip_norm,
+                         const float* __restrict__ losses, int64_t num_losses,
                          Clip* __restrict__ clip) {
   double sum = 0;
   for (int64_t i = threadIdx.x; i < count; i += kFlatThreads) sum += partial[i];
   const double norm = sqrt(block_sum(sum));
-  if (threadIdx.x == 0) *clip = {norm, clip_scale(norm, clip_norm)};
+  int32_t bad = 0;
+  for (int64_t i = threadIdx.x; i < num_losses; i += kFlatThreads) bad += !is_finite(losses[i]);
+  bad = block_sum(bad);
+  if (threadIdx.x == 0) *clip = {norm, clip_scale(norm, clip_norm), bad == 0};
 }
 
 }  // namespace
@@ -37,7 +41,8 @@ void clip_gradients(UpdateTable& table, double clip_norm, Tensor& clip) {
   Tensor partial = Tensor::empty({count, sizeof(double)}, DType::u8, clip.device());
   auto* sums = static_cast<double*>(partial.raw());
   for_each_piece(table, clip.device(), SquaresBody{sums});
-  launch(clip_kernel, dim3(1), dim3(kFlatThreads), 0, sums, count, clip_norm, Clip::of(clip));
+  launch(clip_kernel, dim3(1), dim3(kFlatThreads), 0, sums, count, clip_norm,
+         clip.data<float>() + Clip::kFloats, clip.numel() - Clip::kFloats, Clip::of(clip));
 }
 
 }  // namespace mixpl::cuda

@@ -1,6 +1,7 @@
 #include "optim/optimizer.h"
 
 #include "core/check.h"
+#include "core/tensor_values.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -62,7 +63,7 @@ Optimizer::Optimizer(std::vector<OptimizerTarget> targets, int moments)
   clip_ = Clip::empty(device);
 }
 
-double Optimizer::step(double lr) {
+StepReport Optimizer::step(double lr, const std::vector<Tensor>& losses) {
   std::vector<UpdateRow> rows;
   for (size_t i = 0; i < targets_.size(); ++i) {
     const Tensor& value = targets_[i].value;
@@ -72,16 +73,21 @@ double Optimizer::step(double lr) {
                     moments_[1].empty() ? nullptr : moments_[1][i].data<float>(), value.numel()});
   }
   table_.assign(std::move(rows));
+  const auto num_losses = static_cast<int64_t>(losses.size());
+  if (clip_.numel() != Clip::kFloats + num_losses) clip_ = Clip::empty(clip_.device(), num_losses);
+  gather_scalars(losses, clip_, Clip::kFloats);
   MIXPL_DISPATCH(clip_.device(), clip_gradients, table_, clip_norm, clip_);
   update(lr);
   // A GPU has all its work by now; only the host waits.
-  const Clip clip = Clip::read(clip_);
+  const std::vector<float> numbers = clip_.to_vector<float>();
+  Clip clip;
+  std::memcpy(&clip, numbers.data(), sizeof clip);
   for (size_t i = 0; clip.usable() && i < targets_.size(); ++i) {
     if (!has_gradient(i)) continue;
     targets_[i].value.touch();
     count_step(i);
   }
-  return clip.norm;
+  return {clip.norm, {numbers.begin() + Clip::kFloats, numbers.end()}, clip.usable()};
 }
 
 namespace {

@@ -20,13 +20,20 @@ struct OptimizerTarget {
   float weight_decay = 0;
 };
 
+struct StepReport {
+  double norm = 0;            // of all gradients, before clipping
+  std::vector<float> losses;  // values of those that came with the step
+  bool taken = false;         // false: norm or a loss is not finite, and nothing was changed
+};
+
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
   /// Updates every target from its grad(); targets without one are left alone, state included.
-  /// All gradients are multiplied first so that their norm becomes at most `clip_norm`. Returns
-  /// the norm before that; when it is not finite, nothing was changed.
-  double step(double lr);
+  /// All gradients are multiplied first so that their norm becomes at most `clip_norm`.
+  /// @param losses f32 scalars on the targets' device that the gradients are of: a GPU is waited
+  ///               for once, for the norm and for them
+  StepReport step(double lr, const std::vector<Tensor>& losses = {});
   /// Tensors that a checkpoint needs, by name ("optimizer." + ...); write into them to restore.
   virtual std::vector<std::pair<std::string, Tensor>> state() = 0;
   /// Largest L2 norm of all gradients together; 0: no clipping.

@@ -75,8 +75,8 @@ TEST_F(OnCuda, OptimizersAreTheCpus) {
     for (uint64_t step = 0; step < 4; ++step) {
       set_gradients(here, step, Device::cpu());
       set_gradients(there, step, device_);
-      const double norm = one->step(0.03);
-      EXPECT_NEAR(two->step(0.03), norm, 1e-12 * norm) << json;
+      const double norm = one->step(0.03).norm;
+      EXPECT_NEAR(two->step(0.03).norm, norm, 1e-12 * norm) << json;
     }
     for (size_t i = 0; i < here.size(); ++i)
       expect_close(there[i].value, here[i].value, str(json, ", ", here[i].name));
@@ -95,7 +95,7 @@ TEST_F(OnCuda, TwoRunsGiveTheSameBits) {
       const auto optimizer = create_optimizer(Options(json, "optimizer"), targets);
       for (uint64_t step = 0; step < 2; ++step) {
         set_gradients(targets, step, device_);
-        run.push_back(static_cast<float>(optimizer->step(0.03)));
+        run.push_back(static_cast<float>(optimizer->step(0.03).norm));
       }
       for (const auto& target : targets)
         for (float v : target.value.to_vector<float>()) run.push_back(v);
@@ -119,7 +119,7 @@ TEST_F(OnCuda, AStepOnGradientsThatAreNotFiniteChangesNothing) {
       std::vector<float> gradient(70, 1);
       gradient.back() = bad;
       targets.back().value.set_grad(Tensor::from(gradient, {70}, device_));
-      EXPECT_FALSE(std::isfinite(optimizer->step(0.03))) << json;
+      EXPECT_FALSE(optimizer->step(0.03).taken) << json;
       size_t at = 0;
       for (const auto& [name, tensor] : optimizer->state())
         EXPECT_EQ(tensor.to_vector<float>(), before[at++]) << json << name;
@@ -128,15 +128,40 @@ TEST_F(OnCuda, AStepOnGradientsThatAreNotFiniteChangesNothing) {
     }
 }
 
-// After the first steps a step waits once, for its norm, and takes no new memory.
+TEST_F(OnCuda, AStepOnLossesThatAreNotFiniteChangesNothing) {
+  // More losses than threads look at.
+  for (const size_t count : {size_t{1}, size_t{700}})
+    for (const float bad :
+         {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+      auto targets = targets_on(device_);
+      const auto optimizer = create_optimizer(Options(kOptimizers[0], "optimizer"), targets);
+      set_gradients(targets, 1, device_);
+      std::vector<Tensor> losses;
+      for (size_t i = 0; i < count; ++i)
+        losses.push_back(Tensor::full({}, static_cast<float>(i), DType::f32, device_));
+      EXPECT_TRUE(optimizer->step(0.03, losses).taken);
+      const auto before = targets[1].value.to_vector<float>();
+      losses.back().fill(bad);
+      const StepReport report = optimizer->step(0.03, losses);
+      EXPECT_FALSE(report.taken);
+      EXPECT_TRUE(std::isfinite(report.norm));
+      ASSERT_EQ(report.losses.size(), count);
+      for (size_t i = 0; i + 1 < count; ++i) EXPECT_EQ(report.losses[i], static_cast<float>(i));
+      EXPECT_FALSE(std::isfinite(report.losses.back()));
+      EXPECT_EQ(targets[1].value.to_vector<float>(), before);
+    }
+}
+
+// After the first steps a step waits once, for norm and losses, and takes no new memory.
 TEST_F(OnCuda, AStepWaitsOnceAndAllocatesNothing) {
   for (const char* json : kOptimizers) {
     auto targets = targets_on(device_);
     const auto optimizer = create_optimizer(Options(json, "optimizer"), targets);
     set_gradients(targets, 1, device_);
-    for (int warm_up = 0; warm_up < 2; ++warm_up) optimizer->step(0.03);
+    const Tensor loss = Tensor::full({}, 2, DType::f32, device_);
+    for (int warm_up = 0; warm_up < 2; ++warm_up) optimizer->step(0.03, {loss, loss});
     const MemoryStats before = memory_stats(device_);
-    optimizer->step(0.03);
+    optimizer->step(0.03, {loss, loss});
     const MemoryStats after = memory_stats(device_);
     EXPECT_EQ(after.synchronisations - before.synchronisations, 1) << json;
     EXPECT_EQ(after.system_allocations, before.system_allocations) << json;

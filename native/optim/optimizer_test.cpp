@@ -97,13 +97,38 @@ TEST(Optimizer, ChangesNothingWhenTheGradientsAreNotFinite) {
       const auto other = create_optimizer(Options(json, "optimizer"), others);
       set_gradients(targets, 1);
       targets[1].value.grad().data<float>()[39999] = bad;
-      EXPECT_FALSE(std::isfinite(optimizer->step(0.1)));
+      EXPECT_FALSE(optimizer->step(0.1).taken);
       set_gradients(targets, 2);
       set_gradients(others, 2);
-      EXPECT_EQ(optimizer->step(0.1), other->step(0.1));
+      EXPECT_EQ(optimizer->step(0.1).norm, other->step(0.1).norm);
       for (size_t i = 0; i < targets.size(); ++i)
         EXPECT_EQ(targets[i].value.to_vector<float>(), others[i].value.to_vector<float>()) << json;
     }
+}
+
+TEST(Optimizer, ChangesNothingWhenALossIsNotFinite) {
+  const auto scalar = [](float value) { return Tensor::full({}, value, DType::f32); };
+  for (const char* json : kOptimizers) {
+    auto targets = make_targets(), others = make_targets();
+    const auto optimizer = create_optimizer(Options(json, "optimizer"), targets);
+    const auto other = create_optimizer(Options(json, "optimizer"), others);
+    for (const float bad :
+         {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()}) {
+      set_gradients(targets, 1);
+      const StepReport report = optimizer->step(0.1, {scalar(3), scalar(bad)});
+      EXPECT_FALSE(report.taken);
+      EXPECT_TRUE(std::isfinite(report.norm));
+      EXPECT_EQ(report.losses, (std::vector<float>{3, bad}));
+    }
+    set_gradients(targets, 2);
+    set_gradients(others, 2);
+    const StepReport report = optimizer->step(0.1, {scalar(3), scalar(-2), scalar(0)});
+    EXPECT_TRUE(report.taken);
+    EXPECT_EQ(report.norm, other->step(0.1).norm);
+    EXPECT_EQ(report.losses, (std::vector<float>{3, -2, 0}));
+    for (size_t i = 0; i < targets.size(); ++i)
+      EXPECT_EQ(targets[i].value.to_vector<float>(), others[i].value.to_vector<float>()) << json;
+  }
 }
 
 TEST(Optimizer, RefusesOtherTypesThanF32) {

@@ -30,6 +30,13 @@ export const backbone = z
       .multipleOf(4)
       .default(64)
       .describe('channels of the stem; less than 64 is a thinner network'),
+    recompute: z
+      .boolean()
+      .default(false)
+      .describe(
+        'for large inputs: keeps the outputs of stages alone and computes the rest again in the ' +
+          'backward pass; the same bits in less memory, a third more work in the backbone',
+      ),
   })
   .prefault({});
 

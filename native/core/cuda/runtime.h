@@ -50,6 +50,21 @@ void synchronize();
 /// Times the host waited for a device so far.
 int64_t synchronisations();
 
+/// Values on their way to the host: a copy behind all work given to the current device so far.
+class Readback {
+ public:
+  Readback(const void* device, size_t bytes);
+  ~Readback();
+  Readback(const Readback&) = delete;
+  Readback& operator=(const Readback&) = delete;
+  /// The values, as long as this lives. Waits for the copy, not for what was given to the device
+  /// after it. @throws DeviceError when earlier work failed
+  const void* wait();
+
+ private:
+  void* handle_ = nullptr;
+};
+
 /// A point in the stream, for measuring.
 class Event {
  public:

@@ -12,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <string_view>
+#include <vector>
 
 #include "core/allocator.h"
 #include "core/cuda/emulation_settings.h"
@@ -312,6 +313,66 @@ void check_launch(const void* kernel, const Grid& grid, dim3 block, size_t dynam
                         block.z, " threads with ", dynamic_shared,
                         " bytes of shared memory failed: ", cudaGetErrorString(error), " (",
                         cudaGetErrorName(error), ")"));
+}
+
+// --- copies to the host that are under way
+
+namespace {
+
+struct PinnedBlock {
+  void* memory = nullptr;
+  size_t bytes = 0;
+  int device = 0;  // of the event
+  cudaEvent_t copied = nullptr;
+};
+
+// Blocks that nobody reads; the copy into one may still be under way. Never freed: they are few and
+// small.
+std::mutex idle_mutex;
+std::vector<PinnedBlock*>& idle_blocks() {
+  static auto* blocks = new std::vector<PinnedBlock*>;
+  return *blocks;
+}
+
+PinnedBlock* take_block(size_t bytes) {
+  std::lock_guard lock(idle_mutex);
+  std::vector<PinnedBlock*>& idle = idle_blocks();
+  for (size_t i = 0; i < idle.size(); ++i) {
+    PinnedBlock* block = idle[i];
+    if (block->device != current_device() || block->bytes < bytes || !is_past(block->copied))
+      continue;
+    idle.erase(idle.begin() + static_cast<std::ptrdiff_t>(i));
+    return block;
+  }
+  size_t size = 16 << 10;
+  while (size < bytes) size *= 2;
+  auto block = std::make_unique<PinnedBlock>();
+  MIXPL_CUDA(cudaMallocHost(&block->memory, size));
+  block->bytes = size;
+  block->device = current_device();
+  MIXPL_CUDA(cudaEventCreateWithFlags(&block->copied, cudaEventDisableTiming));
+  return block.release();
+}
+
+}  // namespace
+
+Readback::Readback(const void* device, size_t bytes) {
+  const cudaStream_t stream = current_gpu().stream;
+  PinnedBlock* block = take_block(bytes);
+  handle_ = block;
+  if (bytes)
+    MIXPL_CUDA(cudaMemcpyAsync(block->memory, device, bytes, cudaMemcpyDeviceToHost, stream));
+  MIXPL_CUDA(cudaEventRecord(block->copied, stream));
+}
+Readback::~Readback() {
+  std::lock_guard lock(idle_mutex);
+  idle_blocks().push_back(static_cast<PinnedBlock*>(handle_));
+}
+const void* Readback::wait() {
+  auto* block = static_cast<PinnedBlock*>(handle_);
+  ++waits;
+  MIXPL_CUDA(cudaEventSynchronize(block->copied));
+  return block->memory;
 }
 
 // --- events

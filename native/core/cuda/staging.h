@@ -13,6 +13,9 @@ namespace mixpl::cuda {
 /// Counts a wait in synchronisations().
 void count_synchronisation();
 
+/// Whether the stream has got to `event`. @throws DeviceError
+bool is_past(cudaEvent_t event);
+
 class Staging {
  public:
   /// Returns when `host` was read; the stream carries the rest.

@@ -11,6 +11,16 @@ constexpr size_t kSmallestBuffer = 64 << 10, kLargestBuffer = 64 << 20;
 constexpr size_t kMostPinned = 256 << 20;
 }  // namespace
 
+bool is_past(cudaEvent_t event) {
+  const cudaError_t error = cudaEventQuery(event);
+  if (error == cudaErrorNotReady) {
+    cudaGetLastError();  // no error, but the next launch would be told of it
+    return false;
+  }
+  MIXPL_CUDA(error);
+  return true;
+}
+
 void Staging::copy(void* device, const void* host, size_t bytes, cudaStream_t stream) {
   std::lock_guard lock(mutex_);
   for (size_t at = 0; at < bytes;) {
@@ -26,10 +36,8 @@ void Staging::copy(void* device, const void* host, size_t bytes, cudaStream_t st
 
 Staging::Buffer& Staging::take(size_t bytes) {
   for (Buffer& b : buffers_)
-    if (b.bytes >= bytes && b.bytes <= 8 * std::max(bytes, kSmallestBuffer) &&
-        cudaEventQuery(b.read) == cudaSuccess)
+    if (b.bytes >= bytes && b.bytes <= 8 * std::max(bytes, kSmallestBuffer) && is_past(b.read))
       return b;
-  cudaGetLastError();  // "not ready" is no error
   size_t size = kSmallestBuffer;
   while (size < bytes) size *= 2;
   if (total_ + size <= kMostPinned) {

@@ -85,13 +85,13 @@ void add_values(const Tensor& from, const Tensor& to) {
 void write_values(const Tensor& t, const void* values) {
   copy_to_device(t.raw(), values, t.nbytes());
 }
-void gather_scalars(const std::vector<Tensor>& scalars, const Tensor& out) {
+void gather_scalars(const std::vector<Tensor>& scalars, const Tensor& out, int64_t at) {
   const int64_t count = static_cast<int64_t>(scalars.size());
   for (int64_t first = 0; first < count; first += kScalarsAtOnce) {
     const int64_t n = std::min(kScalarsAtOnce, count - first);
     GatherView view = {};
     for (int64_t i = 0; i < n; ++i) view.scalars[i] = scalars[first + i].data<float>();
-    view.out = out.data<float>() + first;
+    view.out = out.data<float>() + at + first;
     for_each(n, view);
   }
 }

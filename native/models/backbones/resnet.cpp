@@ -1,5 +1,6 @@
 #include "models/backbones/resnet.h"
 
+#include "autograd/recompute.h"
 #include "ops/max_pool2d/max_pool2d.h"
 
 namespace mixpl {
@@ -17,6 +18,7 @@ ResNetOptions ResNetOptions::read(const Options& options) {
   out.norm = parse_norm(options.text("norm", "frozen-bn"));
   out.base_width = options.integer("baseWidth", out.base_width);
   out.norm_eps = static_cast<float>(options.number("normEps", out.norm_eps));
+  out.recompute = options.boolean("recompute", out.recompute);
   options.finish();
   if (!(out.norm_eps >= 0 && out.norm_eps <= 1))
     throw ConfigError(str("backbone.normEps must be in [0, 1], got ", out.norm_eps));
@@ -28,7 +30,7 @@ ResNetOptions ResNetOptions::read(const Options& options) {
   return out;
 }
 
-ResNet::ResNet(const Scope& scope, const ResNetOptions& options) {
+ResNet::ResNet(const Scope& scope, const ResNetOptions& options) : recompute_(options.recompute) {
   std::vector<int> blocks;
   switch (options.depth) {
     case 18:
@@ -105,10 +107,19 @@ Tensor ResNet::Block::operator()(const Tensor& x) const {
 }
 
 std::vector<Tensor> ResNet::operator()(const Tensor& input) const {
-  Tensor x = max_pool2d(stem_(input), {3, 2, 1});
+  const auto run = [this](const Tensor& x, const Part& part) {
+    return (recompute_ ? recompute({x}, part) : part({x}))[0];
+  };
+  Tensor x = run(input, [this](const std::vector<Tensor>& in) {
+    return std::vector<Tensor>{max_pool2d(stem_(in[0]), {3, 2, 1})};
+  });
   std::vector<Tensor> outputs;
-  for (const auto& stage : stages_) {
-    for (const Block& block : stage) x = block(x);
+  for (const std::vector<Block>& stage : stages_) {
+    x = run(x, [blocks = &stage](const std::vector<Tensor>& in) {
+      Tensor y = in[0];
+      for (const Block& block : *blocks) y = block(y);
+      return std::vector<Tensor>{y};
+    });
     outputs.push_back(x);
   }
   return outputs;

@@ -18,6 +18,9 @@ struct ResNetOptions {
   // Live BatchNorm of a frozen stage keeps its statistics (mmdetection), or goes on with the
   // batch's (torchvision); follows from the numerics.
   bool freeze_statistics = true;
+  // In training, keeps the outputs of stem and stages alone: the backward pass computes the rest
+  // again. A third more work in the backbone.
+  bool recompute = false;
 
   static ResNetOptions read(const Options& options);
 };
@@ -40,6 +43,7 @@ class ResNet {
   ConvNorm stem_;
   std::vector<std::vector<Block>> stages_;
   std::vector<int64_t> channels_;
+  bool recompute_;
 };
 
 }  // namespace mixpl

@@ -125,7 +125,7 @@ class Atss final : public Detector {
                        options_.train);
   }
 
-  std::vector<Detections> predict(const ImageBatch& images) override {
+  PendingDetections predict(const ImageBatch& images) override {
     const DenseOutputs out = head_(neck_(backbone_(images.pixels)));
     const std::vector<Tensor> anchors = anchors_.levels(out.logits).levels;
     std::vector<DenseLevel> levels;

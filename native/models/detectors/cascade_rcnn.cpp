@@ -97,7 +97,7 @@ class CascadeRcnn final : public TwoStage {
     return losses;
   }
 
-  std::vector<Detections> predict(const ImageBatch& images) override {
+  PendingDetections predict(const ImageBatch& images) override {
     const std::vector<Tensor> levels = neck_(backbone_(images.pixels));
     const Tensor sizes = sizes_of(images);
     Regions regions = rpn_.propose(rpn_(levels, images), images, false);

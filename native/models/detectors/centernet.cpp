@@ -110,7 +110,7 @@ class CenterNet final : public Detector {
             {"loss_bbox", scaled_sum(regression, sum_of(wanted.positive, 1), kBoxWeight)}};
   }
 
-  std::vector<Detections> predict(const ImageBatch& images) override {
+  PendingDetections predict(const ImageBatch& images) override {
     const DenseOutputs out = forward(images);
     const std::vector<PointGrid> grids = grids_of(out);
     std::vector<DenseLevel> levels;

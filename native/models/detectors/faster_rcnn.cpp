@@ -68,7 +68,7 @@ class FasterRcnn final : public TwoStage {
             {"loss_bbox", regression}};
   }
 
-  std::vector<Detections> predict(const ImageBatch& images) override {
+  PendingDetections predict(const ImageBatch& images) override {
     const std::vector<Tensor> levels = neck_(backbone_(images.pixels));
     const Regions regions = rpn_.propose(rpn_(levels, images), images, false);
     const BoxOutputs out = head_(options_.features(levels, regions));

@@ -121,7 +121,7 @@ class Fcos final : public Detector {
             {"loss_centerness", scaled_sum(centerness, positives)}};
   }
 
-  std::vector<Detections> predict(const ImageBatch& images) override {
+  PendingDetections predict(const ImageBatch& images) override {
     const DenseOutputs out = forward(images);
     const std::vector<PointGrid> grids = grids_of(images, out);
     std::vector<DenseLevel> levels;

@@ -143,7 +143,7 @@ class RetinaNet final : public Detector {
             {"loss_bbox", scaled_sum(regression, factor)}};
   }
 
-  std::vector<Detections> predict(const ImageBatch& images) override {
+  PendingDetections predict(const ImageBatch& images) override {
     const DenseOutputs out = head_(neck_(backbone_(images.pixels)));
     const std::vector<Tensor> anchors = anchors_of(images, out).levels;
     std::vector<DenseLevel> levels;

@@ -122,7 +122,7 @@ class Tood final : public Detector {
             {"loss_bbox", scaled_sum(regression, box_sum, kBoxWeight)}};
   }
 
-  std::vector<Detections> predict(const ImageBatch& images) override {
+  PendingDetections predict(const ImageBatch& images) override {
     const ToodOutputs out = head_(neck_(backbone_(images.pixels)));
     std::vector<DenseLevel> levels;
     for (size_t l = 0; l < out.scores.size(); ++l) {

@@ -33,8 +33,8 @@ ConvTower::ConvTower(const Scope& scope, const std::string& name, int64_t in,
   }
 }
 
-Tensor ConvTower::operator()(const Tensor& x) const {
-  Tensor y = x;
+std::vector<Tensor> ConvTower::operator()(const std::vector<Tensor>& levels) const {
+  std::vector<Tensor> y = levels;
   for (const ConvNorm& layer : layers_) y = layer(y);
   return y;
 }

@@ -25,8 +25,8 @@ class ConvTower {
   ConvTower() = default;
   ConvTower(const Scope& scope, const std::string& name, int64_t in, const TowerOptions& options);
 
-  /// x [N, H, W, in] -> [N, H, W, channels()]
-  Tensor operator()(const Tensor& x) const;
+  /// Every level [N, H, W, in] -> [N, H, W, channels()]
+  std::vector<Tensor> operator()(const std::vector<Tensor>& levels) const;
   int64_t channels() const { return channels_; }
 
  private:

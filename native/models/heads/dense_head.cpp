@@ -29,13 +29,17 @@ DenseHead::DenseHead(const Scope& scope, int64_t in, const DenseHeadSpec& spec,
 
 DenseOutputs DenseHead::operator()(const std::vector<Tensor>& levels) const {
   DenseOutputs out;
-  for (size_t l = 0; l < levels.size(); ++l) {
-    const Tensor c = class_tower_(levels[l]), b = box_tower_(levels[l]);
-    out.logits.push_back(classes_(c));
-    const Tensor boxes = boxes_(b);
-    out.boxes.push_back(scales_.empty() ? boxes : learned_scale(boxes, scales_.at(l)));
-    if (has_quality_) out.quality.push_back(quality_(quality_beside_classes_ ? c : b));
+  {
+    const std::vector<Tensor> x = class_tower_(levels);
+    out.logits = classes_(x);
+    if (has_quality_ && quality_beside_classes_) out.quality = quality_(x);
   }
+  const std::vector<Tensor> x = box_tower_(levels);
+  out.boxes = boxes_(x);
+  if (!scales_.empty())
+    for (size_t l = 0; l < levels.size(); ++l)
+      out.boxes[l] = learned_scale(out.boxes[l], scales_.at(l));
+  if (has_quality_ && !quality_beside_classes_) out.quality = quality_(x);
   return out;
 }
 

@@ -90,16 +90,13 @@ RpnHead::RpnHead(const Scope& scope, int64_t in, const RpnOptions& options)
 }
 
 RpnOutputs RpnHead::operator()(const std::vector<Tensor>& levels, const ImageBatch& images) {
-  RpnOutputs out;
+  std::vector<Tensor> x = levels;
+  for (const ConvNorm& conv : convs_) x = conv(x);
+  RpnOutputs out{cls_(x), reg_(x), {}};
   std::vector<CellStride> strides;
-  for (const Tensor& level : levels) {
-    Tensor x = level;
-    for (const ConvNorm& conv : convs_) x = conv(x);
-    out.logits.push_back(cls_(x));
-    out.deltas.push_back(reg_(x));
-    if (options_.numerics == Numerics::torchvision)
-      strides.push_back(torchvision_stride(images.pixels, x.size(1), x.size(2)));
-  }
+  if (options_.numerics == Numerics::torchvision)
+    for (const Tensor& map : x)
+      strides.push_back(torchvision_stride(images.pixels, map.size(1), map.size(2)));
   out.anchors = anchors_.levels(out.logits, strides);
   return out;
 }

@@ -53,12 +53,17 @@ TaskDecomposition::TaskDecomposition(const Scope& scope, int64_t channels, int m
   groups_ = static_cast<int>(std::gcd(int64_t{GroupNormOptions{}.groups}, channels));
 }
 
-Tensor TaskDecomposition::operator()(const Tensor& features, const Tensor& average) const {
-  const Tensor attention = sigmoid(weigh_(squeeze_(average)));
+std::vector<Tensor> TaskDecomposition::operator()(const std::vector<Tensor>& features,
+                                                  const std::vector<Tensor>& average) const {
+  const std::vector<Tensor> attention = weigh_(squeeze_(average));
   GroupNormOptions norm;
   norm.groups = groups_;
   norm.relu = true;
-  return group_norm(layer_weighted_conv(features, weight_, attention), gamma_, beta_, norm);
+  std::vector<Tensor> out;
+  for (size_t l = 0; l < features.size(); ++l)
+    out.push_back(group_norm(layer_weighted_conv(features[l], weight_, sigmoid(attention[l])),
+                             gamma_, beta_, norm));
+  return out;
 }
 
 ToodHead::ToodHead(const Scope& scope, int64_t in, int64_t classes, int levels,
@@ -90,20 +95,29 @@ ToodHead::ToodHead(const Scope& scope, int64_t in, int64_t classes, int levels,
 }
 
 ToodOutputs ToodHead::operator()(const std::vector<Tensor>& levels) const {
+  std::vector<std::vector<Tensor>> maps(levels.size());
+  std::vector<Tensor> x = levels;
+  for (const ConvNorm& layer : layers_) {
+    x = layer(x);
+    for (size_t l = 0; l < levels.size(); ++l) maps[l].push_back(x[l]);
+  }
+  std::vector<Tensor> features, average;
+  for (const std::vector<Tensor>& level : maps) {
+    features.push_back(concat_channels(level));
+    average.push_back(global_average_pool(features.back()));
+  }
+  maps.clear();
+  x.clear();
+  const std::vector<Tensor> logits = classes_(class_task_(features, average));
+  const std::vector<Tensor> probability = probability_(probability_squeeze_(features));
+  const std::vector<Tensor> sides = boxes_(box_task_(features, average));
+  const std::vector<Tensor> offsets = offset_(offset_squeeze_(features));
   ToodOutputs out;
   for (size_t l = 0; l < levels.size(); ++l) {
-    std::vector<Tensor> maps;
-    Tensor x = levels[l];
-    for (const ConvNorm& layer : layers_) maps.push_back(x = layer(x));
-    const Tensor features = concat_channels(maps), average = global_average_pool(features);
-    const Tensor logits = classes_(class_task_(features, average));
-    out.scores.push_back(
-        sigmoid_geometric_mean(logits, probability_(probability_squeeze_(features))));
+    out.scores.push_back(sigmoid_geometric_mean(logits[l], probability[l]));
     // Anchors are centred on the corners of cells: whole numbers in units of the stride.
-    const Tensor boxes =
-        grid_boxes(scaled_exp(boxes_(box_task_(features, average)), scales_.at(l)));
-    const Tensor sampled = deform_sampling(boxes, offset_(offset_squeeze_(features)));
-    out.boxes.push_back(valid_boxes(sampled, boxes));
+    const Tensor boxes = grid_boxes(scaled_exp(sides[l], scales_.at(l)));
+    out.boxes.push_back(valid_boxes(deform_sampling(boxes, offsets[l]), boxes));
   }
   return out;
 }

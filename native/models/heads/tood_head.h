@@ -15,8 +15,9 @@ class TaskDecomposition {
   TaskDecomposition() = default;
   TaskDecomposition(const Scope& scope, int64_t channels, int maps);
 
-  /// features [N, H, W, maps C], average [N, 1, 1, maps C] -> [N, H, W, C]
-  Tensor operator()(const Tensor& features, const Tensor& average) const;
+  /// Per level: features [N, H, W, maps C], average [N, 1, 1, maps C] -> [N, H, W, C]
+  std::vector<Tensor> operator()(const std::vector<Tensor>& features,
+                                 const std::vector<Tensor>& average) const;
 
  private:
   ConvNorm squeeze_, weigh_;

@@ -48,12 +48,14 @@ Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, Tens
     forward.mean = Tensor::empty({channels}, DType::f32, x.device());
     forward.rstd = Tensor::empty({channels}, DType::f32, x.device());
     MIXPL_DISPATCH(x.device(), norm_moments, forward.view, x, forward.mean, forward.rstd);
-    const double unbiased = static_cast<double>(count) / static_cast<double>(count - 1);
-    MIXPL_DISPATCH(x.device(), update_running, forward.mean, 1.0, options.momentum, running_mean);
-    MIXPL_DISPATCH(x.device(), update_running, forward.rstd, unbiased, options.momentum,
-                   running_var);
-    running_mean.touch();
-    running_var.touch();
+    if (!Context::current().recomputing) {
+      const double unbiased = static_cast<double>(count) / static_cast<double>(count - 1);
+      MIXPL_DISPATCH(x.device(), update_running, forward.mean, 1.0, options.momentum, running_mean);
+      MIXPL_DISPATCH(x.device(), update_running, forward.rstd, unbiased, options.momentum,
+                     running_var);
+      running_mean.touch();
+      running_var.touch();
+    }
   } else {
     forward.mean = running_mean.clone();  // the running ones may move before the backward
     forward.rstd = running_var.clone();

@@ -82,6 +82,87 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias,
 
 namespace {
 
+/// What of a list of maps has something to compute.
+struct SomeLevels {
+  std::vector<size_t> levels;
+  std::vector<Tensor> of(const std::vector<Tensor>& all) const {
+    std::vector<Tensor> some;
+    for (size_t l : levels) some.push_back(all[l]);
+    return some;
+  }
+};
+SomeLevels with_values(const std::vector<Tensor>& maps) {
+  SomeLevels some;
+  for (size_t l = 0; l < maps.size(); ++l)
+    if (maps[l].defined() && maps[l].numel()) some.levels.push_back(l);
+  return some;
+}
+
+}  // namespace
+
+std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& bias,
+                           const Conv2dOptions& options) {
+  const Check check("conv2d");
+  if (xs.size() > kMostConvLevels)
+    throw ShapeError(
+        str("conv2d: x must be at most ", kMostConvLevels, " tensors, got ", xs.size()));
+  std::vector<Tensor> ys;
+  for (const Tensor& x : xs) {
+    const Shape shape = check_arguments(x, weight, bias, options, Tensor());
+    check.dtype("x", x, xs[0].dtype());
+    check.same_device("x", x, xs[0]);
+    ys.push_back(Tensor::empty(shape, x.dtype(), x.device()));
+  }
+  const SomeLevels some = with_values(ys);
+  if (!some.levels.empty())
+    MIXPL_DISPATCH(weight.device(), conv2d_forward, some.of(xs), weight, bias, options,
+                   some.of(ys));
+  std::vector<Tensor> inputs = xs, masks;
+  inputs.insert(inputs.end(), {weight, bias});
+  if (options.relu)
+    for (const Tensor& y : ys) masks.push_back(y.detach());
+  record(ys, inputs, [=](std::vector<Tensor> all) {
+    Gradients grads(xs.size() + 2);
+    Tensor &dweight = grads[xs.size()], &dbias = grads[xs.size() + 1];
+    const SomeLevels some = with_values(all);
+    std::vector<Tensor> dys;
+    for (size_t l = 0; l < xs.size(); ++l)
+      if (all[l].defined() && xs[l].requires_grad())
+        grads[l] = all[l].numel() ? Tensor::empty_like(xs[l])
+                                  : Tensor::zeros(xs[l].shape(), xs[l].dtype(), xs[l].device());
+    for (size_t l : some.levels) dys.push_back(std::move(all[l]));
+    if (bias.requires_grad())
+      dbias = dys.empty() ? Tensor::zeros(bias.shape(), DType::f32, bias.device())
+                          : Tensor::empty_like(bias);
+    if (!dys.empty() && (options.relu || dbias.defined())) {
+      std::vector<Tensor> masked;
+      for (const Tensor& dy : dys)
+        masked.push_back(!options.relu || dy.unique() ? dy : Tensor::empty_like(dy));
+      MIXPL_DISPATCH(weight.device(), mask_and_column_sum,
+                     options.relu ? some.of(masks) : std::vector<Tensor>(dys.size()), dys, masked,
+                     dbias);
+      dys = masked;
+    }
+    if (weight.requires_grad()) {
+      dweight = Tensor::empty_like(weight);
+      MIXPL_DISPATCH(weight.device(), conv2d_backward_weight, some.of(xs), dys, options, dweight);
+    }
+    std::vector<Tensor> from, to;
+    for (size_t i = 0; i < dys.size(); ++i) {
+      const Tensor& dx = grads[some.levels[i]];
+      if (!dx.defined() || !dx.numel()) continue;
+      from.push_back(dys[i]);
+      to.push_back(dx);
+    }
+    if (!from.empty())
+      MIXPL_DISPATCH(weight.device(), conv2d_backward_data, from, weight, options, to);
+    return grads;
+  });
+  return ys;
+}
+
+namespace {
+
 Conv2dOptions read_options(const Options& o) {
   Conv2dOptions options;
   options.stride = static_cast<int>(o.integer("stride", 1));
@@ -102,6 +183,18 @@ const bool registered = register_op("conv2d", [](const std::vector<Tensor>& in, 
   return std::vector<Tensor>{
       conv2d(in[0], in[1], bias ? in[2] : Tensor(), options, residual ? in[2 + bias] : Tensor())};
 });
+
+// Inputs: maps, weight, then bias if {bias: true}; outputs: one a map.
+const bool registered_levels =
+    register_op("conv2dLevels", [](const std::vector<Tensor>& in, const Options& o) {
+      const Conv2dOptions options = read_options(o);
+      const bool bias = o.boolean("bias", false);
+      const size_t others = 1 + bias;
+      if (in.size() < others)
+        throw ShapeError(str("conv2d: needs ", others, " tensors at least, got ", in.size()));
+      const std::vector<Tensor> maps(in.begin(), in.end() - others);
+      return conv2d(maps, in[maps.size()], bias ? in.back() : Tensor(), options);
+    });
 
 // Gradients by themselves, for measuring. Inputs: x, weight, dy of conv2d; outputs: dx or dweight.
 const auto gradient_op = [](bool of_data) {

@@ -1,6 +1,8 @@
 // Two-dimensional convolution with what usually follows it.
 #pragma once
 
+#include <vector>
+
 #include "core/tensor.h"
 
 namespace mixpl {
@@ -23,6 +25,17 @@ struct Conv2dOptions {
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias,
               const Conv2dOptions& options = {}, const Tensor& residual = {});
 
+/// More than any neck makes; bounds what kernels take by value.
+constexpr int kMostConvLevels = 8;
+
+/// conv2d of several maps by the same filters, such as the levels of a pyramid: a GPU takes all of
+/// them in one launch, forward and backward. Like the sum of one call after the other, but for
+/// rounding.
+///
+/// @param xs  one dtype, at most kMostConvLevels, [N, H, W, C] each
+std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& bias,
+                           const Conv2dOptions& options = {});
+
 /// The shape of conv2d's result.
 Shape conv2d_shape(const Shape& x, const Shape& weight, const Conv2dOptions& options);
 
@@ -35,6 +48,16 @@ void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptio
                             Tensor& dweight);
 /// dy *= (y > 0) when y is defined; dbias (f32 [K], may be undefined) = column sums of the result.
 void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tensor& dbias);
+/// The same for several maps, none of them without an output: their weight and bias gradients are
+/// added in an order that is always the same.
+void conv2d_forward(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& bias,
+                    const Conv2dOptions& options, const std::vector<Tensor>& ys);
+void conv2d_backward_data(const std::vector<Tensor>& dys, const Tensor& weight,
+                          const Conv2dOptions& options, const std::vector<Tensor>& dxs);
+void conv2d_backward_weight(const std::vector<Tensor>& xs, const std::vector<Tensor>& dys,
+                            const Conv2dOptions& options, Tensor& dweight);
+void mask_and_column_sum(const std::vector<Tensor>& ys, const std::vector<Tensor>& dys,
+                         const std::vector<Tensor>& masked, Tensor& dbias);
 }  // namespace cpu
 namespace cuda {
 void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
@@ -44,6 +67,14 @@ void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOp
 void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptions& options,
                             Tensor& dweight);
 void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tensor& dbias);
+void conv2d_forward(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& bias,
+                    const Conv2dOptions& options, const std::vector<Tensor>& ys);
+void conv2d_backward_data(const std::vector<Tensor>& dys, const Tensor& weight,
+                          const Conv2dOptions& options, const std::vector<Tensor>& dxs);
+void conv2d_backward_weight(const std::vector<Tensor>& xs, const std::vector<Tensor>& dys,
+                            const Conv2dOptions& options, Tensor& dweight);
+void mask_and_column_sum(const std::vector<Tensor>& ys, const std::vector<Tensor>& dys,
+                         const std::vector<Tensor>& masked, Tensor& dbias);
 }  // namespace cuda
 
 }  // namespace mixpl

@@ -3,6 +3,7 @@
 
 #include "core/onednn.h"
 #include "core/parallel.h"
+#include "core/tensor_values.h"
 #include "ops/conv2d/conv2d.h"
 #include "ops/conv2d/onednn_cpu.h"
 #include "ops/conv2d/weight_gradient_cpu.h"
@@ -215,6 +216,55 @@ void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tens
   float* sum = dbias.data<float>();
   for (int64_t c = 0; c < chunks; ++c)
     for (int64_t i = 0; i < k; ++i) sum[i] += partial[c * k + i];
+}
+
+// --- several maps, one after the other
+
+namespace {
+
+// sum = term of the last level + that of the one before + ..., as if each had been recorded by
+// itself; there may be no sum to make.
+template <class Term>
+void add_levels(size_t levels, Tensor& sum, Term&& term) {
+  Tensor next = levels > 1 && sum.defined() ? Tensor::empty_like(sum) : Tensor();
+  for (size_t l = levels; l-- > 0;) {
+    const bool first = l + 1 == levels;
+    term(l, first ? sum : next);
+    if (!first && sum.defined()) add_values(next, sum);
+  }
+}
+
+}  // namespace
+
+void conv2d_forward(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& bias,
+                    const Conv2dOptions& o, const std::vector<Tensor>& ys) {
+  for (size_t l = 0; l < xs.size(); ++l) {
+    Tensor y = ys[l];
+    conv2d_forward(xs[l], weight, bias, Tensor(), o, y);
+  }
+}
+
+void conv2d_backward_data(const std::vector<Tensor>& dys, const Tensor& weight,
+                          const Conv2dOptions& o, const std::vector<Tensor>& dxs) {
+  for (size_t l = 0; l < dys.size(); ++l) {
+    Tensor dx = dxs[l];
+    conv2d_backward_data(dys[l], weight, o, dx);
+  }
+}
+
+void conv2d_backward_weight(const std::vector<Tensor>& xs, const std::vector<Tensor>& dys,
+                            const Conv2dOptions& o, Tensor& dweight) {
+  if (xs.empty()) dweight.fill(0);
+  add_levels(xs.size(), dweight,
+             [&](size_t l, Tensor& sum) { conv2d_backward_weight(xs[l], dys[l], o, sum); });
+}
+
+void mask_and_column_sum(const std::vector<Tensor>& ys, const std::vector<Tensor>& dys,
+                         const std::vector<Tensor>& masked, Tensor& dbias) {
+  add_levels(dys.size(), dbias, [&](size_t l, Tensor& sum) {
+    Tensor to = masked[l];
+    mask_and_column_sum(ys[l], dys[l], to, sum);
+  });
 }
 
 }  // namespace mixpl::cpu

@@ -149,6 +149,7 @@ class Conv2dCuda : public ::testing::Test {
   void TearDown() override {
     cuda::plan::multiprocessors = kUsual;
     cuda::plan::warpgroups = false;
+    cuda::plan::pixel_pairs = false;
   }
   const int64_t kUsual = cuda::plan::multiprocessors;
 
@@ -233,6 +234,21 @@ TEST_F(Conv2dCuda, MultipliesByWarpgroups) {
     compare({2, 17, 13, c, k, 3, 3, with(2, 1), true}, DType::bf16);
   }
   compare({1, 9, 8, 144, 160, 3, 3, with(1, 1, 1, 2), true}, DType::bf16);
+}
+
+// Odd channels, even widths and strides; others are convolved as ever.
+TEST_F(Conv2dCuda, TakesPixelsInPairs) {
+  cuda::plan::pixel_pairs = true;
+  for (int s : {1, 2, 3, 7})
+    for (int padding : {0, 1, 2, 3})
+      compare({2, 9, 12, 3, 8, s, s, with(2, padding, 1, 1, true), true}, DType::bf16);
+  compare({1, 14, 18, 3, 64, 7, 7, with(2, 3, 1, 1, true), true}, DType::bf16);
+  compare({1, 9, 16, 1, 5, 3, 5, with(4, 2), false, true}, DType::bf16);
+  compare({1, 9, 13, 3, 8, 7, 7, with(2, 3)}, DType::bf16);        // an odd width
+  compare({1, 9, 12, 3, 8, 3, 3, with(1, 1)}, DType::bf16);        // stride 1
+  compare({1, 9, 12, 3, 8, 3, 3, with(2, 2, 2)}, DType::bf16);     // dilation
+  compare({1, 9, 12, 6, 8, 3, 3, with(2, 1, 1, 2)}, DType::bf16);  // groups
+  compare({1, 9, 12, 3, 8, 7, 7, with(2, 3)}, DType::f32);
 }
 
 TEST_F(Conv2dCuda, TakesOddChannelsAsTf32) {

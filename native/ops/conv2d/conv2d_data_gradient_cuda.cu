@@ -1,6 +1,7 @@
 #include "ops/conv2d/conv2d.h"
 #include "ops/conv2d/conv2d_size_cuda.h"
 #include "ops/conv2d/filters_cuda.h"
+#include "ops/conv2d/gemm_levels_cuda.h"
 #include "ops/conv2d/gemm_loaders_cuda.h"
 #include "ops/conv2d/gemm_output_cuda.h"
 
@@ -47,21 +48,45 @@ struct DataGradient {
   int stride, padding, dilation;
   int residues_down, residues_right;
 
-  MIXPL_DEVICE Part part(int batch) const {
-    const int group = batch / residues_right / residues_down;
+  MIXPL_DEVICE Part part(const GemmPlace& at) const {
+    const int group = at.batch / residues_right / residues_down;
     Part p = whole;
     p.dy.source += group * p.dy.channels;
     p.dy.down = gradient_axis(p.height, p.kernel_h, stride, padding, dilation,
-                              batch / residues_right % residues_down);
+                              at.batch / residues_right % residues_down);
     p.dy.right =
-        gradient_axis(p.width, p.kernel_w, stride, padding, dilation, batch % residues_right);
+        gradient_axis(p.width, p.kernel_w, stride, padding, dilation, at.batch % residues_right);
     p.filters += int64_t{group} * p.dy.channels * p.kernel_h * p.kernel_w * p.filter_pitch;
     p.dx = p.dx.at_column(group * p.columns);
     p.rows = p.dy.rows();
     p.reduction = p.dy.columns();
     return p;
   }
+
+  static constexpr LevelsAlong kAlong = LevelsAlong::rows;
+  struct Level {
+    const T* dy;
+    T* dx;
+    int dy_height, dy_width, dx_height, dx_width;
+  };
+  Level level() const {
+    return {whole.dy.source, whole.dx.to,  whole.dy.height,
+            whole.dy.width,  whole.height, whole.width};
+  }
+  MIXPL_DEVICE void enter(const Level& level) {
+    whole.dy.source = level.dy;
+    whole.dy.height = level.dy_height;
+    whole.dy.width = level.dy_width;
+    whole.dx.to = level.dx;
+    whole.height = level.dx_height;
+    whole.width = level.dx_width;
+  }
 };
+
+// The product of residue 0 has the most rows.
+int64_t most_rows(const ConvSize& z) {
+  return int64_t{z.n} * plan::ceil_div(z.h, z.stride) * plan::ceil_div(z.w, z.stride);
+}
 
 }  // namespace
 
@@ -69,30 +94,50 @@ void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOp
                           Tensor& dx) {
   if (dx.numel() == 0) return;
   if (dy.numel() == 0) return memset_device(dx.raw(), 0, dx.nbytes());
-  const ConvSize z(dx.shape(), weight.shape(), dy.shape(), o);
-  const Tensor filters = filter_rows(weight, dy.dtype(), z.c);
-  const int down = std::min(z.stride, z.h), right = std::min(z.stride, z.w);
-  // The product of residue 0 has the most rows; the longest sum is about the average's double.
-  const int64_t rows = int64_t{z.n} * plan::ceil_div(z.h, z.stride) * plan::ceil_div(z.w, z.stride);
-  const int64_t terms = z.k * plan::ceil_div(z.r, z.stride) * plan::ceil_div(z.s, z.stride);
-  const GemmSize size{int64_t{z.groups} * down * right, rows, z.c, terms};
-  with_gemm_config(dy.dtype(), granule_of(dy, z.k), size, [&](auto config, const GemmGrid& grid) {
+  conv2d_backward_data(std::vector{dy}, weight, o, {dx});
+}
+
+void conv2d_backward_data(const std::vector<Tensor>& dys, const Tensor& weight,
+                          const Conv2dOptions& o, const std::vector<Tensor>& dxs) {
+  std::vector<ConvSize> sizes;
+  std::vector<int64_t> rows;
+  int down = 1, right = 1, granule = kChunkBytes;
+  bool aligned = true;
+  for (size_t l = 0; l < dys.size(); ++l) {
+    const ConvSize& z = sizes.emplace_back(dxs[l].shape(), weight.shape(), dys[l].shape(), o);
+    rows.push_back(most_rows(z));
+    down = std::max(down, std::min(z.stride, z.h));  // a smaller map has no rows of some residues
+    right = std::max(right, std::min(z.stride, z.w));
+    granule = std::min(granule, granule_of(dys[l], z.k));
+    aligned &= granule_of(dxs[l], z.c) == kChunkBytes;
+  }
+  const ConvSize& any = sizes[0];
+  const Tensor filters = filter_rows(weight, dys[0].dtype(), any.c);
+  // The longest sum is about the average's double.
+  const int64_t terms =
+      any.k * plan::ceil_div(any.r, any.stride) * plan::ceil_div(any.s, any.stride);
+  const GemmSize size{int64_t{any.groups} * down * right, sum(rows), any.c, terms};
+  with_gemm_config(dys[0].dtype(), granule, size, [&](auto config, const GemmGrid& grid) {
     using Config = decltype(config);
     using T = typename Config::T;
-    typename DataGradient<Config>::Part whole{};
-    whole.dy = {dy.data<T>(), z.n, z.p, z.q, z.k * z.groups, z.k, {}, {}};
-    whole.filters = filters.data<T>();
-    whole.kernel_h = z.r;
-    whole.kernel_w = z.s;
-    whole.filter_pitch = static_cast<int>(filters.numel() / (weight.size(0) * z.r * z.s));
-    whole.dx.to = dx.data<T>();
-    whole.dx.pitch = dx.size(3);
-    whole.dx.aligned = granule_of(dx, z.c) == kChunkBytes;
-    whole.height = z.h;
-    whole.width = z.w;
-    whole.columns = z.c;
-    const DataGradient<Config> problem{whole, z.stride, z.padding, z.dilation, down, right};
-    multiply(problem, grid, dy.device());
+    std::vector<DataGradient<Config>> levels;
+    for (size_t l = 0; l < dys.size(); ++l) {
+      const ConvSize& z = sizes[l];
+      typename DataGradient<Config>::Part whole{};
+      whole.dy = {dys[l].data<T>(), z.n, z.p, z.q, z.k * z.groups, z.k, {}, {}};
+      whole.filters = filters.data<T>();
+      whole.kernel_h = z.r;
+      whole.kernel_w = z.s;
+      whole.filter_pitch = static_cast<int>(filters.numel() / (weight.size(0) * z.r * z.s));
+      whole.dx.to = dxs[l].data<T>();
+      whole.dx.pitch = dxs[l].size(3);
+      whole.dx.aligned = aligned;
+      whole.height = z.h;
+      whole.width = z.w;
+      whole.columns = z.c;
+      levels.push_back({whole, z.stride, z.padding, z.dilation, down, right});
+    }
+    multiply_levels(levels, rows, grid, dys[0].device());
   });
 }
 

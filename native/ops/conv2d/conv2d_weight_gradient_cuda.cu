@@ -1,5 +1,6 @@
 #include "ops/conv2d/conv2d.h"
 #include "ops/conv2d/conv2d_size_cuda.h"
+#include "ops/conv2d/gemm_levels_cuda.h"
 #include "ops/conv2d/gemm_loaders_cuda.h"
 #include "ops/conv2d/gemm_output_cuda.h"
 
@@ -37,12 +38,29 @@ struct WeightGradient {
   int filters_a_group, groups;
   Output<float> dweight;
 
-  MIXPL_DEVICE Part part(int group) const {
+  MIXPL_DEVICE Part part(const GemmPlace& at) const {
     Part p{x, dy, filters_a_group * groups, dweight, filters_a_group, x.columns(), x.rows()};
-    p.x.source += group * x.channels;
-    p.dy += group * filters_a_group;
-    p.dweight.to += group * filters_a_group * dweight.pitch;
+    p.x.source += at.batch * x.channels;
+    p.dy += at.batch * filters_a_group;
+    p.dweight.to += at.batch * filters_a_group * dweight.pitch;
     return p;
+  }
+
+  static constexpr LevelsAlong kAlong = LevelsAlong::reduction;
+  struct Level {
+    const T *x, *dy;
+    int height, width, down, right;
+  };
+  Level level() const {
+    return {x.source, dy, x.height, x.width, x.down.positions, x.right.positions};
+  }
+  MIXPL_DEVICE void enter(const Level& level) {
+    x.source = level.x;
+    x.height = level.height;
+    x.width = level.width;
+    x.down.positions = level.down;
+    x.right.positions = level.right;
+    dy = level.dy;
   }
 };
 
@@ -50,21 +68,39 @@ struct WeightGradient {
 
 void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptions& o,
                             Tensor& dweight) {
-  if (dweight.numel() == 0) return;
   if (dy.numel() == 0 || x.numel() == 0) return memset_device(dweight.raw(), 0, dweight.nbytes());
-  const ConvSize z(x.shape(), dweight.shape(), dy.shape(), o);
-  const GemmSize size{z.groups, z.k, z.sum(), int64_t{z.n} * z.p * z.q};
-  const int granule = std::min(granule_of(x, z.c), granule_of(dy, z.k));
-  with_gemm_config(x.dtype(), granule, size, [&](auto config, const GemmGrid& grid) {
+  conv2d_backward_weight(std::vector{x}, {dy}, o, dweight);
+}
+
+void conv2d_backward_weight(const std::vector<Tensor>& xs, const std::vector<Tensor>& dys,
+                            const Conv2dOptions& o, Tensor& dweight) {
+  if (dweight.numel() == 0) return;
+  if (xs.empty()) return memset_device(dweight.raw(), 0, dweight.nbytes());
+  std::vector<ConvSize> sizes;
+  std::vector<int64_t> terms;
+  int granule = kChunkBytes;
+  for (size_t l = 0; l < xs.size(); ++l) {
+    const ConvSize& z = sizes.emplace_back(xs[l].shape(), dweight.shape(), dys[l].shape(), o);
+    terms.push_back(int64_t{z.n} * z.p * z.q);
+    granule = std::min({granule, granule_of(xs[l], z.c), granule_of(dys[l], z.k)});
+  }
+  const ConvSize& any = sizes[0];
+  const GemmSize size{any.groups, any.k, any.sum(), sum(terms)};
+  with_gemm_config(xs[0].dtype(), granule, size, [&](auto config, const GemmGrid& grid) {
     using Config = decltype(config);
     using T = typename Config::T;
-    const Patches<T> patches{x.data<T>(), z.n, z.h, z.w, z.c * z.groups, z.c, z.down(), z.right()};
-    Output<float> output;
-    output.to = dweight.data<float>();
-    output.pitch = z.sum();
-    output.aligned = granule_of(dweight, z.sum()) == kChunkBytes;
-    const WeightGradient<Config> problem{patches, dy.data<T>(), z.k, z.groups, output};
-    multiply(problem, grid, x.device());
+    std::vector<WeightGradient<Config>> levels;
+    for (size_t l = 0; l < xs.size(); ++l) {
+      const ConvSize& z = sizes[l];
+      const Patches<T> patches{xs[l].data<T>(), z.n, z.h,      z.w,
+                               z.c * z.groups,  z.c, z.down(), z.right()};
+      Output<float> output;
+      output.to = dweight.data<float>();
+      output.pitch = z.sum();
+      output.aligned = granule_of(dweight, z.sum()) == kChunkBytes;
+      levels.push_back({patches, dys[l].data<T>(), z.k, z.groups, output});
+    }
+    multiply_levels(levels, terms, grid, xs[0].device());
   });
 }
 

@@ -22,6 +22,28 @@ struct RowCopy {
   }
 };
 
+template <typename T>
+struct PairCopy {
+  const float* from;  // [K, height, width, channels]
+  T* to;
+  int height, width, channels, lead, pairs;
+  int64_t chunks;  // of a padded row
+
+  MIXPL_DEVICE float at(int64_t filter, int64_t element) const {
+    const int64_t line = int64_t{2} * pairs * channels, down = element / line;
+    const int64_t right = element % line / channels - lead;
+    if (down >= height || right < 0 || right >= width) return 0;
+    return load_read_only(from + ((filter * height + down) * width + right) * channels +
+                          element % channels);
+  }
+  MIXPL_DEVICE void operator()(int64_t i) const {
+    Vec<T, kChunk<T>> values;
+#pragma unroll
+    for (int e = 0; e < kChunk<T>; ++e) values[e] = T(at(i / chunks, i % chunks * kChunk<T> + e));
+    store_vec(to + i * kChunk<T>, values);
+  }
+};
+
 }  // namespace
 
 Tensor filter_rows(const Tensor& weight, DType type, int64_t length) {
@@ -36,6 +58,21 @@ Tensor filter_rows(const Tensor& weight, DType type, int64_t length) {
     dispatch_floating(type, [&](auto tag) {
       using T = decltype(tag);
       for_each(rows * chunks, RowCopy<T>{weight.data<float>(), out.data<T>(), length, chunks});
+    });
+    return out;
+  });
+}
+
+Tensor paired_filter_rows(const Tensor& weight, DType type, int lead, int pairs) {
+  return weight.derived<Tensor>(str("cuda ", type, " pairs ", lead, " ", pairs), [&] {
+    const int64_t filters = weight.size(0), chunk = kChunkBytes / size_of(type);
+    const int64_t chunks = (weight.size(1) * pairs * 2 * weight.size(3) + chunk - 1) / chunk;
+    Tensor out = Tensor::empty({filters, chunks * chunk}, type, weight.device());
+    dispatch_floating(type, [&](auto tag) {
+      using T = decltype(tag);
+      const auto size = [&](int axis) { return static_cast<int>(weight.size(axis)); };
+      for_each(filters * chunks, PairCopy<T>{weight.data<float>(), out.data<T>(), size(1), size(2),
+                                             size(3), lead, pairs, chunks});
     });
     return out;
   });

@@ -4,11 +4,12 @@
 // A Problem says what is multiplied: a batch of independent products. It is plain data, passed to
 // the kernel by value, with
 //   Config, Left, Right, Result  what is compiled, the loaders (gemm_loaders_cuda.h), the output's
-//   type part(batch)                  one product of the batch, again plain data, with
+//                                type
+//   part(place)                  one product of the batch, again plain data, with
 //     rows, columns, reduction        its size; reduction is how many terms a sum has
-//     left(row, first)                loaders of a block's operands: rows (columns) from `row`,
-//     terms right(column, first)            from `first` on store(row, column, sums)        takes a
-//     chunk of one row of the result
+//     left(row, first)           loaders of a block's operands: rows (columns) from `row`, terms
+//     right(column, first)         from `first` on
+//     store(row, column, sums)   takes a chunk of one row of the result
 // Long sums over a small result are split among blocks; a second kernel adds the parts in order, so
 // a result has the same bits on every run.
 #pragma once
@@ -28,25 +29,26 @@ struct GemmGrid {
   MIXPL_HD int64_t tiles() const { return int64_t{batches} * tiles_down * tiles_right; }
 };
 
+/// Where a block works. What a problem joins (gemm_levels_cuda.h) it numbers across its parts;
+/// part() takes such a number and leaves the one within the part.
+struct GemmPlace {
+  int batch, tile_down, split, splits;
+};
+
 /// A block's tile, and its split of the reduction.
 template <class Problem>
 struct GemmBlock {
   using Tile = typename Problem::Config::Tile;
 
-  decltype(std::declval<Problem>().part(0)) part;
+  typename Problem::Part part;
   int row, column;   // first of the tile
   int first, steps;  // first term of the reduction, steps of kStep terms
 
   MIXPL_DEVICE GemmBlock(const Problem& problem, const GemmGrid& grid, unsigned tile, int split)
-      : part(problem.part(tile / grid.tiles_right / grid.tiles_down)),
-        row(tile / grid.tiles_right % grid.tiles_down * Tile::kM),
-        column(tile % grid.tiles_right * Tile::kN) {
-    constexpr int kStep = Problem::Config::kStep;
-    const int64_t all = (part.reduction + kStep - 1) / kStep;
-    const int begin = static_cast<int>(all * split / grid.splits);
-    first = begin * kStep;
-    steps = static_cast<int>(all * (split + 1) / grid.splits) - begin;
-  }
+      : GemmBlock(problem,
+                  {static_cast<int>(tile / grid.tiles_right / grid.tiles_down),
+                   static_cast<int>(tile / grid.tiles_right % grid.tiles_down), split, grid.splits},
+                  tile % grid.tiles_right * Tile::kN) {}
 
   /// Hands a chunk of the tile on if it lies inside the result; quad(e) gives four of its sums,
   /// from element e on.
@@ -62,6 +64,16 @@ struct GemmBlock {
       for (int i = 0; i < 4; ++i) sums[e + i] = four[i];
     }
     part.store(row + tile_row, column + tile_column, sums);
+  }
+
+ private:
+  MIXPL_DEVICE GemmBlock(const Problem& problem, GemmPlace at, int column)
+      : part(problem.part(at)), row(at.tile_down * Tile::kM), column(column) {
+    constexpr int kStep = Problem::Config::kStep;
+    const int64_t all = (part.reduction + kStep - 1) / kStep;
+    const int begin = static_cast<int>(all * at.split / at.splits);
+    first = begin * kStep;
+    steps = static_cast<int>(all * (at.split + 1) / at.splits) - begin;
   }
 };
 

@@ -23,6 +23,13 @@ constexpr int64_t kLeastSteps = 8;  // a split must be worth its start and its p
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+/// @throws RangeError
+inline void check(const GemmGrid& grid) {
+  if (grid.tiles() * grid.splits >= int64_t{1} << 31)
+    throw RangeError(str("conv2d: the result is too large for one launch, ", grid.tiles_down,
+                         " by ", grid.tiles_right, " tiles in ", grid.batches, " parts"));
+}
+
 /// As many splits as fill the card once.
 template <class Config>
 GemmGrid grid(const GemmSize& size) {
@@ -33,9 +40,7 @@ GemmGrid grid(const GemmSize& size) {
   const int64_t room = multiprocessors * Tile::kBlocksPerSm / std::max<int64_t>(1, grid.tiles());
   const int64_t steps = ceil_div(size.reduction, Config::kStep);
   grid.splits = static_cast<int>(std::clamp<int64_t>(std::min(room, steps / kLeastSteps), 1, 64));
-  if (grid.tiles() * grid.splits >= int64_t{1} << 31)
-    throw RangeError(str("conv2d: the result is too large for one launch, ", size.rows, " by ",
-                         size.columns, " in ", size.batches, " parts"));
+  check(grid);
   return grid;
 }
 

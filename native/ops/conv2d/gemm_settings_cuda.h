@@ -10,11 +10,15 @@ namespace mixpl::cuda::plan {
 /// card, so that a result does not depend on it. Tests set another number to reach every kernel.
 inline int64_t multiprocessors = 132;
 
-/// Whether wgmma multiplies bf16 on the cards that have it (sm_90a). Off until a card has measured
-/// it.
-inline bool warpgroups = [] {
-  const char* value = std::getenv("MIXPL_CUDA_WGMMA");
+inline bool is_on(const char* variable) {
+  const char* value = std::getenv(variable);
   return value && std::string_view(value) == "1";
-}();
+}
+
+// Off until a card has measured them:
+/// whether wgmma multiplies bf16 on the cards that have it (sm_90a);
+inline bool warpgroups = is_on("MIXPL_CUDA_WGMMA");
+/// whether a stem of three channels and stride 2 takes its bf16 pixels in pairs.
+inline bool pixel_pairs = is_on("MIXPL_CUDA_PIXEL_PAIRS");
 
 }  // namespace mixpl::cuda::plan

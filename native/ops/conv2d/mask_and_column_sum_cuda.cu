@@ -2,6 +2,7 @@
 
 #include "core/cuda/kernel.h"
 #include "ops/conv2d/conv2d.h"
+#include "ops/conv2d/level_starts_cuda.h"
 
 namespace mixpl::cuda {
 namespace {
@@ -12,12 +13,19 @@ constexpr int kThreads = 256;
 constexpr int kShare = 8, kSumColumns = kThreads / kShare;  // threads to a column of partial sums
 
 template <typename T>
-struct Columns {
+struct Rows {
   const T* y;  // null: no mask
   const T* dy;
   T* masked;
-  float* partial;  // [chunks, k], null: no sums
-  int64_t rows, k, rows_a_chunk;
+  int64_t count;
+};
+
+template <typename T>
+struct Columns {
+  Rows<T> levels[kMostConvLevels];
+  LevelStarts starts;  // in chunks
+  float* partial;      // [chunks, k], null: no sums
+  int64_t k, rows_a_chunk;
 };
 
 // A block takes one chunk of rows and `across` vectors of columns; its other threads are rows.
@@ -26,19 +34,21 @@ MIXPL_KERNEL __launch_bounds__(kThreads) mask_and_sum_kernel(Columns<T> v, int a
   MIXPL_SHARED(float, sums, kThreads* kWidth);
   const int vector = threadIdx.x % across, first = threadIdx.x / across, down = kThreads / across;
   const int64_t column = (int64_t{blockIdx.x} * across + vector) * kWidth;
-  const int64_t begin = blockIdx.y * v.rows_a_chunk;
-  const int64_t end = begin + v.rows_a_chunk < v.rows ? begin + v.rows_a_chunk : v.rows;
+  const int level = v.starts.find(blockIdx.y);
+  const Rows<T> rows = v.levels[level];
+  const int64_t begin = (int64_t{blockIdx.y} - v.starts.first[level]) * v.rows_a_chunk;
+  const int64_t end = begin + v.rows_a_chunk < rows.count ? begin + v.rows_a_chunk : rows.count;
   float sum[kWidth] = {};
   if (column < v.k)
     for (int64_t row = begin + first; row < end; row += down) {
       const int64_t at = row * v.k + column;
-      Vec<T, kWidth> d = load_vec<T, kWidth>(v.dy + at);
-      if (v.y) {
-        const Vec<T, kWidth> y = load_vec<T, kWidth>(v.y + at);
+      Vec<T, kWidth> d = load_vec<T, kWidth>(rows.dy + at);
+      if (rows.y) {
+        const Vec<T, kWidth> y = load_vec<T, kWidth>(rows.y + at);
 #pragma unroll
         for (int e = 0; e < kWidth; ++e)
           if (!(float(y[e]) > 0)) d[e] = T(0.0f);
-        store_vec(v.masked + at, d);
+        store_vec(rows.masked + at, d);
       }
 #pragma unroll
       for (int e = 0; e < kWidth; ++e) sum[e] += float(d[e]);
@@ -73,13 +83,14 @@ MIXPL_KERNEL __launch_bounds__(kThreads)
 }
 
 template <typename T, int kWidth>
-void run(const Columns<T>& v, int64_t chunks) {
+void run(const Columns<T>& v) {
   // As many vectors as a row has, a warp's worth at most: the other lanes take other rows.
   int across = 1;
   while (across < 32 && across * kWidth < v.k) across *= 2;
   const int64_t right = (v.k + across * kWidth - 1) / (across * kWidth);
   launch(mask_and_sum_kernel<T, kWidth>,
-         dim3(static_cast<unsigned>(right), static_cast<unsigned>(chunks)), kThreads, 0, v, across);
+         dim3(static_cast<unsigned>(right), static_cast<unsigned>(v.starts.places())), kThreads, 0,
+         v, across);
 }
 
 }  // namespace
@@ -87,29 +98,39 @@ void run(const Columns<T>& v, int64_t chunks) {
 void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tensor& dbias) {
   if (dbias.defined() && dy.numel() == 0) return memset_device(dbias.raw(), 0, dbias.nbytes());
   if (dy.numel() == 0 || (!y.defined() && !dbias.defined())) return;
-  const int64_t k = dy.size(-1), rows = dy.numel() / k;
+  mask_and_column_sum(std::vector{y}, {dy}, {masked}, dbias);
+}
+
+void mask_and_column_sum(const std::vector<Tensor>& ys, const std::vector<Tensor>& dys,
+                         const std::vector<Tensor>& masked, Tensor& dbias) {
+  const int64_t k = dys[0].size(-1);
+  int64_t rows = 0;
+  for (const Tensor& dy : dys) rows += dy.numel() / k;
   const int64_t rows_a_chunk = std::max(kLeastRows, (rows + kMostChunks - 1) / kMostChunks);
-  const int64_t chunks = (rows + rows_a_chunk - 1) / rows_a_chunk;
-  Tensor partial;
-  if (dbias.defined()) partial = Tensor::empty({chunks, k}, DType::f32, dy.device());
-  float* sums = dbias.defined() ? partial.data<float>() : nullptr;
-  dispatch_floating(dy.dtype(), [&](auto tag) {
+  dispatch_floating(dys[0].dtype(), [&](auto tag) {
     using T = decltype(tag);
     constexpr int kWidth = kVecWidth<T>;
-    const Columns<T> v{y.defined() ? y.data<T>() : nullptr,
-                       dy.data<T>(),
-                       masked.data<T>(),
-                       sums,
-                       rows,
-                       k,
-                       rows_a_chunk};
-    const bool aligned = k % kWidth == 0 && is_aligned_for<T, kWidth>(v.dy) &&
-                         is_aligned_for<T, kWidth>(v.y) && is_aligned_for<T, kWidth>(v.masked);
-    aligned ? run<T, kWidth>(v, chunks) : run<T, 1>(v, chunks);
+    Columns<T> v{};
+    v.k = k;
+    v.rows_a_chunk = rows_a_chunk;
+    bool aligned = k % kWidth == 0;
+    for (size_t l = 0; l < dys.size(); ++l) {
+      Rows<T>& level = v.levels[l];
+      level = {ys[l].defined() ? ys[l].data<T>() : nullptr, dys[l].data<T>(), masked[l].data<T>(),
+               dys[l].numel() / k};
+      v.starts.add((level.count + rows_a_chunk - 1) / rows_a_chunk);
+      aligned = aligned && is_aligned_for<T, kWidth>(level.y) &&
+                is_aligned_for<T, kWidth>(level.dy) && is_aligned_for<T, kWidth>(level.masked);
+    }
+    const int64_t chunks = v.starts.places();
+    Tensor partial;
+    if (dbias.defined()) partial = Tensor::empty({chunks, k}, DType::f32, dys[0].device());
+    v.partial = dbias.defined() ? partial.data<float>() : nullptr;
+    aligned ? run<T, kWidth>(v) : run<T, 1>(v);
+    if (dbias.defined())
+      launch(sum_chunks_kernel, (k + kSumColumns - 1) / kSumColumns, kThreads, 0,
+             static_cast<const float*>(v.partial), chunks, k, dbias.data<float>());
   });
-  if (dbias.defined())
-    launch(sum_chunks_kernel, (k + kSumColumns - 1) / kSumColumns, kThreads, 0,
-           static_cast<const float*>(sums), chunks, k, dbias.data<float>());
 }
 
 }  // namespace mixpl::cuda

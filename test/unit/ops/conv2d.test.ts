@@ -109,6 +109,14 @@ testOp('conv2d', {
         bias: true,
         relu: true,
       }),
+      one('7x7 stem, even width', {
+        x: [1, 14, 18, 3],
+        filters: [16, 7],
+        stride: 2,
+        padding: 3,
+        bias: true,
+        relu: true,
+      }),
       one('5x5 of one channel', { x: [1, 9, 9, 1], filters: [3, 5], padding: 2 }),
       one('channels that fill no vector', {
         x: [2, 5, 6, 37],

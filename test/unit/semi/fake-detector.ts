@@ -46,7 +46,7 @@ export class FakeDetector implements TeachableDetector {
     const pixels = (await batch.tensor.read()) as Float32Array;
     const mean = pixels.reduce((sum, v) => sum + v, 0) / pixels.length / 100;
     const boxes = targets.reduce((sum, t) => sum + t.boxes.reduce((a, b) => a + b, 0), 0) / 1000;
-    this.#record('loss', {
+    this.record('loss', {
       sizes: batch.sizes,
       padSizes: batch.padSizes,
       labels: targets.map((t) => [...t.labels]),
@@ -60,19 +60,19 @@ export class FakeDetector implements TeachableDetector {
 
   async backward({ weight = 1 } = {}): Promise<void> {
     if (this.#graph === null) throw new Error('backward without a graph');
-    this.#record('backward', { weight });
+    this.record('backward', { weight });
     this.gradient += weight * this.#graph;
     this.#graph = null;
   }
 
   async discard(): Promise<void> {
-    this.#record('discard');
+    this.record('discard');
     this.#graph = null;
   }
 
   async step({ lr }: { lr: number }): Promise<{ gradNorm: number }> {
     if (this.#graph !== null) throw new Error('step with a graph alive');
-    this.#record('step', { lr });
+    this.record('step', { lr });
     const gradNorm = Math.abs(this.gradient);
     if (!Number.isFinite(gradNorm)) {
       this.gradient = 0;
@@ -85,12 +85,12 @@ export class FakeDetector implements TeachableDetector {
   }
 
   async predict(batch: ImageBatch): Promise<Detections[]> {
-    this.#record('predict', { sizes: batch.sizes });
+    this.record('predict', { sizes: batch.sizes });
     return this.predict_(batch);
   }
 
   async createTeacher(): Promise<FakeDetector> {
-    this.#record('createTeacher');
+    this.record('createTeacher');
     const teacher = new FakeDetector({
       who: 'teacher',
       numClasses: this.numClasses,
@@ -102,7 +102,7 @@ export class FakeDetector implements TeachableDetector {
   }
 
   async ema(student: FakeDetector, momentum: number, { buffers = 'skip' } = {}): Promise<void> {
-    this.#record('ema', { momentum, buffers });
+    this.record('ema', { momentum, buffers });
     this.weight = Math.fround((1 - momentum) * this.weight + momentum * student.weight);
   }
 
@@ -124,9 +124,40 @@ export class FakeDetector implements TeachableDetector {
     this.disposed = true;
   }
 
-  #record(what: string, details: object = {}): void {
+  protected record(what: string, details: object = {}): void {
     if (this.disposed) throw new MixplError('ERR_DISPOSED', `fake.${what}: disposed`);
     this.calls.push({ who: this.who, what, ...details });
+  }
+}
+
+/** One whose step() reads the losses of all passes. */
+export class DeferredDetector extends FakeDetector {
+  /** The pass of the next step whose loss is NaN. */
+  badPass: number | undefined;
+  #losses: Record<string, number>[] = [];
+  #read: Record<string, number>[] = [];
+
+  async forward(batch: ImageBatch, targets: readonly Targets[]): Promise<void> {
+    if (this.#losses.length === this.badPass) this.nextLoss = Number.NaN;
+    this.#losses.push(await this.loss(batch, targets));
+  }
+
+  async lossValues(): Promise<Record<string, number>[]> {
+    this.record('lossValues');
+    return this.#read;
+  }
+
+  async zeroGradients(): Promise<void> {
+    this.record('zeroGradients');
+    this.gradient = 0;
+    this.#losses = [];
+  }
+
+  override async step(options: { lr: number }): Promise<{ gradNorm: number }> {
+    this.#read = this.#losses;
+    this.#losses = [];
+    if (this.#read.some(({ loss_cls }) => Number.isNaN(loss_cls))) this.gradient = Number.NaN;
+    return super.step(options);
   }
 }
 
@@ -145,4 +176,19 @@ export function detections(...rows: number[][]): Detections {
     scores: Float32Array.from(rows, (r) => r[4]!),
     labels: Int32Array.from(rows, (r) => r[5]!),
   };
+}
+
+/** One whose boxes are read later. */
+export class PatientTeacher extends FakeDetector {
+  #found: Detections[][] = [];
+
+  async predictLater(batch: ImageBatch): Promise<void> {
+    this.record('predictLater', { sizes: batch.sizes });
+    this.#found.push(await this.predict_(batch));
+  }
+
+  async predictions(): Promise<Detections[][]> {
+    this.record('predictions');
+    return this.#found.splice(0);
+  }
 }

@@ -3,7 +3,13 @@ import { drawView, flipping, type View } from '../../../lib/augment/index.js';
 import { invert3, multiply3 } from '../../../lib/geometry.js';
 import { Random } from '../../../lib/random.js';
 import { MeanTeacher, resolveSemiOptions, type SemiChanges } from '../../../lib/semi/index.js';
-import { type Call, detections, FakeDetector } from './fake-detector.js';
+import {
+  type Call,
+  DeferredDetector,
+  detections,
+  FakeDetector,
+  PatientTeacher,
+} from './fake-detector.js';
 import { picture, plainPair, plainView } from './pictures.js';
 
 const preprocess = {
@@ -81,6 +87,42 @@ describe('order of a step', () => {
       'mosaic_unsup_loss_cls',
       'mosaic_unsup_loss_bbox',
     ]);
+  });
+
+  test('a teacher whose boxes can be read later is asked first; the step is the same', async () => {
+    const steps = [0, 1, 2];
+    const reports = [];
+    for (const Teacher of [FakeDetector, PatientTeacher]) {
+      student = new FakeDetector({ who: 'student', calls });
+      const found = teacher.predict_;
+      teacher = new Teacher({ who: 'teacher', calls });
+      teacher.predict_ = found;
+      const loop = meanTeacher();
+      calls.length = 0;
+      const own = [];
+      for (const step of steps) own.push(await loop.step(input(step)));
+      reports.push({ own, weights: [student.weight, teacher.weight] });
+    }
+    expect(reports[1]).toEqual(reports[0]);
+    expect(told().slice(0, 5)).toEqual([
+      'teacher.predictLater',
+      'student.loss',
+      'student.backward 1',
+      'teacher.predictions',
+      'student.loss',
+    ]);
+  });
+
+  test('boxes that a failed step did not read are not those of the next one', async () => {
+    teacher = new PatientTeacher({ who: 'teacher', calls });
+    const loop = meanTeacher();
+    let score = 0.6;
+    teacher.predict_ = (batch) => batch.sizes.map(() => detections([8, 8, 40, 40, score, 1]));
+    student.nextLoss = Number.NaN;
+    await expect(loop.step(input(0))).rejects.toMatchObject({ code: 'ERR_DIVERGED' });
+    score = 0.9;
+    const { pseudo } = await loop.step(input(1));
+    expect(pseudo!.bestScore).toBeCloseTo(0.9, 6);
   });
 
   test('the total is the sum of the losses, without other numbers', async () => {
@@ -301,6 +343,25 @@ describe('empty pictures', () => {
   });
 });
 
+test('losses that the step reads are reported as those of loss()', async () => {
+  const run = async (Type: typeof FakeDetector) => {
+    student = new Type({ who: 'student', calls });
+    const loop = meanTeacher();
+    const reports: Record<string, number>[] = [];
+    for (const step of [0, 1, 2]) reports.push((await loop.step(input(step))).losses);
+    return reports;
+  };
+  const want = await run(FakeDetector);
+  calls.length = 0;
+  expect(await run(DeferredDetector)).toEqual(want);
+  expect(told().slice(-4)).toEqual([
+    'student.backward 1',
+    'student.step',
+    'student.lossValues',
+    'teacher.ema',
+  ]);
+});
+
 describe('divergence', () => {
   test('a loss that is not finite stops before anything is updated', async () => {
     student.nextLoss = Number.NaN;
@@ -311,6 +372,34 @@ describe('divergence', () => {
     });
     expect([student.weight, teacher.weight]).toEqual(before);
     expect(told()).toEqual(['student.loss', 'student.discard']);
+  });
+
+  test('the same of a detector whose losses the step reads', async () => {
+    const deferred = new DeferredDetector({ who: 'student', calls });
+    student = deferred;
+    const loop = meanTeacher();
+    await loop.step(input(0));
+    const before = [student.weight, teacher.weight];
+    calls.length = 0;
+    deferred.badPass = 1;
+    await expect(loop.step(input(1))).rejects.toMatchObject({
+      code: 'ERR_DIVERGED',
+      message: 'training: mixup_unsup_loss_cls must be finite, got NaN',
+    });
+    expect([student.weight, teacher.weight]).toEqual(before);
+    expect(told().slice(-3)).toEqual([
+      'student.step',
+      'student.lossValues',
+      'student.zeroGradients',
+    ]);
+  });
+
+  test('a step that ends midway leaves no part of a gradient', async () => {
+    student = new DeferredDetector({ who: 'student', calls });
+    teacher.predict_ = () => Promise.reject(new Error('teacher'));
+    await expect(meanTeacher().step(input(0))).rejects.toThrow('teacher');
+    expect(told().slice(-2)).toEqual(['teacher.predict', 'student.zeroGradients']);
+    expect(student.gradient).toBe(0);
   });
 
   test('a teacher that answers for the wrong number of pictures is an error', async () => {

@@ -71,8 +71,10 @@ class Arena final : public MemorySource {
       char* block = start + kGuard;
       blocks_[block] = {bytes, 0};
       used_ += total;
-      std::memset(start, kGuardByte, kGuard);
-      poison(start, total);
+      if (kAddressSanitizer)
+        poison(start, total);
+      else
+        std::memset(start, kGuardByte, kGuard);
       return block;
     }
     return nullptr;
@@ -84,7 +86,7 @@ class Arena final : public MemorySource {
     const int64_t total = rounded(blocks_.at(static_cast<char*>(block)).size);
     blocks_.erase(static_cast<char*>(block));
     used_ -= total;
-    unpoison(start, total);
+    poison(start, total);
     // Pages that are its own: a neighbour's values lie on the others.
     char* first = base_ + (start - base_ + kPage - 1) / kPage * kPage;
     char* last = base_ + (start + total - base_) / kPage * kPage;

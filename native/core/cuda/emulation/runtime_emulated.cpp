@@ -78,6 +78,20 @@ void synchronize() {
 }
 int64_t synchronisations() { return waits; }
 
+Readback::Readback(const void* device, size_t bytes) : handle_(new char[bytes]) {
+  if (!bytes) return;
+  emulation::require_device("Readback");
+  emulation::require_device_memory("Readback", device, bytes);
+  emulation::DeviceMemoryAccess access;
+  std::memcpy(handle_, device, bytes);
+}
+Readback::~Readback() { delete[] static_cast<char*>(handle_); }
+const void* Readback::wait() {
+  emulation::require_device("Readback::wait");
+  ++waits;
+  return handle_;
+}
+
 Event::Event() : handle_(new double(0)) {}
 Event::~Event() { delete static_cast<double*>(handle_); }
 void Event::record() {

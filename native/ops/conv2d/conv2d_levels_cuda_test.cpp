@@ -1,0 +1,167 @@
+// One launch over several maps against one call after the other, which has tests of its own.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "autograd/tape.h"
+#include "core/philox.h"
+#include "ops/conv2d/conv2d.h"
+#include "ops/conv2d/gemm_settings_cuda.h"
+
+namespace mixpl {
+namespace {
+
+struct Case {
+  std::vector<Shape> maps;  // [N, H, W, C]
+  int64_t filters;
+  int kernel;
+  Conv2dOptions options = {};
+  bool bias = true;
+};
+
+Tensor normals(const Shape& shape, DType dtype, uint64_t seed) {
+  Tensor t = Tensor::empty(shape, DType::f32);
+  const Philox random{seed, 0};
+  for (int64_t i = 0; i < t.numel(); ++i) t.data<float>()[i] = random.normal(i);
+  return t.to(dtype).to(Device::cuda(0));
+}
+
+/// Outputs and gradients of the maps, then gradients of weight and bias, on the host in f32.
+struct Results {
+  std::vector<Tensor> maps, shared;
+};
+
+Results run(const Case& v, DType dtype, bool together) {
+  Tape tape;
+  Context context;
+  context.device = Device::cuda(0);
+  context.tape = &tape;
+  ContextScope scope(context);
+  const auto leaf = [](Tensor t) { return t.set_requires_grad(true); };
+  std::vector<Tensor> xs, dys;
+  const int64_t c = v.maps[0][3] / v.options.groups;
+  const Tensor weight = leaf(normals({v.filters, v.kernel, v.kernel, c}, DType::f32, 1));
+  const Tensor bias = v.bias ? leaf(normals({v.filters}, DType::f32, 2)) : Tensor();
+  for (const Shape& shape : v.maps) {
+    xs.push_back(leaf(normals(shape, dtype, 10 + xs.size())));
+    dys.push_back(normals(conv2d_shape(shape, weight.shape(), v.options), dtype, 100 + dys.size()));
+  }
+  std::vector<Tensor> ys;
+  if (together)
+    ys = conv2d(xs, weight, bias, v.options);
+  else
+    for (const Tensor& x : xs) ys.push_back(conv2d(x, weight, bias, v.options));
+  const std::vector<Tensor> values = ys;
+  tape.backward(ys, dys);
+  Results results;
+  const auto keep = [](std::vector<Tensor>& to, const Tensor& t) {
+    to.push_back(t.to(Device::cpu()).to(DType::f32));
+  };
+  for (const Tensor& y : values) keep(results.maps, y);
+  for (const Tensor& x : xs) keep(results.maps, x.grad());
+  keep(results.shared, weight.grad());
+  if (v.bias) keep(results.shared, bias.grad());
+  return results;
+}
+
+void expect_close(const Tensor& got, const Tensor& want, double relative, double absolute) {
+  ASSERT_EQ(got.shape(), want.shape());
+  double largest = 0;
+  for (int64_t i = 0; i < want.numel(); ++i)
+    largest = std::max<double>(largest, std::abs(want.data<float>()[i]));
+  for (int64_t i = 0; i < want.numel(); ++i) {
+    const double w = want.data<float>()[i];
+    ASSERT_LE(std::abs(got.data<float>()[i] - w), relative * std::abs(w) + absolute * largest)
+        << "at " << i;
+  }
+}
+
+class Conv2dLevelsCuda : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (const std::string why = cuda_reason(); !why.empty()) GTEST_SKIP() << why;
+  }
+  void TearDown() override {
+    cuda::plan::multiprocessors = kUsual;
+    cuda::plan::warpgroups = false;
+  }
+  const int64_t kUsual = cuda::plan::multiprocessors;
+
+  static void compare(const Case& v, DType dtype) {
+    SCOPED_TRACE(testing::Message() << v.maps.size() << " maps, the first " << v.maps[0] << ", "
+                                    << v.filters << " filters, " << dtype);
+    const Results got = run(v, dtype, true), again = run(v, dtype, true),
+                  want = run(v, dtype, false);
+    // Tiles and splits follow from the size: sums of another order, rounded once more.
+    const double unit = dtype == DType::bf16 ? std::ldexp(1, -7) : 0;
+    for (size_t i = 0; i < want.maps.size(); ++i) {
+      expect_close(got.maps[i], want.maps[i], unit, 2e-6);
+      EXPECT_EQ(got.maps[i].to_vector<float>(), again.maps[i].to_vector<float>());
+    }
+    for (size_t i = 0; i < want.shared.size(); ++i) {
+      expect_close(got.shared[i], want.shared[i], 0, 2e-6);
+      EXPECT_EQ(got.shared[i].to_vector<float>(), again.shared[i].to_vector<float>());
+    }
+  }
+  static void compare(const Case& v) {
+    compare(v, DType::f32);
+    compare(v, DType::bf16);
+  }
+};
+
+std::vector<Shape> pyramid(int64_t n, int64_t c) {
+  return {{n, 9, 13, c}, {n, 5, 7, c}, {n, 3, 4, c}, {n, 2, 2, c}, {n, 1, 1, c}};
+}
+Conv2dOptions with(int stride, int padding, int groups = 1, bool relu = false) {
+  return {stride, padding, 1, groups, relu};
+}
+
+TEST_F(Conv2dLevelsCuda, GivesEveryLevelItsOwn) {
+  for (int64_t c : {8, 24})
+    for (int64_t k : {8, 20}) compare({pyramid(2, c), k, 3, with(1, 1, 1, true)});
+  compare({pyramid(1, 8), 16, 1, with(1, 0), false});
+}
+
+TEST_F(Conv2dLevelsCuda, TakesAnyNumberOfChannels) {
+  for (int64_t c : {1, 3, 6})
+    for (int64_t k : {1, 9, 36}) compare({pyramid(1, c), k, 3, with(1, 1)});
+}
+
+TEST_F(Conv2dLevelsCuda, TakesStridesAndGroups) {
+  compare({pyramid(2, 16), 8, 3, with(2, 1, 2, true)});
+  compare({pyramid(1, 8), 8, 3, with(3, 1)});
+}
+
+TEST_F(Conv2dLevelsCuda, CoversEveryTile) {
+  for (int64_t multiprocessors : {1, 3, 132}) {
+    cuda::plan::multiprocessors = multiprocessors;
+    for (const auto& [c, k] : {std::pair{136, 72}, {72, 136}})
+      compare({pyramid(1, c), k, 3, with(1, 1, 1, true)});
+  }
+}
+
+TEST_F(Conv2dLevelsCuda, MultipliesByWarpgroups) {
+  cuda::plan::multiprocessors = 1;
+  cuda::plan::warpgroups = true;
+  for (const auto& [c, k] : {std::pair{136, 72}, {72, 136}, {128, 128}})
+    compare({pyramid(2, c), k, 3, with(1, 1, 1, true)}, DType::bf16);
+}
+
+TEST_F(Conv2dLevelsCuda, TakesNothing) {
+  compare({{{1, 3, 4, 8}}, 8, 3, with(1, 1)});
+  compare({{{0, 3, 4, 8}, {0, 2, 2, 8}}, 8, 3, with(1, 1, 1, true)});
+  // A map without an output among others, all padding, no channels.
+  compare({{{1, 5, 4, 8}, {1, 2, 2, 8}, {1, 3, 3, 8}}, 8, 3, with(1, 0)});
+  compare({{{1, 2, 3, 8}, {1, 0, 0, 8}}, 8, 3, with(1, 2)});
+  compare({{{1, 2, 3, 0}, {1, 1, 1, 0}}, 4, 3, with(1, 1, 1, true)});
+}
+
+TEST_F(Conv2dLevelsCuda, RefusesMoreThanKernelsTake) {
+  Tensor weight = normals({16, 3, 3, 16}, DType::f32, 1);
+  EXPECT_THROW(conv2d(std::vector<Tensor>(9, normals({1, 1, 1, 16}, DType::f32, 2)), weight, {}),
+               ShapeError);
+}
+
+}  // namespace
+}  // namespace mixpl
