@@ -68,8 +68,8 @@ float Tensor::item() const {
 
 std::vector<float> read_scalars(const std::vector<Tensor>& scalars) {
   if (scalars.empty()) return {};
-  const Tensor all = Tensor::empty({static_cast<int64_t>(scalars.size())}, DType::f32,
-                                   scalars[0].device());
+  const Tensor all =
+      Tensor::empty({static_cast<int64_t>(scalars.size())}, DType::f32, scalars[0].device());
   gather_scalars(scalars, all, 0);
   return all.to_vector<float>();
 }
@@ -79,8 +79,7 @@ void gather_scalars(const std::vector<Tensor>& scalars, const Tensor& out, int64
     if (s.numel() != 1)
       throw ShapeError(str("gather_scalars: needs one element each, got ", s.shape()));
     if (s.device() != out.device())
-      throw DeviceError(
-          str("gather_scalars: all must be on ", out.device(), ", got ", s.device()));
+      throw DeviceError(str("gather_scalars: all must be on ", out.device(), ", got ", s.device()));
   }
   if (!scalars.empty()) MIXPL_DISPATCH(out.device(), gather_scalars, scalars, out, at);
 }
