@@ -38,7 +38,7 @@ export type DemoMethod = (typeof demoMethods)[number];
 export interface DemoOptions {
   /** Folder for data, runs and pictures. */
   out: string;
-  /** Iterations of each training. @defaultValue 1000 */
+  /** Iterations of each training. @defaultValue 700 */
   iterations?: number;
   seed?: number;
   signal?: AbortSignal;
@@ -100,7 +100,7 @@ function settingsOf(method: DemoMethod, iterations: number, seed: number): Train
  * @throws MixplError as trainSemiSupervised; `signal.reason`
  */
 export async function runDemo(options: DemoOptions): Promise<DemoResult> {
-  const { out, iterations = 1000, seed = 1, signal, onEvent } = options;
+  const { out, iterations = 700, seed = 1, signal, onEvent } = options;
   await mkdir(out, { recursive: true });
   const files = await makeDemoData(join(out, 'data'), { ...data, seed });
   const [labelled, unlabelled, test] = await Promise.all([

@@ -30,13 +30,20 @@ struct ScalePattern {
     }
   }
 
-  template <typename V>
-  void add(const V* values, int pixels, float* out) const {
+  /// The first layer of a pixel sets it, the others add to it.
+  template <bool kSet, typename V>
+  void put(const V* values, int pixels, float* out) const {
     const int count = 3 * pixels;
     int i = 0;
     for (; i + kLength <= count; i += kLength)
-      for (int k = 0; k < kLength; ++k) out[i + k] += scaled({scale[k], shift[k]}, values[i + k]);
-    for (int k = 0; i < count; ++i, ++k) out[i] += scaled({scale[k], shift[k]}, values[i]);
+      for (int k = 0; k < kLength; ++k) put<kSet>(k, values[i + k], out[i + k]);
+    for (int k = 0; i < count; ++i, ++k) put<kSet>(k, values[i], out[i]);
+  }
+
+ private:
+  template <bool kSet>
+  void put(int k, float value, float& out) const {
+    out = (kSet ? 0 : out) + scaled({scale[k], shift[k]}, value);
   }
 };
 
@@ -77,16 +84,19 @@ class BandLayer {
     if (!p.color.empty()) color_rows();
   }
 
-  void add_row(int y, float* out) {
-    if (y < begin_ || y >= end_) return;
+  bool has_row(int y) const { return y >= begin_ && y < end_; }
+
+  /// Puts row y, which it has, into the network's row: kSet where no layer was put before.
+  template <bool kSet>
+  void put_row(int y, float* out) {
     const ComposeLayer& l = *p_->layer;
     out += 3 * size_t(l.x1);
-    if (p_->color.empty()) {
-      sampler_.row(y - l.y1, row_.data());
-      add_values(row_.data(), y, out);
-    } else {
-      add_values(bytes_.row(y - first_), y, out);
-    }
+    const bool erases = find_erased(y);
+    if (!p_->color.empty()) return put_values<kSet>(bytes_.row(y - first_), erases, out);
+    const uint8_t* bytes = sampler_.bytes(y - l.y1);
+    if (bytes && !erases) return p_->scale.put<kSet>(bytes, p_->sampling.width, out);
+    sampler_.row(y - l.y1, row_.data());
+    put_values<kSet>(row_.data(), erases, out);
   }
 
  private:
@@ -111,35 +121,47 @@ class BandLayer {
     apply_color(p_->color, p_->sampling.bgr, bytes_, scratch_);
   }
 
-  template <typename V>
-  void add_values(V* row, int y, float* out) {
+  /// What becomes of the pixels of row y: erased_, false where all stay.
+  bool find_erased(int y) {
     const ComposeLayer& l = *p_->layer;
-    const int width = p_->sampling.width;
     bool erases = false;
     for (const EraseRect& e : l.erase) {
       const int x1 = std::max(e.x1, l.x1) - l.x1, x2 = std::min(e.x2, l.x2) - l.x1;
       if (y < e.y1 || y >= e.y2 || x1 >= x2) continue;
-      if (!erases) erased_.assign(width, 0);
+      if (!erases) erased_.assign(p_->sampling.width, kStays);
       erases = true;
-      std::fill(erased_.begin() + x1, erased_.begin() + x2, uint8_t{e.value < 0});
-      if (e.value >= 0)
-        std::fill(row + 3 * size_t(x1), row + 3 * size_t(x2), static_cast<V>(e.value));
+      std::fill(erased_.begin() + x1, erased_.begin() + x2,
+                e.value < 0 ? kNothing : static_cast<float>(e.value));
     }
-    if (!erases) return p_->scale.add(row, width, out);
+    return erases;
+  }
+
+  template <bool kSet, typename V>
+  void put_values(V* row, bool erases, float* out) {
+    const int width = p_->sampling.width;
+    if (!erases) return p_->scale.put<kSet>(row, width, out);
     for (int x = 0; x < width;) {
       int to = x;
       while (to < width && erased_[to] == erased_[x]) ++to;
-      if (!erased_[x]) p_->scale.add(row + 3 * size_t(x), to - x, out + 3 * size_t(x));
+      float* pixels = out + 3 * size_t(x);
+      if (erased_[x] >= 0) std::fill(row + 3 * size_t(x), row + 3 * size_t(to), V(erased_[x]));
+      if (erased_[x] != kNothing)
+        p_->scale.put<kSet>(row + 3 * size_t(x), to - x, pixels);
+      else if (kSet)
+        std::fill_n(pixels, 3 * size_t(to - x), 0.0f);
       x = to;
     }
   }
 
+  // In erased_, besides values.
+  static constexpr float kStays = -1, kNothing = -2;
+
   const PreparedLayer* p_ = nullptr;
   int begin_ = 0, end_ = 0, first_ = 0;
   RowSampler sampler_;
-  std::vector<float> row_;
+  std::vector<float> row_, erased_;
   ByteRows bytes_;
-  std::vector<uint8_t> scratch_, erased_;
+  std::vector<uint8_t> scratch_;
 };
 
 /// What one thread needs for a band.
@@ -147,6 +169,26 @@ struct Workspace {
   std::vector<std::unique_ptr<BandLayer>> layers;
   std::vector<float> row;
 };
+
+/// Row y of the composition; what no layer covers is 0.
+void put_row(const std::vector<PreparedLayer>& layers, int y, int64_t width, float* row,
+             const Workspace& work) {
+  bool first = true;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    BandLayer& layer = *work.layers[i];
+    if (!layer.has_row(y)) continue;
+    if (first) {
+      const ComposeLayer& l = *layers[i].layer;
+      std::fill(row, row + 3 * int64_t{l.x1}, 0.0f);
+      std::fill(row + 3 * int64_t{l.x2}, row + 3 * width, 0.0f);
+      layer.put_row<true>(y, row);
+    } else {
+      layer.put_row<false>(y, row);
+    }
+    first = false;
+  }
+  if (first) std::fill_n(row, 3 * width, 0.0f);
+}
 
 template <typename T>
 void run_band(const std::vector<PreparedLayer>& layers, int top, int bottom, int64_t width, T* out,
@@ -162,8 +204,7 @@ void run_band(const std::vector<PreparedLayer>& layers, int top, int bottom, int
       work.row.resize(count);
       row = work.row.data();
     }
-    std::fill_n(row, count, 0.0f);
-    for (size_t i = 0; i < layers.size(); ++i) work.layers[i]->add_row(y, row);
+    put_row(layers, y, width, row, work);
     if constexpr (!std::is_same_v<T, float>)
       for (size_t i = 0; i < count; ++i) out[i] = T(row[i]);
   }

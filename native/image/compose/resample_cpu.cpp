@@ -40,6 +40,12 @@ void filter_columns(const uint8_t* from, const Axis& axis, float* to) {
 
 template <bool kSwap>
 void filter_columns(const uint8_t* from, const Axis& axis, float* to) {
+  if (axis.shifts && !kSwap) {
+    const int count = 3 * (axis.inside.end - axis.inside.begin);
+    from += 3 * axis.first[0];
+    for (int i = 0; i < count; ++i) to[i] = from[i];
+    return;
+  }
   switch (axis.taps) {
     case 1:
       return filter_columns<1, kSwap>(from, axis, to);
@@ -68,9 +74,18 @@ void RowSampler::start(const Sampling& sampling) {
     stride_ = size_t(sampling.width) * 3 + kRowSlack;
     ring_.resize(stride_ * sampling.rows.taps);
     ring_row_.assign(sampling.rows.taps, -1);
-  } else {
+  } else if (sampling.samples > 1) {
     sums_.resize(size_t(sampling.width) * 4);
   }
+}
+
+const uint8_t* RowSampler::bytes(int y) const {
+  const Axis &rows = s_->rows, &columns = s_->columns;
+  if (!s_->aligned || s_->bgr || !rows.shifts || !columns.shifts || y < rows.inside.begin ||
+      y >= rows.inside.end || columns.inside.begin > 0 || columns.inside.end < s_->width)
+    return nullptr;
+  const int64_t source_row = rows.first[y - rows.inside.begin];
+  return s_->source.data + 3 * (source_row * s_->source.width + columns.first[0]);
 }
 
 Span RowSampler::row(int y, float* out) {
@@ -134,15 +149,17 @@ Span RowSampler::aligned_row(int y, float* out) {
   return columns.inside;
 }
 
-// Adds one sample of every pixel of a row: at x + x_offset in the pixel's column, at py.
-void RowSampler::add_samples(double x_offset, double py) {
+// put(x, value) for one sample of every pixel of a row, in order: at x + x_offset in the pixel's
+// column, at py.
+template <typename Put>
+void RowSampler::sample(double x_offset, double py, Put&& put) {
   const Sampling& s = *s_;
   const auto& m = s.map;
   const int width = s.source.width, height = s.source.height;
   const double u0 = m[1] * py + m[2], v0 = m[4] * py + m[5], start = s.x1 + x_offset;
   Span fast{};
   if (s.affine && width >= 3 && height >= 2) {
-    // All four neighbours exist, and the byte beyond the right one, too.
+    // All four neighbours exist, and two bytes beyond the right one, too.
     const Span a = safe_span(m[0], m[0] * start + u0 - 0.5, 0, width - 2.0, s.width);
     const Span b = safe_span(m[3], m[3] * start + v0 - 0.5, 0, height - 1.0, s.width);
     fast = {std::max(a.begin, b.begin), std::min(a.end, b.end)};
@@ -151,14 +168,13 @@ void RowSampler::add_samples(double x_offset, double py) {
   const auto careful = [&](int begin, int end) {
     for (int x = begin; x < end; ++x) {
       const SourcePoint p = map_point(m.data(), x + start, py);
-      float* sum = sums_.data() + 4 * size_t(x);
       float rgb[3] = {s.fill[0], s.fill[1], s.fill[2]};
       if (on_source(p, width, height)) {
         sample_bilinear(s.source.data, width, height, p, rgb);
         if (s.bgr) std::swap(rgb[0], rgb[2]);
         hits_ = {std::min(hits_.begin, x), std::max(hits_.end, x + 1)};
       }
-      for (int c = 0; c < 3; ++c) sum[c] += rgb[c];
+      put(x, Pixel{rgb[0], rgb[1], rgb[2], 0});
     }
   };
   careful(0, fast.begin);
@@ -179,15 +195,10 @@ void RowSampler::add_samples(double x_offset, double py) {
       a[i] = static_cast<float>(fu - bu);
       b[i] = static_cast<float>(fv - bv);
     }
-    float* sum = sums_.data() + 4 * size_t(x);
-    for (int i = 0; i < count; ++i, sum += 4) {
+    for (int i = 0; i < count; ++i) {
       const uint8_t* upper = s.source.data + row_bytes * y0[i] + 3 * x0[i];
-      const uint8_t* lower = upper + row_bytes;
-      const Pixel u00 = load_pixel(upper), u01 = load_pixel(upper + 3);
-      const Pixel l00 = load_pixel(lower), l01 = load_pixel(lower + 3);
-      const Pixel high = u00 + a[i] * (u01 - u00), low = l00 + a[i] * (l01 - l00);
-      const Pixel value = high + b[i] * (low - high);
-      store_pixel(sum, read_pixel(sum) + (s.bgr ? ordered<true>(value) : value));
+      const Pixel value = blend_pixels(upper, upper + row_bytes, a[i], b[i]);
+      put(x + i, s.bgr ? ordered<true>(value) : value);
     }
   }
   careful(std::max(fast.begin, fast.end), s.width);
@@ -196,10 +207,17 @@ void RowSampler::add_samples(double x_offset, double py) {
 Span RowSampler::sampled_row(int y, float* out) {
   const Sampling& s = *s_;
   const int n = s.samples;
-  std::fill(sums_.begin(), sums_.end(), 0.0f);
   hits_ = {s.width, 0};
+  if (n == 1) {
+    sample(0.5, s.y1 + y + 0.5, [out](int x, Pixel value) { store_pixel(out + 3 * x, value); });
+    return hits_.empty() ? Span{} : hits_;
+  }
+  std::fill(sums_.begin(), sums_.end(), 0.0f);
+  const auto add = [sums = sums_.data()](int x, Pixel value) {
+    store_pixel(sums + 4 * x, read_pixel(sums + 4 * x) + value);
+  };
   for (int sy = 0; sy < n; ++sy)
-    for (int sx = 0; sx < n; ++sx) add_samples((sx + 0.5) / n, s.y1 + y + (sy + 0.5) / n);
+    for (int sx = 0; sx < n; ++sx) sample((sx + 0.5) / n, s.y1 + y + (sy + 0.5) / n, add);
   const float share = 1.0f / static_cast<float>(n * n);
   for (int x = 0; x < s.width; ++x)
     store_pixel(out + 3 * size_t(x), share * read_pixel(&sums_[4 * size_t(x)]));

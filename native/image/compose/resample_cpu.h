@@ -16,6 +16,8 @@ constexpr int kRowSlack = 8;
 class RowSampler {
  public:
   void start(const Sampling& sampling);
+  /// Row y where it is a stretch of the source as it is, else null.
+  const uint8_t* bytes(int y) const;
   /// Row y of the layer (0 = its first) into `out` [width * 3 + kRowSlack].
   /// @returns the columns that show the source; the others hold the fill
   Span row(int y, float* out);
@@ -24,7 +26,8 @@ class RowSampler {
   Span aligned_row(int y, float* out);
   Span sampled_row(int y, float* out);
   const float* filtered(int source_row);
-  void add_samples(double x_offset, double py);
+  template <typename Put>
+  void sample(double x_offset, double py, Put&& put);
 
   const Sampling* s_ = nullptr;
   std::vector<float> ring_;    // [taps, stride]: source rows after the horizontal pass

@@ -49,6 +49,9 @@ Axis make_axis(int begin, int end, double scale, double offset, int size, bool a
       axis.weights[size_t(i - low) * axis.taps + k] = static_cast<float>(w[k] / total);
     axis.first.push_back(base);
   }
+  axis.shifts = axis.taps == 1 && scale > 0;
+  for (size_t i = 0; i < axis.first.size() && axis.shifts; ++i)
+    axis.shifts = axis.weights[i] == 1 && axis.first[i] == axis.first[0] + static_cast<int>(i);
   return axis;
 }
 

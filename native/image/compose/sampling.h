@@ -21,6 +21,7 @@ struct Axis {
   Span inside;                 // coordinates whose centre falls on the source
   std::vector<int> first;      // [inside]
   std::vector<float> weights;  // [inside, taps]; sum 1
+  bool shifts = false;         // coordinate i is source pixel first[0] + i, as it is
 };
 
 /// @param begin, end  coordinates of the composition

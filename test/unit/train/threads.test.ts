@@ -1,0 +1,48 @@
+import { execFile } from 'node:child_process';
+import { platform } from 'node:os';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { promisify } from 'node:util';
+import { expect, test } from 'vitest';
+
+const entry = pathToFileURL(fileURLToPath(new URL('../../../dist/index.js', import.meta.url)));
+
+// A second OpenMP pool would make libgomp count more threads than there are cores and put waiting
+// ones to sleep at once, which costs a small network a fifth of its time.
+const script = `
+import { readdirSync } from 'node:fs';
+import { createDetector } from '${entry}';
+const threads = () => readdirSync('/proc/self/task').length;
+const options = {
+  type: 'retinanet',
+  numClasses: 2,
+  backbone: { depth: 18, norm: 'gn', frozenStages: -1, baseWidth: 16 },
+  neck: { channels: 32 },
+  head: { channels: 32, stackedConvs: 1 },
+};
+const image = { data: new Uint8Array(96 * 128 * 3).fill(99), height: 96, width: 128 };
+const target = { boxes: Float32Array.of(10, 10, 60, 60), labels: Int32Array.of(1) };
+await Promise.all([1, 2, 3, 4].map(() => import('node:fs/promises').then((fs) => fs.readdir('.'))));
+const before = threads();
+{
+  const detector = await createDetector(options);
+  await detector.loss([image], [target]);
+  await detector.backward();
+  await detector.step({ lr: 1e-3 });
+  await detector.predict([image]);
+  const teacher = await detector.createTeacher();
+  await teacher.ema(detector, 0.5);
+  teacher.dispose();
+  detector.dispose();
+}
+console.log(threads() - before);
+`;
+
+test.skipIf(platform() !== 'linux')('all native work shares one pool of threads', async () => {
+  const { stdout } = await promisify(execFile)(
+    process.execPath,
+    ['--input-type=module', '--eval', script],
+    { env: { ...process.env, OMP_NUM_THREADS: '4', GOMP_SPINCOUNT: '0' } },
+  );
+  // The executor and its three helpers.
+  expect(Number(stdout)).toBe(4);
+});
