@@ -245,6 +245,19 @@ TEST_F(DenseCuda, Atss) {
     });
 }
 
+TEST_F(DenseCuda, OverlapsOfPositives) {
+  Draw draw(3);
+  const Tensor boxes = draw_boxes(draw, 300, 136), target = draw_boxes(draw, 300, 136);
+  std::vector<float> positive;
+  for (int i = 0; i < 300; ++i) positive.push_back(i % 3 == 0 ? 0.0f : 1.0f);
+  for (const int64_t count : {300, 1, 0})
+    expect_same("overlaps", [&](Device device) {
+      const std::vector<float> some(positive.begin(), positive.begin() + count);
+      return std::vector<Tensor>{
+          overlaps_of(boxes.to(device), target.to(device), Tensor::from(some, {count}, device))};
+    });
+}
+
 TEST_F(DenseCuda, TaskAligned) {
   for (const int64_t top : {1, 13, 4000})
     each_scene([&](Scene& s) {

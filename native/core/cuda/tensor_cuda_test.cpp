@@ -108,6 +108,18 @@ TEST_F(TensorOnGpu, ReadsManyScalarsWithOneWait) {
   EXPECT_THROW(read_scalars({scalars[0], Tensor::zeros({}, DType::f32)}), DeviceError);
 }
 
+TEST_F(TensorOnGpu, AddsUpGradients) {
+  const std::vector<float> a{1, -2, 0.25f, 1024}, b{3, 5, -0.125f, 1};
+  for (DType to : {DType::f32, DType::bf16})
+    for (DType from : {DType::f32, DType::bf16}) {
+      const Tensor sum = Tensor::from(a, {4}, kGpu).to(to);
+      cuda::add_values(Tensor::from(b, {4}, kGpu).to(from), sum);
+      // 1025 has no place in 8 bits.
+      EXPECT_EQ(sum.to(DType::f32).to_vector<float>(),
+                (std::vector<float>{4, 3, 0.125f, to == DType::f32 ? 1025.0f : 1024.0f}));
+    }
+}
+
 TEST_F(TensorOnGpu, ReusesMemoryWithoutWaiting) {
   release_cached_memory(kGpu);
   { const Tensor warm = Tensor::zeros({1000}, DType::f32, kGpu); }

@@ -29,8 +29,9 @@ struct Columns {
 };
 
 // A block takes one chunk of rows and `across` vectors of columns; its other threads are rows.
+// Four blocks: left alone, ptxas spills for sm_80 to have eight.
 template <typename T, int kWidth>
-MIXPL_KERNEL __launch_bounds__(kThreads) mask_and_sum_kernel(Columns<T> v, int across) {
+MIXPL_KERNEL __launch_bounds__(kThreads, 4) mask_and_sum_kernel(Columns<T> v, int across) {
   MIXPL_SHARED(float, sums, kThreads* kWidth);
   const int vector = threadIdx.x % across, first = threadIdx.x / across, down = kThreads / across;
   const int64_t column = (int64_t{blockIdx.x} * across + vector) * kWidth;

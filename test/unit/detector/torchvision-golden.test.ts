@@ -110,17 +110,18 @@ const shifted: Record<string, number> = { fasterrcnn_v2: 2e-3 };
 const magnified: Record<string, number> = { retinanet_v2: 2e-3, fasterrcnn_v2: 2e-3 };
 
 /**
- * The largest relative error of a loss in bf16, by model and loss: 8 bits of mantissa through some thirty
- * layers. A box loss of regions jumps: it is 0.09 or 0.04 in all, over the few regions that overlap a box by
- * half, and rounding moves proposals across that line. torch in f32 that rounds weights and every layer's
- * output to bf16 at random (up or down by distance; 24 runs) spreads around its own f32 by 0.054, from -0.17
- * to +0.08, in loss_box_reg of Faster R-CNN. Rounding to nearest has half of that variance: 0.038, of which
- * three are allowed. The other losses spread by less than 0.007.
+ * Where the bf16 of two-stage detectors is looked at. Some fifty regions overlap a box by half here, and the box
+ * loss jumps when rounding moves one across that line: torch itself, with weights and outputs rounded to
+ * bf16, loses two of 51 and 5.5% of the loss. From a tenth on they are 800, and torch moves by 0.4%.
  */
-const inBf16: Record<string, Record<string, number>> = {
-  fasterrcnn: { loss_box_reg: 0.115 },
-  fasterrcnn_v2: { loss_box_reg: 0.06 },
-};
+const manyRegions = { boxFgIouThresh: 0.1, boxBgIouThresh: 0.1 };
+
+/**
+ * The largest relative error of a loss in bf16: 8 bits of mantissa through some thirty layers. In Faster R-CNN
+ * v2 the box head normalises by the batch, which magnifies: torch rounded to bf16 is 3.3% from itself in f32.
+ */
+const inBf16 = (name: string, key: string) =>
+  name === 'fasterrcnn_v2' && key === 'loss_box_reg' ? 0.05 : 0.03;
 
 /** Torchvision counts the background; its samplers drew nothing by chance. */
 const takeEverything = {
@@ -158,10 +159,13 @@ describe.each([
   }, 300_000);
   afterAll(() => rm(folder, { recursive: true, force: true }));
 
-  async function open(dtype: 'fp32' | 'bf16'): Promise<Detector> {
+  const twoStage = name.startsWith('fasterrcnn');
+
+  async function open(dtype: 'fp32' | 'bf16', options: object = {}): Promise<Detector> {
     const { model, preprocess, firstLabel } = resolvePreset({
       preset,
-      ...(name.startsWith('fasterrcnn') ? takeEverything : { numClasses: golden.classes }),
+      ...(twoStage ? takeEverything : { numClasses: golden.classes }),
+      ...options,
       minSize: golden.minSize,
       maxSize: golden.maxSize,
       backbone: { depth: 18 },
@@ -273,9 +277,12 @@ describe.each([
   });
 
   test('stays near it in bf16', async () => {
-    await using detector = await open('bf16');
+    const options = twoStage ? manyRegions : {};
+    await using exact = await open('fp32', options);
+    await using detector = await open('bf16', options);
+    const want = await exact.loss(pictures, targets);
     const losses = await detector.loss(pictures, targets);
-    for (const [key, value] of Object.entries(golden.losses))
-      expect(Math.abs(losses[key]! / value - 1), key).toBeLessThan(inBf16[name]?.[key] ?? 0.03);
+    for (const [key, value] of Object.entries(want))
+      expect(Math.abs(losses[key]! / value - 1), key).toBeLessThan(inBf16(name, key));
   });
 });

@@ -166,6 +166,33 @@ TEST_F(Emulation, FindsAccessesBesideDeviceMemory) {
   EXPECT_NO_THROW(launch(write_kernel, 1, 1, 0, t.data<float>(), 4));
 }
 
+#if defined(__SANITIZE_ADDRESS__)
+MIXPL_KERNEL read_shared_kernel(float* out, int index) {
+  MIXPL_SHARED(float, tile, 30);
+  tile[29] = 1;
+  out[0] = tile[index];
+}
+MIXPL_KERNEL read_kernel(const float* in, float* out, int64_t index) { out[0] = in[index]; }
+
+// What only AddressSanitizer sees: guards tell of writes alone, and a read of another tensor's
+// values looks like any other.
+TEST_F(Emulation, FindsReadsBesideMemory) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  const Tensor in = Tensor::zeros({5}, DType::f32, kGpu),
+               out = Tensor::zeros({1}, DType::f32, kGpu);
+  const auto read = [&](int64_t index) {
+    launch(read_kernel, 1, 1, 0, in.data<float>(), out.data<float>(), index);
+  };
+  EXPECT_NO_THROW(read(4));
+  EXPECT_DEATH(read(5), "AddressSanitizer");
+  EXPECT_DEATH(read(-1), "AddressSanitizer");
+  float* given_back = Tensor::zeros({100}, DType::f32, kGpu).data<float>();
+  EXPECT_DEATH(launch(read_kernel, 1, 1, 0, given_back, out.data<float>(), 0), "AddressSanitizer");
+  EXPECT_NO_THROW(launch(read_shared_kernel, 1, 1, 0, out.data<float>(), 29));
+  EXPECT_DEATH(launch(read_shared_kernel, 1, 1, 0, out.data<float>(), 30), "AddressSanitizer");
+}
+#endif
+
 TEST_F(Emulation, FindsHostAccesses) {
   const Tensor t = Tensor::zeros({5}, DType::f32, kGpu);
   volatile float* p = t.data<float>();
