@@ -330,7 +330,7 @@ export class MeanTeacher {
 
 /** Only what says so is a loss; a detector may report other numbers beside (reference-facts 1.2, 11). */
 function isLoss(name: string): boolean {
-  return name.includes('loss');
+  return /loss|(^|_)(classification|bbox_regression|bbox_ctrness)$/.test(name);
 }
 
 /** The name of a loss that is not finite. */

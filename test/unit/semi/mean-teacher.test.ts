@@ -136,6 +136,20 @@ describe('order of a step', () => {
     expect(total).toBe(sum);
   });
 
+  test("of losses with torchvision's names, too", async () => {
+    const { losses: ours, total } = await meanTeacher().step(input(0));
+    const renamed = new FakeDetector({ who: 'student', calls: [] });
+    const loss = renamed.loss.bind(renamed);
+    renamed.loss = async (...pass) => {
+      const { loss_cls, loss_bbox, ...rest } = await loss(...pass);
+      return { classification: loss_cls!, bbox_regression: loss_bbox!, ...rest };
+    };
+    student = renamed;
+    const theirs = await meanTeacher().step(input(0));
+    expect(theirs.total).toBe(total);
+    expect(theirs.losses.mixup_unsup_classification).toBe(ours.mixup_unsup_loss_cls);
+  });
+
   test('every weight is an option', async () => {
     const loop = meanTeacher({ supWeight: 3, unsupWeight: 5, mosaicWeight: 0.25 });
     for (const step of [0, 1, 2]) await loop.step(input(step));
