@@ -3,6 +3,7 @@
 
 #include "core/allocator.h"
 #include "core/cuda/runtime.h"
+#include "core/launch.h"
 #include "core/tensor_values.h"
 
 namespace mixpl {
@@ -113,7 +114,7 @@ TEST_F(TensorOnGpu, AddsUpGradients) {
   for (DType to : {DType::f32, DType::bf16})
     for (DType from : {DType::f32, DType::bf16}) {
       const Tensor sum = Tensor::from(a, {4}, kGpu).to(to);
-      cuda::add_values(Tensor::from(b, {4}, kGpu).to(from), sum);
+      MIXPL_DISPATCH(kGpu, add_values, Tensor::from(b, {4}, kGpu).to(from), sum);
       // 1025 has no place in 8 bits.
       EXPECT_EQ(sum.to(DType::f32).to_vector<float>(),
                 (std::vector<float>{4, 3, 0.125f, to == DType::f32 ? 1025.0f : 1024.0f}));
