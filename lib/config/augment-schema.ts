@@ -1,10 +1,7 @@
 /** How pictures are varied: reference-facts 3.1 … 3.5. Names as in ViewOptions of lib/augment. */
 import { z } from 'zod';
 import { type ColorChoice, colorMagnitudes, colorSpace, geometricSpace } from '../augment/views.js';
-import { nonNegative, positiveCount, range, share } from './fields.js';
-
-/** Pixels; as viewOptions of lib/augment has it. */
-const maxSide = 1 << 15;
+import { maxSide, nonNegative, positiveCount, range, share } from './fields.js';
 
 const resize = z
   .union([
@@ -77,8 +74,8 @@ export const augmentSchema = z
     strong: view(colorSpace, geometricSpace),
     test: z
       .strictObject({
-        long: positiveCount().default(1333),
-        short: positiveCount().default(800),
+        long: positiveCount().max(maxSide).default(1333),
+        short: positiveCount().max(maxSide).default(800),
         rule: z
           .enum(['mmdetection', 'torchvision'])
           .optional()

@@ -3,9 +3,18 @@ import { z } from 'zod';
 
 export const count = () => z.int().min(0);
 export const positiveCount = () => z.int().min(1);
+/** Of a layer, as the native detectors have it. */
+export const channels = () => positiveCount().max(65536);
+/** Of a level in pixels. */
+export const stride = () => positive().max(65536);
+/** Images that are in memory at once. */
+export const imageCount = () => z.int().min(1).max(4096);
 export const positive = () => z.number().positive();
 export const nonNegative = () => z.number().min(0);
 export const share = () => z.number().min(0).max(1);
+
+/** Of a picture in pixels; as viewOptions of lib/augment has it. */
+export const maxSide = 1 << 15;
 
 /** A file or folder name. */
 export const path = () => z.string().min(1);

@@ -9,6 +9,9 @@ export function isMapping(value: unknown): value is Mapping {
 /** Options that say which kind of thing a mapping describes. */
 const kindKeys = ['type', 'format'];
 
+/** What every kind of a thing has keeps its meaning when the kind changes: the network below a head. */
+const commonKeys = ['backbone', 'numClasses'];
+
 /** Options that exclude each other: a size by ratio or an exact one. */
 const exclusiveKeys = [
   ['long', 'short'],
@@ -27,19 +30,23 @@ function changesKind(below: Mapping, above: Mapping): boolean {
 
 /**
  * `above` over `below`: mappings option by option, everything else as a whole. A mapping whose `type`
- * or `format` differs replaces the one below, and so does an exact size one by ratio.
+ * or `format` differs replaces the one below (but for a detector's backbone), and so does an exact size
+ * one by ratio.
  */
 export function merge(below: unknown, above: unknown): unknown {
-  if (!isMapping(below) || !isMapping(above) || changesKind(below, above)) return above;
-  const keys = new Set([...Object.keys(below), ...Object.keys(above)]);
+  if (!isMapping(below) || !isMapping(above)) return above;
   // fromEntries defines properties, so that a key named __proto__ is a key like any other.
+  const base = changesKind(below, above)
+    ? Object.fromEntries(Object.entries(below).filter(([key]) => commonKeys.includes(key)))
+    : below;
+  const keys = new Set([...Object.keys(base), ...Object.keys(above)]);
   return Object.fromEntries(
     [...keys].map((key) => [
       key,
       !Object.hasOwn(above, key)
-        ? below[key]
-        : Object.hasOwn(below, key)
-          ? merge(below[key], above[key])
+        ? base[key]
+        : Object.hasOwn(base, key)
+          ? merge(base[key], above[key])
           : above[key],
     ]),
   );

@@ -1,6 +1,6 @@
 /** What is trained: the network and how its numbers come from pixels. */
 import { z } from 'zod';
-import { count, positive } from './fields.js';
+import { positive, positiveCount } from './fields.js';
 import { atss } from './models/atss.js';
 import { centernet } from './models/centernet.js';
 import { fcos } from './models/fcos.js';
@@ -30,5 +30,8 @@ export const preprocessSchema = z.strictObject({
   mean: perChannel(z.number()).default([103.53, 116.28, 123.675]),
   std: perChannel(positive()).default([1, 1, 1]),
   channelOrder: z.enum(['rgb', 'bgr']).default('bgr').describe('of mean, std and the network'),
-  padDivisor: count().min(1).default(32).describe('batches are padded to a multiple of this'),
+  padDivisor: positiveCount()
+    .max(4096)
+    .default(32)
+    .describe('batches are padded to a multiple of this'),
 });

@@ -1,9 +1,9 @@
 /** The method: DetMeanTeacher and MixPL (reference-facts, sections 1 and 2). Names as in SemiOptions. */
 import { z } from 'zod';
-import { count, nonNegative, positiveCount, range, share } from './fields.js';
+import { count, imageCount, maxSide, nonNegative, positiveCount, range, share } from './fields.js';
 
 /** Height and width of the box that a mosaic's tile must fit. */
-const shape = z.tuple([positiveCount(), positiveCount()]);
+const shape = z.tuple([positiveCount().max(maxSide), positiveCount().max(maxSide)]);
 
 const erase = z
   .strictObject({
@@ -61,7 +61,7 @@ export const semiSchema = z
       .enum(['reference', 'paper'])
       .default('reference')
       .describe('which cached images are mixed: reference-facts 1.2'),
-    cacheSize: positiveCount().default(8).describe('images'),
+    cacheSize: imageCount().default(8).describe('images'),
     mosaicShape: z
       .array(shape)
       .min(1)

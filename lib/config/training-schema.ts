@@ -1,6 +1,6 @@
 /** How long and how fast it is trained, and what is kept of it. */
 import { z } from 'zod';
-import { count, nonNegative, positive, positiveCount, share } from './fields.js';
+import { count, imageCount, nonNegative, positive, positiveCount, share } from './fields.js';
 
 const sgd = z.strictObject({
   type: z.literal('sgd'),
@@ -54,8 +54,8 @@ export const scheduleSchema = z
 
 export const batchSchema = z
   .strictObject({
-    labelled: positiveCount().default(1).describe('images per iteration'),
-    unlabelled: positiveCount().default(4).describe('images per iteration'),
+    labelled: imageCount().default(1).describe('images per iteration'),
+    unlabelled: imageCount().default(4).describe('images per iteration'),
     aspectGrouping: z.boolean().default(true).describe('batches of landscape or portrait only'),
   })
   .prefault({});
@@ -63,7 +63,7 @@ export const batchSchema = z
 export const validationSchema = z
   .strictObject({
     interval: count().default(5000).describe('iterations; 0: only at the end'),
-    batch: positiveCount().default(1).describe('images at a time'),
+    batch: imageCount().default(1).describe('images at a time'),
     protocol: z
       .enum(['coco', 'mmdetection'])
       .default('coco')
@@ -80,7 +80,7 @@ export const checkpointSchema = z
 
 export const loaderSchema = z
   .strictObject({
-    prefetch: positiveCount().default(2).describe('batches prepared ahead'),
+    prefetch: positiveCount().max(64).default(2).describe('batches prepared ahead'),
     cacheMiB: count().default(512).describe('decoded images kept in memory; 0: none'),
   })
   .prefault({});

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { torchvisionPresets } from '../../detector/torchvision.js';
 import { layoutNames } from '../../weights/layouts.js';
-import { nonNegative, path, positive, positiveCount, share } from '../fields.js';
+import { channels, nonNegative, path, positive, positiveCount, share, stride } from '../fields.js';
 
 export const backbone = z
   .strictObject({
@@ -51,7 +51,7 @@ export function neck(defaults: {
   return z
     .strictObject({
       type: z.literal('fpn').default('fpn'),
-      channels: positiveCount().default(256),
+      channels: channels().default(256),
       firstLevel: z.int().min(2).max(5).default(firstLevel),
       numOutputs: z.int().min(1).max(8).default(numOutputs),
       extra: z
@@ -68,14 +68,14 @@ export function neck(defaults: {
 }
 
 export const towerFields = ({ norm }: { norm: 'none' | 'gn' }) => ({
-  channels: positiveCount().default(256),
+  channels: channels().default(256),
   stackedConvs: z.int().min(0).max(16).default(4),
   norm: z.enum(['none', 'gn']).default(norm),
 });
 export const towers = (defaults: { norm: 'none' | 'gn' }) =>
   z.strictObject(towerFields(defaults)).prefault({});
 
-export const strides = () => z.array(positive()).min(1).default([8, 16, 32, 64, 128]);
+export const strides = () => z.array(stride()).min(1).default([8, 16, 32, 64, 128]);
 
 /** One square anchor a cell. */
 export const squareAnchors = () =>

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { nonNegative, positive, positiveCount, share } from '../fields.js';
+import { channels, nonNegative, positive, positiveCount, share, stride } from '../fields.js';
 import { common, neck, onlyMmdetection } from './parts.js';
 
 const test = z
@@ -13,9 +13,9 @@ const test = z
 function rpn(defaults: { allowedBorder: number; smoothL1Beta: number; trainMaxPerImage: number }) {
   return z
     .strictObject({
-      channels: positiveCount().default(256),
+      channels: channels().default(256),
       convs: z.int().min(1).max(16).default(1),
-      strides: z.array(positive()).min(1).default([4, 8, 16, 32, 64]),
+      strides: z.array(stride()).min(1).default([4, 8, 16, 32, 64]),
       ratios: z.array(positive()).min(1).default([0.5, 1, 2]).describe('height / width'),
       scales: z.array(positive()).min(1).default([8]).describe('side of an anchor in strides'),
       posIou: share().default(0.7),
@@ -40,7 +40,7 @@ function rpn(defaults: { allowedBorder: number; smoothL1Beta: number; trainMaxPe
 }
 
 const sampling = {
-  fcChannels: positiveCount().default(1024),
+  fcChannels: channels().default(1024),
   sampleSize: positiveCount().default(512).describe('regions per image that count'),
   posFraction: share().default(0.25),
 };
@@ -60,7 +60,7 @@ export const fasterRcnn = z
     roi: z
       .strictObject({
         convs: z.int().min(0).max(16).default(0).describe('3x3, before the fully connected layers'),
-        convChannels: positiveCount().default(256),
+        convChannels: channels().default(256),
         norm: z.enum(['none', 'bn', 'gn']).default('none').describe('of these convolutions'),
         fcs: z.int().min(1).max(16).default(2).describe('fully connected layers'),
         ...sampling,

@@ -245,6 +245,22 @@ describe('extends', () => {
     });
   });
 
+  test('another detector keeps the backbone and the number of classes, nothing else', async () => {
+    const file = await write(
+      'other.yaml',
+      `extends: small\n${data}model: { type: fcos, backbone: { depth: 34 } }\n`,
+    );
+    const { model } = await loadConfig(file, { overrides: ['model.numClasses=7'] });
+    expect(model.backbone).toMatchObject({ depth: 34, norm: 'gn', baseWidth: 32 });
+    expect(model.neck).toMatchObject({ channels: 256, numOutputs: 5 });
+    const set = await loadConfig('small-gfl', {
+      overrides: ['model.numClasses=7', 'model.type=atss'],
+      withoutData: true,
+    });
+    expect(set.model).toMatchObject({ type: 'atss', numClasses: 7, backbone: { norm: 'gn' } });
+    expect(set.model.neck.numOutputs).toBe(5);
+  });
+
   test('an exact size replaces one by ratio', async () => {
     const file = await write(
       'exact.yaml',
