@@ -17,7 +17,7 @@ import { parseArgs, promisify } from 'node:util';
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
-  options: { hot: { type: 'boolean' }, all: { type: 'boolean' } },
+  options: { built: { type: 'boolean' }, hot: { type: 'boolean' }, all: { type: 'boolean' } },
 });
 const kept = 'build/check-cuda';
 mkdirSync(kept, { recursive: true });
@@ -54,7 +54,9 @@ const files = positionals.length
         .filter((path) => path.endsWith('_cuda.cu'))
         .map((path) => join('native', path))
         .sort();
-const results = await inTurns(files, availableParallelism(), compile);
+const results = flags.built
+  ? files.map(fromBuild)
+  : await inTurns(files, availableParallelism(), compile);
 
 let failed = 0;
 const rows = [];
@@ -105,6 +107,14 @@ function checkSize() {
     : 'without kernels';
   console.log(`${addon}: ${size.toFixed(2)} of ${budget ?? 'any'} MiB, stripped, ${kernels}`);
   return budget && size > budget ? 1 : 0;
+}
+
+/** What ptxas said about a file when the addon was built. */
+function fromBuild(file) {
+  const report = join('build/CMakeFiles/mixpl_core.dir', `${file}.o.ptxas`);
+  if (existsSync(report)) return { file, text: readFileSync(report, 'utf8'), compiled: false };
+  const error = new Error(`there is no ${report}: build first, with MIXPL_CUDA=ON`);
+  return { file, text: error.message, error, compiled: false };
 }
 
 /** What ptxas says about a file: from the last time, when nothing that went into it has changed. */

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Compiles CUDA kernels with nvcc and prints what each takes: registers, shared memory, local memory.
+# Compiles CUDA kernels with nvcc, or looks at those that are built, and prints what each takes: registers, shared memory, local memory.
 # Fails when one does not compile without warnings, a kernel of scripts/hot-kernels.txt uses local memory, or
 # the addon in build/Release is larger than its budget. No GPU needed.
 #
-#   check-cuda.sh [--hot | --all] [FILE...]     FILE: *_cuda.cu; default: all below native/
+#   check-cuda.sh [--built | --hot | --all] [FILE...]     FILE: *_cuda.cu; default: all below native/
 #
-#   --hot   only the files that hot-kernels.txt names: what CI has time for
+#   --built compiles nothing: what ptxas said when the addon was built, as CI does
+#   --hot   only the files that hot-kernels.txt names
 #   --all   every architecture of a release and PTX, not sm_90a alone
 #
 # What did not change since it last passed is not compiled again (build/check-cuda).

@@ -18,7 +18,7 @@ const suites = ['ops', 'detect', 'image', 'optim', 'detector', 'devices.test.ts'
 const device = process.env.MIXPL_DEVICE ?? 'cuda';
 // Of detectors, whose device is 'auto'; of ops.
 const environment = { MIXPL_DEVICE: device, MIXPL_TEST_DEVICE: device };
-const nativeTests = 'build/native-tests-cuda/mixpl_tests';
+const nativeTests = 'build/mixpl_tests';
 const runners = { vitest: runVitest, native: runNative, memcheck: sanitize, racecheck: sanitize };
 const arguments_ = process.argv.slice(2);
 const parts = (

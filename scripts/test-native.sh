@@ -1,34 +1,27 @@
 #!/usr/bin/env bash
-# Builds and runs the native tests. `--sanitize LIST` (say, address,undefined) builds them with those
-# sanitizers, `--emulate-cuda` with the CUDA kernels on an emulated device, `--cuda` for GPUs (without one
-# those tests are skipped), which builds the addon, too; each in a folder of its own. Further arguments go to
-# the tests, e.g. `--gtest_filter='Emulation.*'`.
+# Builds and runs the native tests: beside the addon, in build/, those of GPUs among them where nvcc is found
+# (skipped without one to run on). `--cuda` insists on nvcc; `--sanitize LIST` (say, address,undefined) builds
+# them with those sanitizers, `--emulate-cuda` with the CUDA kernels on an emulated device, each in a folder
+# of its own. Further arguments go to the tests, e.g. `--gtest_filter='Emulation.*'`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 sanitize=
-cuda=OFF
+cuda=
 arguments=()
 while [ $# -gt 0 ]; do
   case "$1" in
     --sanitize) sanitize=$2; shift ;;
     --emulate-cuda) cuda=EMULATE ;;
-    --cuda) cuda=ON ;;
+    --cuda) export MIXPL_CUDA=ON ;;
     *) arguments+=("$1") ;;
   esac
   shift
 done
-folder=build/native-tests
-case "$cuda" in
-  EMULATE) folder+=-emulated ;;
-  ON) folder+=-cuda ;;
-esac
-if [ "$cuda" = ON ]; then # kernels take long to compile: once for addon and tests
-  MIXPL_CUDA=ON bash scripts/build-native.sh --CDMIXPL_NATIVE_TESTS=ON
-  mkdir -p "$folder"
-  cp build/mixpl_tests "$folder/"
-  exec "$folder/mixpl_tests" --gtest_brief=1 "${arguments[@]}"
+if [ -z "$sanitize$cuda" ]; then # the addon's objects serve here, too
+  bash scripts/build-native.sh --CDMIXPL_NATIVE_TESTS=ON
+  exec build/mixpl_tests --gtest_brief=1 "${arguments[@]}"
 fi
-folder+=${sanitize:+-${sanitize//,/-}}
+folder=build/native-tests${cuda:+-emulated}${sanitize:+-${sanitize//,/-}}
 generator=()
 if command -v ninja >/dev/null 2>&1; then generator=(-G Ninja); fi
 launcher=()
@@ -37,7 +30,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 {
   cmake -S . -B "$folder" "${generator[@]}" "${launcher[@]}" -DMIXPL_NATIVE_TESTS=ON \
-    -DMIXPL_SANITIZE="$sanitize" -DMIXPL_CUDA="$cuda" &&
+    -DMIXPL_SANITIZE="$sanitize" -DMIXPL_CUDA="${cuda:-OFF}" &&
     cmake --build "$folder" --target mixpl_tests -j2
 } >"$log" 2>&1 || {
   cat "$log" >&2
