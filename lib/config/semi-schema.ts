@@ -19,7 +19,9 @@ const erase = z
 const ema = z
   .strictObject({
     momentum: share().default(2e-4).describe('smallest share of the student in an update'),
-    gamma: nonNegative().default(4).describe('the share is max(momentum, gamma / (gamma + i))'),
+    gamma: nonNegative()
+      .default(4)
+      .describe('the share after iteration i of the run is max(momentum, gamma / (gamma + i))'),
     interval: positiveCount().default(3).describe('iterations between updates'),
     buffers: z
       .enum(['skip', 'copy', 'average'])

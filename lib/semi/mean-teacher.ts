@@ -66,7 +66,7 @@ export interface StepReport {
 }
 
 export interface StepInput {
-  /** 0-based, since the teacher started; null before: the teacher is left alone. */
+  /** Of the run, from 0: the EMA's momentum goes by it. Null before the teacher starts, which is left alone. */
   iteration: number | null;
   lr: number;
   labelled: readonly LabelledView[];
@@ -123,8 +123,9 @@ export class MeanTeacher {
   }
 
   /**
-   * One iteration: labelled loss, teacher's labels, mixed losses, update, EMA; the teacher may be asked first. Each branch goes back
-   * as soon as it went forward, so that only one graph is in memory; the sum of gradients is the same.
+   * One iteration: labelled loss, teacher's labels, mixed losses, update, EMA; the teacher may be asked
+   * first. Each branch goes back as soon as it went forward, so that only one graph is in memory; the
+   * sum of gradients is the same.
    * @throws MixplError ERR_DIVERGED when a loss or the gradient is not finite; nothing was updated
    */
   async step(input: StepInput): Promise<StepReport> {

@@ -34,7 +34,7 @@ export interface SemiOptions {
  */
 export type EmptyImageRule = 'branch-gate' | 'per-image';
 
-/** Student share of an update after iteration i (0-based): max(momentum, gamma / (gamma + i)). */
+/** Student share of an update after the run's iteration i (from 0): max(momentum, gamma / (gamma + i)). */
 export interface EmaOptions {
   momentum: number;
   gamma: number;

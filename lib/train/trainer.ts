@@ -176,18 +176,18 @@ class Training {
     const next = await batches.next();
     if (next.done) throw new MixplError('ERR_INTERNAL', 'training: the loader ended');
     const phase = this.#phase;
-    const views = await this.#views.draw(next.value, { teach: phase === 'semi-supervised' });
+    const taught = phase === 'semi-supervised';
+    const views = await this.#views.draw(next.value, { teach: taught });
     const dataSeconds = (performance.now() - began) / 1000;
 
     const lr = learningRate(base, schedule, this.#iteration);
-    const sinceTeacher = phase === 'semi-supervised' ? this.#iteration - semi.burnIn : null;
     this.#consistent = false;
     let report: StepReport;
     try {
       // createTeacher() copied the student of iteration 0.
-      if (sinceTeacher === 0 && semi.burnIn > 0) await loop.startTeacher();
+      if (taught && this.#iteration === semi.burnIn && semi.burnIn > 0) await loop.startTeacher();
       report = await loop.step({
-        iteration: sinceTeacher,
+        iteration: taught ? this.#iteration : null,
         lr,
         ...views,
         random: this.#random.fork('mixing', this.#iteration),
