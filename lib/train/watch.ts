@@ -16,20 +16,28 @@ export interface TrainingWarning {
 }
 
 export interface WatchState {
-  /** Iterations in a row without a pseudo label, and the best score in them. */
-  without: number;
+  /** Iterations that are being counted, up to the patience; pictures in them, those with a pseudo label. */
+  iterations: number;
+  images: number;
+  labelled: number;
+  /** Highest score in them. */
   bestScore: number;
   /** Iterations in a row in which every branch was silenced. */
   silent: number;
 }
 
+const fresh = { iterations: 0, images: 0, labelled: 0, bestScore: 0 };
+
+/** With fewer pictures than this share, pseudo labels teach next to nothing. */
+const leastLabelled = 0.05;
+
 /** Names the usual failures early: see reference-facts, section 11. */
 export class TrainingWatch {
   readonly #scoreThr: number;
   readonly #patience: number;
-  #state: WatchState = { without: 0, bestScore: 0, silent: 0 };
+  #state: WatchState = { ...fresh, silent: 0 };
 
-  /** @param options.patience iterations in a row before a warning, and again after as many. @defaultValue 200 */
+  /** @param options.patience iterations before a warning, and again after as many. @defaultValue 200 */
   constructor(options: { scoreThr: number; patience?: number }) {
     this.#scoreThr = options.scoreThr;
     this.#patience = options.patience ?? 200;
@@ -46,19 +54,15 @@ export class TrainingWatch {
     if (!pseudo) return [];
     const state = this.#state;
     const warnings: TrainingWarning[] = [];
-    if (pseudo.boxes > 0) Object.assign(state, { without: 0, bestScore: 0 });
-    else {
-      state.without++;
-      state.bestScore = Math.max(state.bestScore, pseudo.bestScore ?? 0);
+    state.iterations++;
+    state.images += pseudo.images;
+    state.labelled += pseudo.images - pseudo.emptyImages;
+    state.bestScore = Math.max(state.bestScore, pseudo.bestScore ?? 0);
+    if (state.iterations === this.#patience) {
+      if (state.labelled < leastLabelled * state.images)
+        warnings.push({ code: 'no-pseudo-labels', message: this.#withoutLabels(state) });
+      Object.assign(state, fresh);
     }
-    if (state.without > 0 && state.without % this.#patience === 0)
-      warnings.push({
-        code: 'no-pseudo-labels',
-        message:
-          `no pseudo label above ${this.#scoreThr} for ${state.without} iterations (best score ${state.bestScore.toFixed(3)}): ` +
-          'the student learns from labelled pictures alone; try a longer semi.burnIn, a lower semi.scoreThr, ' +
-          'or weights of a supervised run',
-      });
     const learned = Object.keys(losses).some((name) => name.includes('unsup_') && losses[name]);
     const silent = silenced.length > 0 && !learned;
     state.silent = silent && pseudo.boxes > 0 ? state.silent + 1 : 0;
@@ -70,6 +74,14 @@ export class TrainingWatch {
           "(semi.emptyImageRule branch-gate); try semi.emptyImageRule 'per-image'",
       });
     return warnings;
+  }
+
+  #withoutLabels({ iterations, images, labelled, bestScore }: WatchState): string {
+    const best = `best score ${bestScore.toFixed(3)}`;
+    const what = labelled
+      ? `only ${labelled} of ${images} pictures had a pseudo label above ${this.#scoreThr} in ${iterations} iterations (${best}): the student learns next to nothing from the others`
+      : `no pseudo label above ${this.#scoreThr} for ${iterations} iterations (${best}): the student learns from labelled pictures alone`;
+    return `${what}; try a longer semi.burnIn, a lower semi.scoreThr, or weights of a supervised run`;
   }
 
   afterValidation(ap: { teacher: number; student: number }): TrainingWarning[] {

@@ -46,12 +46,20 @@ describe('pseudo labels', () => {
     );
   });
 
-  test('one label starts the count anew; supervised steps do not count', () => {
-    const watch = new TrainingWatch({ scoreThr: 0.4, patience: 2 });
+  test('hardly any: a picture in twenty is enough; supervised steps do not count', () => {
+    const one = report({ boxes: 1, emptyImages: 3 });
     const supervised = { ...report(), pseudo: null };
-    const codes = warn(watch, [nothing, report(), nothing, supervised, nothing]);
-    expect(codes.flat()).toEqual(['no-pseudo-labels']);
-    expect(codes[4]).toEqual(['no-pseudo-labels']);
+    const codes = (reports: StepReport[]) =>
+      warn(new TrainingWatch({ scoreThr: 0.4, patience: 6 }), reports).flat();
+    expect(codes([nothing, one, nothing, nothing, supervised, nothing, nothing])).toEqual([
+      'no-pseudo-labels',
+    ]);
+    expect(codes([nothing, one, nothing, one, nothing, nothing, nothing])).toEqual([]);
+    const watch = new TrainingWatch({ scoreThr: 0.4, patience: 6 });
+    const messages = [one, ...Array(5).fill(nothing)].flatMap((r) => watch.afterStep(r));
+    expect(messages[0]!.message).toMatch(
+      /^only 1 of 24 pictures had a pseudo label above 0.4 in 6 iterations \(best score 0.600\)/,
+    );
   });
 
   test('the count survives a checkpoint', () => {
