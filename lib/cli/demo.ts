@@ -14,7 +14,7 @@ export function addDemoCommand(program: Command): void {
     .command('demo')
     .description('the main job on data of its own: three methods on the same few labels')
     .option('--out <dir>', 'folder for data, runs and pictures', 'runs/demo')
-    .option('--iterations <n>', 'of each training', '700')
+    .option('--iterations <n>', 'of each training', '800')
     .option('--seed <n>', 'of data and training', '1')
     .option('--json', 'print { "methods": { name: { stats, perClassAP, seconds } }, "pictures" }')
     .action(async (flags: DemoFlags, command: Command) => {

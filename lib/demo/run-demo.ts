@@ -38,7 +38,7 @@ export type DemoMethod = (typeof demoMethods)[number];
 export interface DemoOptions {
   /** Folder for data, runs and pictures. */
   out: string;
-  /** Iterations of each training. @defaultValue 700 */
+  /** Iterations of each training. @defaultValue 800 */
   iterations?: number;
   seed?: number;
   signal?: AbortSignal;
@@ -84,7 +84,8 @@ function settingsOf(method: DemoMethod, iterations: number, seed: number): Train
         [96, 128],
         [192, 256],
       ],
-      burnIn: Math.round(iterations / 3),
+      // Long enough for a teacher that finds most objects: one that does not teaches that they are none.
+      burnIn: Math.round((iterations * 5) / 8),
       ema: { momentum: 0.002, interval: 1 },
     },
     schedule: { iterations, warmup: { iterations: 100, factor: 0.01 } },
@@ -100,7 +101,7 @@ function settingsOf(method: DemoMethod, iterations: number, seed: number): Train
  * @throws MixplError as trainSemiSupervised; `signal.reason`
  */
 export async function runDemo(options: DemoOptions): Promise<DemoResult> {
-  const { out, iterations = 700, seed = 1, signal, onEvent } = options;
+  const { out, iterations = 800, seed = 1, signal, onEvent } = options;
   await mkdir(out, { recursive: true });
   const files = await makeDemoData(join(out, 'data'), { ...data, seed });
   const [labelled, unlabelled, test] = await Promise.all([

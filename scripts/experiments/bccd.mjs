@@ -3,7 +3,7 @@
 // resuming what was stopped, then prints the table. --table only prints what OUT holds.
 //   --jobs N            runs at a time (2)
 //   --detectors a,b,…   instead of RetinaNet's table: those detectors at 10%, supervised and MixPL
-//   --iterations N      of each run (what the preset says); the burn-in shrinks in proportion
+//   --iterations N      of each run (what the preset says); two fifths of them are burn-in
 //   --only TEXT         rows whose folder's name has this in it
 import { spawn } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -61,7 +61,10 @@ function train(entry) {
   const options = ['threads=1', ...settings];
   if (values.iterations) {
     const iterations = Number(values.iterations);
-    options.push(`schedule.iterations=${iterations}`, `semi.burnIn=${Math.round(iterations / 5)}`);
+    options.push(
+      `schedule.iterations=${iterations}`,
+      `semi.burnIn=${Math.round(iterations * 0.4)}`,
+    );
   }
   mkdirSync(out, { recursive: true });
   const config = `${folderOf(entry)}.yaml`;
