@@ -80,6 +80,7 @@ struct Backward {
     windows(x, q, &left, &right);
     float sum[N] = {};
     for (int yy = bottom; yy >= top; --yy)
+#pragma unroll 1  // ptxas spills on sm_120 otherwise; few windows cover a place
       for (int xx = right; xx >= left; --xx) {
         const int64_t at =
             ((int64_t{n} * p + yy) * q + xx) * (int64_t{packs.divisor()} * N) + int64_t{k} * N;
