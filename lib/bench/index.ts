@@ -5,6 +5,7 @@ import type { BenchCase, BenchResult } from './case.js';
 import { convolutionCases, productCases } from './cases/convolutions.js';
 import { detectionCases } from './cases/detection.js';
 import { imageCases } from './cases/images.js';
+import { levelCases } from './cases/levels.js';
 import { mapCases } from './cases/maps.js';
 import { type StepSize, stepCases, trainingCases } from './cases/training.js';
 import { measure } from './harness.js';
@@ -34,6 +35,7 @@ export interface BenchOptions {
 export function benchCases(size: StepSize = { height: 800, width: 1344 }): BenchCase[] {
   return [
     ...convolutionCases,
+    ...levelCases,
     ...productCases,
     ...mapCases,
     ...detectionCases,

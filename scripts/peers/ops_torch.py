@@ -45,6 +45,25 @@ def conv(c, dtype):
     return lambda: torch.ops.aten.convolution_backward(dy, x, w, None, s, p, [1, 1], False, [0, 0], 1, mask)
 
 
+def conv_levels(c, dtype):
+    layout = torch.contiguous_format if device.type == "cpu" and dtype == torch.float32 else CL
+    sizes = list(zip(c["sizes"][::2], c["sizes"][1::2]))
+    maps = [rand(1, c["c"], h, w, dtype=dtype).contiguous(memory_format=layout) for h, w in sizes]
+    w = rand(c["c"], c["c"], 3, 3, dtype=dtype).contiguous(memory_format=layout)
+    run = lambda: [F.conv2d(x, w, None, 1, 1) for x in maps]
+    if not c["backward"]:
+        return run
+    leaves = [t.requires_grad_() for t in [*maps, w]]
+    douts = [torch.rand_like(y) for y in run()]
+
+    def once():
+        for leaf in leaves:
+            leaf.grad = None
+        torch.autograd.backward(run(), douts)
+
+    return once
+
+
 def linear(c, dtype):
     x, w = rand(c["m"], c["k"], dtype=dtype), rand(c["n"], c["k"], dtype=dtype)
     return lambda: F.linear(x, w)
@@ -183,7 +202,7 @@ def ema(c, dtype):
 
 
 CASES = {
-    "conv": conv, "linear": linear, "group-norm": norm, "batch-norm": norm, "relu": relu,
+    "conv": conv, "conv-levels": conv_levels, "linear": linear, "group-norm": norm, "batch-norm": norm, "relu": relu,
     "upsample-add": upsample_add, "max-pool": max_pool, "focal-loss": focal_loss, "nms": nms,
     "roi-align": roi_align, "normalise": normalise, "warp": warp, "sgd": optimizer,
     "adamw": optimizer, "ema": ema,

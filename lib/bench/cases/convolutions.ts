@@ -4,7 +4,7 @@ import { expectNear, sizeOf } from '../case.js';
 import { noise, numelOf, rounded, tensorOf } from '../data.js';
 import { opCase } from '../op-case.js';
 
-interface Convolution {
+export interface Convolution {
   name: string;
   /** Of the input. */
   size: readonly [height: number, width: number];
@@ -108,8 +108,8 @@ function convolutionCase(c: Convolution, pass: string, op: string): BenchCase {
         tensorOf(weight, shapes.weight, { ...context, dtype: 'f32' }),
       ];
       if (op !== 'conv2d') inputs.push(tensorOf(dy, shapes.y, context));
-      const sample = sampler({ c, padding, shapes, x, weight, dy })[
-        op as keyof ReturnType<typeof sampler>
+      const sample = convolutionSampler({ c, padding, shapes, x, weight, dy })[
+        op as keyof ReturnType<typeof convolutionSampler>
       ];
       return opCase(
         {
@@ -139,7 +139,7 @@ function convolutionCase(c: Convolution, pass: string, op: string): BenchCase {
 }
 
 /** Single numbers of the results, summed in double. */
-function sampler({
+export function convolutionSampler({
   c,
   padding,
   shapes,
