@@ -1,5 +1,8 @@
 #include "binding/detector_wrap.h"
 
+#include <optional>
+#include <type_traits>
+
 #include "binding/addon.h"
 #include "binding/convert.h"
 #include "binding/tensor_wrap.h"
@@ -72,12 +75,6 @@ Pass read_pass(const Args& args) {
           read_targets(args, 3, n)};
 }
 
-Napi::Object to_object(Napi::Env env, const TrainingSession::LossValues& values) {
-  Napi::Object out = Napi::Object::New(env);
-  for (const auto& [name, value] : values) out.Set(name, value);
-  return out;
-}
-
 // images, sizes
 ImageBatch read_batch(const Args& args) {
   const Tensor pixels = check_pixels(args.tensor(0, "images"));
@@ -85,15 +82,34 @@ ImageBatch read_batch(const Args& args) {
   return {pixels, sizes, sizes};
 }
 
-Napi::Value to_array(Napi::Env env, const std::vector<Detections>& found) {
-  Napi::Array out = Napi::Array::New(env, found.size());
-  for (size_t i = 0; i < found.size(); ++i) {
-    Napi::Object one = Napi::Object::New(env);
-    one.Set("boxes", to_js(env, found[i].boxes));
-    one.Set("scores", to_js(env, found[i].scores));
-    one.Set("labels", to_js(env, found[i].labels));
-    out.Set(i, one);
-  }
+// What jobs return, as JavaScript sees it.
+Napi::Value result(Napi::Env env, double value) { return Napi::Number::New(env, value); }
+Napi::Value result(Napi::Env env, const std::string& text) { return Napi::String::New(env, text); }
+Napi::Value result(Napi::Env env, const std::vector<float>& values) { return to_js(env, values); }
+
+Napi::Value result(Napi::Env env, const TrainingSession::LossValues& losses) {
+  Napi::Object out = Napi::Object::New(env);
+  for (const auto& [name, value] : losses) out.Set(name, value);
+  return out;
+}
+
+Napi::Value result(Napi::Env env, const Detections& found) {
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("boxes", to_js(env, found.boxes));
+  out.Set("scores", to_js(env, found.scores));
+  out.Set("labels", to_js(env, found.labels));
+  return out;
+}
+
+template <typename T>
+Napi::Value result(Napi::Env env, const std::optional<T>& value) {
+  return value ? result(env, *value) : env.Null();
+}
+
+template <typename T>
+Napi::Value result(Napi::Env env, const std::vector<T>& values) {
+  Napi::Array out = Napi::Array::New(env, values.size());
+  for (size_t i = 0; i < values.size(); ++i) out.Set(i, result(env, values[i]));
   return out;
 }
 
@@ -102,10 +118,6 @@ BufferPolicy read_policy(const std::string& text) {
   if (text == "copy") return BufferPolicy::copy;
   if (text == "average") return BufferPolicy::average;
   throw ConfigError(str("ema: buffers must be 'skip', 'copy' or 'average', got '", text, "'"));
-}
-
-Finish nothing() {
-  return [](Napi::Env env) { return env.Undefined(); };
 }
 
 // createDetector(configJson, device, computeDtype, seed) -> Promise<Detector>
@@ -191,221 +203,145 @@ Napi::Value DetectorWrap::parameters(const Napi::CallbackInfo& info) {
   });
 }
 
-Napi::Value DetectorWrap::configure_optimizer(const Napi::CallbackInfo& info) {
-  const Args args(info, "detector.configureOptimizer");
+template <class Prepare>
+Napi::Value DetectorWrap::post(const Napi::CallbackInfo& info, const char* call, Prepare prepare) {
+  const Args args(info, call);
   return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto session = this->session("detector.configureOptimizer");
+    const auto session = this->session(call);
     return executor_for(info.Env(), session->device())
-        .post(info.Env(), "detector.configureOptimizer", [session, json = args.text(0, "options")] {
-          session->configure_optimizer(json);
-          return nothing();
+        .post(info.Env(), call, [session, job = prepare(args)]() -> Finish {
+          if constexpr (std::is_void_v<decltype(job(*session))>) {
+            job(*session);
+            return [](Napi::Env env) { return env.Undefined(); };
+          } else {
+            return [value = job(*session)](Napi::Env env) { return result(env, value); };
+          }
         });
+  });
+}
+
+Napi::Value DetectorWrap::configure_optimizer(const Napi::CallbackInfo& info) {
+  return post(info, "detector.configureOptimizer", [](const Args& args) {
+    return [json = args.text(0, "options")](TrainingSession& s) { s.configure_optimizer(json); };
   });
 }
 
 // loss(images, sizes, padSizes, boxes, labels, counts) -> Promise<Record<string, number>>
 Napi::Value DetectorWrap::loss(const Napi::CallbackInfo& info) {
-  const Args args(info, "detector.loss");
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto session = this->session("detector.loss");
-    return executor_for(info.Env(), session->device())
-        .post(info.Env(), "detector.loss", [session, pass = read_pass(args)]() -> Finish {
-          const auto values = session->loss(moved(pass.images, session->device()), pass.targets);
-          return [values](Napi::Env env) { return to_object(env, values); };
-        });
+  return post(info, "detector.loss", [](const Args& args) {
+    return [pass = read_pass(args)](TrainingSession& s) {
+      return s.loss(moved(pass.images, s.device()), pass.targets);
+    };
   });
 }
 
 // forward(images, sizes, padSizes, boxes, labels, counts): the values stay where they are
 Napi::Value DetectorWrap::forward(const Napi::CallbackInfo& info) {
-  const Args args(info, "detector.forward");
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto session = this->session("detector.forward");
-    return executor_for(info.Env(), session->device())
-        .post(info.Env(), "detector.forward", [session, pass = read_pass(args)] {
-          session->forward(moved(pass.images, session->device()), pass.targets);
-          return nothing();
-        });
+  return post(info, "detector.forward", [](const Args& args) {
+    return [pass = read_pass(args)](TrainingSession& s) {
+      s.forward(moved(pass.images, s.device()), pass.targets);
+    };
   });
 }
 
 // lossValues() -> Promise<Record<string, number>[]>: see TrainingSession::read_losses
 Napi::Value DetectorWrap::loss_values(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto session = this->session("detector.lossValues");
-    return executor_for(info.Env(), session->device())
-        .post(info.Env(), "detector.lossValues", [session]() -> Finish {
-          return [passes = session->read_losses()](Napi::Env env) -> Napi::Value {
-            Napi::Array out = Napi::Array::New(env, passes.size());
-            for (size_t i = 0; i < passes.size(); ++i) out.Set(i, to_object(env, passes[i]));
-            return out;
-          };
-        });
-  });
+  return post(info, "detector.lossValues",
+              [](const Args&) { return [](TrainingSession& s) { return s.read_losses(); }; });
 }
 
 Napi::Value DetectorWrap::backward(const Napi::CallbackInfo& info) {
-  const Args args(info, "detector.backward");
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto session = this->session("detector.backward");
-    return executor_for(info.Env(), session->device())
-        .post(info.Env(), "detector.backward",
-              [session, weight = static_cast<float>(args.number(0, "weight"))] {
-                session->backward(weight);
-                return nothing();
-              });
+  return post(info, "detector.backward", [](const Args& args) {
+    return [weight = static_cast<float>(args.number(0, "weight"))](TrainingSession& s) {
+      s.backward(weight);
+    };
   });
 }
 
 Napi::Value DetectorWrap::discard(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto session = this->session("detector.discard");
-    return executor_for(info.Env(), session->device())
-        .post(info.Env(), "detector.discard", [session] {
-          session->discard();
-          return nothing();
-        });
-  });
+  return post(info, "detector.discard",
+              [](const Args&) { return [](TrainingSession& s) { s.discard(); }; });
 }
 
 Napi::Value DetectorWrap::step(const Napi::CallbackInfo& info) {
-  const Args args(info, "detector.step");
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto session = this->session("detector.step");
-    return executor_for(info.Env(), session->device())
-        .post(info.Env(), "detector.step", [session, lr = args.number(0, "lr")]() -> Finish {
-          const double norm = session->step(lr);
-          return [norm](Napi::Env env) { return Napi::Number::New(env, norm); };
-        });
+  return post(info, "detector.step", [](const Args& args) {
+    return [lr = args.number(0, "lr")](TrainingSession& s) { return s.step(lr); };
   });
 }
 
 // predict(images, sizes) -> Promise<{ boxes, scores, labels }[]>
 Napi::Value DetectorWrap::predict(const Napi::CallbackInfo& info) {
-  const Args args(info, "detector.predict");
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto session = this->session("detector.predict");
-    return executor_for(info.Env(), session->device())
-        .post(info.Env(), "detector.predict", [session, batch = read_batch(args)]() -> Finish {
-          return [found = session->predict(moved(batch, session->device()))](Napi::Env env) {
-            return to_array(env, found);
-          };
-        });
+  return post(info, "detector.predict", [](const Args& args) {
+    return [batch = read_batch(args)](TrainingSession& s) {
+      return s.predict(moved(batch, s.device()));
+    };
   });
 }
 
 // predictLater(images, sizes): the boxes stay where they are
 Napi::Value DetectorWrap::predict_later(const Napi::CallbackInfo& info) {
-  const Args args(info, "detector.predictLater");
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto session = this->session("detector.predictLater");
-    return executor_for(info.Env(), session->device())
-        .post(info.Env(), "detector.predictLater", [session, batch = read_batch(args)] {
-          session->predict_later(moved(batch, session->device()));
-          return nothing();
-        });
+  return post(info, "detector.predictLater", [](const Args& args) {
+    return [batch = read_batch(args)](TrainingSession& s) {
+      s.predict_later(moved(batch, s.device()));
+    };
   });
 }
 
 // predictions() -> Promise<{ boxes, scores, labels }[][]>: of every predictLater() so far
 Napi::Value DetectorWrap::predictions(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto session = this->session("detector.predictions");
-    return executor_for(info.Env(), session->device())
-        .post(info.Env(), "detector.predictions", [session]() -> Finish {
-          return [batches = session->read_predictions()](Napi::Env env) -> Napi::Value {
-            Napi::Array out = Napi::Array::New(env, batches.size());
-            for (size_t i = 0; i < batches.size(); ++i) out.Set(i, to_array(env, batches[i]));
-            return out;
-          };
-        });
-  });
+  return post(info, "detector.predictions",
+              [](const Args&) { return [](TrainingSession& s) { return s.read_predictions(); }; });
 }
 
 // ema(student, momentum, buffers): this = (1 - momentum) this + momentum student
 Napi::Value DetectorWrap::ema(const Napi::CallbackInfo& info) {
-  const Args args(info, "detector.ema");
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto session = this->session("detector.ema");
+  return post(info, "detector.ema", [](const Args& args) {
     const Napi::Value other = args.value(0);
     if (!other.IsObject() || !other.As<Napi::Object>().CheckTypeTag(&kDetectorTag))
       args.fail("student", "a detector", other);
-    const auto student =
-        DetectorWrap::Unwrap(other.As<Napi::Object>())->session("detector.ema: student");
-    const double momentum = args.number(1, "momentum");
-    const BufferPolicy policy = read_policy(args.text(2, "buffers"));
-    return executor_for(info.Env(), session->device()).post(info.Env(), "detector.ema", [=] {
-      session->ema(*student, momentum, policy);
-      return nothing();
-    });
+    return [student = Unwrap(other.As<Napi::Object>())->session("detector.ema: student"),
+            momentum = args.number(1, "momentum"), policy = read_policy(args.text(2, "buffers"))](
+               TrainingSession& s) { s.ema(*student, momentum, policy); };
   });
 }
 
 // optimizerState() -> Promise<string[]>: names that read() and write() take
 Napi::Value DetectorWrap::optimizer_state(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto session = this->session("detector.optimizerState");
-    return executor_for(info.Env(), session->device())
-        .post(info.Env(), "detector.optimizerState", [session]() -> Finish {
-          return [names = session->optimizer_state()](Napi::Env env) -> Napi::Value {
-            Napi::Array out = Napi::Array::New(env);
-            for (const std::string& name : names) out.Set(out.Length(), name);
-            return out;
-          };
-        });
-  });
+  return post(info, "detector.optimizerState",
+              [](const Args&) { return [](TrainingSession& s) { return s.optimizer_state(); }; });
 }
 
 // read(name) -> Promise<Float32Array>, in our layout (weights OHWI)
 Napi::Value DetectorWrap::read(const Napi::CallbackInfo& info) {
-  const Args args(info, "detector.read");
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto session = this->session("detector.read");
-    return executor_for(info.Env(), session->device())
-        .post(info.Env(), "detector.read", [session, name = args.text(0, "name")]() -> Finish {
-          return
-              [v = session->find(name).to_vector<float>()](Napi::Env env) { return to_js(env, v); };
-        });
+  return post(info, "detector.read", [](const Args& args) {
+    return [name = args.text(0, "name")](TrainingSession& s) {
+      return s.find(name).to_vector<float>();
+    };
   });
 }
 
 // write(name, values: Float32Array)
 Napi::Value DetectorWrap::write(const Napi::CallbackInfo& info) {
-  const Args args(info, "detector.write");
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto session = this->session("detector.write");
-    return executor_for(info.Env(), session->device())
-        .post(info.Env(), "detector.write",
-              [session, name = args.text(0, "name"), v = args.values<float>(1, "values")] {
-                session->write(name, v);
-                return nothing();
-              });
+  return post(info, "detector.write", [](const Args& args) {
+    return [name = args.text(0, "name"), values = args.values<float>(1, "values")](
+               TrainingSession& s) { s.write(name, values); };
   });
 }
 
 // gradient(name) -> Promise<Float32Array | null>: gathered since the last step
 Napi::Value DetectorWrap::gradient(const Napi::CallbackInfo& info) {
-  const Args args(info, "detector.gradient");
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto session = this->session("detector.gradient");
-    return executor_for(info.Env(), session->device())
-        .post(info.Env(), "detector.gradient", [session, name = args.text(0, "name")]() -> Finish {
-          const Tensor grad = session->gradient(name);
-          if (!grad.defined()) return [](Napi::Env env) { return env.Null(); };
-          return [v = grad.to_vector<float>()](Napi::Env env) { return to_js(env, v); };
-        });
+  return post(info, "detector.gradient", [](const Args& args) {
+    return [name = args.text(0, "name")](TrainingSession& s) -> std::optional<std::vector<float>> {
+      const Tensor gradient = s.gradient(name);
+      if (!gradient.defined()) return std::nullopt;
+      return gradient.to_vector<float>();
+    };
   });
 }
 
 Napi::Value DetectorWrap::zero_gradients(const Napi::CallbackInfo& info) {
-  return guarded(info.Env(), [&]() -> Napi::Value {
-    const auto session = this->session("detector.zeroGradients");
-    return executor_for(info.Env(), session->device())
-        .post(info.Env(), "detector.zeroGradients", [session] {
-          session->zero_gradients();
-          return nothing();
-        });
-  });
+  return post(info, "detector.zeroGradients",
+              [](const Args&) { return [](TrainingSession& s) { s.zero_gradients(); }; });
 }
 
 Napi::Value DetectorWrap::dispose(const Napi::CallbackInfo& info) {

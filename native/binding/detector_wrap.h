@@ -40,6 +40,11 @@ class DetectorWrap : public Napi::ObjectWrap<DetectorWrap> {
   /// The session. @throws ERR_DISPOSED
   std::shared_ptr<TrainingSession> session(const char* call) const;
 
+  /// A promise of what the job that prepare(args) makes here returns for the session, on its
+  /// device's executor.
+  template <class Prepare>
+  Napi::Value post(const Napi::CallbackInfo& info, const char* call, Prepare prepare);
+
   std::shared_ptr<TrainingSession> session_;
 };
 
