@@ -14,7 +14,16 @@ import { delimiter, join, relative, resolve } from 'node:path';
 
 const root = resolve(import.meta.dirname, '..');
 process.chdir(root);
-const suites = ['ops', 'detect', 'image', 'optim', 'detector', 'devices.test.ts'];
+const suites = [
+  'ops',
+  'detect',
+  'image',
+  'optim',
+  'kernels',
+  'detector',
+  'cuda',
+  'devices.test.ts',
+];
 const device = process.env.MIXPL_DEVICE ?? 'cuda';
 // Of detectors, whose device is 'auto'; of ops.
 const environment = { MIXPL_DEVICE: device, MIXPL_TEST_DEVICE: device };

@@ -1,5 +1,6 @@
 /** Runs cases: checks each result first, then times it, alternating with the peer. */
 import { MixplError } from '../errors.js';
+import { native } from '../native.js';
 import type { BenchCase, BenchContext, BenchResult } from './case.js';
 import type { Limits } from './limits.js';
 import type { TorchPeer } from './peer.js';
@@ -29,6 +30,7 @@ export async function measure(
       await prepared.before?.();
       const start = performance.now();
       await prepared.run();
+      await native.synchronize(context.device); // work may only be queued
       return performance.now() - start;
     };
     await once();

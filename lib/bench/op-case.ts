@@ -31,7 +31,6 @@ export function opCase(call: OpCall, { device, dtype }: BenchContext): PreparedC
     },
     async run() {
       last = await native.runOp(call.op, call.inputs, options, mode);
-      await native.synchronize(device);
     },
     check: () => call.check(last!.outputs, last!.gradients),
     dispose() {

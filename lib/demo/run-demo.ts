@@ -15,7 +15,7 @@ import {
   testView,
   type View,
 } from '../augment/index.js';
-import { type DetectionDataset, decodeImage, loadCoco } from '../data/index.js';
+import { type DetectionDataset, decodeImage, ImageCache, loadCoco } from '../data/index.js';
 import { createDetector } from '../detector/create.js';
 import type { Detector } from '../detector/detector.js';
 import type { DetectorOptions } from '../detector/options.js';
@@ -24,6 +24,7 @@ import { type CocoMetrics, statNames } from '../eval/index.js';
 import { Random } from '../random.js';
 import { type Tile, writePanel } from '../report/pictures.js';
 import {
+  evaluateDetector,
   resolveTrainSettings,
   type TrainEvent,
   type TrainSettingsInput,
@@ -138,6 +139,7 @@ export async function runDemo(options: DemoOptions): Promise<DemoResult> {
     signal?.throwIfAborted();
     seconds[method] = (performance.now() - started) / 1000;
     await detector.loadWeights(join(folder, 'best.safetensors'));
+    metrics[method] ??= await evaluated(detector, test); // a run that had ended before says nothing
     found[method] = await detector.predict(shown);
     if (method === 'mixpl') pseudoLabeller = detector;
     else detector.dispose();
@@ -156,6 +158,13 @@ export async function runDemo(options: DemoOptions): Promise<DemoResult> {
     seconds: seconds as DemoResult['seconds'],
     pictures,
   };
+}
+
+/** As at the end of a training. */
+async function evaluated(detector: Detector, test: DetectionDataset): Promise<CocoMetrics> {
+  const { preprocess, computeDtype: dtype, device } = detector;
+  const options = { preprocess, dtype, device, resize: preprocess.resize, batch: 8 };
+  return evaluateDetector(detector, test, { ...options, cache: new ImageCache() });
 }
 
 async function predictionRow(
