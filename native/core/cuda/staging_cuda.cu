@@ -62,6 +62,7 @@ Staging::Buffer& Staging::take(size_t bytes) {
   MIXPL_CUDA(cudaEventSynchronize(b.read));
   MIXPL_CUDA(cudaFreeHost(b.memory));
   total_ -= b.bytes;
+  b.memory = nullptr;  // freed once, even when there is no other
   b.bytes = 0;
   MIXPL_CUDA(cudaMallocHost(&b.memory, size));
   b.bytes = size;
