@@ -116,7 +116,7 @@ test("the preset is mmdetection's network", async () => {
   const { model, preprocess, semi, optimizer } = await loadConfig('atss-r50-coco-10');
   expect(model).toMatchObject({
     type: 'atss',
-    backbone: { depth: 50, style: 'pytorch', norm: 'frozen-bn', frozenStages: 1 },
+    backbone: { depth: 50, style: 'pytorch', norm: 'bn-eval', frozenStages: 1 },
     neck: { extra: 'on-output', reluBeforeExtra: false },
     head: { channels: 256, stackedConvs: 4, norm: 'gn' },
     anchors: { strides: [8, 16, 32, 64, 128], octaveBaseScale: 8 },
