@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Compiles CUDA kernels with nvcc, or looks at those that are built, and prints what each takes: registers, shared memory, local memory.
+# Compiles CUDA kernels with nvcc, or looks at those that are built, and prints what each takes: registers,
+# shared memory, local memory.
 # Fails when one does not compile without warnings, a kernel of scripts/hot-kernels.txt uses local memory, or
 # the addon in build/Release is larger than its budget. No GPU needed.
 #

@@ -47,7 +47,7 @@ export class TrainingWatch {
     return { ...this.#state };
   }
   set state(state: WatchState) {
-    this.#state = { ...state };
+    this.#state = { ...this.#state, ...state };
   }
 
   afterStep({ pseudo, silenced, losses }: StepReport): TrainingWarning[] {
