@@ -53,6 +53,10 @@ export interface BenchResult {
 
 export const sizeOf = (dtype: 'f32' | 'bf16') => (dtype === 'f32' ? 4 : 2);
 
+/** Places spread over a tensor. */
+export const spread = (length: number, count = 200) =>
+  Array.from({ length: count }, (_, i) => Math.floor(((i + 0.37) / count) * length));
+
 /** @throws Error where a number is not the one wanted, within `relative` of the largest. */
 export function expectNear(
   what: string,

@@ -1,6 +1,6 @@
 /** Every convolution of RetinaNet R50-FPN, forward and both gradients, and large matrix products. */
 import type { BenchCase } from '../case.js';
-import { expectNear, sizeOf } from '../case.js';
+import { expectNear, sizeOf, spread } from '../case.js';
 import { noise, numelOf, rounded, tensorOf } from '../data.js';
 import { opCase } from '../op-case.js';
 
@@ -118,16 +118,13 @@ function convolutionCase(c: Convolution, pass: string, op: string): BenchCase {
           options: { stride: c.stride, padding },
           async check([result]) {
             const got = (await result!.read()) as Float32Array;
-            const places = Array.from({ length: 24 }, (_, i) =>
-              Math.floor(((i + 0.37) / 24) * got.length),
-            );
             // Rounding of the output; sums of f32 are far below it.
             const relative =
               context.dtype === 'bf16' && op !== 'conv2dWeightGradient' ? 8e-3 : 2e-4;
             expectNear(
               op,
               got,
-              places.map((i) => [i, sample(i)] as const),
+              spread(got.length, 24).map((i) => [i, sample(i)] as const),
               relative,
             );
           },
@@ -236,10 +233,7 @@ export const productCases: readonly BenchCase[] = products.map(([name, m, k, n])
         ],
         async check([result]) {
           const got = (await result!.read()) as Float32Array;
-          const places = Array.from({ length: 32 }, (_, i) =>
-            Math.floor(((i + 0.37) / 32) * m * n),
-          );
-          const want = places.map((i) => {
+          const want = spread(m * n, 32).map((i) => {
             let sum = 0;
             for (let j = 0; j < k; j++)
               sum += x[Math.floor(i / n) * k + j]! * weight[(i % n) * k + j]!;

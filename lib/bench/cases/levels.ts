@@ -1,6 +1,6 @@
 /** A convolution of RetinaNet's head over all levels of the pyramid, which share its weight: one launch. */
 import type { BenchCase, BenchContext } from '../case.js';
-import { expectNear, sizeOf } from '../case.js';
+import { expectNear, sizeOf, spread } from '../case.js';
 import { noise, numelOf, rounded, tensorOf } from '../data.js';
 import { opCase } from '../op-case.js';
 import { type Convolution, convolutionSampler } from './convolutions.js';
@@ -65,11 +65,10 @@ async function prepare(context: BenchContext, training: boolean) {
     relative: number,
   ) => {
     const got = (await tensor.read()) as Float32Array;
-    const places = Array.from({ length: 12 }, (_, i) => Math.floor(((i + 0.37) / 12) * got.length));
     expectNear(
       what,
       got,
-      places.map((i) => [i, sample(i)] as const),
+      spread(got.length, 12).map((i) => [i, sample(i)] as const),
       relative,
     );
   };

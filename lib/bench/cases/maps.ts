@@ -1,15 +1,11 @@
 /** Norms, pools and element-wise ops on the maps of an 800 × 1344 step. */
 import type { BenchCase } from '../case.js';
-import { expectNear, sizeOf } from '../case.js';
+import { expectNear, sizeOf, spread } from '../case.js';
 import { noise, numelOf, rounded, tensorOf } from '../data.js';
 import { opCase } from '../op-case.js';
 
 const map = [2, 100, 168, 256];
 const numel = numelOf(map);
-
-/** Places spread over a tensor. */
-const spread = (length: number, count = 200) =>
-  Array.from({ length: count }, (_, i) => Math.floor(((i + 0.37) / count) * length));
 
 function norm(op: 'groupNorm' | 'batchNorm', backward: boolean): BenchCase {
   const name = op === 'groupNorm' ? 'group-norm' : 'batch-norm';
