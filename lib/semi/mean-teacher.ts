@@ -66,11 +66,11 @@ export interface StepReport {
 }
 
 export interface StepInput {
-  /** Of the run, from 0: the EMA's momentum goes by it. Null before the teacher starts, which is left alone. */
+  /** Of the run, from 0: the EMA's momentum goes by it. Null leaves the teacher alone. */
   iteration: number | null;
   lr: number;
   labelled: readonly LabelledView[];
-  /** Empty: a supervised step. */
+  /** Empty: a supervised step, of a burn-in or a run without a teacher. */
   unlabelled: readonly UnlabelledPair[];
   random: Random;
 }
@@ -166,14 +166,11 @@ export class MeanTeacher {
     const silenced = passes.filter((pass) => pass.silent).map((pass) => pass.prefix);
     const momentum =
       input.iteration === null ? null : emaMomentum(this.#options.ema, input.iteration);
-    if (momentum !== null)
-      await this.teacher.ema(this.student, momentum, { buffers: this.#options.ema.buffers });
+    // BatchNorm's statistics that later updates skip are those at the end of the burn-in.
+    let { buffers } = this.#options.ema;
+    if (buffers === 'skip' && input.unlabelled.length === 0) buffers = 'copy';
+    if (momentum !== null) await this.teacher.ema(this.student, momentum, { buffers });
     return { losses, total, gradNorm, emaMomentum: momentum, pseudo, silenced };
-  }
-
-  /** Teacher := student, buffers too: the start of semi-supervised training. */
-  async startTeacher(): Promise<void> {
-    await this.teacher.ema(this.student, 1, { buffers: 'copy' });
   }
 
   /**

@@ -170,24 +170,21 @@ class Training {
   }
 
   async #step(batches: AsyncGenerator<LoadedBatch, void, undefined>): Promise<StepEvent> {
-    const { settings, loop, options } = this.#setup;
-    const { schedule, semi, lr: base } = settings;
+    const { settings, loop, options, teacher } = this.#setup;
+    const { schedule, lr: base } = settings;
     const began = performance.now();
     const next = await batches.next();
     if (next.done) throw new MixplError('ERR_INTERNAL', 'training: the loader ended');
     const phase = this.#phase;
-    const taught = phase === 'semi-supervised';
-    const views = await this.#views.draw(next.value, { teach: taught });
+    const views = await this.#views.draw(next.value, { teach: phase === 'semi-supervised' });
     const dataSeconds = (performance.now() - began) / 1000;
 
     const lr = learningRate(base, schedule, this.#iteration);
     this.#consistent = false;
     let report: StepReport;
     try {
-      // createTeacher() copied the student of iteration 0.
-      if (taught && this.#iteration === semi.burnIn && semi.burnIn > 0) await loop.startTeacher();
       report = await loop.step({
-        iteration: taught ? this.#iteration : null,
+        iteration: teacher ? this.#iteration : null,
         lr,
         ...views,
         random: this.#random.fork('mixing', this.#iteration),
@@ -280,17 +277,15 @@ class Training {
         cache: this.#setup.images,
         signal: options.signal,
       });
-    // Before the end of the burn-in the teacher has learned nothing.
-    const taught = teacher && this.#iteration > settings.semi.burnIn ? teacher : null;
     const metrics = {
-      teacher: taught ? await evaluate(taught) : null,
+      teacher: teacher ? await evaluate(teacher) : null,
       student: await evaluate(student),
     };
-    const headline = taught ? 'teacher' : 'student';
+    const headline = teacher ? 'teacher' : 'student';
     const ap = metrics[headline]!.stats[0]!;
     const best = this.#best === null || ap > this.#best.ap;
     if (best) {
-      const weights = withoutOptimizer(await (taught ?? student).state());
+      const weights = withoutOptimizer(await (teacher ?? student).state());
       const facts = { iteration: String(this.#iteration), branch: headline, ap: String(ap) };
       await folder?.saveBest(weights, facts);
       this.#best = { ap, iteration: this.#iteration };

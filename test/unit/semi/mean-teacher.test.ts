@@ -157,17 +157,29 @@ describe('order of a step', () => {
     expect(weights).toEqual([3, 5, 3, 5, 3, 5, 1.25]);
   });
 
-  test('without unlabelled pictures or a started teacher only the student learns', async () => {
+  test('without unlabelled pictures or a teacher only the student learns', async () => {
     const report = await meanTeacher().step({ ...input(0, { pairs: [] }), iteration: null });
     expect(told()).toEqual(['student.loss', 'student.backward 1', 'student.step']);
     expect(report).toMatchObject({ pseudo: null, emaMomentum: null, silenced: [] });
   });
 
-  test('starting the teacher copies weights and buffers', async () => {
-    student.weight = 0.25;
-    await meanTeacher().startTeacher();
-    expect(calls).toEqual([{ who: 'teacher', what: 'ema', momentum: 1, buffers: 'copy' }]);
-    expect(teacher.weight).toBe(0.25);
+  test('in a burn-in the teacher averages, and buffers that are skipped later are copied', async () => {
+    const policies = ['skip', 'copy', 'average'] as const;
+    for (const buffers of policies) {
+      const loop = meanTeacher({ ema: { interval: 1, gamma: 4, momentum: 0, buffers } });
+      await loop.step({ ...input(0, { pairs: [] }), iteration: 4 });
+      await loop.step({ ...input(0), iteration: 5 });
+    }
+    const emas = calls.filter((c) => c.what === 'ema');
+    expect(emas.map((c) => c.momentum)).toEqual(policies.flatMap(() => [4 / 8, 4 / 9]));
+    expect(emas.map((c) => c.buffers)).toEqual([
+      'copy',
+      'skip',
+      'copy',
+      'copy',
+      'average',
+      'average',
+    ]);
   });
 
   test('the labelled batch pads per image, pseudo-labelled ones as a batch', async () => {
