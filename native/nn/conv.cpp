@@ -2,6 +2,7 @@
 
 #include <numeric>
 
+#include "autograd/tape.h"
 #include "core/context.h"
 #include "ops/batch_norm/batch_norm.h"
 #include "ops/fold_batch_norm/fold_batch_norm.h"
@@ -49,9 +50,27 @@ ConvNorm::Filters ConvNorm::filters() const {
   if (live || spec_.norm == NormKind::gn) return {weight_, bias_, options, true};
   options.relu = spec_.relu;
   if (spec_.norm == NormKind::none) return {weight_, bias_, options, false};
-  const auto [weight, shift] =
-      fold_batch_norm(weight_, gamma_, beta_, mean_, variance_, spec_.norm_eps);
+  const auto [weight, shift] = folded();
   return {weight, shift, options, false};
+}
+
+std::pair<Tensor, Tensor> ConvNorm::folded() const {
+  const auto fold = [&] {
+    return fold_batch_norm(weight_, gamma_, beta_, mean_, variance_, spec_.norm_eps);
+  };
+  if (recording({weight_, gamma_, beta_})) {
+    folded_.reset();
+    return fold();
+  }
+  const auto version = [](const Tensor& t) { return t.impl()->version; };
+  const std::array versions{version(weight_), version(gamma_), version(beta_), version(mean_),
+                            version(variance_)};
+  if (!folded_ || folded_->versions != versions) {
+    folded_ = Folded{versions, {}};
+    return fold();
+  }
+  if (!folded_->values) folded_->values = fold();
+  return *folded_->values;
 }
 
 Tensor ConvNorm::normalise(const Tensor& y, const Tensor& residual) const {

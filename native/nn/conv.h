@@ -1,7 +1,10 @@
 // Convolution with what follows it: normalisation, residual and ReLU in one call.
 #pragma once
 
+#include <array>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "nn/parameters.h"
@@ -57,6 +60,8 @@ class ConvNorm {
     bool normalised;
   };
   Filters filters() const;
+  /// The filters with the norm's scale in them, and their bias.
+  std::pair<Tensor, Tensor> folded() const;
   Tensor normalise(const Tensor& y, const Tensor& residual) const;
 
   ConvSpec spec_;
@@ -64,6 +69,13 @@ class ConvNorm {
   Tensor weight_, bias_;
   Tensor gamma_, beta_;
   mutable Tensor mean_, variance_;
+  // What folded() gave last, kept from the second time on that nothing it is made of has changed: a
+  // teacher, which changes after each prediction, keeps nothing while its student trains.
+  struct Folded {
+    std::array<uint64_t, 5> versions{};
+    std::optional<std::pair<Tensor, Tensor>> values;
+  };
+  mutable std::optional<Folded> folded_;
 };
 
 }  // namespace mixpl
