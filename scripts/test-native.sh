@@ -17,9 +17,15 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
+# The calls to the CUDA runtime, on one of the tests' own; first, for its report is of the other tests.
+run() { # folder
+  if [ ${#arguments[@]} -eq 0 ]; then env -u GTEST_OUTPUT "$1/mixpl_runtime_tests" --gtest_brief=1; fi
+  "$1/mixpl_tests" --gtest_brief=1 "${arguments[@]}"
+}
 if [ -z "$sanitize$cuda" ]; then # the addon's objects serve here, too
   bash scripts/build-native.sh --CDMIXPL_NATIVE_TESTS=ON
-  exec build/mixpl_tests --gtest_brief=1 "${arguments[@]}"
+  run build
+  exit
 fi
 folder=build/native-tests${cuda:+-emulated}${sanitize:+-${sanitize//,/-}}
 generator=()
@@ -34,7 +40,7 @@ trap 'rm -f "$log"' EXIT
 {
   cmake -S . -B "$folder" "${generator[@]}" "${launcher[@]}" -DMIXPL_NATIVE_TESTS=ON \
     -DMIXPL_SANITIZE="$sanitize" -DMIXPL_CUDA="${cuda:-OFF}" -DMIXPL_OPTIMISE="$optimise" &&
-    cmake --build "$folder" --target mixpl_tests -j2
+    cmake --build "$folder" --target mixpl_tests mixpl_runtime_tests -j2
 } >"$log" 2>&1 || {
   cat "$log" >&2
   exit 1
@@ -47,4 +53,4 @@ export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1
 case "$sanitize" in
   *thread*) export OMP_THREAD_LIMIT=1 TSAN_OPTIONS=halt_on_error=1:allocator_may_return_null=1 ;;
 esac
-"$folder/mixpl_tests" --gtest_brief=1 "${arguments[@]}"
+run "$folder"

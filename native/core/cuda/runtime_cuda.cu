@@ -202,20 +202,47 @@ std::string kernel_name(const void* kernel) {
   return status == 0 ? plain.get() : mangled;
 }
 
+// A kernel's fault: every later call on the device says so, whatever it was for.
+bool is_fault(cudaError_t error) {
+  switch (error) {
+    case cudaErrorECCUncorrectable:
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorAssert:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorLaunchFailure:
+      return true;
+    default:
+      return false;
+  }
+}
+bool waits_for_kernels() {
+  static const bool wait = [] {
+    const char* value = std::getenv("MIXPL_CUDA_SYNC");
+    return value && *value && std::strcmp(value, "0") != 0;
+  }();
+  return wait;
+}
+const char* whose_fault(cudaError_t error) {
+  if (!is_fault(error) || waits_for_kernels()) return "";
+  return "; an earlier kernel did it; set MIXPL_CUDA_SYNC=1 to see which";
+}
+
 }  // namespace
 
 void throw_error(cudaError_t error, const char* call, const char* file, int line) {
   cudaGetLastError();
   const std::string_view path = file;
   const std::string_view name = path.substr(path.rfind('/') + 1);
-  std::string message =
+  const std::string message =
       str("cuda: ", call, " (", name, ":", line, ") failed: ", cudaGetErrorString(error), " (",
           cudaGetErrorName(error), ")");
   if (error == cudaErrorMemoryAllocation) throw OutOfMemoryError(message);
-  if (error == cudaErrorIllegalAddress || error == cudaErrorLaunchFailure ||
-      error == cudaErrorMisalignedAddress)
-    message += "; an earlier kernel did it; set MIXPL_CUDA_SYNC=1 to see which";
-  throw DeviceError(message);
+  throw DeviceError(message + whose_fault(error));
 }
 
 std::vector<DeviceInfo> list_devices() {
@@ -299,12 +326,9 @@ void allow_shared_memory(const void* kernel, size_t bytes) {
 }
 
 void check_launch(const void* kernel, const Grid& grid, dim3 block, size_t dynamic_shared) {
-  static const bool wait = [] {
-    const char* value = std::getenv("MIXPL_CUDA_SYNC");
-    return value && *value && std::strcmp(value, "0") != 0;
-  }();
   cudaError_t error = cudaGetLastError();
-  if (error == cudaSuccess && wait) error = cudaStreamSynchronize(current_gpu().stream);
+  if (error == cudaSuccess && waits_for_kernels())
+    error = cudaStreamSynchronize(current_gpu().stream);
   if (error == cudaSuccess) return;
   const std::string_view path = grid.where.file_name();
   throw DeviceError(str(grid.where.function_name(), " (", path.substr(path.rfind('/') + 1), ":",
@@ -312,66 +336,60 @@ void check_launch(const void* kernel, const Grid& grid, dim3 block, size_t dynam
                         grid.size.y, "x", grid.size.z, " blocks of ", block.x, "x", block.y, "x",
                         block.z, " threads with ", dynamic_shared,
                         " bytes of shared memory failed: ", cudaGetErrorString(error), " (",
-                        cudaGetErrorName(error), ")"));
+                        cudaGetErrorName(error), ")", whose_fault(error)));
 }
 
 // --- copies to the host that are under way
 
 namespace {
 
-struct PinnedBlock {
-  void* memory = nullptr;
-  size_t bytes = 0;
-  int device = 0;  // of the event
-  cudaEvent_t copied = nullptr;
+struct Lent : PinnedBlock {
+  explicit Lent(size_t bytes) : PinnedBlock(bytes), device(current_device()) {}
+  const int device;  // of the event
 };
 
 // Blocks that nobody reads; the copy into one may still be under way. Never freed: they are few and
 // small.
 std::mutex idle_mutex;
-std::vector<PinnedBlock*>& idle_blocks() {
-  static auto* blocks = new std::vector<PinnedBlock*>;
+std::vector<Lent*>& idle_blocks() {
+  static auto* blocks = new std::vector<Lent*>;
   return *blocks;
 }
 
-PinnedBlock* take_block(size_t bytes) {
+void give_back(Lent* block) {
   std::lock_guard lock(idle_mutex);
-  std::vector<PinnedBlock*>& idle = idle_blocks();
+  idle_blocks().push_back(block);
+}
+using Lease = std::unique_ptr<Lent, void (*)(Lent*)>;
+
+Lease lend(size_t bytes) {
+  std::lock_guard lock(idle_mutex);
+  std::vector<Lent*>& idle = idle_blocks();
   for (size_t i = 0; i < idle.size(); ++i) {
-    PinnedBlock* block = idle[i];
-    if (block->device != current_device() || block->bytes < bytes || !is_past(block->copied))
-      continue;
+    Lent* block = idle[i];
+    if (block->device != current_device() || block->bytes < bytes || !block->is_past()) continue;
     idle.erase(idle.begin() + static_cast<std::ptrdiff_t>(i));
-    return block;
+    return {block, give_back};
   }
   size_t size = 16 << 10;
   while (size < bytes) size *= 2;
-  auto block = std::make_unique<PinnedBlock>();
-  MIXPL_CUDA(cudaMallocHost(&block->memory, size));
-  block->bytes = size;
-  block->device = current_device();
-  MIXPL_CUDA(cudaEventCreateWithFlags(&block->copied, cudaEventDisableTiming));
-  return block.release();
+  return {new Lent(size), give_back};
 }
 
 }  // namespace
 
 Readback::Readback(const void* device, size_t bytes) {
   const cudaStream_t stream = current_gpu().stream;
-  PinnedBlock* block = take_block(bytes);
-  handle_ = block;
+  Lease block = lend(bytes);
   if (bytes)
     MIXPL_CUDA(cudaMemcpyAsync(block->memory, device, bytes, cudaMemcpyDeviceToHost, stream));
   MIXPL_CUDA(cudaEventRecord(block->copied, stream));
+  handle_ = block.release();
 }
-Readback::~Readback() {
-  std::lock_guard lock(idle_mutex);
-  idle_blocks().push_back(static_cast<PinnedBlock*>(handle_));
-}
+Readback::~Readback() { give_back(static_cast<Lent*>(handle_)); }
 const void* Readback::wait() {
-  auto* block = static_cast<PinnedBlock*>(handle_);
-  ++waits;
-  MIXPL_CUDA(cudaEventSynchronize(block->copied));
+  const auto* block = static_cast<Lent*>(handle_);
+  block->wait();
   return block->memory;
 }
 

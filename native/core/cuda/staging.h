@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include <cstddef>
+#include <memory>
 #include <mutex>
 #include <vector>
 
@@ -13,8 +14,23 @@ namespace mixpl::cuda {
 /// Counts a wait in synchronisations().
 void count_synchronisation();
 
-/// Whether the stream has got to `event`. @throws DeviceError
-bool is_past(cudaEvent_t event);
+/// Host memory that a GPU copies from and to by itself, and how far the device is with it.
+struct PinnedBlock {
+  /// For the current device. @throws OutOfMemoryError with the size wanted, DeviceError
+  explicit PinnedBlock(size_t bytes);
+  ~PinnedBlock();
+  PinnedBlock(const PinnedBlock&) = delete;
+  PinnedBlock& operator=(const PinnedBlock&) = delete;
+
+  /// Whether the stream has got to `copied`. @throws DeviceError
+  bool is_past() const;
+  /// Waits until it has. @throws DeviceError
+  void wait() const;
+
+  void* memory = nullptr;
+  const size_t bytes;
+  cudaEvent_t copied = nullptr;  // behind the last copy
+};
 
 class Staging {
  public:
@@ -22,15 +38,11 @@ class Staging {
   void copy(void* device, const void* host, size_t bytes, cudaStream_t stream);
 
  private:
-  struct Buffer {
-    void* memory;
-    size_t bytes;
-    cudaEvent_t read;  // behind the last copy out of it
-  };
-  Buffer& take(size_t bytes);
+  PinnedBlock& take(size_t bytes);
+  PinnedBlock& add(size_t bytes);
 
   std::mutex mutex_;
-  std::vector<Buffer> buffers_;
+  std::vector<std::unique_ptr<PinnedBlock>> blocks_;
   size_t total_ = 0, next_ = 0;
 };
 
