@@ -1,11 +1,10 @@
 import {
   type DecodedImage,
   drawView,
-  dropSmall,
   type Instances,
   type LabelledView,
-  mapInstances,
   type ViewOptions,
+  viewInstances,
 } from '../augment/index.js';
 import type { BatchSampler, ImageCache, LoadedBatch, LoadedImage } from '../data/index.js';
 import type { Annotations, DetectionDataset } from '../data/types.js';
@@ -87,8 +86,10 @@ export class ViewDrawer {
       if (candidate) {
         const random = this.#random.fork('labelled', step, slot, attempt);
         const view = drawView(candidate.image, this.#options.labelled, random);
-        const mapped = mapInstances(view.matrix, instancesOf(candidate.annotations), view);
-        const result = { view, instances: dropSmall(mapped, minBoxSize) };
+        const instances = viewInstances(view, instancesOf(candidate.annotations), {
+          minSize: minBoxSize,
+        });
+        const result = { view, instances };
         if (result.instances.labels.length > 0) return result;
         first ??= result;
       }

@@ -183,6 +183,18 @@ describe('phases', () => {
     expect(events.find((e) => e.type === 'validation')).toMatchObject({ headline: 'student' });
   });
 
+  test('boxes that the labelled pipeline erased are no targets', async () => {
+    const erase = { patches: [1, 1] as [number, number], ratio: [1, 1] as [number, number] };
+    const labelled = { ...tinySettings.augment.labelled, erase: { ...erase, value: 0 } };
+    const { student } = await train(
+      { data: { ...tinyData(), unlabelled: null } },
+      { semi: { method: 'supervised' }, augment: { ...tinySettings.augment, labelled } },
+    );
+    const learned = student.calls.filter((c) => c.what === 'loss');
+    expect(learned.length).toBe(12);
+    expect(learned.flatMap((c) => c.boxes!.flat())).toEqual([]);
+  });
+
   test('mean teacher: unmixed strong views', async () => {
     const { steps } = await train({}, { semi: { method: 'mean-teacher' } });
     const names = Object.keys(steps.at(-1)!.losses).filter((n) => n.includes('loss'));
