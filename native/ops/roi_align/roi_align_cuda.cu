@@ -181,7 +181,7 @@ MIXPL_DEVICE bool reaches(const RoiAxis& a, int size, int begin, int map) {
 }
 
 template <int N, typename T>
-MIXPL_KERNEL __launch_bounds__(kThreads)
+MIXPL_KERNEL __launch_bounds__(kThreads, 2)
     backward_kernel(Pyramid<T> pyramid, Regions regions, const T* dout) {
   MIXPL_SHARED(int, reaching, kThreads);
   MIXPL_SHARED(Four, packed_weights, kWeights / 4);
