@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import {
   existsSync,
   mkdirSync,
+  mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -14,10 +15,13 @@ import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
 import { basename, join, relative, resolve } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
+import { countInstructions } from './ptx.mjs';
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
-  options: { built: { type: 'boolean' }, hot: { type: 'boolean' }, all: { type: 'boolean' } },
+  options: Object.fromEntries(
+    ['built', 'hot', 'all', 'others'].map((name) => [name, { type: 'boolean' }]),
+  ),
 });
 const kept = 'build/check-cuda';
 mkdirSync(kept, { recursive: true });
@@ -26,24 +30,28 @@ const hot = readFileSync('scripts/hot-kernels.txt', 'utf8')
   .split('\n')
   .filter((line) => line.trim() && !line.startsWith('#'))
   .map((line) => {
-    const [, file, pattern] = /^(\S+)\s+(.+?)\s*$/.exec(line) ?? [];
-    if (!pattern) throw new Error(`scripts/hot-kernels.txt: not "file pattern": ${line}`);
-    return { file: join('native', file), pattern: new RegExp(pattern), matched: false };
+    const [file, pattern, ...wanted] = line.trim().split(/\s+/);
+    if (!pattern)
+      throw new Error(`scripts/hot-kernels.txt: not "file pattern instructions…": ${line}`);
+    return { file: join('native', file), pattern: new RegExp(pattern), wanted, matched: false };
   });
 
-// What a release has code for, from the one place that says it: "80-real 90a-real 120".
-const [, release] = /MIXPL_RELEASE_ARCHITECTURES ([^)]+)/.exec(
-  readFileSync('CMakeLists.txt', 'utf8'),
-);
-const architectures = (flags.all ? release.split(' ') : ['90a-real']).map((name) => {
-  const number = name.replace('-real', '');
-  const code = name === number ? `[sm_${number},compute_${number}]` : `sm_${number}`;
-  return `-gencode=arch=compute_${number},code=${code}`;
-});
+// What a release has code for, from the one place that says it: "arch=compute_90a,code=sm_90a".
+const [, release] = /MIXPL_RELEASE_CODE ([^)]+)/.exec(readFileSync('CMakeLists.txt', 'utf8'));
+const code = [...release.matchAll(/"([^"]+)"/g)].map(([, entry]) => entry);
+const mode = flags.all ? '-all' : flags.others ? '-others' : '';
+
+/** Whether a file is compiled for an entry of the code. */
+function isChecked(file, entry) {
+  const development = entry.includes('sm_90a');
+  if (flags.all || development !== Boolean(flags.others)) return true;
+  return development && hot.some((rule) => rule.file === file && rule.wanted.includes('wgmma'));
+}
+
 // As CMakeLists.txt compiles them; what the host runs of a file is the build's to compile.
 const options = ['-std=c++20', '-O3', '--expt-relaxed-constexpr', '--fmad=false', '-Inative'];
 options.push('-DMIXPL_WITH_CUDA', '-DMIXPL_CUDA_ARCHITECTURE_LIST=""');
-options.push('-Xptxas=-v', '-fatbin', ...architectures);
+options.push('-Xptxas=-v', '-fatbin', '--keep');
 const compiler = execFileSync('nvcc', ['--version'], { encoding: 'utf8' });
 
 const files = positionals.length
@@ -60,7 +68,7 @@ const results = flags.built
 
 let failed = 0;
 const rows = [];
-for (const { file, text, error } of results) {
+for (const { file, text, counts, error } of results) {
   if (error) {
     failed++;
     console.error(`${file}: does not compile\n${text}`);
@@ -71,15 +79,21 @@ for (const { file, text, error } of results) {
     failed++;
     console.error(`${file}: warnings\n${warnings.join('\n')}`);
   }
-  for (const kernel of kernelsOf(text)) {
-    const rule = hot.find((h) => h.file === file && h.pattern.test(kernel.name));
-    if (rule) rule.matched = true;
-    const bad = rule && kernel.stack + kernel.spills > 0;
-    if (bad) failed++;
-    rows.push({ ...kernel, file: basename(file), note: bad ? 'LOCAL MEMORY' : rule ? 'hot' : '' });
+  for (const kernel of kernelsOf(text, counts)) {
+    const rules = hot.filter((h) => h.file === file && h.pattern.test(kernel.name));
+    for (const rule of rules) rule.matched = true;
+    const lacks = rules.flatMap(({ wanted }) =>
+      wanted.filter((kind) => kernel.counts && isIn(kind, kernel) && !kernel.counts[kind]),
+    );
+    const bad = [];
+    if (rules.length && kernel.stack + kernel.spills > 0) bad.push('LOCAL MEMORY');
+    if (lacks.length) bad.push(`NO ${lacks.join(', ')}`);
+    if (bad.length) failed++;
+    const note = bad.join(', ') || (rules.length ? 'hot' : '');
+    rows.push({ ...kernel, ...described(kernel.counts), file: basename(file), note });
   }
 }
-print(rows);
+print(merged(rows));
 for (const { file, pattern, matched } of hot)
   if (!matched && files.includes(file) && !results.some((r) => r.file === file && r.error)) {
     failed++;
@@ -92,12 +106,14 @@ console.log(
 );
 process.exit(failed ? 1 : 0);
 
-/** Whether the built addon is larger than it may be, stripped; without or with one architecture's kernels. */
+/** Whether the built addon is larger than it may be, stripped: without kernels, with one architecture's, of a release. */
 function checkSize() {
   const addon = 'build/Release/mixpl.node';
   if (!existsSync(addon)) return 0;
   const { cudaArchitectures } = createRequire(import.meta.url)(resolve(addon)).buildInfo();
-  const budget = { 0: 4, 1: 12.75 }[cudaArchitectures.length]; // MiB
+  // MiB. A release is to be compressed; how its figure came about: native/README.md.
+  const architecturesOfRelease = code.join().match(/\bsm_\w+/g).length;
+  const budget = { 0: 4, 1: 12.75, [architecturesOfRelease]: 13.5 }[cudaArchitectures.length];
   const stripped = join(kept, 'stripped.node');
   execFileSync('strip', ['-o', stripped, addon]);
   const size = statSync(stripped).size / 2 ** 20;
@@ -117,31 +133,56 @@ function fromBuild(file) {
   return { file, text: error.message, error, compiled: false };
 }
 
-/** What ptxas says about a file: from the last time, when nothing that went into it has changed. */
+/** What ptxas says about a file and what its PTX has: from the last time, when nothing that went into it has changed. */
 async function compile(file) {
-  const name = `${file.replaceAll('/', '-')}${flags.all ? '-all' : ''}`;
-  const [depend, report, key] = ['d', 'ptxas', 'key'].map((end) => join(kept, `${name}.${end}`));
-  if ([depend, report, key].every(existsSync) && readFileSync(key, 'utf8') === digest(depend))
-    return { file, text: readFileSync(report, 'utf8'), compiled: false };
+  const entries = code.filter((entry) => isChecked(file, entry));
+  const args = [...options, ...entries.map((entry) => `--generate-code=${entry}`)];
+  const name = `${file.replaceAll('/', '-')}${mode}`;
+  const [depend, report, ptx, key] = ['d', 'ptxas', 'ptx.json', 'key'].map((end) =>
+    join(kept, `${name}.${end}`),
+  );
+  const found = () => ({
+    text: readFileSync(report, 'utf8'),
+    counts: JSON.parse(readFileSync(ptx, 'utf8')),
+  });
+  if (
+    [depend, report, ptx, key].every(existsSync) &&
+    readFileSync(key, 'utf8') === digest(depend, args)
+  )
+    return { file, ...found(), compiled: false };
   rmSync(key, { force: true });
-  const object = join(kept, `${name}.fatbin`);
+  const folder = mkdtempSync(join(kept, `${name}-`));
   try {
-    const args = [...options, '-MD', '-MF', depend, file, '-o', object];
+    args.push('--keep-dir', folder, '-MD', '-MF', depend, file, '-o', join(folder, 'fatbin'));
     const { stderr, stdout } = await promisify(execFile)('nvcc', args, { maxBuffer: 1 << 28 });
-    const text = stdout + stderr;
-    writeFileSync(report, text);
-    writeFileSync(key, digest(depend));
-    return { file, text, compiled: true };
+    writeFileSync(report, stdout + stderr);
+    writeFileSync(ptx, JSON.stringify(countsIn(folder, entries)));
+    writeFileSync(key, digest(depend, args.slice(0, options.length + entries.length)));
+    return { file, ...found(), compiled: true };
   } catch (error) {
     return { file, text: `${error.stdout ?? ''}${error.stderr ?? error}`, error, compiled: true };
   } finally {
-    rmSync(object, { force: true });
+    rmSync(folder, { recursive: true });
   }
 }
 
+/** Instructions by kernel, by real architecture, of the PTX that nvcc has kept in a folder. */
+function countsIn(folder, entries) {
+  const files = readdirSync(folder).filter((name) => name.endsWith('.ptx'));
+  return Object.fromEntries(
+    entries.flatMap((entry) => {
+      const [, virtual] = /arch=(\w+)/.exec(entry);
+      const path = files.length === 1 ? files[0] : files.find((f) => f.includes(`.${virtual}.`));
+      const kernels = countInstructions(readFileSync(join(folder, path), 'utf8'));
+      return entry.match(/\bsm_\w+/g).map((real) => [real, kernels]);
+    }),
+  );
+}
+
 /** Of compiler, options and the sources below native/ that a dependency file names. */
-function digest(depend) {
-  const hash = createHash('sha256').update(compiler).update(options.join(' '));
+function digest(depend, args) {
+  const hash = createHash('sha256').update(compiler).update(args.join(' '));
+  hash.update(readFileSync('scripts/ptx.mjs'));
   const sources = readFileSync(depend, 'utf8')
     .replace(/^[^:]*:/, '')
     .split(/[\s\\]+/)
@@ -151,8 +192,8 @@ function digest(depend) {
   return hash.digest('hex');
 }
 
-/** Kernels in ptxas's report, by architecture. */
-function kernelsOf(text) {
+/** Kernels in ptxas's report, by architecture, with what their PTX has. */
+function kernelsOf(text, counts = {}) {
   const found = [];
   for (const part of text.split(/Compiling entry function /).slice(1)) {
     const [, name, architecture] = /^'(\S+)' for '(\S+)'/.exec(part) ?? [];
@@ -160,6 +201,7 @@ function kernelsOf(text) {
     found.push({
       name,
       architecture,
+      counts: counts[architecture]?.find((kernel) => kernel.name === name)?.counts,
       registers: number(/Used (\d+) registers/),
       shared: number(/(\d+) bytes smem/),
       stack: number(/(\d+) bytes stack frame/),
@@ -187,18 +229,42 @@ function withoutArguments(name) {
   return name;
 }
 
+/** Whether a kernel's code for its architecture could hold an instruction. */
+function isIn(kind, { name, architecture }) {
+  const warpgroups = name.includes('Warpgroup');
+  if (kind === 'wgmma') return warpgroups && architecture === 'sm_90a';
+  return !(warpgroups && /^mma|^ldmatrix/.test(kind));
+}
+
+/** Counts as columns: accesses to global memory of 16 bytes, those of fewer, tensor cores. */
+function described(counts) {
+  if (!counts) return {};
+  const sum = (...kinds) => kinds.reduce((total, kind) => total + (counts[kind] ?? 0), 0);
+  const tensor = Object.entries(counts).filter(([kind]) => /mma|ldmatrix/.test(kind));
+  return {
+    '16 bytes': sum('load16', 'store16', 'copy16'),
+    narrower: sum('load', 'store', 'copy'),
+    'tensor cores': tensor.map(([kind, count]) => `${count} ${kind}`).join(', '),
+  };
+}
+
+/** A row for all architectures on which a kernel takes the same. */
+function merged(rows) {
+  const groups = new Map();
+  for (const { counts, architecture, ...row } of rows) {
+    const key = JSON.stringify(row);
+    const group = groups.get(key);
+    if (group) group.architecture += ` ${architecture.replace('sm_', '')}`;
+    else groups.set(key, { ...row, architecture });
+  }
+  return [...groups.values()];
+}
+
 function print(rows) {
-  const columns = [
-    'file',
-    'name',
-    'architecture',
-    'registers',
-    'shared',
-    'stack',
-    'spills',
-    'note',
-  ];
-  const cells = [columns, ...rows.map((row) => columns.map((c) => String(row[c])))];
+  const all = ['file', 'name', 'architecture', 'registers', 'shared', 'stack', 'spills'];
+  all.push('16 bytes', 'narrower', 'tensor cores', 'note');
+  const columns = all.filter((column) => rows.some((row) => column in row));
+  const cells = [columns, ...rows.map((row) => columns.map((c) => String(row[c] ?? '')))];
   const widths = columns.map((_, i) =>
     Math.min(72, Math.max(...cells.map((row) => row[i].length))),
   );

@@ -120,7 +120,7 @@ MIXPL_DEVICE int64_t members_of(const SuppressView& v, int64_t image, int32_t la
   return first;
 }
 
-MIXPL_KERNEL __launch_bounds__(kSuppressThreads) suppress_kernel(SuppressView v) {
+MIXPL_KERNEL __launch_bounds__(kSuppressThreads, 2) suppress_kernel(SuppressView v) {
   const int64_t image = blockIdx.y, n = v.in.count(image);
   const int thread = threadIdx.x, item = thread % kWindow, slice = thread / kWindow;
   int32_t count;
@@ -200,7 +200,7 @@ MIXPL_KERNEL __launch_bounds__(kListThreads)
 
 constexpr int kVoteThreads = 128;
 
-MIXPL_KERNEL __launch_bounds__(kVoteThreads)
+MIXPL_KERNEL __launch_bounds__(kVoteThreads, 2)
     vote_kernel(RankedView in, const int32_t* ranks, const int32_t* kept, int64_t most, Box* out) {
   const int64_t image = blockIdx.y, k = blockIdx.x, first = image * in.capacity;
   if (k >= kept[image]) return;

@@ -93,7 +93,7 @@ MIXPL_DEVICE void for_items(const View& view, int segment, const uint64_t* list,
 }
 
 template <typename View>
-MIXPL_KERNEL __launch_bounds__(kThreads) gather_kernel(Source<View> source) {
+MIXPL_KERNEL __launch_bounds__(kThreads, 4) gather_kernel(Source<View> source) {
   const int segment = blockIdx.y;
   for_items(source.view, segment, nullptr, source.view.length(segment), [&](uint64_t item) {
     append(item != kNoItem, item, source.list + segment * source.capacity, source.capacity,
@@ -113,7 +113,7 @@ struct Start {
 };
 
 template <typename View>
-MIXPL_KERNEL __launch_bounds__(kThreads)
+MIXPL_KERNEL __launch_bounds__(kThreads, 4)
     count_kernel(Source<View> source, const State* state, int32_t* counts, int shift, int width) {
   const int segment = blockIdx.y;
   const State s = state[segment];
@@ -137,7 +137,7 @@ MIXPL_KERNEL __launch_bounds__(kThreads)
 void choose(int64_t segments, State* state, const int32_t* counts, int shift);
 
 template <typename View>
-MIXPL_KERNEL __launch_bounds__(kThreads)
+MIXPL_KERNEL __launch_bounds__(kThreads, 4)
     collect_kernel(Source<View> source, const State* state, uint64_t* out, int64_t most,
                    int32_t* counts) {
   const int segment = blockIdx.y;

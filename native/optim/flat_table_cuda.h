@@ -45,9 +45,10 @@ MIXPL_KERNEL flat_kernel(const Row* __restrict__ rows, const FlatPiece* __restri
 
 /// body(piece, row) by all threads of a block, for every piece.
 template <typename Row, typename Body>
-void for_each_piece(FlatTable<Row>& table, Device device, const Body& body) {
-  launch(flat_kernel<Row, Body>, dim3(static_cast<unsigned>(table.pieces().size())),
-         dim3(kFlatThreads), 0, table.rows_on(device), table.pieces_on(device), body);
+void for_each_piece(FlatTable<Row>& table, Device device, const Body& body,
+                    std::source_location where = std::source_location::current()) {
+  launch(flat_kernel<Row, Body>, Grid(table.pieces().size(), where), dim3(kFlatThreads), 0,
+         table.rows_on(device), table.pieces_on(device), body);
 }
 
 }  // namespace mixpl::cuda

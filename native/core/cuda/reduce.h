@@ -107,7 +107,7 @@ constexpr int kReduceThreads = 256;
 constexpr int64_t kReduceChunk = 4096;  // items that one block adds
 
 template <typename F>
-MIXPL_KERNEL __launch_bounds__(kReduceThreads)
+MIXPL_KERNEL __launch_bounds__(kReduceThreads, 2)
     reduce_chunks_kernel(int64_t n, int64_t chunks, F f, double* partial) {
   // Blocks walk over rows and chunks: grid.x is limited, their product is not.
   const int64_t row = int64_t{blockIdx.x} / chunks, chunk = int64_t{blockIdx.x} % chunks;

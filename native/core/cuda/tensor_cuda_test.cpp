@@ -121,6 +121,27 @@ TEST_F(TensorOnGpu, AddsUpGradients) {
     }
 }
 
+TEST_F(TensorOnGpu, CastsAndAddsWhatFillsNoPack) {
+  const DType types[] = {DType::f32, DType::bf16};
+  for (int64_t n : {0, 1, 3, 7, 8, 9, 17, 4099}) {
+    std::vector<float> a, b;
+    for (int64_t i = 0; i < n; ++i) {
+      a.push_back(static_cast<float>(i) / 7 - 100);
+      b.push_back(static_cast<float>(i % 13) / 3);
+    }
+    for (DType from : types)
+      for (DType to : types) {
+        const auto added = [&](Device device) {
+          const Tensor sum = Tensor::from(b, {n}, device).to(to);
+          const Tensor more = Tensor::from(a, {n}, device).to(from);
+          if (n) MIXPL_DISPATCH(device, add_values, more, sum);
+          return sum.to(DType::f32).to_vector<float>();
+        };
+        EXPECT_EQ(added(kGpu), added(Device::cpu())) << n;
+      }
+  }
+}
+
 TEST_F(TensorOnGpu, ReusesMemoryWithoutWaiting) {
   release_cached_memory(kGpu);
   { const Tensor warm = Tensor::zeros({1000}, DType::f32, kGpu); }

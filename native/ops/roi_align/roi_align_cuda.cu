@@ -180,8 +180,12 @@ MIXPL_DEVICE bool reaches(const RoiAxis& a, int size, int begin, int map) {
          high + 1 >= static_cast<float>(begin) && high >= -1 && low <= static_cast<float>(map);
 }
 
+// Blocks of a multiprocessor for which a thread's sums find registers.
+template <int N>
+constexpr int kBackwardBlocks = N == 8 ? 2 : (N == 4 ? 3 : 4);
+
 template <int N, typename T>
-MIXPL_KERNEL __launch_bounds__(kThreads)
+MIXPL_KERNEL __launch_bounds__(kThreads, kBackwardBlocks<N>)
     backward_kernel(Pyramid<T> pyramid, Regions regions, const T* dout) {
   MIXPL_SHARED(int, reaching, kThreads);
   MIXPL_SHARED(Four, packed_weights, kWeights / 4);

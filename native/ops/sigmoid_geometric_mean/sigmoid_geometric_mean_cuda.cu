@@ -25,7 +25,7 @@ struct Forward {
 
 // A warp for each row; dx and dy may be null.
 template <typename T>
-MIXPL_KERNEL __launch_bounds__(kThreads)
+MIXPL_KERNEL __launch_bounds__(kThreads, 4)
     backward_kernel(int64_t rows, int64_t channels, const float* dz, const T* x, const T* y, T* dx,
                     T* dy) {
   for (int64_t row = thread_index() / 32; row < rows; row += thread_count() / 32) {
