@@ -34,12 +34,16 @@ export interface PreparedCase {
   dispose(): void;
 }
 
-export interface BenchResult {
+interface Measured {
   name: string;
   shape: string;
   dtype: 'f32' | 'bf16';
-  /** The result was compared and is right; a wrong one is not timed. */
-  checked: boolean;
+}
+
+/** A right result with its times. */
+export interface RightResult extends Measured {
+  /** The result was compared and is right. */
+  checked: true;
   medianMs: number;
   /** The fastest and the slowest run, in ms. */
   spread: [number, number];
@@ -47,9 +51,28 @@ export interface BenchResult {
   flopPerS: number | null;
   /** Of what memory and arithmetic of this device allow (measured in this run), the tighter of both. */
   shareOfLimit: number;
-  /** Ours over the peer's in `ratio`: below 1 is faster than the peer. */
-  peer?: { name: string; medianMs: number; ratio: number };
+  /** Absent where no peer was asked for or it has no such case. */
+  peer?: PeerResult;
 }
+
+/** A case that failed: nothing of it was timed. */
+export interface FailedResult extends Measured {
+  checked: false;
+  /** What differed from the result wanted, or why there was none. */
+  error: string;
+  medianMs: null;
+  spread: null;
+  gbPerS: null;
+  flopPerS: null;
+  shareOfLimit: null;
+}
+
+export type BenchResult = RightResult | FailedResult;
+
+/** Ours over the peer's in `ratio`: below 1 is faster than the peer. */
+export type PeerResult =
+  | { name: string; medianMs: number; ratio: number }
+  | { name: string; medianMs: null; ratio: null; error: string };
 
 export const sizeOf = (dtype: 'f32' | 'bf16') => (dtype === 'f32' ? 4 : 2);
 
@@ -67,5 +90,5 @@ export function expectNear(
   const largest = Math.max(1e-30, ...want.map(([, value]) => Math.abs(value)));
   for (const [index, value] of want)
     if (!(Math.abs(got[index]! - value) <= relative * largest))
-      throw new Error(`${what}[${index}]: got ${got[index]}, want ${value}; not timed`);
+      throw new Error(`${what}[${index}]: got ${got[index]}, want ${value}`);
 }

@@ -14,6 +14,7 @@ import { TorchPeer } from './peer.js';
 
 export type { BenchCase, BenchResult } from './case.js';
 export type { Limits } from './limits.js';
+export { describeLimits, failuresOf, lineOf } from './report.js';
 
 export interface BenchOptions {
   /** Cases, or their beginnings up to a slash: 'conv', 'conv/stem', 'ema'; empty: all. */
@@ -46,9 +47,9 @@ export function benchCases(size: StepSize = { height: 800, width: 1344 }): Bench
 }
 
 /**
- * Measures case by case.
- * @throws MixplError ERR_CONFIG for a name that no case has, ERR_DEVICE, ERR_STATE for a wrong result or
- *   a peer that does not run; `signal.reason`
+ * Measures case by case. A wrong result, ours or the peer's, is told in its place and ends nothing.
+ * @throws MixplError ERR_CONFIG for a name that no case has, ERR_DEVICE, ERR_STATE for a peer that does
+ *   not start; `signal.reason`
  */
 export async function* runBench(options: BenchOptions = {}): AsyncGenerator<BenchResult, void> {
   const { names = [], repeats, signal } = options;

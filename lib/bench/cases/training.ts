@@ -78,9 +78,7 @@ function optimizerCase(name: string, optimizer: OptimizerOptions, moments: numbe
           };
           for (let i = 0; i < after.length; i += 997)
             if (!(Math.abs(after[i]! - want(i)) <= 1e-6 + 1e-4 * lr))
-              throw new Error(
-                `${name}: ${watched}[${i}] is ${after[i]}, want ${want(i)}; not timed`,
-              );
+              throw new Error(`${name}: ${watched}[${i}] is ${after[i]}, want ${want(i)}`);
         },
         dispose: () => detector.dispose(),
       };
@@ -111,7 +109,7 @@ const ema: BenchCase = {
         for (let i = 0; i < got.length; i += 997) {
           const want = (1 - momentum) * old[i]! + momentum * taught[i]!;
           if (!(Math.abs(got[i]! - want) <= 1e-6 * Math.max(1e-2, Math.abs(want))))
-            throw new Error(`ema: ${watched}[${i}] is ${got[i]}, want ${want}; not timed`);
+            throw new Error(`ema: ${watched}[${i}] is ${got[i]}, want ${want}`);
         }
       },
       dispose() {

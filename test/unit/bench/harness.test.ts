@@ -1,11 +1,20 @@
+import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
-import type { BenchCase } from '../../../lib/bench/case.js';
+import type { BenchCase, BenchResult, RightResult } from '../../../lib/bench/case.js';
 import { measure, median } from '../../../lib/bench/harness.js';
 import { benchCases, runBench } from '../../../lib/bench/index.js';
+import { failuresOf, lineOf } from '../../../lib/bench/report.js';
 import { native } from '../../../lib/native.js';
+import { runCli } from '../cli/run-cli.js';
 
 const limits = { copy: 1e9, gemm: { f32: 1e9, bf16: 1e9 } };
 const context = { device: 'cpu', dtype: 'f32' } as const;
+const fakePeer = fileURLToPath(new URL('fake-peer.mjs', import.meta.url));
+
+function right(result: BenchResult): RightResult {
+  if (!result.checked) throw new Error(result.error);
+  return result;
+}
 
 function fake(parts: Partial<BenchCase> & { check?: () => Promise<void> } = {}) {
   const calls: string[] = [];
@@ -33,7 +42,7 @@ function fake(parts: Partial<BenchCase> & { check?: () => Promise<void> } = {}) 
 
 test('a result is checked once, before anything is timed', async () => {
   const { bench, calls } = fake();
-  const result = await measure(bench, context, { limits, repeats: 2 });
+  const result = right(await measure(bench, context, { limits, repeats: 2 }));
   expect(calls).toEqual([
     ...['before', 'run', 'check'],
     ...['before', 'run', 'before', 'run', 'before', 'run', 'dispose'],
@@ -43,23 +52,79 @@ test('a result is checked once, before anything is timed', async () => {
   expect(result.medianMs).toBeLessThanOrEqual(result.spread[1]);
 });
 
-test('a wrong result is an error and nothing is timed', async () => {
+test('a wrong result is told and not timed', async () => {
   const { bench, calls } = fake({
     check: async () => {
       throw new Error('y[3]: got 1, want 2');
     },
   });
-  await expect(measure(bench, context, { limits, repeats: 2 })).rejects.toMatchObject({
-    code: 'ERR_STATE',
-    message: 'bench: fake, f32: y[3]: got 1, want 2',
+  const none = { medianMs: null, spread: null, gbPerS: null, flopPerS: null, shareOfLimit: null };
+  const result = await measure(bench, context, { limits, repeats: 2 });
+  expect(result).toEqual({
+    ...{ name: 'fake', shape: '1', dtype: 'f32', checked: false, error: 'y[3]: got 1, want 2' },
+    ...none,
   });
   expect(calls).toEqual(['before', 'run', 'check', 'dispose']);
+  expect(lineOf(result)).toMatch(/^fake +f32 +FAILED +y\[3\]: got 1, want 2; not timed$/);
+  expect(failuresOf([result])).toBe('bench: 1 of 1 results are wrong or missing');
+});
+
+test('a case that cannot be prepared is told, too', async () => {
+  const { bench } = fake({ prepare: () => Promise.reject(new Error('no memory')) });
+  const result = await measure(bench, context, { limits });
+  expect(result).toMatchObject({ checked: false, error: 'no memory', medianMs: null });
+});
+
+test('a peer that fails leaves our times', async () => {
+  const { bench } = fake({ peer: { op: 'fake' } });
+  const run = async () => {
+    throw new Error('no kernel image');
+  };
+  const peer = { name: 'peer', prepare: async () => ({ run }) };
+  const result = right(await measure(bench, context, { limits, repeats: 3, peer }));
+  expect(result.medianMs).toBeGreaterThan(0);
+  expect(result.peer).toEqual({
+    ...{ name: 'peer', medianMs: null, ratio: null, error: 'no kernel image' },
+  });
+  expect(lineOf(result)).toContain('torch FAILED: no kernel image');
+  expect(failuresOf([result])).toBe('bench: the peer failed at 1');
+});
+
+test('a peer without the case is no failure', async () => {
+  const { bench } = fake({ peer: { op: 'fake' } });
+  const peer = { name: 'peer', prepare: async () => null };
+  const result = right(await measure(bench, context, { limits, repeats: 1, peer }));
+  expect(result).not.toHaveProperty('peer');
+  expect(failuresOf([result])).toBeNull();
+});
+
+test('a peer that ends at one case is there for the next, and the exit code says so', async () => {
+  const args = ['bench', 'nms', 'relu', 'upsample-add', 'ema'].concat([
+    ...['--dtype', 'fp32', '--repeats', '1', '--peer', 'torch', '--json'],
+  ]);
+  const peer = { ends: ['relu'], fails: ['upsample-add'], lacks: ['nms'] };
+  const { code, stdout, stderr } = await runCli(args, {
+    env: { BENCH_PYTHON: fakePeer, FAKE_PEER: JSON.stringify(peer) },
+  });
+  expect(code).toBe(1);
+  expect(stderr).toContain('bench: the peer failed at 2');
+  const { results } = JSON.parse(stdout) as { results: RightResult[] };
+  expect(results.every((r) => r.checked && r.medianMs > 0)).toBe(true);
+  const peers = Object.fromEntries(results.map((r) => [r.name, r.peer]));
+  expect(peers.relu).toMatchObject({ medianMs: null, error: expect.stringMatching(/memory$/) });
+  expect(peers['upsample-add']).toMatchObject({
+    ratio: null,
+    error: expect.stringMatching(/image$/),
+  });
+  expect(peers.nms).toBeUndefined();
+  expect(peers.ema).toMatchObject({ name: 'torch 0, torchvision 0', medianMs: 1000 });
 });
 
 test('the share of the limit is that of the tighter one', async () => {
   const share = async (flops: number | undefined) => {
     const { bench } = fake(flops === undefined ? {} : { flops });
-    const { shareOfLimit, medianMs } = await measure(bench, context, { limits, repeats: 3 });
+    const measured = await measure(bench, context, { limits, repeats: 3 });
+    const { shareOfLimit, medianMs } = right(measured);
     return shareOfLimit * medianMs; // the floor in ms
   };
   expect(await share(undefined)).toBeCloseTo(1, 9); // 1 MB at 1 GB/s
@@ -89,11 +154,11 @@ test('names are unique, and every case says what it moves', () => {
 });
 
 test('cases are run by name, and a name that none has gets a hint', async () => {
-  const results = [];
+  const results: RightResult[] = [];
   for await (const result of runBench({ names: ['nms', 'relu'], dtypes: ['f32'], repeats: 1 }))
-    results.push(result);
+    results.push(right(result));
   expect(results.map((r) => r.name)).toEqual(['relu', 'nms']);
-  expect(results.every((r) => r.checked && r.gbPerS > 0 && r.shareOfLimit > 0)).toBe(true);
+  expect(results.every((r) => r.gbPerS > 0 && r.shareOfLimit > 0)).toBe(true);
   await expect(runBench({ names: ['nmss'] }).next()).rejects.toThrow(
     "bench: there is no case 'nmss'; did you mean 'nms'? (--list shows all)",
   );

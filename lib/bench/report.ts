@@ -1,0 +1,40 @@
+/** What people read of a bench. */
+import type { BenchResult, PeerResult } from './case.js';
+import type { Limits } from './limits.js';
+
+const giga = (value: number) => (value / 1e9).toFixed(1);
+
+export function describeLimits({ copy, gemm }: Limits): string {
+  const rates = Object.entries(gemm)
+    .filter(([, rate]) => Number.isFinite(rate))
+    .map(([type, rate]) => `${type} ${giga(rate)} GFLOP/s`);
+  return `limits of this device, measured now: copy ${giga(copy)} GB/s, matrix products ${rates.join(', ')}`;
+}
+
+export function lineOf(r: BenchResult): string {
+  const head = `${r.name.padEnd(36)} ${r.dtype.padEnd(4)}`;
+  if (!r.checked) return `${head} ${'FAILED'.padStart(10)}     ${r.error}; not timed`;
+  const rate = r.flopPerS ? `${giga(r.flopPerS)} GFLOP/s` : `${r.gbPerS.toFixed(1)} GB/s`;
+  return (
+    `${head} ${r.medianMs.toFixed(3).padStart(10)} ms ` +
+    `[${r.spread.map((v) => v.toFixed(2)).join(', ')}]  ${rate}, ` +
+    `${(100 * r.shareOfLimit).toFixed(0)}% of the limit${r.peer ? `  ${peerOf(r.peer)}` : ''}`
+  );
+}
+
+function peerOf(peer: PeerResult): string {
+  return peer.medianMs === null
+    ? `torch FAILED: ${peer.error}`
+    : `torch ${peer.medianMs.toFixed(3)} ms, ratio ${peer.ratio.toFixed(3)}`;
+}
+
+/** One line about what failed, ours and the peer's; null where nothing did. */
+export function failuresOf(results: readonly BenchResult[]): string | null {
+  const wrong = results.filter((r) => !r.checked).length;
+  const peers = results.filter((r) => r.checked && r.peer?.medianMs === null).length;
+  const parts = [
+    ...(wrong ? [`${wrong} of ${results.length} results are wrong or missing`] : []),
+    ...(peers ? [`the peer failed at ${peers}`] : []),
+  ];
+  return parts.length ? `bench: ${parts.join('; ')}` : null;
+}
