@@ -25,10 +25,12 @@ export interface BenchCase {
 }
 
 export interface PreparedCase {
-  /** Outside the clock, before every run. */
+  /** Outside the clock, before every sample. */
   before?(): Promise<void>;
-  /** What is timed; ends when the result is there. */
+  /** What is timed. May be called again before it has ended, unless it runs alone. */
   run(): Promise<void>;
+  /** A sample holds one run: before() makes what it uses up, or the host waits within it. */
+  readonly alone?: true;
   /** Compares the result of the last run with one computed otherwise. @throws Error saying what differs */
   check(): Promise<void>;
   dispose(): void;
@@ -44,13 +46,16 @@ interface Measured {
 export interface RightResult extends Measured {
   /** The result was compared and is right. */
   checked: true;
+  /** Of one run: time of a sample over its runs. */
   medianMs: number;
-  /** The fastest and the slowest run, in ms. */
+  /** The fastest and the slowest sample, in ms of one run. */
   spread: [number, number];
   gbPerS: number;
   flopPerS: number | null;
   /** Of what memory and arithmetic of this device allow (measured in this run), the tighter of both. */
   shareOfLimit: number;
+  /** In a sample, back to back, with one wait at its end: as many for the peer. */
+  runs: number;
   /** Absent where no peer was asked for or it has no such case. */
   peer?: PeerResult;
 }

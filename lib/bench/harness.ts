@@ -1,11 +1,11 @@
 /** Runs cases: checks each result first, then times it, alternating with the peer. */
-import { native } from '../native.js';
 import type { BenchCase, BenchContext, BenchResult, PeerResult, RightResult } from './case.js';
 import type { Limits } from './limits.js';
 import type { PeerRun, TorchPeer } from './peer.js';
+import { runsFor, sample } from './sample.js';
 
 export interface MeasureOptions {
-  /** Runs that count, of each side. @defaultValue at least 5, as many as fit into half a second, at most 50 */
+  /** Samples that count, of each side. @defaultValue at least 5, as many as fit into half a second, at most 50 */
   repeats?: number;
   limits: Limits;
   peer?: Pick<TorchPeer, 'name' | 'prepare'> | undefined;
@@ -36,23 +36,21 @@ async function measureRight(
   const { dtype } = context;
   const prepared = await bench.prepare(context);
   try {
-    const once = async () => {
+    const sampleOf = async (runs: number) => {
       signal?.throwIfAborted();
       await prepared.before?.();
-      const start = performance.now();
-      await prepared.run();
-      await native.synchronize(context.device); // work may only be queued
-      return performance.now() - start;
+      return sample(context.device, () => prepared.run(), runs);
     };
-    await once();
+    await sampleOf(1);
     await prepared.check();
-    const warm = await once();
+    const runs = prepared.alone ? 1 : await runsFor(context.device, sampleOf);
+    const warm = runs * (await sampleOf(runs));
     const count = repeats ?? Math.min(50, Math.max(5, Math.ceil(500 / warm)));
     const opponent = bench.peer && peer && (await Opponent.prepare(peer, { ...bench.peer, dtype }));
     const times: number[] = [];
     for (let i = 0; i < count; i++) {
-      times.push(await once());
-      await opponent?.run();
+      times.push(await sampleOf(runs));
+      await opponent?.run(runs);
     }
     const medianMs = median(times);
     const bytes = bench.bytes(dtype);
@@ -64,6 +62,7 @@ async function measureRight(
       gbPerS: bytes / medianMs / 1e6,
       flopPerS: bench.flops ? (bench.flops / medianMs) * 1000 : null,
       shareOfLimit: floorMs / medianMs,
+      runs,
       ...(opponent ? { peer: opponent.result(medianMs) } : {}),
     };
   } finally {
@@ -98,10 +97,10 @@ class Opponent {
     return opponent;
   }
 
-  async run(): Promise<void> {
+  async run(runs: number): Promise<void> {
     if (!this.#side || this.#error !== undefined) return;
     try {
-      this.#times.push(await this.#side.run());
+      this.#times.push(await this.#side.run(runs));
     } catch (error) {
       this.#error = messageOf(error);
     }

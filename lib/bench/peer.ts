@@ -15,8 +15,8 @@ export interface TorchOptions {
 }
 
 export interface PeerRun {
-  /** @returns ms of one run */
-  run(): Promise<number>;
+  /** @param runs back to back, with one wait at their end @returns ms of one */
+  run(runs: number): Promise<number>;
 }
 
 /** The process; a case that ends it does not take the others along: the next one gets another. */
@@ -41,7 +41,7 @@ export class TorchPeer implements Disposable {
     if (this.#process.ended) this.#process = await PeerProcess.start(this.#options);
     const process = this.#process;
     if ((await process.ask({ prepare: spec })) === null) return null;
-    return { run: async () => Number(await process.ask('run')) };
+    return { run: async (runs) => Number(await process.ask({ run: runs })) };
   }
 
   [Symbol.dispose](): void {

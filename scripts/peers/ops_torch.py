@@ -4,7 +4,8 @@
   python3 scripts/peers/ops_torch.py DEVICE THREADS
 
 Says its versions in the first line. Then each line in is a JSON value and each line out the answer:
-{"prepare": case} -> true, or null for a case it has no part in; "run" -> milliseconds of one run.
+{"prepare": case} -> true, or null for a case it has no part in; {"run": N} -> milliseconds of one of N
+runs back to back, with one wait for the device at their end.
 """
 import json
 import sys
@@ -20,6 +21,11 @@ device = torch.device("cuda" if sys.argv[1].startswith("cuda") else "cpu")
 torch.set_num_threads(int(sys.argv[2]))
 torch.manual_seed(0)
 CL = torch.channels_last
+
+
+def wait():
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def rand(*shape, dtype=torch.float32):
@@ -213,14 +219,13 @@ current = None
 for line in sys.stdin:
     question = json.loads(line)
     try:
-        if question == "run":
-            if device.type == "cuda":
-                torch.cuda.synchronize()
+        if "run" in question:
+            wait()
             start = time.perf_counter()
-            current()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            answer = (time.perf_counter() - start) * 1e3
+            for _ in range(question["run"]):
+                current()
+            wait()
+            answer = (time.perf_counter() - start) * 1e3 / question["run"]
         else:
             current = None
             case = question["prepare"]

@@ -59,6 +59,7 @@ function optimizerCase(name: string, optimizer: OptimizerOptions, moments: numbe
       let gradient: Float32Array | undefined;
       let norm = 0;
       return {
+        alone: true, // a step uses its gradients up, and the host waits for their norm
         async before() {
           await makeGradients(detector);
           before ??= await detector.readTensor(watched);
@@ -171,6 +172,7 @@ export function stepCases({ height, width }: StepSize): readonly BenchCase[] {
       const views = Array.from({ length: images }, () => compositionOf(view()));
       let found: Awaited<ReturnType<Detector['predict']>> = [];
       return {
+        alone: true, // predict() waits for the boxes
         async run() {
           const batch = await compose(views, context);
           found = await detector.predict(batch);
@@ -217,6 +219,7 @@ export function stepCases({ height, width }: StepSize): readonly BenchCase[] {
       };
       const totals: number[] = [];
       return {
+        alone: true, // step() waits for losses and norm
         async run() {
           const losses = await learn(detector, branch, context);
           totals.push(losses.reduce((sum, v) => sum + v, 0));
@@ -255,6 +258,7 @@ export function stepCases({ height, width }: StepSize): readonly BenchCase[] {
         ];
         let finite = true;
         return {
+          alone: true, // the host waits for the teacher's boxes, and in step()
           async run() {
             const batch = await compose(
               weak.map((s) => compositionOf(s.view)),

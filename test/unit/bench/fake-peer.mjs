@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Speaks as scripts/peers/ops_torch.py does; FAKE_PEER says which ops fail, end it or are unknown to it: JSON.
+// Speaks as scripts/peers/ops_torch.py does and takes as many ms as it is told runs; FAKE_PEER says which ops fail, end it or are unknown to it: JSON.
 import { createInterface } from 'node:readline';
 
 const { fails = [], ends = [], lacks = [] } = JSON.parse(process.env.FAKE_PEER ?? '{}');
@@ -15,5 +15,5 @@ for await (const line of createInterface({ input: process.stdin })) {
   else if (ends.includes(op)) {
     process.stderr.write('out of memory\n', () => process.exit(3));
     break;
-  } else say(1000);
+  } else say(question.run);
 }

@@ -4,6 +4,7 @@ import type { BenchCase, BenchResult, RightResult } from '../../../lib/bench/cas
 import { measure, median } from '../../../lib/bench/harness.js';
 import { benchCases, runBench } from '../../../lib/bench/index.js';
 import { failuresOf, lineOf } from '../../../lib/bench/report.js';
+import { runsFor, sample } from '../../../lib/bench/sample.js';
 import { native } from '../../../lib/native.js';
 import { runCli } from '../cli/run-cli.js';
 
@@ -26,6 +27,7 @@ function fake(parts: Partial<BenchCase> & { check?: () => Promise<void> } = {}) 
     bytes: () => 1e6,
     async prepare() {
       return {
+        alone: true,
         before: async () => void calls.push('before'),
         run: async () => void calls.push('run'),
         check: async () => {
@@ -117,7 +119,70 @@ test('a peer that ends at one case is there for the next, and the exit code says
     error: expect.stringMatching(/image$/),
   });
   expect(peers.nms).toBeUndefined();
-  expect(peers.ema).toMatchObject({ name: 'torch 0, torchvision 0', medianMs: 1000 });
+  expect(peers.ema).toMatchObject({ name: 'torch 0, torchvision 0', medianMs: results[3]!.runs });
+});
+
+test('short runs are timed together, as many of the peer, long ones alone', async () => {
+  const measured = async (ms: number) => {
+    const seen: number[] = [];
+    let [now, most] = [0, 0];
+    const { bench } = fake({
+      peer: { op: 'fake' },
+      async prepare() {
+        return {
+          async run() {
+            most = Math.max(most, ++now);
+            await new Promise((resolve) => (ms ? setTimeout(resolve, ms) : setImmediate(resolve)));
+            now--;
+          },
+          check: async () => {},
+          dispose: () => {},
+        };
+      },
+    });
+    const run = async (runs: number) => seen.push(runs);
+    const peer = { name: 'peer', prepare: async () => ({ run }) };
+    const { runs } = right(await measure(bench, context, { limits, repeats: 2, peer }));
+    return { runs, most, seen };
+  };
+  const short = await measured(0);
+  expect(short.runs).toBeGreaterThan(4);
+  expect(short.most).toBe(Math.min(short.runs, 32)); // none waits for the one before
+  expect(short.seen).toEqual([short.runs, short.runs]);
+  expect(await measured(3)).toEqual({ runs: 1, most: 1, seen: [1, 1] });
+});
+
+test('a run that fails among others is told once all have ended', async () => {
+  let ended = 0;
+  const run = (i: number) =>
+    new Promise<void>((resolve, reject) =>
+      setTimeout(() => {
+        ended++;
+        if (i % 2) reject(new Error(`run ${i}`));
+        else resolve();
+      }, i),
+    );
+  let i = 0;
+  await expect(sample('cpu', () => run(i++), 8)).rejects.toThrow('run 1');
+  expect(ended).toBe(8);
+});
+
+test('a sample is made long enough, but of no more than 1000 runs', async () => {
+  const runs = async (device: string, ms: number, overhead = 0) => {
+    const asked: number[] = [];
+    const found = await runsFor(device, async (n) => {
+      asked.push(n);
+      return ms + overhead / n;
+    });
+    expect(asked.at(-1)).toBe(found);
+    return found;
+  };
+  expect(await runs('cpu', 1)).toBe(1);
+  expect(await runs('cuda:0', 1)).toBe(6);
+  expect(await runs('cuda:0', 5)).toBe(1);
+  const launch = await runs('cuda:0', 0.01, 0.05); // what is no run does not count as one
+  expect(launch * 0.01).toBeGreaterThan(4.9);
+  expect(await runs('cuda:0', 1e-4)).toBe(1000);
 });
 
 test('the share of the limit is that of the tighter one', async () => {
