@@ -9,6 +9,12 @@ export interface BenchContext {
   dtype: 'f32' | 'bf16';
 }
 
+/** A part of a case that must be done before the next one. */
+export interface Work {
+  bytes: number;
+  flops: number;
+}
+
 export interface BenchCase {
   /** Words with slashes between, the general one first: `conv/layer2.conv2/forward`. */
   readonly name: string;
@@ -19,6 +25,8 @@ export interface BenchCase {
   /** What it must at least move and compute, in bytes and floating-point operations. */
   bytes(dtype: 'f32' | 'bf16'): number;
   readonly flops?: number;
+  /** Of steps: the same layer by layer, in place of both. */
+  work?(dtype: 'f32' | 'bf16'): readonly Work[];
   /** The same in PyTorch, where it has it. */
   readonly peer?: PeerCase;
   prepare(context: BenchContext): Promise<PreparedCase>;

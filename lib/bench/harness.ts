@@ -1,8 +1,10 @@
 /** Runs cases: checks each result first, then times it, alternating with the peer. */
 import type { BenchCase, BenchContext, BenchResult, PeerResult, RightResult } from './case.js';
+import { floorMs, workOf } from './floor.js';
 import type { Limits } from './limits.js';
 import type { PeerRun, TorchPeer } from './peer.js';
 import { runsFor, sample } from './sample.js';
+import { median } from './statistics.js';
 
 export interface MeasureOptions {
   /** Samples that count, of each side. @defaultValue at least 5, as many as fit into half a second, at most 50 */
@@ -53,15 +55,16 @@ async function measureRight(
       await opponent?.run(runs);
     }
     const medianMs = median(times);
-    const bytes = bench.bytes(dtype);
-    const floorMs = 1000 * Math.max(bytes / limits.copy, (bench.flops ?? 0) / limits.gemm[dtype]);
+    const work = workOf(bench, dtype);
+    const bytes = work.reduce((sum, part) => sum + part.bytes, 0);
+    const flops = work.reduce((sum, part) => sum + part.flops, 0);
     return {
       checked: true,
       medianMs,
       spread: [Math.min(...times), Math.max(...times)],
       gbPerS: bytes / medianMs / 1e6,
-      flopPerS: bench.flops ? (bench.flops / medianMs) * 1000 : null,
-      shareOfLimit: floorMs / medianMs,
+      flopPerS: flops ? (flops / medianMs) * 1000 : null,
+      shareOfLimit: floorMs(work, limits, dtype) / medianMs,
       runs,
       ...(opponent ? { peer: opponent.result(medianMs) } : {}),
     };
@@ -115,9 +118,3 @@ class Opponent {
 }
 
 const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
-
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
-}

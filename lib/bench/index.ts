@@ -59,11 +59,11 @@ export async function* runBench(options: BenchOptions = {}): AsyncGenerator<Benc
   const cases = chosen(benchCases(size), names);
   const hasBf16 = !onCpu || native.buildInfo().cpuFeatures.includes('avx512_bf16');
   const dtypes = options.dtypes ?? (hasBf16 ? ['f32', 'bf16'] : ['f32']);
-  const limits = await measureLimits(device, dtypes);
-  options.onLimits?.(limits);
   using peer = options.peer
     ? await TorchPeer.start({ device, threads: native.buildInfo().threads })
     : undefined;
+  const limits = await measureLimits(device, dtypes, peer);
+  options.onLimits?.(limits);
   for (const bench of cases)
     for (const dtype of dtypes.filter((type) => bench.dtypes.includes(type)))
       yield await measure(bench, { device, dtype }, { repeats, limits, peer, signal });

@@ -4,11 +4,22 @@ import type { Limits } from './limits.js';
 
 const giga = (value: number) => (value / 1e9).toFixed(1);
 
-export function describeLimits({ copy, gemm }: Limits): string {
-  const rates = Object.entries(gemm)
-    .filter(([, rate]) => Number.isFinite(rate))
-    .map(([type, rate]) => `${type} ${giga(rate)} GFLOP/s`);
-  return `limits of this device, measured now: copy ${giga(copy)} GB/s, matrix products ${rates.join(', ')}`;
+export function describeLimits({ copy, gemm, source, datasheet }: Limits): string {
+  const rates = (['f32', 'bf16'] as const).flatMap((type) =>
+    gemm[type] === undefined
+      ? []
+      : [`${type} products ${giga(gemm[type])} GFLOP/s (${source.gemm[type]})`],
+  );
+  const lines = [
+    `limits of this device, measured now: copy ${giga(copy)} GB/s (${source.copy}), ${rates.join(', ')}`,
+  ];
+  if (datasheet) {
+    const { name, bandwidth, flops } = datasheet;
+    lines.push(
+      `the vendor's of ${name}: memory ${giga(bandwidth)} GB/s, dense peaks f32 ${giga(flops.f32)}, bf16 ${giga(flops.bf16)} GFLOP/s`,
+    );
+  }
+  return lines.join('\n');
 }
 
 export function lineOf(r: BenchResult): string {

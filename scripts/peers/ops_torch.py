@@ -20,6 +20,9 @@ import torchvision
 device = torch.device("cuda" if sys.argv[1].startswith("cuda") else "cpu")
 torch.set_num_threads(int(sys.argv[2]))
 torch.manual_seed(0)
+# f32 is f32 on both sides.
+torch.backends.cuda.matmul.allow_tf32 = False
+torch.backends.cudnn.allow_tf32 = False
 CL = torch.channels_last
 
 

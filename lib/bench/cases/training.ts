@@ -13,9 +13,9 @@ import {
 import { createDetector, type OptimizerOptions } from '../../detector/create.js';
 import type { Detector } from '../../detector/detector.js';
 import { Random } from '../../random.js';
-import type { BenchCase, BenchContext } from '../case.js';
-import { sizeOf } from '../case.js';
+import type { BenchCase, BenchContext, Work } from '../case.js';
 import { boxesIn, noise } from '../data.js';
+import { inferenceWork, trainingWork } from '../network.js';
 
 const sgd: OptimizerOptions = { type: 'sgd', momentum: 0.9, weightDecay: 1e-4, clipNorm: 20 };
 const watched = 'backbone.layer3.0.conv2.weight';
@@ -128,18 +128,15 @@ const preprocess = {
   padDivisor: 32,
 } as const;
 
-/** Sizes of the pictures; operations are counted for 800 × 1344 and taken in proportion. */
+/** Sizes of the pictures. */
 export interface StepSize {
   height: number;
   width: number;
 }
 
-/** RetinaNet R50 on one picture of 800 × 1344, forward and a whole step, counted layer by layer (2 × multiply-add). */
-const forwardFlops = 0.491e12;
-const stepFlops = 1.4e12;
-
 export function stepCases({ height, width }: StepSize): readonly BenchCase[] {
-  const share = (height * width) / (800 * 1344);
+  const pass = (images: number, size: StepSize = { height, width }) =>
+    ({ model: 'retinanet', classes: 80, images, ...size }) as const;
   const random = new Random(1);
   const view = () => {
     const data = new Uint8Array(3 * width * height);
@@ -152,13 +149,15 @@ export function stepCases({ height, width }: StepSize): readonly BenchCase[] {
     scores: new Float32Array(7).fill(1),
   });
   const sample = (seed: number) => ({ view: view(), instances: instances(seed) });
-  const base = (name: string, shape: string, flops: number) => ({
+  const base = (name: string, shape: string, work: (dtype: 'f32' | 'bf16') => Work[]) => ({
     name,
     shape: `RetinaNet R50, ${height}×${width}, ${shape}`,
     dtypes: ['f32', 'bf16'] as const,
-    bytes: (dtype: 'f32' | 'bf16') => 3 * height * width * sizeOf(dtype),
-    flops: flops * share,
+    work,
+    bytes: (dtype: 'f32' | 'bf16') => work(dtype).reduce((sum, part) => sum + part.bytes, 0),
   });
+  const update: Work = { bytes: trained * 24, flops: 0 };
+  const average: Work = { bytes: all * 12, flops: 0 };
   const compose = (
     compositions: Parameters<typeof composeBatch>[0],
     { device, dtype }: BenchContext,
@@ -166,7 +165,7 @@ export function stepCases({ height, width }: StepSize): readonly BenchCase[] {
     composeBatch(compositions, { ...preprocess, device, dtype, padTo: 'image' });
 
   const inference = (name: string, images: number): BenchCase => ({
-    ...base(name, `${images} images`, images * forwardFlops),
+    ...base(name, `${images} images`, (dtype) => inferenceWork(pass(images), dtype)),
     async prepare(context) {
       const detector = await retinaNet(context);
       const views = Array.from({ length: images }, () => compositionOf(view()));
@@ -208,7 +207,7 @@ export function stepCases({ height, width }: StepSize): readonly BenchCase[] {
   };
 
   const training: BenchCase = {
-    ...base('train', '2 images', 2 * stepFlops),
+    ...base('train', '2 images', (dtype) => [...trainingWork(pass(2), dtype), update]),
     async prepare(context) {
       const detector = await retinaNet(context);
       const samples = [sample(1), sample(2)];
@@ -236,13 +235,20 @@ export function stepCases({ height, width }: StepSize): readonly BenchCase[] {
   /** Teacher on the weak views; student on the labelled, the mixed and one mosaic of four. */
   const iteration = (labels: number, unlabelled: number): BenchCase => {
     const tile = Math.floor((Math.min(height, width) * 0.75) / 16) * 16;
-    const mosaicShare = (2 * tile) ** 2 / (height * width);
-    const flops = unlabelled * forwardFlops + (labels + unlabelled + mosaicShare) * stepFlops;
+    const mosaicSize = { height: 2 * tile, width: 2 * tile };
+    const work = (dtype: 'f32' | 'bf16') => [
+      ...inferenceWork(pass(unlabelled), dtype),
+      ...trainingWork(pass(labels), dtype),
+      ...trainingWork(pass(unlabelled), dtype),
+      ...trainingWork(pass(1, mosaicSize), dtype),
+      update,
+      average,
+    ];
     return {
       ...base(
         `mixpl/${labels}+${unlabelled}`,
         `${labels} labelled + ${unlabelled} unlabelled`,
-        flops,
+        work,
       ),
       async prepare(context) {
         const erase = { patches: [1, 20], ratio: [0, 0.1], threshold: 0.7 } as const;

@@ -1,14 +1,19 @@
 import { fileURLToPath } from 'node:url';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import type { BenchCase, BenchResult, RightResult } from '../../../lib/bench/case.js';
-import { measure, median } from '../../../lib/bench/harness.js';
+import { measure } from '../../../lib/bench/harness.js';
 import { benchCases, runBench } from '../../../lib/bench/index.js';
+import type { Limits } from '../../../lib/bench/limits.js';
 import { failuresOf, lineOf } from '../../../lib/bench/report.js';
 import { runsFor, sample } from '../../../lib/bench/sample.js';
+import { median } from '../../../lib/bench/statistics.js';
 import { native } from '../../../lib/native.js';
 import { runCli } from '../cli/run-cli.js';
 
-const limits = { copy: 1e9, gemm: { f32: 1e9, bf16: 1e9 } };
+const limits: Limits = {
+  ...{ copy: 1e9, gemm: { f32: 1e9, bf16: 1e9 } },
+  source: { copy: 'the test', gemm: {} },
+};
 const context = { device: 'cpu', dtype: 'f32' } as const;
 const fakePeer = fileURLToPath(new URL('fake-peer.mjs', import.meta.url));
 
@@ -123,6 +128,9 @@ test('a peer that ends at one case is there for the next, and the exit code says
 });
 
 test('short runs are timed together, as many of the peer, long ones alone', async () => {
+  const clock = { ms: 0 };
+  const watch = vi.spyOn(performance, 'now').mockImplementation(() => clock.ms);
+  onTestFinished(() => watch.mockRestore());
   const measured = async (ms: number) => {
     const seen: number[] = [];
     let [now, most] = [0, 0];
@@ -132,7 +140,8 @@ test('short runs are timed together, as many of the peer, long ones alone', asyn
         return {
           async run() {
             most = Math.max(most, ++now);
-            await new Promise((resolve) => (ms ? setTimeout(resolve, ms) : setImmediate(resolve)));
+            await new Promise(setImmediate);
+            clock.ms += ms;
             now--;
           },
           check: async () => {},
@@ -145,10 +154,9 @@ test('short runs are timed together, as many of the peer, long ones alone', asyn
     const { runs } = right(await measure(bench, context, { limits, repeats: 2, peer }));
     return { runs, most, seen };
   };
-  const short = await measured(0);
-  expect(short.runs).toBeGreaterThan(4);
-  expect(short.most).toBe(Math.min(short.runs, 32)); // none waits for the one before
-  expect(short.seen).toEqual([short.runs, short.runs]);
+  // None waits for the one before.
+  expect(await measured(0.5)).toEqual({ runs: 11, most: 11, seen: [11, 11] });
+  expect(await measured(0.05)).toEqual({ runs: 110, most: 32, seen: [110, 110] });
   expect(await measured(3)).toEqual({ runs: 1, most: 1, seen: [1, 1] });
 });
 
@@ -195,6 +203,14 @@ test('the share of the limit is that of the tighter one', async () => {
   expect(await share(undefined)).toBeCloseTo(1, 9); // 1 MB at 1 GB/s
   expect(await share(5e6)).toBeCloseTo(5, 9);
   expect(await share(1e5)).toBeCloseTo(1, 9);
+  const layers = [
+    { bytes: 1e6, flops: 5e6 },
+    { bytes: 3e6, flops: 1e6 },
+  ];
+  const { bench } = fake({ work: () => layers });
+  const step = right(await measure(bench, context, { limits, repeats: 3 }));
+  expect(step.shareOfLimit * step.medianMs).toBeCloseTo(8, 9); // not max(4, 6)
+  expect((step.flopPerS! * step.medianMs) / 1000).toBeCloseTo(6e6, 3);
 });
 
 test('the signal ends a run', async () => {
