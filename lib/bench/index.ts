@@ -7,10 +7,12 @@ import { detectionCases } from './cases/detection.js';
 import { imageCases } from './cases/images.js';
 import { levelCases } from './cases/levels.js';
 import { mapCases } from './cases/maps.js';
-import { type StepSize, stepCases, trainingCases } from './cases/training.js';
+import { optimizerCases } from './cases/optimizers.js';
+import { stepCases } from './cases/steps.js';
 import { measure } from './harness.js';
 import { type Limits, measureLimits } from './limits.js';
 import { TorchPeer } from './peer.js';
+import type { StepSize } from './steps.js';
 
 export type { BenchCase, BenchResult } from './case.js';
 export type { Limits } from './limits.js';
@@ -41,7 +43,7 @@ export function benchCases(size: StepSize = { height: 800, width: 1344 }): Bench
     ...mapCases,
     ...detectionCases,
     ...imageCases,
-    ...trainingCases,
+    ...optimizerCases,
     ...stepCases(size),
   ];
 }

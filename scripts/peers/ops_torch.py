@@ -210,11 +210,24 @@ def ema(c, dtype):
     return run
 
 
+def step(c, dtype):
+    from detectors import make  # here: its imports cost seconds
+
+    counts = {k: c[k] for k in ("images", "labelled", "unlabelled") if k in c}
+    run = make(c["model"], c["kind"], (c["h"], c["w"]), device, dtype == torch.bfloat16, **counts)
+
+    def sound():
+        if not run():
+            raise RuntimeError("the result is not sound")
+
+    return sound
+
+
 CASES = {
     "conv": conv, "conv-levels": conv_levels, "linear": linear, "group-norm": norm, "batch-norm": norm, "relu": relu,
     "upsample-add": upsample_add, "max-pool": max_pool, "focal-loss": focal_loss, "nms": nms,
     "roi-align": roi_align, "normalise": normalise, "warp": warp, "sgd": optimizer,
-    "adamw": optimizer, "ema": ema,
+    "adamw": optimizer, "ema": ema, "step": step,
 }
 
 print(json.dumps(dict(torch=torch.__version__, torchvision=torchvision.__version__)), flush=True)
