@@ -2,6 +2,7 @@
 import { MixplError, nearestName } from '../errors.js';
 import { native } from '../native.js';
 import type { BenchCase, BenchResult } from './case.js';
+import { boxCases } from './cases/box-ops.js';
 import { convolutionCases, productCases } from './cases/convolutions.js';
 import { detectionCases } from './cases/detection.js';
 import { imageCases } from './cases/images.js';
@@ -42,6 +43,7 @@ export function benchCases(size: StepSize = { height: 800, width: 1344 }): Bench
     ...productCases,
     ...mapCases,
     ...detectionCases,
+    ...boxCases,
     ...imageCases,
     ...optimizerCases,
     ...stepCases(size),

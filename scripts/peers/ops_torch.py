@@ -131,6 +131,29 @@ def focal_loss(c, dtype):
     return with_backward(run, [x], torch.ones((), device=device, dtype=dtype)) if c["backward"] else run
 
 
+def softmax_cross_entropy(c, dtype):
+    x = (rand(c["rows"], c["classes"]) * 6).to(dtype).requires_grad_(c["backward"])
+    y = (torch.arange(c["rows"], device=device) * 7) % c["classes"]
+    run = lambda: F.cross_entropy(x, y, reduction="sum")
+    return with_backward(run, [x], torch.ones((), device=device, dtype=dtype)) if c["backward"] else run
+
+
+def giou_loss(c, dtype):
+    a = boxes_in(c["boxes"], 1333, 800)
+    b = 0.8 * a + 0.2 * boxes_in(c["boxes"], 1333, 800)
+    a.requires_grad_(c["backward"])
+    run = lambda: torchvision.ops.generalized_box_iou_loss(a, b, reduction="sum")
+    return with_backward(run, [a], torch.ones((), device=device)) if c["backward"] else run
+
+
+def assign_max_iou(c, dtype):
+    from torchvision.models.detection._utils import Matcher
+
+    anchors, boxes = boxes_in(201600, 1333, 800), boxes_in(c["boxes"], 1333, 800)
+    matcher = Matcher(0.5, 0.4, allow_low_quality_matches=True)
+    return lambda: matcher(torchvision.ops.box_iou(boxes, anchors))
+
+
 def nms(c, dtype):
     boxes, scores = boxes_in(c["boxes"], 1333, 800), rand(c["boxes"])
     return lambda: torchvision.ops.nms(boxes, scores, 0.5)
@@ -226,6 +249,7 @@ def step(c, dtype):
 CASES = {
     "conv": conv, "conv-levels": conv_levels, "linear": linear, "group-norm": norm, "batch-norm": norm, "relu": relu,
     "upsample-add": upsample_add, "max-pool": max_pool, "focal-loss": focal_loss, "nms": nms,
+    "softmax-cross-entropy": softmax_cross_entropy, "giou-loss": giou_loss, "assign-max-iou": assign_max_iou,
     "roi-align": roi_align, "normalise": normalise, "warp": warp, "sgd": optimizer,
     "adamw": optimizer, "ema": ema, "step": step,
 }

@@ -40,6 +40,7 @@ test.each(['retinanet', 'faster-rcnn'] as const)(
       step.dispose();
     }
   },
+  240_000, // of R50, where the machine has other work
 );
 
 test('a training step and an inference end with sound results', async () => {
@@ -51,4 +52,4 @@ test('a training step and an inference end with sound results', async () => {
     await step.check();
     step.dispose();
   }
-});
+}, 240_000);
