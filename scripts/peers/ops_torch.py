@@ -169,10 +169,21 @@ def roi_align(c, dtype):
     of_level = [[boxes[level == i].to(dtype)] for i in range(4)]
 
     def run():
-        for i, s in enumerate((4, 8, 16, 32)):
-            torchvision.ops.roi_align(levels[i], of_level[i], 7, 1 / s, 2, True)
+        scales = enumerate((4, 8, 16, 32))
+        return [torchvision.ops.roi_align(levels[i], of_level[i], 7, 1 / s, 2, True) for i, s in scales]
 
-    return run
+    if not c["backward"]:
+        return run
+    for x in levels:
+        x.requires_grad_()
+    douts = [torch.ones_like(y) for y in run()]
+
+    def once():
+        for x in levels:
+            x.grad = None
+        torch.autograd.backward(run(), douts)
+
+    return once
 
 
 MEAN, STD = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))
