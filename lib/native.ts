@@ -199,6 +199,8 @@ export interface NativeAddon extends NativeEvaluation {
     dtype: DType,
     device?: string,
   ): NativeTensor;
+  /** [async] The numbers of `from` into `to`, of the same shape and dtype; on one GPU by its driver. */
+  copyTensor(from: NativeTensor, to: NativeTensor): Promise<void>;
   runOp(
     name: string,
     inputs: readonly NativeTensor[],

@@ -1,83 +1,120 @@
 /** Runs cases: checks each result first, then times it, alternating with the peer. */
-import { MixplError } from '../errors.js';
-import { native } from '../native.js';
-import type { BenchCase, BenchContext, BenchResult } from './case.js';
+import type { BenchCase, BenchContext, BenchResult, PeerResult, RightResult } from './case.js';
+import { floorMs, workOf } from './floor.js';
 import type { Limits } from './limits.js';
-import type { TorchPeer } from './peer.js';
+import type { PeerRun, TorchPeer } from './peer.js';
+import { runsFor, sample } from './sample.js';
+import { median } from './statistics.js';
 
 export interface MeasureOptions {
-  /** Runs that count, of each side. @defaultValue at least 5, as many as fit into half a second, at most 50 */
+  /** Samples that count, of each side. @defaultValue at least 5, as many as fit into half a second, at most 50 */
   repeats?: number;
   limits: Limits;
-  peer?: TorchPeer | undefined;
+  peer?: Pick<TorchPeer, 'name' | 'prepare'> | undefined;
   signal?: AbortSignal | undefined;
 }
 
-/**
- * @throws MixplError ERR_STATE when the result is wrong (nothing is timed then); `signal.reason`; what
- *   the case throws
- */
+/** A case that fails or whose result is wrong is a result, too. @throws only `signal.reason` */
 export async function measure(
   bench: BenchCase,
   context: BenchContext,
-  { repeats, limits, peer, signal }: MeasureOptions,
+  options: MeasureOptions,
 ): Promise<BenchResult> {
+  const facts = { name: bench.name, shape: bench.shape, dtype: context.dtype };
+  try {
+    return { ...facts, ...(await measureRight(bench, context, options)) };
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    const none = { medianMs: null, spread: null, gbPerS: null, flopPerS: null, shareOfLimit: null };
+    return { ...facts, checked: false, error: messageOf(error), ...none };
+  }
+}
+
+async function measureRight(
+  bench: BenchCase,
+  context: BenchContext,
+  { repeats, limits, peer, signal }: MeasureOptions,
+): Promise<Omit<RightResult, 'name' | 'shape' | 'dtype'>> {
   const { dtype } = context;
   const prepared = await bench.prepare(context);
   try {
-    const once = async () => {
+    const sampleOf = async (runs: number) => {
       signal?.throwIfAborted();
       await prepared.before?.();
-      const start = performance.now();
-      await prepared.run();
-      await native.synchronize(context.device); // work may only be queued
-      return performance.now() - start;
+      return sample(context.device, () => prepared.run(), runs);
     };
-    await once();
-    await prepared.check().catch((cause: Error) => {
-      throw new MixplError('ERR_STATE', `bench: ${bench.name}, ${dtype}: ${cause.message}`, {
-        cause,
-      });
-    });
-    const warm = await once();
+    await sampleOf(1);
+    await prepared.check();
+    const runs = prepared.alone ? 1 : await runsFor(context.device, sampleOf);
+    const warm = runs * (await sampleOf(runs));
     const count = repeats ?? Math.min(50, Math.max(5, Math.ceil(500 / warm)));
-    const opponent = bench.peer && (await peer?.prepare({ ...bench.peer, dtype }));
+    const opponent = bench.peer && peer && (await Opponent.prepare(peer, { ...bench.peer, dtype }));
     const times: number[] = [];
-    const peerTimes: number[] = [];
     for (let i = 0; i < count; i++) {
-      times.push(await once());
-      if (opponent) peerTimes.push(await opponent.run());
+      times.push(await sampleOf(runs));
+      await opponent?.run(runs);
     }
     const medianMs = median(times);
-    const bytes = bench.bytes(dtype);
-    const floorMs = 1000 * Math.max(bytes / limits.copy, (bench.flops ?? 0) / limits.gemm[dtype]);
+    const work = workOf(bench, dtype);
+    const bytes = work.reduce((sum, part) => sum + part.bytes, 0);
+    const flops = work.reduce((sum, part) => sum + part.flops, 0);
     return {
-      name: bench.name,
-      shape: bench.shape,
-      dtype,
       checked: true,
       medianMs,
       spread: [Math.min(...times), Math.max(...times)],
       gbPerS: bytes / medianMs / 1e6,
-      flopPerS: bench.flops ? (bench.flops / medianMs) * 1000 : null,
-      shareOfLimit: floorMs / medianMs,
-      ...(opponent && peer
-        ? {
-            peer: {
-              name: peer.name,
-              medianMs: median(peerTimes),
-              ratio: medianMs / median(peerTimes),
-            },
-          }
-        : {}),
+      flopPerS: flops ? (flops / medianMs) * 1000 : null,
+      shareOfLimit: floorMs(work, limits, dtype) / medianMs,
+      runs,
+      ...(opponent ? { peer: opponent.result(medianMs) } : {}),
     };
   } finally {
     prepared.dispose();
   }
 }
 
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+/** The peer at one case. Where it fails ours is measured all the same. */
+class Opponent {
+  readonly #name: string;
+  readonly #times: number[] = [];
+  #side: PeerRun | undefined;
+  #error: string | undefined;
+
+  private constructor(name: string) {
+    this.#name = name;
+  }
+
+  /** Null: the peer has no such case. */
+  static async prepare(
+    peer: NonNullable<MeasureOptions['peer']>,
+    spec: Parameters<TorchPeer['prepare']>[0],
+  ): Promise<Opponent | null> {
+    const opponent = new Opponent(peer.name);
+    try {
+      const side = await peer.prepare(spec);
+      if (!side) return null;
+      opponent.#side = side;
+    } catch (error) {
+      opponent.#error = messageOf(error);
+    }
+    return opponent;
+  }
+
+  async run(runs: number): Promise<void> {
+    if (!this.#side || this.#error !== undefined) return;
+    try {
+      this.#times.push(await this.#side.run(runs));
+    } catch (error) {
+      this.#error = messageOf(error);
+    }
+  }
+
+  result(ours: number): PeerResult {
+    const name = this.#name;
+    if (this.#error !== undefined) return { name, medianMs: null, ratio: null, error: this.#error };
+    const medianMs = median(this.#times);
+    return { name, medianMs, ratio: ours / medianMs };
+  }
 }
+
+const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error));

@@ -2,18 +2,22 @@
 import { MixplError, nearestName } from '../errors.js';
 import { native } from '../native.js';
 import type { BenchCase, BenchResult } from './case.js';
+import { boxCases } from './cases/box-ops.js';
 import { convolutionCases, productCases } from './cases/convolutions.js';
 import { detectionCases } from './cases/detection.js';
 import { imageCases } from './cases/images.js';
 import { levelCases } from './cases/levels.js';
 import { mapCases } from './cases/maps.js';
-import { type StepSize, stepCases, trainingCases } from './cases/training.js';
+import { optimizerCases } from './cases/optimizers.js';
+import { stepCases } from './cases/steps.js';
 import { measure } from './harness.js';
 import { type Limits, measureLimits } from './limits.js';
 import { TorchPeer } from './peer.js';
+import type { StepSize } from './steps.js';
 
 export type { BenchCase, BenchResult } from './case.js';
 export type { Limits } from './limits.js';
+export { describeLimits, failuresOf, lineOf } from './report.js';
 
 export interface BenchOptions {
   /** Cases, or their beginnings up to a slash: 'conv', 'conv/stem', 'ema'; empty: all. */
@@ -39,16 +43,17 @@ export function benchCases(size: StepSize = { height: 800, width: 1344 }): Bench
     ...productCases,
     ...mapCases,
     ...detectionCases,
+    ...boxCases,
     ...imageCases,
-    ...trainingCases,
+    ...optimizerCases,
     ...stepCases(size),
   ];
 }
 
 /**
- * Measures case by case.
- * @throws MixplError ERR_CONFIG for a name that no case has, ERR_DEVICE, ERR_STATE for a wrong result or
- *   a peer that does not run; `signal.reason`
+ * Measures case by case. A wrong result, ours or the peer's, is told in its place and ends nothing.
+ * @throws MixplError ERR_CONFIG for a name that no case has, ERR_DEVICE, ERR_STATE for a peer that does
+ *   not start; `signal.reason`
  */
 export async function* runBench(options: BenchOptions = {}): AsyncGenerator<BenchResult, void> {
   const { names = [], repeats, signal } = options;
@@ -58,11 +63,11 @@ export async function* runBench(options: BenchOptions = {}): AsyncGenerator<Benc
   const cases = chosen(benchCases(size), names);
   const hasBf16 = !onCpu || native.buildInfo().cpuFeatures.includes('avx512_bf16');
   const dtypes = options.dtypes ?? (hasBf16 ? ['f32', 'bf16'] : ['f32']);
-  const limits = await measureLimits(device, dtypes);
-  options.onLimits?.(limits);
   using peer = options.peer
     ? await TorchPeer.start({ device, threads: native.buildInfo().threads })
     : undefined;
+  const limits = await measureLimits(device, dtypes, peer);
+  options.onLimits?.(limits);
   for (const bench of cases)
     for (const dtype of dtypes.filter((type) => bench.dtypes.includes(type)))
       yield await measure(bench, { device, dtype }, { repeats, limits, peer, signal });

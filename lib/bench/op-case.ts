@@ -26,11 +26,10 @@ export function opCase(call: OpCall, { device, dtype }: BenchContext): PreparedC
     last = undefined;
   };
   return {
-    async before() {
-      drop();
-    },
     async run() {
-      last = await native.runOp(call.op, call.inputs, options, mode);
+      const result = await native.runOp(call.op, call.inputs, options, mode);
+      drop();
+      last = result;
     },
     check: () => call.check(last!.outputs, last!.gradients),
     dispose() {

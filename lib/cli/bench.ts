@@ -1,7 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { BenchResult, Limits } from '../bench/index.js';
 import { withInterrupt } from './interrupt.js';
-import { createOutput } from './output.js';
+import { createOutput, exitCodes } from './output.js';
 
 interface BenchFlags {
   device: string;
@@ -39,7 +39,9 @@ export function addBenchCommand(program: Command): void {
 
 async function bench(names: string[], flags: BenchFlags): Promise<void> {
   const output = createOutput(flags);
-  const { benchCases, runBench } = await import('../bench/index.js');
+  const { benchCases, describeLimits, failuresOf, lineOf, runBench } = await import(
+    '../bench/index.js'
+  );
   if (flags.list) {
     const cases = benchCases(flags.size).map(({ name, shape }) => ({ name, shape }));
     const text = () => cases.map(({ name, shape }) => `${name.padEnd(38)} ${shape}`).join('\n');
@@ -70,27 +72,10 @@ async function bench(names: string[], flags: BenchFlags): Promise<void> {
     }
   });
   if (flags.json) await output.result({ device, limits, results }, () => '');
-}
-
-const giga = (value: number) => (value / 1e9).toFixed(1);
-
-function describeLimits({ copy, gemm }: Limits): string {
-  const rates = Object.entries(gemm)
-    .filter(([, rate]) => Number.isFinite(rate))
-    .map(([type, rate]) => `${type} ${giga(rate)} GFLOP/s`);
-  return `limits of this device, measured now: copy ${giga(copy)} GB/s, matrix products ${rates.join(', ')}`;
-}
-
-function lineOf(r: BenchResult): string {
-  const rate = r.flopPerS ? `${giga(r.flopPerS)} GFLOP/s` : `${r.gbPerS.toFixed(1)} GB/s`;
-  const peer = r.peer
-    ? `  torch ${r.peer.medianMs.toFixed(2)} ms, ratio ${r.peer.ratio.toFixed(3)}`
-    : '';
-  return (
-    `${r.name.padEnd(36)} ${r.dtype.padEnd(4)} ${r.medianMs.toFixed(3).padStart(10)} ms ` +
-    `[${r.spread.map((v) => v.toFixed(2)).join(', ')}]  ${rate}, ` +
-    `${(100 * r.shareOfLimit).toFixed(0)}% of the limit${peer}`
-  );
+  const failures = failuresOf(results);
+  if (!failures) return;
+  output.warn(failures);
+  process.exitCode = exitCodes.failed;
 }
 
 function sizeOf(text: string): { height: number; width: number } {

@@ -44,6 +44,21 @@ Napi::Value create_tensor(const Napi::CallbackInfo& info) {
       "Tensor.from");
 }
 
+// [async] copyTensor(from, to) -> Promise: the numbers of `from` into `to`, of the same shape and
+// dtype.
+Napi::Value copy_tensor(const Napi::CallbackInfo& info) {
+  const Args args(info, "copyTensor");
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    const Tensor from = args.tensor(0, "from");
+    Tensor to = args.tensor(1, "to");
+    return executor_for(info.Env(), to.device())
+        .post(info.Env(), "copyTensor", [from, to]() mutable -> Finish {
+          to.copy_from(from);
+          return [](Napi::Env env) { return env.Undefined(); };
+        });
+  });
+}
+
 }  // namespace
 
 Napi::Function TensorWrap::define(Napi::Env env) {
@@ -128,6 +143,7 @@ void register_tensor(Napi::Env env, Napi::Object exports) {
   Napi::Function constructor = TensorWrap::define(env);
   env.GetInstanceData<AddonState>()->tensor_constructor = Napi::Persistent(constructor);
   exports.Set("createTensor", Napi::Function::New(env, create_tensor));
+  exports.Set("copyTensor", Napi::Function::New(env, copy_tensor));
 }
 
 }  // namespace mixpl::binding

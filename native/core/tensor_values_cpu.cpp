@@ -27,7 +27,11 @@ void fill_values(const Tensor& t, float value) {
 void zero_values(const Tensor& t) { std::memset(t.raw(), 0, t.nbytes()); }
 
 void copy_values(const Tensor& from, const Tensor& to) {
-  std::memcpy(to.raw(), from.raw(), from.nbytes());
+  const auto* in = static_cast<const char*>(from.raw());
+  auto* out = static_cast<char*>(to.raw());
+  parallel_chunks(from.nbytes(), 1 << 20, [&](int64_t begin, int64_t end) {
+    std::memcpy(out + begin, in + begin, end - begin);
+  });
 }
 
 void cast_values(const Tensor& from, const Tensor& to) {

@@ -4,7 +4,8 @@
   python3 scripts/peers/ops_torch.py DEVICE THREADS
 
 Says its versions in the first line. Then each line in is a JSON value and each line out the answer:
-{"prepare": case} -> true, or null for a case it has no part in; "run" -> milliseconds of one run.
+{"prepare": case} -> true, or null for a case it has no part in; {"run": N} -> milliseconds of one of N
+runs back to back, with one wait for the device at their end.
 """
 import json
 import sys
@@ -19,7 +20,15 @@ import torchvision
 device = torch.device("cuda" if sys.argv[1].startswith("cuda") else "cpu")
 torch.set_num_threads(int(sys.argv[2]))
 torch.manual_seed(0)
+# f32 is f32 on both sides.
+torch.backends.cuda.matmul.allow_tf32 = False
+torch.backends.cudnn.allow_tf32 = False
 CL = torch.channels_last
+
+
+def wait():
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def rand(*shape, dtype=torch.float32):
@@ -122,6 +131,29 @@ def focal_loss(c, dtype):
     return with_backward(run, [x], torch.ones((), device=device, dtype=dtype)) if c["backward"] else run
 
 
+def softmax_cross_entropy(c, dtype):
+    x = (rand(c["rows"], c["classes"]) * 6).to(dtype).requires_grad_(c["backward"])
+    y = (torch.arange(c["rows"], device=device) * 7) % c["classes"]
+    run = lambda: F.cross_entropy(x, y, reduction="sum")
+    return with_backward(run, [x], torch.ones((), device=device, dtype=dtype)) if c["backward"] else run
+
+
+def giou_loss(c, dtype):
+    a = boxes_in(c["boxes"], 1333, 800)
+    b = 0.8 * a + 0.2 * boxes_in(c["boxes"], 1333, 800)
+    a.requires_grad_(c["backward"])
+    run = lambda: torchvision.ops.generalized_box_iou_loss(a, b, reduction="sum")
+    return with_backward(run, [a], torch.ones((), device=device)) if c["backward"] else run
+
+
+def assign_max_iou(c, dtype):
+    from torchvision.models.detection._utils import Matcher
+
+    anchors, boxes = boxes_in(201600, 1333, 800), boxes_in(c["boxes"], 1333, 800)
+    matcher = Matcher(0.5, 0.4, allow_low_quality_matches=True)
+    return lambda: matcher(torchvision.ops.box_iou(boxes, anchors))
+
+
 def nms(c, dtype):
     boxes, scores = boxes_in(c["boxes"], 1333, 800), rand(c["boxes"])
     return lambda: torchvision.ops.nms(boxes, scores, 0.5)
@@ -137,10 +169,21 @@ def roi_align(c, dtype):
     of_level = [[boxes[level == i].to(dtype)] for i in range(4)]
 
     def run():
-        for i, s in enumerate((4, 8, 16, 32)):
-            torchvision.ops.roi_align(levels[i], of_level[i], 7, 1 / s, 2, True)
+        scales = enumerate((4, 8, 16, 32))
+        return [torchvision.ops.roi_align(levels[i], of_level[i], 7, 1 / s, 2, True) for i, s in scales]
 
-    return run
+    if not c["backward"]:
+        return run
+    for x in levels:
+        x.requires_grad_()
+    douts = [torch.ones_like(y) for y in run()]
+
+    def once():
+        for x in levels:
+            x.grad = None
+        torch.autograd.backward(run(), douts)
+
+    return once
 
 
 MEAN, STD = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))
@@ -201,11 +244,25 @@ def ema(c, dtype):
     return run
 
 
+def step(c, dtype):
+    from detectors import make  # here: its imports cost seconds
+
+    counts = {k: c[k] for k in ("images", "labelled", "unlabelled") if k in c}
+    run = make(c["model"], c["kind"], (c["h"], c["w"]), device, dtype == torch.bfloat16, **counts)
+
+    def sound():
+        if not run():
+            raise RuntimeError("the result is not sound")
+
+    return sound
+
+
 CASES = {
     "conv": conv, "conv-levels": conv_levels, "linear": linear, "group-norm": norm, "batch-norm": norm, "relu": relu,
     "upsample-add": upsample_add, "max-pool": max_pool, "focal-loss": focal_loss, "nms": nms,
+    "softmax-cross-entropy": softmax_cross_entropy, "giou-loss": giou_loss, "assign-max-iou": assign_max_iou,
     "roi-align": roi_align, "normalise": normalise, "warp": warp, "sgd": optimizer,
-    "adamw": optimizer, "ema": ema,
+    "adamw": optimizer, "ema": ema, "step": step,
 }
 
 print(json.dumps(dict(torch=torch.__version__, torchvision=torchvision.__version__)), flush=True)
@@ -213,14 +270,13 @@ current = None
 for line in sys.stdin:
     question = json.loads(line)
     try:
-        if question == "run":
-            if device.type == "cuda":
-                torch.cuda.synchronize()
+        if "run" in question:
+            wait()
             start = time.perf_counter()
-            current()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            answer = (time.perf_counter() - start) * 1e3
+            for _ in range(question["run"]):
+                current()
+            wait()
+            answer = (time.perf_counter() - start) * 1e3 / question["run"]
         else:
             current = None
             case = question["prepare"]

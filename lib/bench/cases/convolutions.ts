@@ -42,6 +42,7 @@ export const retinaNetConvolutions: readonly Convolution[] = [
   conv('fpn.lateral3', [100, 168], 512, 256, 1),
   conv('fpn.lateral5', [25, 42], 2048, 256, 1),
   conv('fpn.p6', [25, 42], 2048, 256, 3, 2),
+  conv('fpn.p7', [13, 21], 256, 256, 3, 2),
   conv('head.p3', [100, 168], 256, 256, 3),
   conv('head.p4', [50, 84], 256, 256, 3),
   conv('head.p5', [25, 42], 256, 256, 3),

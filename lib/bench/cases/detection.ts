@@ -78,7 +78,7 @@ const suppression: BenchCase = {
           const got = Array.from(await kept!.read());
           const want = slowNms(boxes, scores);
           if (got.length !== want.length || got.some((box, i) => box !== want[i]))
-            throw new Error(`nms: kept ${got.length} boxes, want ${want.length}; not timed`);
+            throw new Error(`nms: kept ${got.length} boxes, want ${want.length}`);
         },
       },
       context,
@@ -110,12 +110,17 @@ function slowNms(boxes: Float32Array, scores: Float32Array): number[] {
   return kept;
 }
 
-const roiAlign: BenchCase = {
-  name: 'roi-align',
+/** Of P2 to P5. */
+const mapNumbers = [4, 8, 16, 32].reduce((sum, s) => sum + (800 / s) * (1344 / s) * 256, 0);
+
+const roiAlign = (backward: boolean): BenchCase => ({
+  name: `roi-align/${backward ? 'forward+backward' : 'forward'}`,
   shape: '512 boxes, 7×7×256, four levels of 800×1344',
   dtypes: ['f32', 'bf16'],
-  bytes: (dtype) => 512 * 49 * 256 * sizeOf(dtype) * 5, // four points a sample, one output
-  peer: { op: 'roi-align', boxes: 512 },
+  // Four points a sample, one output; backward the output's gradient, and every map is written.
+  bytes: (dtype) =>
+    (512 * 49 * 256 * 5 + (backward ? 512 * 49 * 256 + mapNumbers : 0)) * sizeOf(dtype),
+  peer: { op: 'roi-align', boxes: 512, backward },
   async prepare(context) {
     const strides = [4, 8, 16, 32];
     const shapes = strides.map((s) => [1, 800 / s, 1344 / s, 256]);
@@ -139,6 +144,7 @@ const roiAlign: BenchCase = {
       );
       places[2 * i + 1] = Math.min(3, Math.max(0, Math.floor(Math.log2(side / 56 + 1e-6))));
     }
+    const dout = new Float32Array(backward ? 512 * 49 * 256 : 0).fill(1);
     return opCase(
       {
         op: 'roiAlign',
@@ -148,7 +154,8 @@ const roiAlign: BenchCase = {
           intsOf(places, [512, 2], context.device),
         ],
         options: { scales: strides.map((s) => 1 / s), size: 7, samplingRatio: 2, aligned: true },
-        async check([y]) {
+        ...(backward ? { douts: [tensorOf(dout, [512, 7, 7, 256], context)] } : {}),
+        async check([y], dlevels) {
           const out = (await y!.read()) as Float32Array;
           // The mean of a plane over a bin is its value at the bin's centre.
           const want = [0, 100, 255, 511].map((b) => {
@@ -166,16 +173,26 @@ const roiAlign: BenchCase = {
             ] as const;
           });
           expectNear('roiAlign', out, want, context.dtype === 'bf16' ? 1e-2 : 1e-4);
+          // A bin's weights add up to 1, all inside the maps: each level gets its boxes' 49 bins.
+          for (const [l, dlevel] of dlevels.slice(0, 4).entries()) {
+            const values = (await dlevel!.read()) as Float32Array;
+            let sum = 0;
+            for (let i = 9; i < values.length; i += 256) sum += values[i]!;
+            const own = places.filter((level, i) => i % 2 === 1 && level === l).length;
+            const relative = context.dtype === 'bf16' ? 1e-2 : 1e-4;
+            expectNear(`roiAlign dlevel ${l}`, [sum], [[0, 49 * own]], relative);
+          }
         },
       },
       context,
     );
   },
-};
+});
 
 export const detectionCases: readonly BenchCase[] = [
   focal(false),
   focal(true),
   suppression,
-  roiAlign,
+  roiAlign(false),
+  roiAlign(true),
 ];

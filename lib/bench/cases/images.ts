@@ -72,11 +72,10 @@ async function prepareCompose(
   const options = { ...preprocess, device, dtype, padTo: 'image' } as const;
   let batch: ImageBatch | undefined;
   return {
-    async before() {
-      batch?.dispose();
-    },
     async run() {
-      batch = await composeBatch(compositions, options);
+      const composed = await composeBatch(compositions, options);
+      batch?.dispose();
+      batch = composed;
     },
     async check() {
       const without = await composeBatch(compositions.map(plain), options);

@@ -1,0 +1,220 @@
+/** Whole steps of R50-FPN detectors, as training and prediction do them; the peer has the same in PyTorch. */
+import {
+  composeBatch,
+  compositionOf,
+  type DecodedImage,
+  type Instances,
+  type LabelledView,
+  resizedView,
+} from '../augment/index.js';
+import { createDetector, type OptimizerOptions } from '../detector/create.js';
+import type { Detector } from '../detector/detector.js';
+import { neverChanges } from '../image/index.js';
+import { Random } from '../random.js';
+import { MeanTeacher, resolveSemiOptions, type StepReport } from '../semi/index.js';
+import type { BenchContext } from './case.js';
+import { boxesIn } from './data.js';
+import type { BenchModel } from './network.js';
+
+/** Of the pictures. */
+export interface StepSize {
+  height: number;
+  width: number;
+}
+
+export interface RunningStep {
+  readonly detector: Detector;
+  run(): Promise<void>;
+  /** Of the last run. @throws Error saying what is wrong with its result */
+  check(): Promise<void>;
+  dispose(): void;
+}
+
+const sgd: OptimizerOptions = { type: 'sgd', momentum: 0.9, weightDecay: 1e-4, clipNorm: 20 };
+const boxesAnImage = 7;
+const classes = 90;
+
+/** torchvision's networks; every candidate goes through post-processing. */
+function benchDetector(
+  model: BenchModel,
+  { device, dtype }: BenchContext,
+  detections: number,
+): Promise<Detector> {
+  const dense = { scoreThresh: 0, detectionsPerImg: detections };
+  const presets = {
+    retinanet: { preset: 'torchvision/retinanet_resnet50_fpn', ...dense },
+    fcos: { preset: 'torchvision/fcos_resnet50_fpn', ...dense },
+    'faster-rcnn': {
+      preset: 'torchvision/fasterrcnn_resnet50_fpn',
+      boxScoreThresh: 0,
+      boxDetectionsPerImg: detections,
+      rpnPostNmsTopNTrain: 1000,
+    },
+  } as const;
+  return createDetector({
+    ...presets[model],
+    numClasses: classes + 1,
+    ...{ device, dtype: dtype === 'f32' ? 'fp32' : 'bf16', optimizer: sgd },
+  });
+}
+
+function pictures(count: number, { height, width }: StepSize, random: Random): DecodedImage[] {
+  return Array.from({ length: count }, () => {
+    const data = new Uint8Array(3 * width * height);
+    for (let i = 0; i < data.length; i++) data[i] = random.integer(0, 256);
+    return { data, width, height };
+  });
+}
+
+/** As a decoder gives it: nobody has seen it before, and nobody writes into it. */
+function decoded(image: DecodedImage): DecodedImage {
+  const named = { ...image, data: image.data.subarray() };
+  neverChanges(named);
+  return named;
+}
+
+const instances = (seed: number, { height, width }: StepSize): Instances => ({
+  boxes: boxesIn(boxesAnImage, width, height, seed),
+  labels: Int32Array.from({ length: boxesAnImage }, (_, i) => (seed + 11 * i) % classes),
+  scores: new Float32Array(boxesAnImage).fill(1),
+});
+
+function labelledViews(images: readonly DecodedImage[], size: StepSize): LabelledView[] {
+  return images.map((image, i) => ({
+    view: resizedView(decoded(image), size),
+    instances: instances(i + 1, size),
+  }));
+}
+
+/** One supervised iteration: compositions, losses, gradients, clipped step. */
+export async function trainingStep(
+  model: BenchModel,
+  { images, ...size }: StepSize & { images: number },
+  context: BenchContext,
+): Promise<RunningStep> {
+  const detector = await benchDetector(model, context, 100);
+  const loop = loopOf(detector, detector, size);
+  const random = new Random(1);
+  const shown = pictures(images, size, random);
+  let report: StepReport | undefined;
+  return {
+    detector,
+    async run() {
+      const labelled = labelledViews(shown, size);
+      report = await loop.step({ iteration: null, lr: 1e-4, labelled, unlabelled: [], random });
+    },
+    async check() {
+      if (!(report!.total > 0 && report!.gradNorm > 0))
+        throw new Error(`the loss is ${report!.total}, the gradient's norm ${report!.gradNorm}`);
+    },
+    dispose: () => detector.dispose(),
+  };
+}
+
+/** Pictures to boxes. */
+export async function inference(
+  model: BenchModel,
+  { images, ...size }: StepSize & { images: number },
+  context: BenchContext,
+): Promise<RunningStep> {
+  const detector = await benchDetector(model, context, 100);
+  const shown = pictures(images, size, new Random(1));
+  let found: Awaited<ReturnType<Detector['predict']>> = [];
+  return {
+    detector,
+    async run() {
+      const { preprocess, computeDtype: dtype, device } = detector;
+      const batch = await composeBatch(
+        shown.map((image) => compositionOf(resizedView(decoded(image), size))),
+        { ...preprocess, dtype, device, padTo: 'image' },
+      );
+      try {
+        found = await detector.predict(batch);
+      } finally {
+        batch.dispose();
+      }
+    },
+    async check() {
+      const inside = found.every(({ boxes }) =>
+        boxes.every((v, i) => v >= 0 && v <= (i % 2 === 0 ? size.width : size.height)),
+      );
+      if (found.length !== images || !found.every((f) => f.scores.length > 0) || !inside)
+        throw new Error('no detections inside the pictures');
+    },
+    dispose: () => detector.dispose(),
+  };
+}
+
+/** Side of the box that a tile of the mosaic must fit. */
+const tileOf = ({ height, width }: StepSize) =>
+  Math.floor((Math.min(height, width) * 0.75) / 16) * 16;
+
+/** Of the mosaic that mixplIteration() learns from. */
+export function mosaicSize({ height, width }: StepSize): StepSize {
+  const scale = tileOf({ height, width }) / Math.max(height, width);
+  const twice = (side: number) => 2 * 16 * Math.ceil(Math.round(side * scale) / 16);
+  return { height: twice(height), width: twice(width) };
+}
+
+/** One iteration of MixPL by the trainer's own loop: teacher, labelled, mixed and mosaic branches, step, EMA. */
+export async function mixplIteration(
+  model: BenchModel,
+  { labelled, unlabelled, ...size }: StepSize & { labelled: number; unlabelled: number },
+  context: BenchContext,
+): Promise<RunningStep> {
+  // As many pseudo labels as a labelled picture has boxes: none has a score of 0.
+  const student = await benchDetector(model, context, boxesAnImage);
+  const teacher = await student.createTeacher();
+  const loop = loopOf(student, teacher, size);
+  const random = new Random(1);
+  const [known, unknown, cached] = [
+    pictures(labelled, size, random),
+    pictures(unlabelled, size, random),
+    pictures(8, size, random),
+  ];
+  loop.policy.restore(
+    labelledViews(cached, size).map((view, i) => ({ ...view, image: unlabelled + i })),
+  );
+  let iteration = 0;
+  let report: StepReport | undefined;
+  return {
+    detector: student,
+    async run() {
+      report = await loop.step({
+        iteration: iteration++,
+        lr: 1e-4,
+        labelled: labelledViews(known, size),
+        unlabelled: unknown.map((picture, image) => {
+          const view = resizedView(decoded(picture), size);
+          return { image, weak: view, strong: view };
+        }),
+        random,
+      });
+    },
+    async check() {
+      const { losses, silenced, pseudo } = report!;
+      const branches = ['sup_', 'mixup_unsup_', 'mosaic_unsup_'];
+      const missing = branches.filter(
+        (branch) =>
+          silenced.includes(branch) || !Object.keys(losses).some((name) => name.startsWith(branch)),
+      );
+      if (missing.length) throw new Error(`nothing was learned by ${missing.join(', ')}`);
+      if (pseudo!.images !== unlabelled || pseudo!.boxes === 0)
+        throw new Error(`the teacher found ${pseudo!.boxes} boxes in ${pseudo!.images} pictures`);
+    },
+    dispose() {
+      teacher.dispose();
+      student.dispose();
+    },
+  };
+}
+
+/** The paper's options, but for what would make one iteration other work than the next. */
+function loopOf(student: Detector, teacher: Detector, size: StepSize): MeanTeacher {
+  const tile = tileOf(size);
+  const options = resolveSemiOptions({
+    ...{ scoreThr: 0, leastNum: 0, mosaicShape: [[tile, tile]], ema: { interval: 1 } },
+  });
+  const { preprocess, computeDtype: dtype, device } = student;
+  return new MeanTeacher({ student, teacher, options, preprocess, dtype, device });
+}
