@@ -108,6 +108,12 @@ MIXPL_DEVICE T load_read_only(const T* p) {
 
 /// For the emulation: an address that the hardware would refuse.
 MIXPL_DEVICE void check_alignment(const void*, size_t) {}
+/// 16 bytes in one access: the compiler stores a struct of halves or floats part by part.
+MIXPL_DEVICE void store_words(void* to, const uint32_t (&words)[4]) {
+  asm volatile("st.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(words[0]), "r"(words[1]),
+               "r"(words[2]), "r"(words[3])
+               : "memory");
+}
 
 }  // namespace mixpl::cuda
 

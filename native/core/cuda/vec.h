@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 #include "core/cuda/intrinsics.h"
 
@@ -35,7 +36,13 @@ MIXPL_DEVICE Vec<T, N> load_vec(const T* p) {
 template <typename T, int N>
 MIXPL_DEVICE void store_vec(T* p, const Vec<T, N>& v) {
   check_alignment(p, sizeof(T) * N);
-  *reinterpret_cast<Vec<T, N>*>(p) = v;
+  if constexpr (sizeof(T) * N == 16) {
+    uint32_t words[4];
+    memcpy(words, v.values, 16);
+    store_words(p, words);
+  } else {
+    *reinterpret_cast<Vec<T, N>*>(p) = v;
+  }
 }
 
 }  // namespace mixpl::cuda

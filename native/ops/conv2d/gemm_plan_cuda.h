@@ -39,7 +39,7 @@ GemmGrid grid(const GemmSize& size) {
                 1};
   const int64_t room = multiprocessors * Tile::kBlocksPerSm / std::max<int64_t>(1, grid.tiles());
   const int64_t steps = ceil_div(size.reduction, Config::kStep);
-  grid.splits = static_cast<int>(std::clamp<int64_t>(std::min(room, steps / kLeastSteps), 1, 64));
+  grid.splits = static_cast<int>(std::max<int64_t>(1, std::min(room, steps / kLeastSteps)));
   check(grid);
   return grid;
 }

@@ -192,7 +192,7 @@ describe('phases', () => {
     );
     const learned = student.calls.filter((c) => c.what === 'loss');
     expect(learned.length).toBe(12);
-    expect(learned.flatMap((c) => c.boxes!.flat())).toEqual([]);
+    expect(learned.flatMap((c) => (c.boxes as number[][]).flat())).toEqual([]);
   });
 
   test('mean teacher: unmixed strong views', async () => {

@@ -163,6 +163,7 @@ inline void check_alignment(const void* p, size_t bytes) {
     emulation::fail("accesses " + std::to_string(bytes) +
                     " bytes at an address that is no multiple");
 }
+inline void store_words(void* to, const uint32_t (&words)[4]) { std::memcpy(to, words, 16); }
 template <typename T>
 T load_read_only(const T* p) {
   check_alignment(p, alignof(T));
