@@ -75,7 +75,10 @@ def conv_levels(c, dtype):
 
 def linear(c, dtype):
     x, w = rand(c["m"], c["k"], dtype=dtype), rand(c["n"], c["k"], dtype=dtype)
-    return lambda: F.linear(x, w)
+    run = lambda: F.linear(x, w)
+    if not c.get("backward"):
+        return run
+    return with_backward(run, [x.requires_grad_(), w.requires_grad_()], torch.rand_like(run()))
 
 
 def with_backward(run, leaves, dout):
@@ -118,7 +121,8 @@ def upsample_add(c, dtype):
 
 def max_pool(c, dtype):
     x = rand(2, 64, 400, 672, dtype=dtype)
-    return lambda: F.max_pool2d(x, 3, 2, 1)
+    run = lambda: F.max_pool2d(x, 3, 2, 1)
+    return with_backward(run, [x.requires_grad_()], torch.rand_like(run())) if c["backward"] else run
 
 
 def focal_loss(c, dtype):

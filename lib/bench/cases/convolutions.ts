@@ -1,4 +1,4 @@
-/** Every convolution of RetinaNet R50-FPN, forward and both gradients, and large matrix products. */
+/** Every convolution of RetinaNet R50-FPN, forward and both gradients. */
 import type { BenchCase } from '../case.js';
 import { expectNear, sizeOf, spread } from '../case.js';
 import { noise, numelOf, rounded, tensorOf } from '../data.js';
@@ -205,45 +205,3 @@ export function convolutionSampler({
     },
   };
 }
-
-/** Rows, inputs, outputs of matrix products in two-stage heads and transformers. */
-const products: readonly [name: string, m: number, k: number, n: number][] = [
-  ['roi.fc1', 512, 12544, 1024],
-  ['roi.fc2', 512, 1024, 1024],
-  ['encoder.value', 22223, 256, 256],
-  ['encoder.ffn1', 22223, 256, 2048],
-  ['encoder.ffn2', 22223, 2048, 256],
-];
-
-export const productCases: readonly BenchCase[] = products.map(([name, m, k, n]) => ({
-  name: `linear/${name}`,
-  shape: `${m}×${k} · ${k}×${n}`,
-  dtypes: ['f32', 'bf16'],
-  bytes: (dtype) => (m * k + m * n) * sizeOf(dtype) + k * n * 4,
-  flops: 2 * m * k * n,
-  peer: { op: 'linear', m, k, n },
-  async prepare(context) {
-    const x = rounded(noise(m * k, 1, 1));
-    const weight = rounded(noise(n * k, 1 / Math.sqrt(k), 2));
-    return opCase(
-      {
-        op: 'linear',
-        inputs: [
-          tensorOf(x, [m, k], context),
-          tensorOf(weight, [n, k], { ...context, dtype: 'f32' }),
-        ],
-        async check([result]) {
-          const got = (await result!.read()) as Float32Array;
-          const want = spread(m * n, 32).map((i) => {
-            let sum = 0;
-            for (let j = 0; j < k; j++)
-              sum += x[Math.floor(i / n) * k + j]! * weight[(i % n) * k + j]!;
-            return [i, sum] as const;
-          });
-          expectNear('linear', got, want, context.dtype === 'bf16' ? 8e-3 : 1e-4);
-        },
-      },
-      context,
-    );
-  },
-}));

@@ -114,39 +114,70 @@ const upsampleAdd: BenchCase = {
   },
 };
 
-const pool: BenchCase = {
-  name: 'max-pool',
+const poolShape = { from: [2, 400, 672, 64], to: [2, 200, 336, 64] };
+
+/** Places of x that window (p, q) of picture n sees, in the order in which the first largest wins. */
+function windowOf(n: number, p: number, q: number, channel: number): number[] {
+  const places: number[] = [];
+  for (let row = Math.max(0, 2 * p - 1); row <= 2 * p + 1; row++)
+    for (let column = Math.max(0, 2 * q - 1); column <= 2 * q + 1; column++)
+      places.push(((n * 400 + row) * 672 + column) * 64 + channel);
+  return places;
+}
+
+/** Axes of place i in [n, height, width, 64]. */
+const axesOf = (i: number, [, height, width]: readonly number[]) => {
+  const pixel = Math.floor(i / 64);
+  const row = Math.floor(pixel / width!);
+  return { n: Math.floor(row / height!), p: row % height!, q: pixel % width!, channel: i % 64 };
+};
+
+const pool = (training: boolean): BenchCase => ({
+  name: `max-pool/${training ? 'training' : 'forward'}`,
   shape: '2×400×672×64, 3×3 of stride 2',
   dtypes: ['f32', 'bf16'],
-  bytes: (dtype) => 2 * 400 * 672 * 64 * 1.25 * sizeOf(dtype),
-  peer: { op: 'max-pool' },
+  bytes: (dtype) => (training ? 2 : 1) * 2 * 400 * 672 * 64 * 1.25 * sizeOf(dtype),
+  peer: { op: 'max-pool', backward: training },
   async prepare(context) {
-    const shape = [2, 400, 672, 64];
-    const x = rounded(noise(numelOf(shape), 1));
+    const x = rounded(noise(numelOf(poolShape.from), 1));
+    const dy = training ? rounded(noise(numelOf(poolShape.to), 1, 2)) : new Float32Array();
+    const winner = (places: readonly number[]) =>
+      places.reduce((best, place) => (x[place]! > x[best]! ? place : best));
     return opCase(
       {
         op: 'maxPool2d',
-        inputs: [tensorOf(x, shape, context)],
+        inputs: [tensorOf(x, poolShape.from, context)],
         options: { kernel: 3, stride: 2, padding: 1 },
-        async check([y]) {
+        training,
+        ...(training ? { douts: [tensorOf(dy, poolShape.to, context)] } : {}),
+        async check([y], [dx]) {
           const out = (await y!.read()) as Float32Array;
-          const want = spread(out.length).map((i) => {
-            const [channel, q] = [i % 64, Math.floor(i / 64) % 336];
-            const p = Math.floor(i / 64 / 336) % 200;
-            const n = Math.floor(i / 64 / 336 / 200);
-            let most = Number.NEGATIVE_INFINITY;
-            for (let row = Math.max(0, 2 * p - 1); row <= 2 * p + 1; row++)
-              for (let column = Math.max(0, 2 * q - 1); column <= 2 * q + 1; column++)
-                most = Math.max(most, x[((n * 400 + row) * 672 + column) * 64 + channel]!);
-            return [i, most] as const;
-          });
+          const most = (i: number) => {
+            const { n, p, q, channel } = axesOf(i, poolShape.to);
+            return x[winner(windowOf(n, p, q, channel))]!;
+          };
+          const want = spread(out.length).map((i) => [i, most(i)] as const);
           expectNear('maxPool2d', out, want, 0);
+          if (!training) return;
+          const slopes = (await dx!.read()) as Float32Array;
+          // Of the windows that see place i, those that it wins.
+          const slope = (i: number) => {
+            const { n, p: row, q: column, channel } = axesOf(i, poolShape.from);
+            let sum = 0;
+            for (let p = row >> 1; p <= Math.min(199, (row + 1) >> 1); p++)
+              for (let q = column >> 1; q <= Math.min(335, (column + 1) >> 1); q++)
+                if (winner(windowOf(n, p, q, channel)) === i)
+                  sum += dy[((n * 200 + p) * 336 + q) * 64 + channel]!;
+            return sum;
+          };
+          const wanted = spread(slopes.length, 400).map((i) => [i, slope(i)] as const);
+          expectNear('maxPool2d dx', slopes, wanted, context.dtype === 'bf16' ? 8e-3 : 1e-6);
         },
       },
       context,
     );
   },
-};
+});
 
 export const mapCases: readonly BenchCase[] = [
   norm('groupNorm', false),
@@ -155,5 +186,6 @@ export const mapCases: readonly BenchCase[] = [
   norm('batchNorm', true),
   relu,
   upsampleAdd,
-  pool,
+  pool(false),
+  pool(true),
 ];
