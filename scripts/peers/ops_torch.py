@@ -63,14 +63,7 @@ def conv_levels(c, dtype):
     if not c["backward"]:
         return run
     leaves = [t.requires_grad_() for t in [*maps, w]]
-    douts = [torch.rand_like(y) for y in run()]
-
-    def once():
-        for leaf in leaves:
-            leaf.grad = None
-        torch.autograd.backward(run(), douts)
-
-    return once
+    return with_backward(run, leaves, [torch.rand_like(y) for y in run()])
 
 
 def linear(c, dtype):
@@ -81,11 +74,11 @@ def linear(c, dtype):
     return with_backward(run, [x.requires_grad_(), w.requires_grad_()], torch.rand_like(run()))
 
 
-def with_backward(run, leaves, dout):
+def with_backward(run, leaves, douts):
     def once():
         for leaf in leaves:
             leaf.grad = None
-        run().backward(dout)
+        torch.autograd.backward(run(), douts)
 
     return once
 
@@ -180,14 +173,7 @@ def roi_align(c, dtype):
         return run
     for x in levels:
         x.requires_grad_()
-    douts = [torch.ones_like(y) for y in run()]
-
-    def once():
-        for x in levels:
-            x.grad = None
-        torch.autograd.backward(run(), douts)
-
-    return once
+    return with_backward(run, levels, [torch.ones_like(y) for y in run()])
 
 
 MEAN, STD = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))
