@@ -28,18 +28,21 @@ const shapeOf = ({ size: [h, w] }: Convolution) => [1, h, w, channels];
 /** Numbers of all inputs, or of all outputs. */
 const numbers = levels.reduce((sum, level) => sum + numelOf(shapeOf(level)), 0);
 
-export const levelCases: readonly BenchCase[] = (['forward', 'training'] as const).map((pass) => {
-  const training = pass === 'training';
-  return {
-    name: `conv/head.levels/${pass}`,
-    shape: `${sizes.map((size) => size.join('×')).join(', ')}, ${channels} → ${channels}, 3×3`,
-    dtypes: ['f32', 'bf16'],
-    bytes: (dtype) => (training ? 2 : 1) * (2 * numbers * sizeOf(dtype) + numelOf(weightShape) * 4),
-    flops: (training ? 3 : 1) * 2 * numbers * kernel ** 2 * channels,
-    peer: { op: 'conv-levels', sizes: sizes.flat(), c: channels, backward: training },
-    prepare: (context) => prepare(context, training),
-  };
-});
+export const levelCases: readonly BenchCase[] = (['forward', 'forward+backward'] as const).map(
+  (pass) => {
+    const training = pass === 'forward+backward';
+    return {
+      name: `conv/head.levels/${pass}`,
+      shape: `${sizes.map((size) => size.join('×')).join(', ')}, ${channels} → ${channels}, 3×3`,
+      dtypes: ['f32', 'bf16'],
+      bytes: (dtype) =>
+        (training ? 2 : 1) * (2 * numbers * sizeOf(dtype) + numelOf(weightShape) * 4),
+      flops: (training ? 3 : 1) * 2 * numbers * kernel ** 2 * channels,
+      peer: { op: 'conv-levels', sizes: sizes.flat(), c: channels, backward: training },
+      prepare: (context) => prepare(context, training),
+    };
+  },
+);
 
 async function prepare(context: BenchContext, training: boolean) {
   const maps = levels.map((level, i) => rounded(noise(numelOf(shapeOf(level)), 1, 1 + i)));

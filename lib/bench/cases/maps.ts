@@ -133,7 +133,7 @@ const axesOf = (i: number, [, height, width]: readonly number[]) => {
 };
 
 const pool = (training: boolean): BenchCase => ({
-  name: `max-pool/${training ? 'training' : 'forward'}`,
+  name: `max-pool/${training ? 'forward+backward' : 'forward'}`,
   shape: '2×400×672×64, 3×3 of stride 2',
   dtypes: ['f32', 'bf16'],
   bytes: (dtype) => (training ? 2 : 1) * 2 * 400 * 672 * 64 * 1.25 * sizeOf(dtype),

@@ -14,8 +14,8 @@ const products: readonly [name: string, m: number, k: number, n: number][] = [
 ];
 
 export const productCases: readonly BenchCase[] = products.flatMap(([name, m, k, n]) =>
-  (['forward', 'training'] as const).map((pass): BenchCase => {
-    const training = pass === 'training';
+  (['forward', 'forward+backward'] as const).map((pass): BenchCase => {
+    const training = pass === 'forward+backward';
     const passes = training ? 2 : 1;
     return {
       name: `linear/${name}/${pass}`,
