@@ -510,12 +510,12 @@ MIXPL_KERNEL warpgroup_kernel(const bfloat16* a, const bfloat16* b, float* d, bo
   wgmma_begin();
 #pragma unroll
   for (int k = 0; k < 4; ++k)
-    wgmma_bf16_m64n128k16<kA, kB>(
-        sums,
-        kA ? wgmma_descriptor(as + 16 * k * kSwizzleBytes, 64 * kSwizzleBytes)
-           : wgmma_descriptor(as + 32 * k),
-        kB ? wgmma_descriptor(bs + 16 * k * kSwizzleBytes, 64 * kSwizzleBytes)
-           : wgmma_descriptor(bs + 32 * k));
+    wgmma_bf16<kA, kB>(sums,
+                       kA ? wgmma_descriptor(as + 16 * k * kSwizzleBytes, 64 * kSwizzleBytes)
+                          : wgmma_descriptor(as + 32 * k),
+                       kB ? wgmma_descriptor(bs + 16 * k * kSwizzleBytes, 64 * kSwizzleBytes)
+                          : wgmma_descriptor(bs + 32 * k),
+                       true);
   wgmma_commit();
   wgmma_wait<0>();
 #pragma unroll

@@ -148,7 +148,7 @@ class Conv2dCuda : public ::testing::Test {
   }
   void TearDown() override {
     cuda::plan::multiprocessors = kUsual;
-    cuda::plan::warpgroups = false;
+    cuda::plan::warpgroups = cuda::plan::wide = false;
     cuda::plan::pixel_pairs = false;
   }
   const int64_t kUsual = cuda::plan::multiprocessors;
@@ -224,16 +224,22 @@ TEST_F(Conv2dCuda, CoversEveryTile) {
   }
 }
 
-// Only bf16, and only where whole tiles of 128 by 128 pay.
+// Only bf16, and only where whole tiles of 128 by 128 or 128 by 256 pay.
 TEST_F(Conv2dCuda, MultipliesByWarpgroups) {
   cuda::plan::multiprocessors = 1;
   cuda::plan::warpgroups = true;
-  for (const auto& [c, k] : {std::pair{136, 72}, {72, 136}, {128, 128}}) {
-    compare({1, 10, 13, c, k, 1, 1, with(1, 0), true}, DType::bf16);
-    compare({2, 9, 11, c, k, 3, 3, with(1, 1, 1, 1, true), true, true}, DType::bf16);
-    compare({2, 17, 13, c, k, 3, 3, with(2, 1), true}, DType::bf16);
+  for (bool wide : {false, true}) {
+    cuda::plan::wide = wide;
+    for (const auto& [c, k] : {std::pair{136, 72}, {72, 136}, {128, 128}}) {
+      compare({1, 10, 13, c, k, 1, 1, with(1, 0), true}, DType::bf16);
+      compare({1, 10, 13, c, k, 1, 1, with(2, 0), true}, DType::bf16);  // residues without taps
+      compare({2, 9, 11, c, k, 3, 3, with(1, 1, 1, 1, true), true, true}, DType::bf16);
+      compare({2, 17, 13, c, k, 3, 3, with(2, 1), true}, DType::bf16);
+    }
+    compare({1, 9, 8, 144, 160, 3, 3, with(1, 1, 1, 2), true}, DType::bf16);
+    compare({1, 10, 13, 264, 264, 1, 1, with(1, 0), true}, DType::bf16);
+    compare({1, 7, 9, 0, 136, 3, 3, with(1, 1), true}, DType::bf16);
   }
-  compare({1, 9, 8, 144, 160, 3, 3, with(1, 1, 1, 2), true}, DType::bf16);
 }
 
 // Odd channels, even widths and strides; others are convolved as ever.

@@ -84,7 +84,7 @@ class Conv2dLevelsCuda : public ::testing::Test {
   }
   void TearDown() override {
     cuda::plan::multiprocessors = kUsual;
-    cuda::plan::warpgroups = false;
+    cuda::plan::warpgroups = cuda::plan::wide = false;
   }
   const int64_t kUsual = cuda::plan::multiprocessors;
 
@@ -144,8 +144,11 @@ TEST_F(Conv2dLevelsCuda, CoversEveryTile) {
 TEST_F(Conv2dLevelsCuda, MultipliesByWarpgroups) {
   cuda::plan::multiprocessors = 1;
   cuda::plan::warpgroups = true;
-  for (const auto& [c, k] : {std::pair{136, 72}, {72, 136}, {128, 128}})
-    compare({pyramid(2, c), k, 3, with(1, 1, 1, true)}, DType::bf16);
+  for (bool wide : {false, true}) {
+    cuda::plan::wide = wide;
+    for (const auto& [c, k] : {std::pair{136, 72}, {72, 136}, {128, 128}, {72, 264}})
+      compare({pyramid(2, c), k, 3, with(1, 1, 1, true)}, DType::bf16);
+  }
 }
 
 TEST_F(Conv2dLevelsCuda, TakesNothing) {

@@ -109,15 +109,41 @@ MIXPL_DEVICE const float* multiply_tiles(const GemmBlock<Problem>& at, char* sha
     ++loaded;
     loading = next(loading);
   };
+  // Steps on their way while one is multiplied; what is multiplied must stay where it is.
+  constexpr int kAhead = kStages - 1 - Tile::kBehind;
 #pragma unroll
-  for (int i = 0; i < kStages - 1; ++i) load();
-  for (int step = 0; step < at.steps; ++step) {
-    cp_async_wait<kStages - 2>();
+  for (int i = 0; i < kAhead; ++i) load();
+  // The next step is there for all, and all are done with the stage that load() fills.
+  const auto arrive = [&] {
+    cp_async_wait<kAhead - 1>();
     if constexpr (Tile::kWarpgroups) fence_async_proxy();
-    sync_block();  // the step is there for all, and all are done with the stage that load() fills
-    load();
-    product.step(shared + multiplying, shared + multiplying + Left::Shared::kBytes);
+    sync_block();
+    const char* tile = shared + multiplying;
     multiplying = next(multiplying);
+    return tile;
+  };
+  constexpr int kRight = Left::Shared::kBytes;
+  if constexpr (Tile::kWarpgroups) {
+    if (at.steps > 0) {  // the hardware multiplies by itself
+      const char* tile = arrive();
+      product.begin(tile, tile + kRight);
+      load();
+      for (int step = 1; step < at.steps; ++step) {
+        product.settle();
+        tile = arrive();
+        product.step(tile, tile + kRight);
+        load();
+      }
+      product.finish();
+    } else {
+      product.clear();
+    }
+  } else {
+    for (int step = 0; step < at.steps; ++step) {
+      const char* tile = arrive();
+      load();
+      product.step(tile, tile + kRight);
+    }
   }
   cp_async_wait<0>();
   sync_block();
@@ -158,7 +184,7 @@ MIXPL_KERNEL __launch_bounds__(Problem::Config::Tile::kThreads, Problem::Config:
   });
 }
 
-constexpr int kSumRows = 16;  // of a tile that a block of the second kernel finishes
+constexpr int kSumRows = 4;  // of a tile that a block of the second kernel finishes
 
 /// Adds the parts of a tile in order.
 template <class Problem>
@@ -174,6 +200,7 @@ MIXPL_KERNEL sum_parts_kernel(Problem problem, GemmGrid grid, const float* parts
     at.store(first + row, column, [&](int e) {
       const float* part = from + (first + row) * Tile::kN + column + e;
       Vec<float, 4> sum = load_vec<float, 4>(part);
+#pragma unroll 4  // loads in flight
       for (int split = 1; split < grid.splits; ++split) {
         const Vec<float, 4> other = load_vec<float, 4>(part + split * pitch);
 #pragma unroll

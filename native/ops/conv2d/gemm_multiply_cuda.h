@@ -209,24 +209,24 @@ class FloatProduct {
   }
 };
 
-/// wgmma: a warpgroup multiplies 64 rows by all columns of the tile, 16 terms at a time.
+/// wgmma: a warpgroup multiplies 64 rows by all columns of the tile, 16 terms at a time. step()
+/// starts the product; settle() waits until at most Tile::kBehind steps are under way.
 template <class Config, Order kLeft, Order kRight>
 class WarpgroupProduct {
   using Tile = typename Config::Tile;
   using Left = SharedTile<Config, kLeft, Tile::kM>;
   using Right = SharedTile<Config, kRight, Tile::kN>;
-  static_assert(Config::kArithmetic == Arithmetic::bf16 && Tile::kN == 128);
+  static_assert(Config::kArithmetic == Arithmetic::bf16);
 
  public:
-  MIXPL_DEVICE void step(const char* left, const char* right) {
-    wgmma_begin();
+  MIXPL_DEVICE void clear() {
 #pragma unroll
-    for (int k = 0; k < Tile::kStepChunks / 2; ++k)
-      wgmma_bf16_m64n128k16<kLeft == Order::result, kRight == Order::result>(
-          sums_, descriptor<Left>(left, first_row(), k), descriptor<Right>(right, 0, k));
-    wgmma_commit();
-    wgmma_wait<0>();  // another block of the multiprocessor multiplies meanwhile
+    for (float& sum : sums_) sum = 0;
   }
+  MIXPL_DEVICE void begin(const char* left, const char* right) { multiply(left, right, false); }
+  MIXPL_DEVICE void step(const char* left, const char* right) { multiply(left, right, true); }
+  MIXPL_DEVICE void settle() { wgmma_wait<Tile::kBehind>(); }
+  MIXPL_DEVICE void finish() { wgmma_wait<0>(); }
 
   MIXPL_DEVICE void write(float* sums) const {
     float* to =
@@ -240,8 +240,17 @@ class WarpgroupProduct {
   }
 
  private:
-  float sums_[64] = {};
+  float sums_[Tile::kN / 2];
 
+  MIXPL_DEVICE void multiply(const char* left, const char* right, bool add) {
+    wgmma_begin();
+#pragma unroll
+    for (int k = 0; k < Tile::kStepChunks / 2; ++k)
+      wgmma_bf16<kLeft == Order::result, kRight == Order::result>(
+          sums_, descriptor<Left>(left, first_row(), k), descriptor<Right>(right, 0, k),
+          add || k > 0);
+    wgmma_commit();
+  }
   static MIXPL_DEVICE int first_row() { return warp() / 4 * 64; }
 
   template <class Shared>

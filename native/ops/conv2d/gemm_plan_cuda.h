@@ -30,18 +30,25 @@ inline void check(const GemmGrid& grid) {
                          " by ", grid.tiles_right, " tiles in ", grid.batches, " parts"));
 }
 
-/// As many splits as fill the card once.
+/// The grid of `splits` splits.
 template <class Config>
-GemmGrid grid(const GemmSize& size) {
+GemmGrid grid(const GemmSize& size, int64_t splits) {
   using Tile = typename Config::Tile;
   GemmGrid grid{static_cast<int>(ceil_div(size.rows, Tile::kM)),
                 static_cast<int>(ceil_div(size.columns, Tile::kN)), static_cast<int>(size.batches),
-                1};
-  const int64_t room = multiprocessors * Tile::kBlocksPerSm / std::max<int64_t>(1, grid.tiles());
-  const int64_t steps = ceil_div(size.reduction, Config::kStep);
-  grid.splits = static_cast<int>(std::max<int64_t>(1, std::min(room, steps / kLeastSteps)));
+                static_cast<int>(splits)};
   check(grid);
   return grid;
+}
+
+/// As many splits as fill the card once.
+template <class Config>
+GemmGrid grid(const GemmSize& size) {
+  const GemmGrid whole = grid<Config>(size, 1);
+  const int64_t room =
+      multiprocessors * Config::Tile::kBlocksPerSm / std::max<int64_t>(1, whole.tiles());
+  const int64_t steps = ceil_div(size.reduction, Config::kStep);
+  return grid<Config>(size, std::max<int64_t>(1, std::min(room, steps / kLeastSteps)));
 }
 
 /// A tile pays if less than half of it is empty and every multiprocessor gets one.
@@ -70,6 +77,9 @@ void with_gemm_tile(int granule, const GemmSize& size, F&& run) {
   }
   if constexpr (kArithmetic == Arithmetic::bf16) {
     using Group = GemmConfig<kArithmetic, WarpgroupTile, 16>;
+    using Wide = GemmConfig<kArithmetic, WideTile, 16>;
+    if (plan::warpgroups && has_warpgroups() && plan::wide && plan::pays<Wide>(size))
+      return use(Wide{});
     if (plan::warpgroups && has_warpgroups() && plan::pays<Group>(size)) return use(Group{});
   }
   // f32 and tf32 need more registers for operands and their addresses than two large blocks leave.

@@ -24,6 +24,7 @@ struct TileShape {
   // of 64 bytes.
   static constexpr int kStepChunks = 4;
   static constexpr int kStages = 4;  // steps in flight: one is multiplied, the others are copied
+  static constexpr int kBehind = 0;
   static constexpr bool kWarpgroups = false;
 
   static MIXPL_DEVICE int warp_row() { return warp() / (kN / kWarpN) * kWarpM; }
@@ -34,13 +35,19 @@ using TallTile = TileShape<128, 64, 64, 32, 3>;
 using SmallTile = TileShape<64, 64, 32, 32, 4>;
 using ScatteredTile = TileShape<64, 64, 32, 32, 3>;  // for copies one by one: many addresses
 
-/// For wgmma (core/cuda/warpgroups.h): two groups of four warps, 64 rows each.
-struct WarpgroupTile {
-  static constexpr int kM = 128, kN = 128, kThreads = 256, kBlocksPerSm = 2;
+/// For wgmma (core/cuda/warpgroups.h): two groups of four warps, 64 rows each. kBehind: steps that
+/// may still be multiplied when the next one is started.
+template <int kN_, int kBlocksPerSm_, int kStages_, int kBehind_>
+struct WarpgroupTileShape {
+  static constexpr int kM = 128, kN = kN_, kThreads = 256, kBlocksPerSm = kBlocksPerSm_;
   static constexpr int kStepChunks = 8;  // a row of 128 bytes, the widest swizzle
-  static constexpr int kStages = 3;      // two blocks fill the shared memory
+  static constexpr int kStages = kStages_, kBehind = kBehind_;
   static constexpr bool kWarpgroups = true;
 };
+// Two blocks of the first on a multiprocessor hide one another's waits; the second reads three
+// quarters as much per product, and its registers leave room for one.
+using WarpgroupTile = WarpgroupTileShape<128, 2, 3, 0>;
+using WideTile = WarpgroupTileShape<256, 1, 4, 1>;
 
 /// Everything a kernel is compiled for. kGranule: bytes of the smallest run of an activation that
 /// is contiguous and aligned for every chunk: 16, 4, or an element.

@@ -275,8 +275,8 @@ MIXPL_KERNEL warpgroup_kernel(const float* in, float* out, bool fence, bool wait
   sync_block();
   float sums[64] = {};
   wgmma_begin();
-  wgmma_bf16_m64n128k16<false, false>(sums, wgmma_descriptor(tile),
-                                      wgmma_descriptor(tile + 64 * kSwizzleBytes));
+  wgmma_bf16<false, false>(sums, wgmma_descriptor(tile),
+                           wgmma_descriptor(tile + 64 * kSwizzleBytes), true);
   wgmma_commit();
   out[threadIdx.x] = sums[0];
   if (wait) wgmma_wait<0>();

@@ -502,8 +502,8 @@ void start_product(const WarpgroupProduct& product) {
   for (size_t i = 0; i + 1 < self.products.size(); ++i)
     own.first &= self.products[i].sums != own.sums;
   if (!own.first) return;
-  std::memcpy(own.start, own.sums, sizeof own.start);
-  std::memset(own.sums, settings().poison, sizeof own.start);
+  own.start.assign(own.sums, own.sums + own.count);
+  std::memset(own.sums, settings().poison, own.count * sizeof(float));
 }
 void commit_products() { ++active->running().product_group; }
 void wait_for_products(int groups_left, const std::source_location& where) {

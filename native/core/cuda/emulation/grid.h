@@ -90,12 +90,14 @@ void fence_copies();
 /// A wgmma that this thread has issued: it takes place when the thread waits for it, and until then
 /// its sums are poison.
 struct WarpgroupProduct {
-  float* sums;              // [64]
+  float* sums;
+  int count;                // of sums: half as many as columns
   uint64_t a, b;            // descriptors
   bool a_result, b_result;  // rows run along the result
+  bool add;                 // to the sums, or in their place
   int group = 0;
-  bool first = true;     // of those that wait for the same sums
-  float start[64] = {};  // of the first
+  bool first = true;              // of those that wait for the same sums
+  std::vector<float> start = {};  // of the first
 };
 void start_product(const WarpgroupProduct& product);
 void commit_products();

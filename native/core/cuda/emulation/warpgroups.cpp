@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <string>
@@ -8,7 +9,7 @@
 namespace mixpl::cuda::emulation {
 namespace {
 
-constexpr int kRows = 64, kColumns = 128, kTerms = 16;
+constexpr int kRows = 64, kTerms = 16;
 
 // Where an element of an operand lies, by the canonical layouts of 128-byte swizzle.
 class Operand {
@@ -60,20 +61,21 @@ void multiply(Meeting& meeting) {
     for (const Due& other : lanes)
       if (other.products[i].a != product.a || other.products[i].b != product.b)
         fail("wgmma: lanes of a warp have given different descriptors");
+    const int columns = 2 * product.count;
     const Operand left(product.a, product.a_result, kRows);
-    const Operand right(product.b, product.b_result, kColumns);
-    std::vector<float> a(16 * kTerms), b(kColumns * kTerms);
+    const Operand right(product.b, product.b_result, columns);
+    std::vector<float> a(16 * kTerms), b(columns * kTerms);
     for (int k = 0; k < kTerms; ++k) {
       for (int r = 0; r < 16; ++r) a[r * kTerms + k] = left.at(first_row + r, k);
-      for (int c = 0; c < kColumns; ++c) b[c * kTerms + k] = right.at(c, k);
+      for (int c = 0; c < columns; ++c) b[c * kTerms + k] = right.at(c, k);
     }
     for (int l = 0; l < kWarpSize; ++l) {
       const WarpgroupProduct& own = lanes[l].products[i];
-      if (own.first) std::memcpy(own.sums, own.start, sizeof own.start);
-      for (int e = 0; e < 64; ++e) {
+      if (own.first) std::copy(own.start.begin(), own.start.end(), own.sums);
+      for (int e = 0; e < own.count; ++e) {
         const int row = l / 4 + 8 * (e / 2 % 2), column = e / 4 * 8 + 2 * (l % 4) + e % 2;
         // As mma: products exact, the sum rounded once.
-        double sum = own.sums[e];
+        double sum = own.add ? own.sums[e] : 0;
         for (int k = 0; k < kTerms; ++k)
           sum += double(a[row * kTerms + k]) * b[column * kTerms + k];
         own.sums[e] = static_cast<float>(sum);

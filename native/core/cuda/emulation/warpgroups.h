@@ -11,9 +11,10 @@ template <int N>
 void wgmma_wait(Where where = Where::current()) {
   emulation::wait_for_products(N, where);
 }
-template <bool kA, bool kB>
-void wgmma_bf16_m64n128k16(float (&d)[64], uint64_t a, uint64_t b) {
-  emulation::start_product({d, a, b, kA, kB});
+template <bool kA, bool kB, int kSums>
+void wgmma_bf16(float (&d)[kSums], uint64_t a, uint64_t b, bool add) {
+  static_assert(kSums == 64 || kSums == 128);
+  emulation::start_product({d, kSums, a, b, kA, kB, add});
 }
 
 }  // namespace mixpl::cuda
