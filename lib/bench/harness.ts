@@ -7,7 +7,10 @@ import { runsFor, sample } from './sample.js';
 import { median } from './statistics.js';
 
 export interface MeasureOptions {
-  /** Samples that count, of each side. @defaultValue at least 5, as many as fit into half a second, at most 50 */
+  /**
+   * Samples that count, of each side; no more than these are warm-up.
+   * @defaultValue at least 5, as many as fit into half a second of the slower side, at most 50
+   */
   repeats?: number;
   limits: Limits;
   peer?: Pick<TorchPeer, 'name' | 'prepare'> | undefined;
@@ -45,15 +48,18 @@ async function measureRight(
     };
     await sampleOf(1);
     await prepared.check();
-    const runs = prepared.alone ? 1 : await runsFor(context.device, sampleOf);
-    const warm = runs * (await sampleOf(runs));
-    const count = repeats ?? Math.min(50, Math.max(5, Math.ceil(500 / warm)));
+    const runs = prepared.alone ? 1 : await runsFor(context.device, sampleOf, repeats);
+    // One run was warm-up already.
+    const ours = repeats === 1 ? 0 : await sampleOf(runs);
     const opponent = bench.peer && peer && (await Opponent.prepare(peer, { ...bench.peer, dtype }));
+    const theirs = repeats ? 0 : ((await opponent?.warmUp(runs)) ?? 0);
+    const count = repeats ?? samplesIn(500, runs * Math.max(ours, theirs));
     const times: number[] = [];
     for (let i = 0; i < count; i++) {
       times.push(await sampleOf(runs));
       await opponent?.run(runs);
     }
+    signal?.throwIfAborted(); // Ctrl-C ends the peer, too
     const medianMs = median(times);
     const work = workOf(bench, dtype);
     const bytes = work.reduce((sum, part) => sum + part.bytes, 0);
@@ -72,6 +78,9 @@ async function measureRight(
     prepared.dispose();
   }
 }
+
+const samplesIn = (budgetMs: number, ms: number) =>
+  Math.min(50, Math.max(5, Math.ceil(budgetMs / ms)));
 
 /** The peer at one case. Where it fails ours is measured all the same. */
 class Opponent {
@@ -100,12 +109,23 @@ class Opponent {
     return opponent;
   }
 
+  /** @returns ms of one run, after few; 0 where it failed */
+  async warmUp(runs: number): Promise<number> {
+    return (await this.#timed(Math.min(runs, 3))) ?? 0;
+  }
+
   async run(runs: number): Promise<void> {
-    if (!this.#side || this.#error !== undefined) return;
+    const ms = await this.#timed(runs);
+    if (ms !== null) this.#times.push(ms);
+  }
+
+  async #timed(runs: number): Promise<number | null> {
+    if (!this.#side || this.#error !== undefined) return null;
     try {
-      this.#times.push(await this.#side.run(runs));
+      return await this.#side.run(runs);
     } catch (error) {
       this.#error = messageOf(error);
+      return null;
     }
   }
 

@@ -21,7 +21,7 @@ export type { Limits } from './limits.js';
 export { describeLimits, failuresOf, lineOf } from './report.js';
 
 export interface BenchOptions {
-  /** Cases, or their beginnings up to a slash: 'conv', 'conv/stem', 'ema'; empty: all. */
+  /** Cases in this order, or their beginnings up to a slash: 'conv', 'conv/stem', 'ema'; empty: all. */
   names?: readonly string[];
   /** @defaultValue 'cpu' */
   device?: string;
@@ -74,6 +74,7 @@ export async function* runBench(options: BenchOptions = {}): AsyncGenerator<Benc
       yield await measure(bench, { device, dtype }, { repeats, limits, peer, signal });
 }
 
+/** In the order of the names. */
 function chosen(cases: readonly BenchCase[], names: readonly string[]): BenchCase[] {
   const has = (bench: BenchCase, name: string) =>
     bench.name === name || bench.name.startsWith(`${name}/`);
@@ -86,5 +87,6 @@ function chosen(cases: readonly BenchCase[], names: readonly string[]): BenchCas
       `bench: there is no case '${name}'${near ? `; did you mean '${near}'?` : ''} (--list shows all)`,
     );
   }
-  return cases.filter((bench) => !names.length || names.some((name) => has(bench, name)));
+  if (!names.length) return [...cases];
+  return [...new Set(names.flatMap((name) => cases.filter((bench) => has(bench, name))))];
 }

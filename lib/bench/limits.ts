@@ -1,6 +1,6 @@
 /** What a device can do at best, measured in the run that quotes it. */
 import { type NativeTensor, native } from '../native.js';
-import { noise, rounded, tensorOf } from './data.js';
+import { RepeatedNoise } from './data.js';
 import { type Datasheet, datasheetOf } from './datasheets.js';
 import type { TorchPeer } from './peer.js';
 import { runsFor, sample } from './sample.js';
@@ -53,8 +53,9 @@ const fastest = (rates: readonly Rate[]) => rates.reduce((a, b) => (b.rate > a.r
 
 /** The driver's own copy; on the CPU also an op of nothing but traffic, should it be faster. */
 async function copySpeed(device: string, count: number): Promise<Rate> {
-  const x = native.createTensor(new Float32Array(count), [count], 'f32', device);
-  const y = native.createTensor(new Float32Array(count), [count], 'f32', device);
+  const zeros = new Float32Array(count);
+  const x = native.createTensor(zeros, [count], 'f32', device);
+  const y = native.createTensor(zeros, [count], 'f32', device);
   try {
     const copyMs = await best(device, () => native.copyTensor(x, y));
     const rate = (ms: number) => (8 * count) / (ms / 1000);
@@ -72,8 +73,8 @@ async function copySpeed(device: string, count: number): Promise<Rate> {
 
 async function gemmSpeed(device: string, dtype: 'f32' | 'bf16', n: number): Promise<Rate> {
   const context = { device, dtype };
-  const x = tensorOf(rounded(noise(n * n, 1)), [n, n], context);
-  const w = native.createTensor(noise(n * n, 1, 2), [n, n], 'f32', device);
+  const x = new RepeatedNoise(1).tensor([n, n], context);
+  const w = new RepeatedNoise(1, 2).tensor([n, n], { device, dtype: 'f32' });
   try {
     const mode = { device, compute: dtype };
     const ms = await best(device, () => dropped(native.runOp('linear', [x, w], '{}', mode)));

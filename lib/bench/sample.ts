@@ -32,17 +32,18 @@ export async function sample(
   return (performance.now() - start) / runs;
 }
 
-/** How many runs make a sample of 5 ms; 1 where one run is long enough by itself. */
+/** How many runs make a sample of 5 ms, after no more looks than these; 1 where one is long enough by itself. */
 export async function runsFor(
   device: string,
   sampleOf: (runs: number) => Promise<number>,
+  looks = 4,
 ): Promise<number> {
   const enough = device === 'cpu' ? longEnoughMs.cpu : longEnoughMs.gpu;
   let runs = 1;
   let ms = await sampleOf(1);
   if (ms >= enough) return 1;
   // What is not the run itself weighs less the more there are: look again.
-  for (let round = 0; round < 4 && ms < groupMs && runs < mostRuns; round++) {
+  for (let look = 0; look < looks && ms < groupMs && runs < mostRuns; look++) {
     runs = Math.min(mostRuns, Math.ceil((runs * 1.1 * groupMs) / ms));
     ms = runs * (await sampleOf(runs));
   }

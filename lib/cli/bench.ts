@@ -18,12 +18,19 @@ export function addBenchCommand(program: Command): void {
   program
     .command('bench')
     .description('check and time kernels and steps on a device')
-    .argument('[names...]', 'cases, or their beginnings: ema, conv, conv/stem; none: all')
+    .argument(
+      '[names...]',
+      'cases in this order, or their beginnings: ema, conv, conv/stem; none: all',
+    )
     .option('--device <name>', 'auto, cpu, cuda or cuda:N', 'cpu')
     .addOption(new Option('--dtype <type>', 'one type instead of all').choices(['fp32', 'bf16']))
     .option('--size <HxW>', 'pictures of train, infer, teacher and mixpl', sizeOf)
     .option('--threads <n>', 'threads on the CPU (default: one per core)', countOf)
-    .option('--repeats <n>', 'runs that count (default: by how long one takes)', countOf)
+    .option(
+      '--repeats <n>',
+      'samples that count, and most of warm-up (default: by how long one takes)',
+      countOf,
+    )
     .addOption(
       new Option('--peer <name>', 'alternate with the same in PyTorch (BENCH_PYTHON)').choices([
         'torch',
@@ -32,7 +39,7 @@ export function addBenchCommand(program: Command): void {
     .option('--list', 'only show the cases')
     .option(
       '--json',
-      'print { device, limits, results: [{ name, shape, dtype, checked, medianMs, spread, gbPerS, flopPerS, shareOfLimit, peer? }] }',
+      'print { device, limits, results: [{ name, shape, dtype, checked, medianMs, spread, gbPerS, flopPerS, shareOfLimit, peer? }], interrupted? }',
     )
     .action(bench);
 }
@@ -52,7 +59,7 @@ async function bench(names: string[], flags: BenchFlags): Promise<void> {
   const device = native.resolveDevice(flags.device);
   const results: BenchResult[] = [];
   let limits: Limits | undefined;
-  await withInterrupt(async (signal) => {
+  const interrupted = await withInterrupt(async (signal) => {
     const run = runBench({
       names,
       device,
@@ -66,16 +73,30 @@ async function bench(names: string[], flags: BenchFlags): Promise<void> {
         if (!flags.json) output.note(describeLimits(measured));
       },
     });
-    for await (const result of run) {
-      results.push(result);
-      if (!flags.json) process.stdout.write(`${lineOf(result)}\n`);
+    try {
+      for await (const result of run) {
+        results.push(result);
+        if (!flags.json) process.stdout.write(`${lineOf(result)}\n`);
+      }
+    } catch (error) {
+      if (error !== signal.reason || !results.length) throw error;
+      return signal.reason as DOMException;
     }
+    return null;
   });
-  if (flags.json) await output.result({ device, limits, results }, () => '');
+  if (flags.json) {
+    const rest = interrupted ? { interrupted: interrupted.message } : {};
+    await output.result({ device, limits, results, ...rest }, () => '');
+  }
   const failures = failuresOf(results);
-  if (!failures) return;
-  output.warn(failures);
-  process.exitCode = exitCodes.failed;
+  if (failures) {
+    output.warn(failures);
+    process.exitCode = exitCodes.failed;
+  }
+  if (interrupted) {
+    output.warn(`${interrupted.message} after ${results.length} results`);
+    process.exitCode = exitCodes.interrupted;
+  }
 }
 
 function sizeOf(text: string): { height: number; width: number } {

@@ -107,6 +107,9 @@ def build(architecture, size, device, bf16, compiled, detections):
     else:
         sizes.update(score_thresh=0.0, detections_per_img=detections)
         model = (FCOS if architecture == "fcos" else RetinaNet)(body, 91, **sizes)
+    if architecture == "fcos":
+        # As lib/bench/steps.ts does: boxes of a random network would often have no width or height.
+        nn.init.constant_(model.head.regression_head.bbox_reg.bias, 4)
     if bf16:
         cast(model, architecture)
     model = model.to(device)

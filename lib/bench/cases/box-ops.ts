@@ -1,7 +1,7 @@
 /** Losses of boxes and classes, and the assignment of anchors, at the sizes of an 800 × 1344 step. */
 import type { BenchCase } from '../case.js';
 import { expectNear, sizeOf, spread } from '../case.js';
-import { boxesIn, intsOf, noise, rounded, tensorOf } from '../data.js';
+import { boxesIn, fillWith, intsOf, RepeatedNoise, tensorOf } from '../data.js';
 import { opCase } from '../op-case.js';
 
 const one = Float32Array.of(1);
@@ -16,7 +16,7 @@ function softmaxCrossEntropy(backward: boolean): BenchCase {
     bytes: (dtype) => numel * sizeOf(dtype) * (backward ? 2 : 1),
     peer: { op: 'softmax-cross-entropy', backward, rows, classes },
     async prepare(context) {
-      const logits = rounded(noise(numel, 6));
+      const logits = fillWith(new Float32Array(numel), new RepeatedNoise(6).block);
       const labels = Int32Array.from({ length: rows }, (_, i) => (7 * i) % classes);
       const rowOf = (row: number) => logits.subarray(row * classes, (row + 1) * classes);
       const normaliser = (row: number) => rowOf(row).reduce((sum, v) => sum + Math.exp(v), 0);
@@ -171,29 +171,36 @@ const assignMaxIou: BenchCase = {
           const got = (await assigned!.read()) as Int32Array;
           const truth = Array.from({ length: 16 }, (_, g) => boxAt(boxes, g));
           const bestOfBox = new Float64Array(16);
-          const ious = Array.from({ length: count }, (_, i) =>
-            truth.map((box) => iouOf(boxAt(anchors, i), box)),
-          );
-          for (const row of ious)
-            row.forEach((iou, g) => {
-              bestOfBox[g] = Math.max(bestOfBox[g]!, iou);
-            });
+          const ious = new Float64Array(16 * count);
+          for (let i = 0; i < count; i++) {
+            const anchor = boxAt(anchors, i);
+            for (let g = 0; g < 16; g++) {
+              const iou = iouOf(anchor, truth[g]!);
+              ious[16 * i + g] = iou;
+              if (iou > bestOfBox[g]!) bestOfBox[g] = iou;
+            }
+          }
+          // Rounding may decide these otherwise.
+          const close = (a: number, b: number) => Math.abs(a - b) < 1e-4;
           let [compared, positive] = [0, 0];
-          ious.forEach((row, i) => {
-            const best = Math.max(...row);
-            // Rounding may decide these otherwise.
-            const close = (a: number, b: number) => Math.abs(a - b) < 1e-4;
-            const unsure =
-              close(best, 0.5) || close(best, 0.4) || row.filter((v) => close(v, best)).length > 1;
-            const kept = row.some((iou, g) => close(iou, bestOfBox[g]!)); // a box's best anchor
-            if (best > 0 && unsure && !kept) return;
-            const owner = row.indexOf(best);
+          for (let i = 0; i < count; i++) {
+            const row = ious.subarray(16 * i, 16 * (i + 1));
+            let owner = 0;
+            for (let g = 1; g < 16; g++) if (row[g]! > row[owner]!) owner = g;
+            const best = row[owner]!;
+            let [ties, kept] = [0, false];
+            for (let g = 0; g < 16; g++) {
+              if (close(row[g]!, best)) ties++;
+              if (close(row[g]!, bestOfBox[g]!)) kept = true; // a box's best anchor
+            }
+            const unsure = close(best, 0.5) || close(best, 0.4) || ties > 1;
+            if (best > 0 && unsure && !kept) continue;
             const want = best >= 0.5 ? owner : best >= 0.4 ? -2 : -1;
             if (got[i] !== want && !(kept && got[i] === owner))
               throw new Error(`assignMaxIou[${i}]: got ${got[i]}, want ${want}, IoU ${best}`);
             compared++;
             if (want >= 0) positive++;
-          });
+          }
           if (compared < 0.9 * count || positive < 16)
             throw new Error(`only ${compared} anchors could be compared, ${positive} positive`);
         },

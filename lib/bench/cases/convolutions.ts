@@ -1,7 +1,7 @@
 /** Every convolution of RetinaNet R50-FPN, forward and both gradients. */
 import type { BenchCase } from '../case.js';
 import { expectNear, sizeOf, spread } from '../case.js';
-import { noise, numelOf, rounded, tensorOf } from '../data.js';
+import { numelOf, RepeatedNoise } from '../data.js';
 import { opCase } from '../op-case.js';
 
 export interface Convolution {
@@ -101,14 +101,14 @@ function convolutionCase(c: Convolution, pass: string, op: string): BenchCase {
       padding,
     },
     async prepare(context) {
-      const x = rounded(noise(nx, 1, 1));
-      const weight = rounded(noise(nw, 1 / Math.sqrt(nw / c.filters), 2));
-      const dy = rounded(noise(ny, 1, 3));
+      const x = new RepeatedNoise(1, 1);
+      const weight = new RepeatedNoise(1 / Math.sqrt(nw / c.filters), 2);
+      const dy = new RepeatedNoise(1, 3);
       const inputs = [
-        tensorOf(x, shapes.x, context),
-        tensorOf(weight, shapes.weight, { ...context, dtype: 'f32' }),
+        x.tensor(shapes.x, context),
+        weight.tensor(shapes.weight, { ...context, dtype: 'f32' }),
       ];
-      if (op !== 'conv2d') inputs.push(tensorOf(dy, shapes.y, context));
+      if (op !== 'conv2d') inputs.push(dy.tensor(shapes.y, context));
       const sample = convolutionSampler({ c, padding, shapes, x, weight, dy })[
         op as keyof ReturnType<typeof convolutionSampler>
       ];
@@ -148,9 +148,9 @@ export function convolutionSampler({
   c: Convolution;
   padding: number;
   shapes: { y: number[] };
-  x: Float32Array;
-  weight: Float32Array;
-  dy: Float32Array;
+  x: RepeatedNoise;
+  weight: RepeatedNoise;
+  dy: RepeatedNoise;
 }) {
   const [h, w] = c.size;
   const [, p, q] = shapes.y as [number, number, number];
@@ -167,8 +167,8 @@ export function convolutionSampler({
           if (y < 0 || y >= h || z < 0 || z >= w) continue;
           for (let j = 0; j < channels; j++)
             sum +=
-              x[(y * w + z) * channels + j]! *
-              weight[((f * kernel + r) * kernel + s) * channels + j]!;
+              x.at((y * w + z) * channels + j) *
+              weight.at(((f * kernel + r) * kernel + s) * channels + j);
         }
       return sum;
     },
@@ -184,8 +184,8 @@ export function convolutionSampler({
           if (row < 0 || row >= p || column < 0 || column >= q) continue;
           for (let f = 0; f < filters; f++)
             sum +=
-              dy[(row * q + column) * filters + f]! *
-              weight[((f * kernel + r) * kernel + s) * channels + j]!;
+              dy.at((row * q + column) * filters + f) *
+              weight.at(((f * kernel + r) * kernel + s) * channels + j);
         }
       return sum;
     },
@@ -199,7 +199,7 @@ export function convolutionSampler({
         for (let column = 0; column < q; column++) {
           const [y, z] = [row * stride + r - padding, column * stride + s - padding];
           if (y < 0 || y >= h || z < 0 || z >= w) continue;
-          sum += dy[(row * q + column) * filters + f]! * x[(y * w + z) * channels + j]!;
+          sum += dy.at((row * q + column) * filters + f) * x.at((y * w + z) * channels + j);
         }
       return sum;
     },

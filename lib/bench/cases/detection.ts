@@ -1,7 +1,7 @@
 /** Losses and box ops at the sizes of an 800 × 1344 step. */
 import type { BenchCase } from '../case.js';
 import { expectNear, sizeOf } from '../case.js';
-import { boxesIn, intsOf, noise, rounded, tensorOf } from '../data.js';
+import { boxesIn, intsOf, noise, RepeatedNoise, tensorOf } from '../data.js';
 import { opCase } from '../op-case.js';
 
 const anchors = 201600; // 9 at each place of P3 to P7
@@ -16,32 +16,36 @@ function focal(backward: boolean): BenchCase {
     bytes: (dtype) => numel * sizeOf(dtype) * (backward ? 2 : 1),
     peer: { op: 'focal-loss', backward, anchors, classes },
     async prepare(context) {
-      const logits = rounded(noise(numel, 6));
+      const logits = new RepeatedNoise(6);
       const labels = new Int32Array(anchors).fill(classes);
       for (let i = 0; i < anchors; i += 1000) labels[i] = 1;
       return opCase(
         {
           op: 'sigmoidFocalLoss',
           inputs: [
-            tensorOf(logits, [anchors, classes], context),
+            logits.tensor([anchors, classes], context),
             intsOf(labels, [anchors], context.device),
           ],
           ...(backward
             ? { douts: [tensorOf(Float32Array.of(1), [], { ...context, dtype: 'f32' })] }
             : {}),
           async check([loss], [dlogits]) {
-            let want = 0;
-            for (let i = 0; i < numel; i++) {
-              const positive = labels[Math.floor(i / classes)] === i % classes;
-              const z = positive ? logits[i]! : -logits[i]!;
-              want += (positive ? 0.25 : 0.75) * (1 + Math.exp(z)) ** -2 * Math.log1p(Math.exp(-z));
+            const term = (alpha: number, z: number) =>
+              alpha * (1 + Math.exp(z)) ** -2 * Math.log1p(Math.exp(-z));
+            const asOther = (x: number) => term(0.75, -x);
+            // As if no place were its anchor's class, then those that are.
+            let want = logits.sum(numel, asOther);
+            for (let anchor = 0; anchor < anchors; anchor++) {
+              if (labels[anchor] === classes) continue;
+              const x = logits.at(anchor * classes + labels[anchor]!);
+              want += term(0.25, x) - asOther(x);
             }
             expectNear('focalLoss', (await loss!.read()) as Float32Array, [[0, want]], 1e-4);
             if (!dlogits) return;
             // dL/dz = w q² (2 p log p - q), z = ±x.
             const slope = (i: number) => {
               const sign = labels[Math.floor(i / classes)] === i % classes ? 1 : -1;
-              const z = sign * logits[i]!;
+              const z = sign * logits.at(i);
               const [p, q] = [1 / (1 + Math.exp(-z)), 1 / (1 + Math.exp(z))];
               return sign * (sign > 0 ? 0.25 : 0.75) * q * q * (2 * p * Math.log(p) - q);
             };
@@ -88,22 +92,18 @@ const suppression: BenchCase = {
 
 function slowNms(boxes: Float32Array, scores: Float32Array): number[] {
   const order = Array.from(scores.keys()).sort((a, b) => scores[b]! - scores[a]! || a - b);
-  const area = (b: number) =>
-    Math.fround(
-      Math.fround(boxes[4 * b + 2]! - boxes[4 * b]!) *
-        Math.fround(boxes[4 * b + 3]! - boxes[4 * b + 1]!),
-    );
+  const f32 = Math.fround;
+  const areas = scores.map((_, b) => {
+    const width = f32(boxes[4 * b + 2]! - boxes[4 * b]!);
+    return width * f32(boxes[4 * b + 3]! - boxes[4 * b + 1]!);
+  });
+  const side = (a: number, b: number) =>
+    Math.max(0, f32(Math.min(boxes[a + 2]!, boxes[b + 2]!) - Math.max(boxes[a]!, boxes[b]!)));
   const overlap = (a: number, b: number) => {
-    const side = (low: number, high: number) =>
-      Math.max(
-        0,
-        Math.fround(
-          Math.min(boxes[4 * a + high]!, boxes[4 * b + high]!) -
-            Math.max(boxes[4 * a + low]!, boxes[4 * b + low]!),
-        ),
-      );
-    const inter = Math.fround(side(0, 2) * side(1, 3));
-    return inter / (area(a) + area(b) - inter);
+    const width = side(4 * a, 4 * b);
+    if (width === 0) return 0;
+    const inter = f32(width * side(4 * a + 1, 4 * b + 1));
+    return inter / (areas[a]! + areas[b]! - inter);
   };
   const kept: number[] = [];
   for (const box of order) if (kept.every((other) => overlap(other, box) <= 0.5)) kept.push(box);

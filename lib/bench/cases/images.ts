@@ -27,12 +27,20 @@ const source = { width: 640, height: 480 };
 /** Of one picture, per channel: v = 20 + x / 4 + y / 8 + 8 c; samples between pixels are known. */
 const planeAt = (x: number, y: number, c: number) => 20 + (x - 0.5) / 4 + (y - 0.5) / 8 + 8 * c;
 
+const drawn = new Map<string, Uint8Array>();
+
+/** Its own copy: a picture that is shared would be read once. */
 function picture(width: number, height: number): DecodedImage {
-  const data = new Uint8Array(3 * width * height);
-  for (let y = 0, i = 0; y < height; y++)
-    for (let x = 0; x < width; x++)
-      for (let c = 0; c < 3; c++, i++) data[i] = Math.round(planeAt(x + 0.5, y + 0.5, c) % 256);
-  return { data, width, height };
+  const key = `${width}×${height}`;
+  let data = drawn.get(key);
+  if (!data) {
+    data = new Uint8Array(3 * width * height);
+    for (let y = 0, i = 0; y < height; y++)
+      for (let x = 0; x < width; x++)
+        for (let c = 0; c < 3; c++, i++) data[i] = Math.round(planeAt(x + 0.5, y + 0.5, c) % 256);
+    drawn.set(key, data);
+  }
+  return { data: data.slice(), width, height };
 }
 
 /** The colour operations change what is known of a pixel; these leave it. */

@@ -1,7 +1,7 @@
 /** A convolution of RetinaNet's head over all levels of the pyramid, which share its weight: one launch. */
 import type { BenchCase, BenchContext } from '../case.js';
 import { expectNear, sizeOf, spread } from '../case.js';
-import { noise, numelOf, rounded, tensorOf } from '../data.js';
+import { numelOf, RepeatedNoise } from '../data.js';
 import { opCase } from '../op-case.js';
 import { type Convolution, convolutionSampler } from './convolutions.js';
 
@@ -45,12 +45,12 @@ export const levelCases: readonly BenchCase[] = (['forward', 'forward+backward']
 );
 
 async function prepare(context: BenchContext, training: boolean) {
-  const maps = levels.map((level, i) => rounded(noise(numelOf(shapeOf(level)), 1, 1 + i)));
-  const douts = levels.map((level, i) => rounded(noise(numelOf(shapeOf(level)), 1, 11 + i)));
+  const maps = levels.map((_, i) => new RepeatedNoise(1, 1 + i));
+  const douts = levels.map((_, i) => new RepeatedNoise(1, 11 + i));
   const scale = 1 / Math.sqrt(kernel ** 2 * channels);
-  const weight = rounded(noise(numelOf(weightShape), scale, 21));
-  const like = (values: Float32Array[]) =>
-    values.map((value, i) => tensorOf(value, shapeOf(levels[i]!), context));
+  const weight = new RepeatedNoise(scale, 21);
+  const like = (values: RepeatedNoise[]) =>
+    values.map((value, i) => value.tensor(shapeOf(levels[i]!), context));
   const samplers = levels.map((level, i) =>
     convolutionSampler({
       c: level,
@@ -80,7 +80,7 @@ async function prepare(context: BenchContext, training: boolean) {
   return opCase(
     {
       op: 'conv2dLevels',
-      inputs: [...like(maps), tensorOf(weight, weightShape, { ...context, dtype: 'f32' })],
+      inputs: [...like(maps), weight.tensor(weightShape, { ...context, dtype: 'f32' })],
       options: { padding: 1 },
       training,
       ...(training ? { douts: like(douts) } : {}),

@@ -1,7 +1,7 @@
 /** Norms, pools and element-wise ops on the maps of an 800 × 1344 step. */
 import type { BenchCase } from '../case.js';
 import { expectNear, sizeOf, spread } from '../case.js';
-import { noise, numelOf, rounded, tensorOf } from '../data.js';
+import { numelOf, RepeatedNoise, tensorOf } from '../data.js';
 import { opCase } from '../op-case.js';
 
 const map = [2, 100, 168, 256];
@@ -21,27 +21,26 @@ function norm(op: 'groupNorm' | 'batchNorm', backward: boolean): BenchCase {
     async prepare(context) {
       const parameter = (value: number) =>
         tensorOf(new Float32Array(256).fill(value), [256], { ...context, dtype: 'f32' });
-      const values = rounded(noise(numel, 1));
-      const inputs = [tensorOf(values, map, context), parameter(1), parameter(0)];
+      const values = new RepeatedNoise(1);
+      const inputs = [values.tensor(map, context), parameter(1), parameter(0)];
       if (op === 'batchNorm') inputs.push(parameter(0), parameter(1));
-      const dout = tensorOf(rounded(noise(numel, 1, 9)), map, context);
+      const dout = backward ? [new RepeatedNoise(1, 9).tensor(map, context)] : [];
       return opCase(
         {
           op,
           inputs,
           options: op === 'groupNorm' ? { groups } : {},
           training: true,
-          ...(backward ? { douts: op === 'batchNorm' ? [dout, null, null] : [dout] } : {}),
+          ...(backward ? { douts: op === 'batchNorm' ? [...dout, null, null] : dout } : {}),
           async check([y]) {
-            if (!backward) dout.dispose();
             const out = (await y!.read()) as Float32Array;
             const images = op === 'groupNorm' ? 1 : 2; // statistics of one image, or of all
             const last = (images * numel) / 2;
             let [sum, square, count] = [0, 0, 0];
             for (let i = 0; i < last; i += 256)
               for (let c = 0; c < per; c++, count++) {
-                sum += values[i + c]!;
-                square += values[i + c]! ** 2;
+                sum += values.at(i + c);
+                square += values.at(i + c) ** 2;
               }
             const mean = sum / count;
             const deviation = Math.sqrt(square / count - mean ** 2 + 1e-5);
@@ -49,7 +48,7 @@ function norm(op: 'groupNorm' | 'batchNorm', backward: boolean): BenchCase {
             expectNear(
               op,
               out,
-              places.map((i) => [i, (values[i]! - mean) / deviation] as const),
+              places.map((i) => [i, (values.at(i) - mean) / deviation] as const),
               context.dtype === 'bf16' ? 8e-3 : 1e-4,
             );
           },
@@ -67,17 +66,17 @@ const relu: BenchCase = {
   bytes: (dtype) => 2 * numel * sizeOf(dtype),
   peer: { op: 'relu' },
   async prepare(context) {
-    const values = rounded(noise(numel, 1));
+    const values = new RepeatedNoise(1);
     return opCase(
       {
         op: 'relu',
-        inputs: [tensorOf(values, map, context)],
+        inputs: [values.tensor(map, context)],
         async check([y]) {
           const out = (await y!.read()) as Float32Array;
           expectNear(
             'relu',
             out,
-            spread(numel).map((i) => [i, Math.max(0, values[i]!)] as const),
+            spread(numel).map((i) => [i, Math.max(0, values.at(i))] as const),
             0,
           );
         },
@@ -94,17 +93,20 @@ const upsampleAdd: BenchCase = {
   bytes: (dtype) => 2.25 * numel * sizeOf(dtype),
   peer: { op: 'upsample-add' },
   async prepare(context) {
-    const [x, top] = [rounded(noise(numel, 1)), rounded(noise(numel / 4, 1, 2))];
+    const [x, top] = [new RepeatedNoise(1), new RepeatedNoise(1, 2)];
     return opCase(
       {
         op: 'upsampleAdd',
-        inputs: [tensorOf(x, map, context), tensorOf(top, [2, 50, 84, 256], context)],
+        inputs: [x.tensor(map, context), top.tensor([2, 50, 84, 256], context)],
         async check([y]) {
           const out = (await y!.read()) as Float32Array;
           const want = spread(numel).map((i) => {
             const [channel, column] = [i % 256, Math.floor(i / 256) % 168];
             const row = Math.floor(i / 256 / 168); // of both images in a row
-            return [i, x[i]! + top[((row >> 1) * 84 + (column >> 1)) * 256 + channel]!] as const;
+            return [
+              i,
+              x.at(i) + top.at(((row >> 1) * 84 + (column >> 1)) * 256 + channel),
+            ] as const;
           });
           expectNear('upsampleAdd', out, want, context.dtype === 'bf16' ? 8e-3 : 1e-6);
         },
@@ -139,22 +141,21 @@ const pool = (training: boolean): BenchCase => ({
   bytes: (dtype) => (training ? 2 : 1) * 2 * 400 * 672 * 64 * 1.25 * sizeOf(dtype),
   peer: { op: 'max-pool', backward: training },
   async prepare(context) {
-    const x = rounded(noise(numelOf(poolShape.from), 1));
-    const dy = training ? rounded(noise(numelOf(poolShape.to), 1, 2)) : new Float32Array();
+    const [x, dy] = [new RepeatedNoise(1), new RepeatedNoise(1, 2)];
     const winner = (places: readonly number[]) =>
-      places.reduce((best, place) => (x[place]! > x[best]! ? place : best));
+      places.reduce((best, place) => (x.at(place) > x.at(best) ? place : best));
     return opCase(
       {
         op: 'maxPool2d',
-        inputs: [tensorOf(x, poolShape.from, context)],
+        inputs: [x.tensor(poolShape.from, context)],
         options: { kernel: 3, stride: 2, padding: 1 },
         training,
-        ...(training ? { douts: [tensorOf(dy, poolShape.to, context)] } : {}),
+        ...(training ? { douts: [dy.tensor(poolShape.to, context)] } : {}),
         async check([y], [dx]) {
           const out = (await y!.read()) as Float32Array;
           const most = (i: number) => {
             const { n, p, q, channel } = axesOf(i, poolShape.to);
-            return x[winner(windowOf(n, p, q, channel))]!;
+            return x.at(winner(windowOf(n, p, q, channel)));
           };
           const want = spread(out.length).map((i) => [i, most(i)] as const);
           expectNear('maxPool2d', out, want, 0);
@@ -167,7 +168,7 @@ const pool = (training: boolean): BenchCase => ({
             for (let p = row >> 1; p <= Math.min(199, (row + 1) >> 1); p++)
               for (let q = column >> 1; q <= Math.min(335, (column + 1) >> 1); q++)
                 if (winner(windowOf(n, p, q, channel)) === i)
-                  sum += dy[((n * 200 + p) * 336 + q) * 64 + channel]!;
+                  sum += dy.at(((n * 200 + p) * 336 + q) * 64 + channel);
             return sum;
           };
           const wanted = spread(slopes.length, 400).map((i) => [i, slope(i)] as const);

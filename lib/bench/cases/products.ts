@@ -1,7 +1,7 @@
 /** Matrix products of two-stage heads and transformers, forward and with their gradients. */
 import type { BenchCase, BenchContext } from '../case.js';
 import { expectNear, sizeOf, spread } from '../case.js';
-import { noise, rounded, tensorOf } from '../data.js';
+import { RepeatedNoise } from '../data.js';
 import { opCase } from '../op-case.js';
 
 /** Rows, inputs, outputs. */
@@ -34,9 +34,9 @@ async function prepare(
   context: BenchContext,
   training: boolean,
 ) {
-  const x = rounded(noise(m * k, 1, 1));
-  const weight = rounded(noise(n * k, 1 / Math.sqrt(k), 2));
-  const dy = training ? rounded(noise(m * n, 1 / Math.sqrt(m), 3)) : new Float32Array();
+  const x = new RepeatedNoise(1, 1);
+  const weight = new RepeatedNoise(1 / Math.sqrt(k), 2);
+  const dy = new RepeatedNoise(1 / Math.sqrt(m), 3);
   const sum = (count: number, term: (i: number) => number) => {
     let total = 0;
     for (let i = 0; i < count; i++) total += term(i);
@@ -61,22 +61,19 @@ async function prepare(
   return opCase(
     {
       op: 'linear',
-      inputs: [
-        tensorOf(x, [m, k], context),
-        tensorOf(weight, [n, k], { ...context, dtype: 'f32' }),
-      ],
+      inputs: [x.tensor([m, k], context), weight.tensor([n, k], { ...context, dtype: 'f32' })],
       training,
-      ...(training ? { douts: [tensorOf(dy, [m, n], context)] } : {}),
+      ...(training ? { douts: [dy.tensor([m, n], context)] } : {}),
       async check([y], [dx, dweight]) {
         const product = (row: number, column: number) =>
-          sum(k, (j) => x[row * k + j]! * weight[column * k + j]!);
+          sum(k, (j) => x.at(row * k + j) * weight.at(column * k + j));
         await compare('linear', y!, n, product, relative);
         if (!training) return;
         const ofX = (row: number, column: number) =>
-          sum(n, (j) => dy[row * n + j]! * weight[j * k + column]!);
+          sum(n, (j) => dy.at(row * n + j) * weight.at(j * k + column));
         await compare('linear dx', dx!, k, ofX, relative);
         const ofWeight = (row: number, column: number) =>
-          sum(m, (j) => dy[j * n + row]! * x[j * k + column]!);
+          sum(m, (j) => dy.at(j * n + row) * x.at(j * k + column));
         await compare('linear dweight', dweight!, k, ofWeight, 1e-4);
       },
     },

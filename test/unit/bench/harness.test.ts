@@ -59,6 +59,28 @@ test('a result is checked once, before anything is timed', async () => {
   expect(result.medianMs).toBeLessThanOrEqual(result.spread[1]);
 });
 
+test('a single repeat has no warm-up but the run that is checked', async () => {
+  const { bench, calls } = fake();
+  await measure(bench, context, { limits, repeats: 1 });
+  expect(calls).toEqual(['before', 'run', 'check', 'before', 'run', 'dispose']);
+});
+
+test('the slower side says how many samples fit', async () => {
+  const seen = async (ms: number) => {
+    let count = -1; // its warm-up
+    const { bench } = fake({ peer: { op: 'fake' } });
+    const run = async () => {
+      count++;
+      return ms;
+    };
+    const peer = { name: 'peer', prepare: async () => ({ run }) };
+    await measure(bench, context, { limits, peer });
+    return count;
+  };
+  expect(await seen(50)).toBe(10);
+  expect(await seen(5000)).toBe(5);
+});
+
 test('a wrong result is told and not timed', async () => {
   const { bench, calls } = fake({
     check: async () => {
@@ -127,6 +149,30 @@ test('a peer that ends at one case is there for the next, and the exit code says
   expect(peers.ema).toMatchObject({ name: 'torch 0, torchvision 0', medianMs: results[3]!.runs });
 });
 
+test.each(['SIGINT', 'SIGTERM'])('%s leaves what was measured', async (signal) => {
+  const args = ['bench', 'relu', 'nms', 'ema', '--dtype', 'fp32', '--repeats', '1', '--json'];
+  const { code, stdout, stderr } = await runCli([...args, '--peer', 'torch'], {
+    env: { BENCH_PYTHON: fakePeer, FAKE_PEER: JSON.stringify({ signals: { nms: signal } }) },
+  });
+  expect(code).toBe(130);
+  expect(stderr).toContain(`stopped by ${signal} after 1 result`);
+  const { device, limits, results, interrupted } = JSON.parse(stdout);
+  expect(interrupted).toBe(`stopped by ${signal}`);
+  expect(device).toBe('cpu');
+  expect(limits.copy).toBeGreaterThan(0);
+  expect(results).toMatchObject([
+    { name: 'relu', checked: true, peer: { ratio: expect.any(Number) } },
+  ]);
+});
+
+test('stopped before the first result there is none', async () => {
+  const { code, stdout } = await runCli(['bench', 'relu', '--peer', 'torch', '--json'], {
+    env: { BENCH_PYTHON: fakePeer, FAKE_PEER: JSON.stringify({ signals: { linear: 'SIGINT' } }) },
+  });
+  expect(code).toBe(130);
+  expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'ERR_ABORTED' } });
+});
+
 test('short runs are timed together, as many of the peer, long ones alone', async () => {
   const clock = { ms: 0 };
   const watch = vi.spyOn(performance, 'now').mockImplementation(() => clock.ms);
@@ -176,12 +222,14 @@ test('a run that fails among others is told once all have ended', async () => {
 });
 
 test('a sample is made long enough, but of no more than 1000 runs', async () => {
-  const runs = async (device: string, ms: number, overhead = 0) => {
+  const runs = async (device: string, ms: number, overhead = 0, looks?: number) => {
     const asked: number[] = [];
-    const found = await runsFor(device, async (n) => {
+    const sampleOf = async (n: number) => {
       asked.push(n);
       return ms + overhead / n;
-    });
+    };
+    const found = await runsFor(device, sampleOf, looks);
+    if (looks) expect(asked.length).toBeLessThanOrEqual(1 + looks);
     expect(asked.at(-1)).toBe(found);
     return found;
   };
@@ -190,6 +238,7 @@ test('a sample is made long enough, but of no more than 1000 runs', async () => 
   expect(await runs('cuda:0', 5)).toBe(1);
   const launch = await runs('cuda:0', 0.01, 0.05); // what is no run does not count as one
   expect(launch * 0.01).toBeGreaterThan(4.9);
+  expect(await runs('cuda:0', 0.01, 0.05, 1)).toBe(92); // a look that is not far enough
   expect(await runs('cuda:0', 1e-4)).toBe(1000);
 });
 
@@ -238,11 +287,24 @@ test('cases are run by name, and a name that none has gets a hint', async () => 
   const results: RightResult[] = [];
   for await (const result of runBench({ names: ['nms', 'relu'], dtypes: ['f32'], repeats: 1 }))
     results.push(right(result));
-  expect(results.map((r) => r.name)).toEqual(['relu', 'nms']);
+  expect(results.map((r) => r.name)).toEqual(['nms', 'relu']);
   expect(results.every((r) => r.gbPerS > 0 && r.shareOfLimit > 0)).toBe(true);
   await expect(runBench({ names: ['nmss'] }).next()).rejects.toThrow(
     "bench: there is no case 'nmss'; did you mean 'nms'? (--list shows all)",
   );
+});
+
+test('cases come in the order of the names, and each once', async () => {
+  const run = runBench({
+    names: ['nms', 'conv/fpn.p7', 'conv/fpn.p7/forward', 'relu', 'nms'],
+    dtypes: ['f32'],
+    repeats: 1,
+  });
+  const names: string[] = [];
+  for await (const { name } of run) names.push(name);
+  const passes = (of: string) =>
+    ['forward', 'data-gradient', 'weight-gradient'].map((pass) => `${of}/${pass}`);
+  expect(names).toEqual(['nms', ...passes('conv/fpn.p7'), 'relu']);
 });
 
 test('nothing stays allocated', async () => {

@@ -27,7 +27,7 @@ test.each([
   });
 });
 
-test.each(['retinanet', 'faster-rcnn'] as const)(
+test.each(['retinanet', 'fcos', 'faster-rcnn'] as const)(
   'an iteration of %s learns from every branch, time after time',
   async (model) => {
     const step = await mixplIteration(model, { ...size, labelled: 1, unlabelled: 2 }, context);
