@@ -16,6 +16,18 @@ struct WeightGradient {
   using Result = float;
   using Left = MatrixLoader<Config, Order::result, Config::Tile::kM, Config::kGranule>;
   using Right = PatchColumnLoader<Config, Config::Tile::kN, Config::kGranule>;
+#if !defined(MIXPL_CUDA_EMULATED)
+  using BulkLeft = BulkMatrixColumns<Config, Config::Tile::kM>;
+  using BulkRight = BulkPatchColumns<Config, Config::Tile::kN>;
+  TensorMap left_map() const {
+    const uint64_t filters = filters_a_group,
+                   positions = int64_t{x.images} * x.down.positions * x.right.positions;
+    return box_map(dy, {{filters, 0, kBulkPixels},
+                        {positions, 2 * filters, kBulkPixels},
+                        {1, 2 * filters * positions, 1}});
+  }
+  TensorMap right_map() const { return patch_map(x, kBulkPixels); }
+#endif
 
   struct Part {
     Patches<T> x;
@@ -31,6 +43,12 @@ struct WeightGradient {
     MIXPL_DEVICE void store(int row, int column, float (&sums)[kChunk<float>]) const {
       dweight.store(row, column, columns, sums);
     }
+#if !defined(MIXPL_CUDA_EMULATED)
+    MIXPL_DEVICE BulkLeft bulk_left(int row, int step) const { return BulkLeft(row, step); }
+    MIXPL_DEVICE BulkRight bulk_right(int column, int step) const {
+      return BulkRight(x, column, step);
+    }
+#endif
   };
 
   Patches<T> x;
@@ -79,14 +97,16 @@ void conv2d_backward_weight(const std::vector<Tensor>& xs, const std::vector<Ten
   std::vector<ConvSize> sizes;
   std::vector<int64_t> terms;
   int granule = kChunkBytes;
+  bool bulk = true;
   for (size_t l = 0; l < xs.size(); ++l) {
     const ConvSize& z = sizes.emplace_back(xs[l].shape(), dweight.shape(), dys[l].shape(), o);
     terms.push_back(int64_t{z.n} * z.p * z.q);
     granule = std::min({granule, granule_of(xs[l], z.c), granule_of(dys[l], z.k)});
+    bulk &= z.groups == 1 && z.c % 64 == 0 && fits_bulk(z.down(), z.h) && fits_bulk(z.right(), z.w);
   }
   const ConvSize& any = sizes[0];
   const GemmSize size{any.groups, any.k, any.sum(), sum(terms)};
-  with_gemm_config(xs[0].dtype(), granule, size, [&](auto config, const GemmGrid& grid) {
+  with_gemm_config(xs[0].dtype(), granule, size, bulk, [&](auto config, const GemmGrid& grid) {
     using Config = decltype(config);
     using T = typename Config::T;
     std::vector<WeightGradient<Config>> levels;
