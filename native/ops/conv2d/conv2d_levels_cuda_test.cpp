@@ -128,6 +128,13 @@ TEST_F(Conv2dLevelsCuda, TakesAnyNumberOfChannels) {
     for (int64_t k : {1, 9, 36}) compare({pyramid(1, c), k, 3, with(1, 1)});
 }
 
+TEST_F(Conv2dLevelsCuda, TakesAnyNumberOfFilters) {
+  for (int64_t k : {1, 27, 36}) compare({pyramid(2, 16), k, 3, with(1, 1)});
+  compare({pyramid(1, 8), 819, 3, with(1, 1)});
+  compare({pyramid(1, 24), 27, 3, with(2, 1, 1, true)});
+  compare({{{1, 5, 4, 8}, {1, 2, 2, 8}, {1, 3, 3, 8}}, 27, 3, with(1, 0)});  // one without output
+}
+
 TEST_F(Conv2dLevelsCuda, TakesStridesAndGroups) {
   compare({pyramid(2, 16), 8, 3, with(2, 1, 2, true)});
   compare({pyramid(1, 8), 8, 3, with(3, 1)});

@@ -35,11 +35,11 @@ struct WeightGradient {
 
   Patches<T> x;
   const T* dy;
-  int filters_a_group, groups;
+  int filters_a_group, dy_pitch;
   Output<float> dweight;
 
   MIXPL_DEVICE Part part(const GemmPlace& at) const {
-    Part p{x, dy, filters_a_group * groups, dweight, filters_a_group, x.columns(), x.rows()};
+    Part p{x, dy, dy_pitch, dweight, filters_a_group, x.columns(), x.rows()};
     p.x.source += at.batch * x.channels;
     p.dy += at.batch * filters_a_group;
     p.dweight.to += at.batch * filters_a_group * dweight.pitch;
@@ -72,17 +72,19 @@ void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptio
   conv2d_backward_weight(std::vector{x}, {dy}, o, dweight);
 }
 
-void conv2d_backward_weight(const std::vector<Tensor>& xs, const std::vector<Tensor>& dys,
+void conv2d_backward_weight(const std::vector<Tensor>& xs, const std::vector<Tensor>& given,
                             const Conv2dOptions& o, Tensor& dweight) {
   if (dweight.numel() == 0) return;
   if (xs.empty()) return memset_device(dweight.raw(), 0, dweight.nbytes());
+  const std::vector<Tensor> dys = pad_gradient(given, dweight.shape(), o);
   std::vector<ConvSize> sizes;
   std::vector<int64_t> terms;
   int granule = kChunkBytes;
   for (size_t l = 0; l < xs.size(); ++l) {
     const ConvSize& z = sizes.emplace_back(xs[l].shape(), dweight.shape(), dys[l].shape(), o);
     terms.push_back(int64_t{z.n} * z.p * z.q);
-    granule = std::min({granule, granule_of(xs[l], z.c), granule_of(dys[l], z.k)});
+    granule =
+        std::min({granule, granule_of(xs[l], z.c), granule_of(dys[l], dys[l].size(3) / z.groups)});
   }
   const ConvSize& any = sizes[0];
   const GemmSize size{any.groups, any.k, any.sum(), sum(terms)};
@@ -98,7 +100,8 @@ void conv2d_backward_weight(const std::vector<Tensor>& xs, const std::vector<Ten
       output.to = dweight.data<float>();
       output.pitch = z.sum();
       output.aligned = granule_of(dweight, z.sum()) == kChunkBytes;
-      levels.push_back({patches, dys[l].data<T>(), z.k, z.groups, output});
+      const int dy_pitch = static_cast<int>(dys[l].size(3));
+      levels.push_back({patches, dys[l].data<T>(), z.k, dy_pitch, output});
     }
     multiply_levels(levels, terms, grid, xs[0].device());
   });
