@@ -119,14 +119,18 @@ void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOp
   conv2d_backward_data(std::vector{dy}, weight, o, {dx});
 }
 
-void conv2d_backward_data(const std::vector<Tensor>& dys, const Tensor& weight,
+void conv2d_backward_data(const std::vector<Tensor>& given, const Tensor& weight,
                           const Conv2dOptions& o, const std::vector<Tensor>& dxs) {
+  const std::vector<Tensor> dys = pad_gradient(given, weight.shape(), o);
+  // Channels of zeros meet filters of zeros.
+  const int64_t zeros = dys[0].size(3) - weight.size(0);
+  const Shape shape{dys[0].size(3), weight.size(1), weight.size(2), weight.size(3)};
   std::vector<ConvSize> sizes;
   std::vector<int64_t> rows;
   int down = 1, right = 1, granule = kChunkBytes;
   bool aligned = true, bulk = true;
   for (size_t l = 0; l < dys.size(); ++l) {
-    const ConvSize& z = sizes.emplace_back(dxs[l].shape(), weight.shape(), dys[l].shape(), o);
+    const ConvSize& z = sizes.emplace_back(dxs[l].shape(), shape, dys[l].shape(), o);
     rows.push_back(most_rows(z));
     down = std::max(down, std::min(z.stride, z.h));  // a smaller map has no rows of some residues
     right = std::max(right, std::min(z.stride, z.w));
@@ -139,7 +143,7 @@ void conv2d_backward_data(const std::vector<Tensor>& dys, const Tensor& weight,
             fits_bulk(axis(z.w, z.s), z.q);
   }
   const ConvSize& any = sizes[0];
-  const Tensor filters = filter_rows(weight, dys[0].dtype(), any.c);
+  const Tensor filters = filter_rows(weight, dys[0].dtype(), any.c, zeros * any.r * any.s);
   // The longest sum is about the average's double.
   const int64_t terms =
       any.k * plan::ceil_div(any.r, any.stride) * plan::ceil_div(any.s, any.stride);
@@ -155,7 +159,7 @@ void conv2d_backward_data(const std::vector<Tensor>& dys, const Tensor& weight,
       whole.filters = filters.data<T>();
       whole.kernel_h = z.r;
       whole.kernel_w = z.s;
-      whole.filter_pitch = static_cast<int>(filters.numel() / (weight.size(0) * z.r * z.s));
+      whole.filter_pitch = static_cast<int>(filters.numel() / (shape[0] * z.r * z.s));
       whole.dx.to = dxs[l].data<T>();
       whole.dx.pitch = dxs[l].size(3);
       whole.dx.aligned = aligned;
