@@ -67,6 +67,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias,
              dy = masked;
            }
            if (residual.requires_grad()) grads[3] = dy;
+           dy = MIXPL_DISPATCH(x.device(), pad_gradient, dy, weight.shape(), options);
            if (weight.requires_grad()) {
              grads[1] = Tensor::empty_like(weight);
              MIXPL_DISPATCH(x.device(), conv2d_backward_weight, x, dy, options, grads[1]);
@@ -143,6 +144,7 @@ std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, 
                      dbias);
       dys = masked;
     }
+    dys = MIXPL_DISPATCH(weight.device(), pad_gradient, dys, weight.shape(), options);
     if (weight.requires_grad()) {
       dweight = Tensor::empty_like(weight);
       MIXPL_DISPATCH(weight.device(), conv2d_backward_weight, some.of(xs), dys, options, dweight);

@@ -42,6 +42,9 @@ Shape conv2d_shape(const Shape& x, const Shape& weight, const Conv2dOptions& opt
 namespace cpu {
 void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
                     const Tensor& residual, const Conv2dOptions& options, Tensor& y);
+/// `dy` as both of its gradients read it, made once for them: on a GPU with channels of zeros up to
+/// whole chunks of 16 bytes, where that pays. They take a `dy` without, too, and pad it themselves.
+Tensor pad_gradient(const Tensor& dy, const Shape& filters, const Conv2dOptions& options);
 void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOptions& options,
                           Tensor& dx);
 void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptions& options,
@@ -52,6 +55,8 @@ void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tens
 /// added in an order that is always the same.
 void conv2d_forward(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& bias,
                     const Conv2dOptions& options, const std::vector<Tensor>& ys);
+std::vector<Tensor> pad_gradient(const std::vector<Tensor>& dys, const Shape& filters,
+                                 const Conv2dOptions& options);
 void conv2d_backward_data(const std::vector<Tensor>& dys, const Tensor& weight,
                           const Conv2dOptions& options, const std::vector<Tensor>& dxs);
 void conv2d_backward_weight(const std::vector<Tensor>& xs, const std::vector<Tensor>& dys,
@@ -62,6 +67,7 @@ void mask_and_column_sum(const std::vector<Tensor>& ys, const std::vector<Tensor
 namespace cuda {
 void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
                     const Tensor& residual, const Conv2dOptions& options, Tensor& y);
+Tensor pad_gradient(const Tensor& dy, const Shape& filters, const Conv2dOptions& options);
 void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOptions& options,
                           Tensor& dx);
 void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptions& options,
@@ -69,6 +75,8 @@ void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptio
 void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tensor& dbias);
 void conv2d_forward(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& bias,
                     const Conv2dOptions& options, const std::vector<Tensor>& ys);
+std::vector<Tensor> pad_gradient(const std::vector<Tensor>& dys, const Shape& filters,
+                                 const Conv2dOptions& options);
 void conv2d_backward_data(const std::vector<Tensor>& dys, const Tensor& weight,
                           const Conv2dOptions& options, const std::vector<Tensor>& dxs);
 void conv2d_backward_weight(const std::vector<Tensor>& xs, const std::vector<Tensor>& dys,

@@ -16,6 +16,11 @@ struct ConvAxis {
   int stride, origin, step;
   int filter_first, filter_every;
   int out_first, out_every;
+
+  /// Where the first position's lowest tap is, and how far above it tap t lies.
+  MIXPL_HD int lower() const { return step < 0 ? origin + (taps - 1) * step : origin; }
+  MIXPL_HD int offset(int t) const { return step < 0 ? (t - (taps - 1)) * step : t * step; }
+  int reach() const { return (taps - 1) * (step < 0 ? -step : step); }
 };
 
 /// The convolution itself: all of the result.

@@ -244,6 +244,12 @@ void conv2d_forward(const std::vector<Tensor>& xs, const Tensor& weight, const T
   }
 }
 
+Tensor pad_gradient(const Tensor& dy, const Shape&, const Conv2dOptions&) { return dy; }
+std::vector<Tensor> pad_gradient(const std::vector<Tensor>& dys, const Shape&,
+                                 const Conv2dOptions&) {
+  return dys;
+}
+
 void conv2d_backward_data(const std::vector<Tensor>& dys, const Tensor& weight,
                           const Conv2dOptions& o, const std::vector<Tensor>& dxs) {
   for (size_t l = 0; l < dys.size(); ++l) {

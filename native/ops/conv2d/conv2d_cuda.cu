@@ -17,6 +17,18 @@ struct Forward {
   using Result = T;
   using Left = PatchLoader<Config, Config::Tile::kM, Config::kGranule>;
   using Right = MatrixLoader<Config, Order::reduction, Config::Tile::kN, kChunkBytes>;
+#if !defined(MIXPL_CUDA_EMULATED)
+  using BulkLeft = BulkPatchRows<Config, Config::Tile::kM>;
+  using BulkRight = BulkFilterRows<Config, Config::Tile::kN>;
+  TensorMap left_map() const { return patch_map(x, Config::Tile::kM); }
+  TensorMap right_map() const {
+    const uint64_t channels = x.channels, taps = x.down.taps * x.right.taps;
+    return box_map(filters,
+                   {{channels, 0, kBulkPixels},
+                    {taps, 2 * channels, 1},
+                    {uint64_t(filters_a_group), 2 * uint64_t(filter_pitch), Config::Tile::kN / 2}});
+  }
+#endif
 
   struct Part {
     Patches<T> x;
@@ -32,6 +44,12 @@ struct Forward {
     MIXPL_DEVICE void store(int row, int column, float (&sums)[kChunk<T>]) const {
       y.store(row, column, columns, sums);
     }
+#if !defined(MIXPL_CUDA_EMULATED)
+    MIXPL_DEVICE BulkLeft bulk_left(int row, int step) const { return BulkLeft(x, row, step); }
+    MIXPL_DEVICE BulkRight bulk_right(int column, int step) const {
+      return BulkRight(x, column, step);
+    }
+#endif
   };
 
   Patches<T> x;
@@ -40,7 +58,7 @@ struct Forward {
   Output<T> y;
 
   MIXPL_DEVICE Part part(const GemmPlace& at) const {
-    Part p{x, filters, filter_pitch, y, x.rows(), filters_a_group, x.columns()};
+    Part p{x, filters, filter_pitch, y, x.rows(), filters_a_group, x.template terms<Config>()};
     const int first = at.batch * filters_a_group;
     p.x.source += at.batch * x.channels;
     p.filters += int64_t{first} * filter_pitch;
@@ -101,12 +119,13 @@ void forward(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& 
   std::vector<ConvSize> sizes;
   std::vector<int64_t> rows;
   int granule = kChunkBytes;
-  bool aligned = true, in_pairs = plan::pixel_pairs;
+  bool aligned = true, in_pairs = plan::pixel_pairs, bulk = true;
   for (size_t l = 0; l < xs.size(); ++l) {
     const ConvSize& z = sizes.emplace_back(xs[l].shape(), weight.shape(), ys[l].shape(), o);
     rows.push_back(int64_t{z.n} * z.p * z.q);
     granule = std::min(granule, granule_of(xs[l], z.c));
     in_pairs = in_pairs && PixelPairs::fit(xs[l], z);
+    bulk &= z.groups == 1 && fits_bulk(z.down(), z.h) && fits_bulk(z.right(), z.w);
     aligned &= granule_of(ys[l], z.k) == kChunkBytes;
     if (!residuals.empty()) aligned &= granule_of(residuals[l], z.k) == kChunkBytes;
   }
@@ -118,7 +137,7 @@ void forward(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& 
   const GemmSize size{any.groups, sum(rows), any.k,
                       in_pairs ? int64_t{any.r} * pairs.taps * 2 * any.c : any.sum()};
   if (in_pairs) granule = 4;
-  with_gemm_config(type, granule, size, [&](auto config, const GemmGrid& grid) {
+  with_gemm_config(type, granule, size, bulk, [&](auto config, const GemmGrid& grid) {
     using Config = decltype(config);
     using T = typename Config::T;
     std::vector<Forward<Config>> levels;

@@ -7,9 +7,11 @@
 #include <vector>
 
 #include "autograd/tape.h"
+#include "core/cuda/runtime.h"
 #include "core/philox.h"
 #include "ops/conv2d/conv2d.h"
 #include "ops/conv2d/gemm_settings_cuda.h"
+#include "ops/registry.h"
 
 namespace mixpl {
 namespace {
@@ -148,7 +150,7 @@ class Conv2dCuda : public ::testing::Test {
   }
   void TearDown() override {
     cuda::plan::multiprocessors = kUsual;
-    cuda::plan::warpgroups = cuda::plan::wide = false;
+    cuda::plan::warpgroups = cuda::plan::wide = cuda::plan::bulk = false;
     cuda::plan::pixel_pairs = false;
   }
   const int64_t kUsual = cuda::plan::multiprocessors;
@@ -242,6 +244,27 @@ TEST_F(Conv2dCuda, MultipliesByWarpgroups) {
   }
 }
 
+// As many tiles down as blocks of a pair, and one more; every tap, stride and padding; parts of a
+// sum; channels that fill no 64.
+TEST_F(Conv2dCuda, CopiesTilesByHardware) {
+  if (cuda::is_emulated() || !cuda::has_warpgroups()) GTEST_SKIP() << "no such hardware";
+  cuda::plan::warpgroups = cuda::plan::bulk = true;
+  for (int64_t multiprocessors : {1, 32}) {
+    cuda::plan::multiprocessors = multiprocessors;
+    for (const auto& [c, k] : {std::pair{192, 136}, {136, 192}, {256, 256}, {320, 512}}) {
+      compare({1, 10, 13, c, k, 1, 1, with(1, 0), true}, DType::bf16);
+      compare({1, 15, 21, c, k, 1, 1, with(1, 0), true, true}, DType::bf16);
+      compare({2, 9, 17, c, k, 3, 3, with(1, 1, 1, 1, true), true, true}, DType::bf16);
+      compare({2, 37, 25, c, k, 3, 3, with(2, 1), true}, DType::bf16);
+      compare({1, 33, 31, c, k, 1, 1, with(2, 0)}, DType::bf16);
+    }
+    compare({3, 9, 17, 192, 192, 3, 5, with(1, 2), true}, DType::bf16);
+    compare({1, 19, 17, 192, 192, 5, 1, with(1, 0)}, DType::bf16);
+    compare({2, 13, 15, 192, 192, 3, 3, with(1, 2, 2), true}, DType::bf16);
+    compare({2, 31, 29, 192, 192, 3, 3, with(3, 1), true}, DType::bf16);
+  }
+}
+
 // Odd channels, even widths and strides; others are convolved as ever.
 TEST_F(Conv2dCuda, TakesPixelsInPairs) {
   cuda::plan::pixel_pairs = true;
@@ -255,6 +278,38 @@ TEST_F(Conv2dCuda, TakesPixelsInPairs) {
   compare({1, 9, 12, 3, 8, 3, 3, with(2, 2, 2)}, DType::bf16);     // dilation
   compare({1, 9, 12, 6, 8, 3, 3, with(2, 1, 1, 2)}, DType::bf16);  // groups
   compare({1, 9, 12, 3, 8, 7, 7, with(2, 3)}, DType::f32);
+}
+
+// Gradients of these filters are padded to whole chunks, as those of a head's scores and boxes.
+TEST_F(Conv2dCuda, TakesAnyNumberOfFilters) {
+  for (int64_t k : {1, 27, 36}) {
+    compare({2, 5, 4, 16, k, 3, 3, with(1, 1, 1, 1, true), true, true});
+    compare({1, 7, 6, 24, k, 3, 3, with(2, 1), true});
+    compare({1, 4, 5, 8, k, 1, 1}, DType::f32, true);
+  }
+  compare({1, 3, 4, 8, 819, 3, 3, with(1, 1), true});
+  compare({1, 5, 4, 16, 10, 3, 3, with(1, 1, 1, 2), true});  // groups stay as they are
+  cuda::plan::multiprocessors = 1;
+  for (bool warpgroups : {false, true}) {
+    cuda::plan::warpgroups = warpgroups;
+    compare({1, 10, 13, 136, 131, 3, 3, with(1, 1), true}, DType::bf16);
+  }
+}
+
+// A gradient by itself pads for itself.
+TEST_F(Conv2dCuda, GivesTheSameGradientsOneByOne) {
+  const Case v{2, 5, 4, 16, 27, 3, 3, with(1, 1)};
+  const Inputs in(v, DType::bf16);
+  const std::vector<Tensor> both = run(v, in, false);
+  const Device gpu = Device::cuda(0);
+  const std::vector<Tensor> inputs{in.x.to(gpu), in.weight.to(gpu), in.dy.to(gpu)};
+  const Options options(R"({"padding": 1})", "conv2d");
+  const auto alone = [&](const char* op) {
+    const Tensor result = find_op(op)(inputs, options).front();
+    return result.to(Device::cpu()).to(DType::f32).to_vector<float>();
+  };
+  EXPECT_EQ(alone("conv2dDataGradient"), both[1].to_vector<float>());
+  EXPECT_EQ(alone("conv2dWeightGradient"), both[2].to_vector<float>());
 }
 
 TEST_F(Conv2dCuda, TakesOddChannelsAsTf32) {

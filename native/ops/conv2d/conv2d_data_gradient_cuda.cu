@@ -18,6 +18,22 @@ struct DataGradient {
   using Result = T;
   using Left = PatchLoader<Config, Config::Tile::kM, Config::kGranule>;
   using Right = FilterLoader<Config, Config::Tile::kN>;
+#if !defined(MIXPL_CUDA_EMULATED)
+  using BulkLeft = BulkPatchRows<Config, Config::Tile::kM>;
+  using BulkRight = BulkFilterColumns<Config, Config::Tile::kN>;
+  TensorMap left_map() const {
+    Patches<T> dy = whole.dy;
+    dy.down = gradient_axis(whole.height, whole.kernel_h, stride, padding, dilation, 0);
+    dy.right = gradient_axis(whole.width, whole.kernel_w, stride, padding, dilation, 0);
+    return patch_map(dy, Config::Tile::kM);
+  }
+  TensorMap right_map() const {
+    const uint64_t pitch = whole.filter_pitch, taps = whole.kernel_h * whole.kernel_w;
+    return box_map(whole.filters, {{pitch, 0, kBulkPixels},
+                                   {taps, 2 * pitch, 1},
+                                   {uint64_t(whole.dy.channels), 2 * pitch * taps, kBulkPixels}});
+  }
+#endif
 
   struct Part {
     Patches<T> dy;
@@ -42,6 +58,12 @@ struct DataGradient {
       }
       dx.store(pixel, column, columns, sums);
     }
+#if !defined(MIXPL_CUDA_EMULATED)
+    MIXPL_DEVICE BulkLeft bulk_left(int row, int step) const { return BulkLeft(dy, row, step); }
+    MIXPL_DEVICE BulkRight bulk_right(int column, int step) const {
+      return BulkRight(dy, column, step);
+    }
+#endif
   };
 
   Part whole;  // what all products have in common
@@ -59,7 +81,7 @@ struct DataGradient {
     p.filters += int64_t{group} * p.dy.channels * p.kernel_h * p.kernel_w * p.filter_pitch;
     p.dx = p.dx.at_column(group * p.columns);
     p.rows = p.dy.rows();
-    p.reduction = p.dy.columns();
+    p.reduction = p.dy.template terms<Config>();
     return p;
   }
 
@@ -97,27 +119,36 @@ void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOp
   conv2d_backward_data(std::vector{dy}, weight, o, {dx});
 }
 
-void conv2d_backward_data(const std::vector<Tensor>& dys, const Tensor& weight,
+void conv2d_backward_data(const std::vector<Tensor>& given, const Tensor& weight,
                           const Conv2dOptions& o, const std::vector<Tensor>& dxs) {
+  const std::vector<Tensor> dys = pad_gradient(given, weight.shape(), o);
+  // Channels of zeros meet filters of zeros.
+  const int64_t zeros = dys[0].size(3) - weight.size(0);
+  const Shape shape{dys[0].size(3), weight.size(1), weight.size(2), weight.size(3)};
   std::vector<ConvSize> sizes;
   std::vector<int64_t> rows;
   int down = 1, right = 1, granule = kChunkBytes;
-  bool aligned = true;
+  bool aligned = true, bulk = true;
   for (size_t l = 0; l < dys.size(); ++l) {
-    const ConvSize& z = sizes.emplace_back(dxs[l].shape(), weight.shape(), dys[l].shape(), o);
+    const ConvSize& z = sizes.emplace_back(dxs[l].shape(), shape, dys[l].shape(), o);
     rows.push_back(most_rows(z));
     down = std::max(down, std::min(z.stride, z.h));  // a smaller map has no rows of some residues
     right = std::max(right, std::min(z.stride, z.w));
     granule = std::min(granule, granule_of(dys[l], z.k));
     aligned &= granule_of(dxs[l], z.c) == kChunkBytes;
+    const auto axis = [&](int size, int taps) {
+      return gradient_axis(size, taps, z.stride, z.padding, z.dilation, 0);
+    };
+    bulk &= z.groups == 1 && z.stride == 1 && fits_bulk(axis(z.h, z.r), z.p) &&
+            fits_bulk(axis(z.w, z.s), z.q);
   }
   const ConvSize& any = sizes[0];
-  const Tensor filters = filter_rows(weight, dys[0].dtype(), any.c);
+  const Tensor filters = filter_rows(weight, dys[0].dtype(), any.c, zeros * any.r * any.s);
   // The longest sum is about the average's double.
   const int64_t terms =
       any.k * plan::ceil_div(any.r, any.stride) * plan::ceil_div(any.s, any.stride);
   const GemmSize size{int64_t{any.groups} * down * right, sum(rows), any.c, terms};
-  with_gemm_config(dys[0].dtype(), granule, size, [&](auto config, const GemmGrid& grid) {
+  with_gemm_config(dys[0].dtype(), granule, size, bulk, [&](auto config, const GemmGrid& grid) {
     using Config = decltype(config);
     using T = typename Config::T;
     std::vector<DataGradient<Config>> levels;
@@ -128,7 +159,7 @@ void conv2d_backward_data(const std::vector<Tensor>& dys, const Tensor& weight,
       whole.filters = filters.data<T>();
       whole.kernel_h = z.r;
       whole.kernel_w = z.s;
-      whole.filter_pitch = static_cast<int>(filters.numel() / (weight.size(0) * z.r * z.s));
+      whole.filter_pitch = static_cast<int>(filters.numel() / (shape[0] * z.r * z.s));
       whole.dx.to = dxs[l].data<T>();
       whole.dx.pitch = dxs[l].size(3);
       whole.dx.aligned = aligned;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "autograd/tape.h"
+#include "core/cuda/runtime.h"
 #include "core/philox.h"
 #include "ops/conv2d/conv2d.h"
 #include "ops/conv2d/gemm_settings_cuda.h"
@@ -84,7 +85,7 @@ class Conv2dLevelsCuda : public ::testing::Test {
   }
   void TearDown() override {
     cuda::plan::multiprocessors = kUsual;
-    cuda::plan::warpgroups = cuda::plan::wide = false;
+    cuda::plan::warpgroups = cuda::plan::wide = cuda::plan::bulk = false;
   }
   const int64_t kUsual = cuda::plan::multiprocessors;
 
@@ -128,6 +129,13 @@ TEST_F(Conv2dLevelsCuda, TakesAnyNumberOfChannels) {
     for (int64_t k : {1, 9, 36}) compare({pyramid(1, c), k, 3, with(1, 1)});
 }
 
+TEST_F(Conv2dLevelsCuda, TakesAnyNumberOfFilters) {
+  for (int64_t k : {1, 27, 36}) compare({pyramid(2, 16), k, 3, with(1, 1)});
+  compare({pyramid(1, 8), 819, 3, with(1, 1)});
+  compare({pyramid(1, 24), 27, 3, with(2, 1, 1, true)});
+  compare({{{1, 5, 4, 8}, {1, 2, 2, 8}, {1, 3, 3, 8}}, 27, 3, with(1, 0)});  // one without output
+}
+
 TEST_F(Conv2dLevelsCuda, TakesStridesAndGroups) {
   compare({pyramid(2, 16), 8, 3, with(2, 1, 2, true)});
   compare({pyramid(1, 8), 8, 3, with(3, 1)});
@@ -147,6 +155,17 @@ TEST_F(Conv2dLevelsCuda, MultipliesByWarpgroups) {
   for (bool wide : {false, true}) {
     cuda::plan::wide = wide;
     for (const auto& [c, k] : {std::pair{136, 72}, {72, 136}, {128, 128}, {72, 264}})
+      compare({pyramid(2, c), k, 3, with(1, 1, 1, true)}, DType::bf16);
+  }
+}
+
+// A pair of blocks may belong to two levels.
+TEST_F(Conv2dLevelsCuda, CopiesTilesByHardware) {
+  if (cuda::is_emulated() || !cuda::has_warpgroups()) GTEST_SKIP() << "no such hardware";
+  cuda::plan::warpgroups = cuda::plan::bulk = true;
+  for (int64_t multiprocessors : {1, 16}) {
+    cuda::plan::multiprocessors = multiprocessors;
+    for (const auto& [c, k] : {std::pair{192, 136}, {256, 256}, {192, 520}})
       compare({pyramid(2, c), k, 3, with(1, 1, 1, true)}, DType::bf16);
   }
 }

@@ -16,6 +16,18 @@ struct WeightGradient {
   using Result = float;
   using Left = MatrixLoader<Config, Order::result, Config::Tile::kM, Config::kGranule>;
   using Right = PatchColumnLoader<Config, Config::Tile::kN, Config::kGranule>;
+#if !defined(MIXPL_CUDA_EMULATED)
+  using BulkLeft = BulkMatrixColumns<Config, Config::Tile::kM>;
+  using BulkRight = BulkPatchColumns<Config, Config::Tile::kN>;
+  TensorMap left_map() const {
+    const uint64_t pitch = 2 * dy_pitch,
+                   positions = int64_t{x.images} * x.down.positions * x.right.positions;
+    return box_map(dy, {{uint64_t(filters_a_group), 0, kBulkPixels},
+                        {positions, pitch, kBulkPixels},
+                        {1, pitch * positions, 1}});
+  }
+  TensorMap right_map() const { return patch_map(x, kBulkPixels); }
+#endif
 
   struct Part {
     Patches<T> x;
@@ -31,15 +43,21 @@ struct WeightGradient {
     MIXPL_DEVICE void store(int row, int column, float (&sums)[kChunk<float>]) const {
       dweight.store(row, column, columns, sums);
     }
+#if !defined(MIXPL_CUDA_EMULATED)
+    MIXPL_DEVICE BulkLeft bulk_left(int row, int step) const { return BulkLeft(row, step); }
+    MIXPL_DEVICE BulkRight bulk_right(int column, int step) const {
+      return BulkRight(x, column, step);
+    }
+#endif
   };
 
   Patches<T> x;
   const T* dy;
-  int filters_a_group, groups;
+  int filters_a_group, dy_pitch;
   Output<float> dweight;
 
   MIXPL_DEVICE Part part(const GemmPlace& at) const {
-    Part p{x, dy, filters_a_group * groups, dweight, filters_a_group, x.columns(), x.rows()};
+    Part p{x, dy, dy_pitch, dweight, filters_a_group, x.columns(), x.rows()};
     p.x.source += at.batch * x.channels;
     p.dy += at.batch * filters_a_group;
     p.dweight.to += at.batch * filters_a_group * dweight.pitch;
@@ -72,21 +90,25 @@ void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptio
   conv2d_backward_weight(std::vector{x}, {dy}, o, dweight);
 }
 
-void conv2d_backward_weight(const std::vector<Tensor>& xs, const std::vector<Tensor>& dys,
+void conv2d_backward_weight(const std::vector<Tensor>& xs, const std::vector<Tensor>& given,
                             const Conv2dOptions& o, Tensor& dweight) {
   if (dweight.numel() == 0) return;
   if (xs.empty()) return memset_device(dweight.raw(), 0, dweight.nbytes());
+  const std::vector<Tensor> dys = pad_gradient(given, dweight.shape(), o);
   std::vector<ConvSize> sizes;
   std::vector<int64_t> terms;
   int granule = kChunkBytes;
+  bool bulk = true;
   for (size_t l = 0; l < xs.size(); ++l) {
     const ConvSize& z = sizes.emplace_back(xs[l].shape(), dweight.shape(), dys[l].shape(), o);
     terms.push_back(int64_t{z.n} * z.p * z.q);
-    granule = std::min({granule, granule_of(xs[l], z.c), granule_of(dys[l], z.k)});
+    granule =
+        std::min({granule, granule_of(xs[l], z.c), granule_of(dys[l], dys[l].size(3) / z.groups)});
+    bulk &= z.groups == 1 && z.c % 64 == 0 && fits_bulk(z.down(), z.h) && fits_bulk(z.right(), z.w);
   }
   const ConvSize& any = sizes[0];
   const GemmSize size{any.groups, any.k, any.sum(), sum(terms)};
-  with_gemm_config(xs[0].dtype(), granule, size, [&](auto config, const GemmGrid& grid) {
+  with_gemm_config(xs[0].dtype(), granule, size, bulk, [&](auto config, const GemmGrid& grid) {
     using Config = decltype(config);
     using T = typename Config::T;
     std::vector<WeightGradient<Config>> levels;
@@ -98,7 +120,8 @@ void conv2d_backward_weight(const std::vector<Tensor>& xs, const std::vector<Ten
       output.to = dweight.data<float>();
       output.pitch = z.sum();
       output.aligned = granule_of(dweight, z.sum()) == kChunkBytes;
-      levels.push_back({patches, dys[l].data<T>(), z.k, z.groups, output});
+      const int dy_pitch = static_cast<int>(dys[l].size(3));
+      levels.push_back({patches, dys[l].data<T>(), z.k, dy_pitch, output});
     }
     multiply_levels(levels, terms, grid, xs[0].device());
   });

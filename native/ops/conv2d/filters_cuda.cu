@@ -9,15 +9,17 @@ template <typename T>
 struct RowCopy {
   const float* from;
   T* to;
-  int64_t length;
-  int64_t chunks;  // of a padded row
+  int64_t rows, length;  // of the source
+  int64_t chunks;        // of a padded row
 
   MIXPL_DEVICE void operator()(int64_t i) const {
     const int64_t row = i / chunks, first = i % chunks * kChunk<T>;
     Vec<T, kChunk<T>> values;
 #pragma unroll
-    for (int e = 0; e < kChunk<T>; ++e)
-      values[e] = T(first + e < length ? load_read_only(from + row * length + first + e) : 0.0f);
+    for (int e = 0; e < kChunk<T>; ++e) {
+      const bool exists = row < rows && first + e < length;
+      values[e] = T(exists ? load_read_only(from + row * length + first + e) : 0.0f);
+    }
     store_vec(to + i * kChunk<T>, values);
   }
 };
@@ -46,18 +48,18 @@ struct PairCopy {
 
 }  // namespace
 
-Tensor filter_rows(const Tensor& weight, DType type, int64_t length) {
+Tensor filter_rows(const Tensor& weight, DType type, int64_t length, int64_t zero_rows) {
   const int64_t chunk = kChunkBytes / size_of(type), chunks = (length + chunk - 1) / chunk;
-  if (type == DType::f32 && length == chunks * chunk) return weight;
+  if (type == DType::f32 && length == chunks * chunk && !zero_rows) return weight;
   // Rows of whole chunks lie one after another: then their length does not matter.
-  const std::string key =
-      str("cuda ", type, " rows of ", length == chunks * chunk ? chunk : length);
+  const std::string key = str("cuda ", type, " rows of ", length == chunks * chunk ? chunk : length,
+                              ", zeros ", zero_rows * chunks);
   return weight.derived<Tensor>(key, [&] {
-    const int64_t rows = length ? weight.numel() / length : 0;
-    Tensor out = Tensor::empty({rows, chunks * chunk}, type, weight.device());
+    const int64_t rows = length ? weight.numel() / length : 0, all = rows + zero_rows;
+    Tensor out = Tensor::empty({all, chunks * chunk}, type, weight.device());
     dispatch_floating(type, [&](auto tag) {
       using T = decltype(tag);
-      for_each(rows * chunks, RowCopy<T>{weight.data<float>(), out.data<T>(), length, chunks});
+      for_each(all * chunks, RowCopy<T>{weight.data<float>(), out.data<T>(), rows, length, chunks});
     });
     return out;
   });

@@ -8,6 +8,9 @@
 #include "ops/conv2d/gemm_mainloop_cuda.h"
 #include "ops/conv2d/gemm_plan_cuda.h"
 #include "ops/conv2d/level_starts_cuda.h"
+#if !defined(MIXPL_CUDA_EMULATED)
+#include "ops/conv2d/gemm_bulk_cuda.h"
+#endif
 
 namespace mixpl::cuda {
 
@@ -23,6 +26,10 @@ struct OverLevels {
   using Left = typename Problem::Left;
   using Right = typename Problem::Right;
   using Part = typename Problem::Part;
+#if !defined(MIXPL_CUDA_EMULATED)
+  using BulkLeft = typename Problem::BulkLeft;
+  using BulkRight = typename Problem::BulkRight;
+#endif
 
   Problem common;
   typename Problem::Level levels[kMostConvLevels];
@@ -34,6 +41,7 @@ struct OverLevels {
     place -= starts.first[level];
     if (Problem::kAlong == LevelsAlong::reduction)
       at.splits = starts.first[level + 1] - starts.first[level];
+    at.level = level;
     Problem problem = common;
     problem.enter(levels[level]);
     return problem.part(at);
@@ -62,8 +70,20 @@ void multiply_levels(const std::vector<Problem>& problems, const std::vector<int
       all.starts.add(plan::ceil_div(steps_of(sizes[l]), plan::ceil_div(steps, grid.splits)));
   }
   (Problem::kAlong == LevelsAlong::rows ? grid.tiles_down : grid.splits) = all.starts.places();
+  constexpr int kCluster = Config::Tile::kCluster;
+  grid.tiles_down = static_cast<int>(plan::ceil_div(grid.tiles_down, kCluster)) * kCluster;
   plan::check(grid);
-  multiply(all, grid, device);
+#if !defined(MIXPL_CUDA_EMULATED)
+  if constexpr (Config::Tile::kBulk) {
+    BulkMaps maps;
+    for (size_t l = 0; l < problems.size(); ++l) {
+      maps.left[l] = problems[l].left_map();
+      maps.right[l] = problems[l].right_map();
+    }
+    return multiply_bulk(all, maps, grid, device);
+  }
+#endif
+  if constexpr (!Config::Tile::kBulk) multiply(all, grid, device);
 }
 
 }  // namespace mixpl::cuda

@@ -114,6 +114,13 @@ struct Patches {
 
   MIXPL_DEVICE int rows() const { return images * down.positions * right.positions; }
   MIXPL_DEVICE int columns() const { return down.taps * right.taps * channels; }
+  /// Of a sum as it is multiplied.
+  template <class Config>
+  MIXPL_DEVICE int terms() const {
+    return Config::Tile::kBulk ? down.taps * right.taps * chunks() * Config::kStep : columns();
+  }
+  /// Of 64 channels, the last one filled up.
+  MIXPL_HD int chunks() const { return (channels + 63) / 64; }
   MIXPL_DEVICE Radix row_radix() const { return {down.positions, right.positions}; }
   MIXPL_DEVICE Radix column_radix() const { return {right.taps, channels}; }
   MIXPL_DEVICE bool holds(int y, int x) const {

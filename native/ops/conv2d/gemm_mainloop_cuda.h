@@ -33,6 +33,7 @@ struct GemmGrid {
 /// part() takes such a number and leaves the one within the part.
 struct GemmPlace {
   int batch, tile_down, split, splits;
+  int level = 0;
 };
 
 /// A block's tile, and its split of the reduction.
@@ -43,12 +44,12 @@ struct GemmBlock {
   typename Problem::Part part;
   int row, column;   // first of the tile
   int first, steps;  // first term of the reduction, steps of kStep terms
+  int level;         // of problems that join some
 
+  /// Tiles are numbered row by row; those of a cluster, which lie one below the other, in one go.
   MIXPL_DEVICE GemmBlock(const Problem& problem, const GemmGrid& grid, unsigned tile, int split)
-      : GemmBlock(problem,
-                  {static_cast<int>(tile / grid.tiles_right / grid.tiles_down),
-                   static_cast<int>(tile / grid.tiles_right % grid.tiles_down), split, grid.splits},
-                  tile % grid.tiles_right * Tile::kN) {}
+      : GemmBlock(problem, place(grid, tile, split),
+                  tile / Tile::kCluster % grid.tiles_right * Tile::kN) {}
 
   /// Hands a chunk of the tile on if it lies inside the result; quad(e) gives four of its sums,
   /// from element e on.
@@ -67,8 +68,14 @@ struct GemmBlock {
   }
 
  private:
+  static MIXPL_DEVICE GemmPlace place(const GemmGrid& grid, unsigned tile, int split) {
+    constexpr unsigned kCluster = Tile::kCluster;
+    const unsigned rows = grid.tiles_down / kCluster, row = tile / kCluster / grid.tiles_right;
+    return {static_cast<int>(row / rows), static_cast<int>(row % rows * kCluster + tile % kCluster),
+            split, grid.splits};
+  }
   MIXPL_DEVICE GemmBlock(const Problem& problem, GemmPlace at, int column)
-      : part(problem.part(at)), row(at.tile_down * Tile::kM), column(column) {
+      : part(problem.part(at)), row(at.tile_down * Tile::kM), column(column), level(at.level) {
     constexpr int kStep = Problem::Config::kStep;
     const int64_t all = (part.reduction + kStep - 1) / kStep;
     const int begin = static_cast<int>(all * at.split / at.splits);
@@ -162,19 +169,13 @@ MIXPL_DEVICE void for_each_chunk(int rows, F&& f) {
     f(i / kColumns, i % kColumns * kWidth);
 }
 
-/// One tile a block; to `parts` [splits, tiles, kM, kN] when the sums are split.
+/// Stores a block's product; to `parts` [splits, tiles, kM, kN] when the sums are split.
 template <class Problem>
-MIXPL_KERNEL __launch_bounds__(Problem::Config::Tile::kThreads, Problem::Config::Tile::kBlocksPerSm)
-    gemm_kernel(Problem problem, GemmGrid grid, float* parts) {
+MIXPL_DEVICE void hand_on(const GemmBlock<Problem>& at, const float* sums, float* parts) {
   using Tile = typename Problem::Config::Tile;
-  MIXPL_DYNAMIC_SHARED(char, shared);
-  const unsigned tiles = static_cast<unsigned>(grid.tiles());
-  const GemmBlock<Problem> at(problem, grid, blockIdx.x % tiles, blockIdx.x / tiles);
-  if (at.row >= at.part.rows) return;  // products may differ in size
-  const float* sums = multiply_tiles<Problem>(at, shared);
   if (parts) {
     float* part = parts + static_cast<int64_t>(blockIdx.x) * (Tile::kM * Tile::kN);
-    for (int i = threadIdx.x * 4; i < Tile::kM * Tile::kN; i += Tile::kThreads * 4)
+    for (int i = threadIdx.x * 4; i < Tile::kM * Tile::kN; i += blockDim.x * 4)
       store_vec(part + i, load_vec<float, 4>(sums + i / Tile::kN * kSumPitch<Tile> + i % Tile::kN));
     return;
   }
@@ -182,6 +183,17 @@ MIXPL_KERNEL __launch_bounds__(Problem::Config::Tile::kThreads, Problem::Config:
     at.store(row, column,
              [&](int e) { return load_vec<float, 4>(sums + row * kSumPitch<Tile> + column + e); });
   });
+}
+
+/// One tile a block.
+template <class Problem>
+MIXPL_KERNEL __launch_bounds__(Problem::Config::Tile::kThreads, Problem::Config::Tile::kBlocksPerSm)
+    gemm_kernel(Problem problem, GemmGrid grid, float* parts) {
+  MIXPL_DYNAMIC_SHARED(char, shared);
+  const unsigned tiles = static_cast<unsigned>(grid.tiles());
+  const GemmBlock<Problem> at(problem, grid, blockIdx.x % tiles, blockIdx.x / tiles);
+  if (at.row >= at.part.rows) return;  // products may differ in size
+  hand_on(at, multiply_tiles<Problem>(at, shared), parts);
 }
 
 constexpr int kSumRows = 4;  // of a tile that a block of the second kernel finishes
@@ -211,23 +223,31 @@ MIXPL_KERNEL sum_parts_kernel(Problem problem, GemmGrid grid, const float* parts
   });
 }
 
+/// Room for the parts of split sums; undefined where none are.
+template <class Problem>
+Tensor parts_of(const GemmGrid& grid, Device device) {
+  using Tile = typename Problem::Config::Tile;
+  if (grid.splits == 1) return {};
+  return Tensor::empty({grid.splits, grid.tiles(), Tile::kM, Tile::kN}, DType::f32, device);
+}
+template <class Problem>
+void add_parts(const Problem& problem, const GemmGrid& grid, const Tensor& parts) {
+  using Tile = typename Problem::Config::Tile;
+  if (!parts.defined()) return;
+  launch(sum_parts_kernel<Problem>,
+         dim3(static_cast<unsigned>(grid.tiles() * (Tile::kM / kSumRows))), dim3(128), 0, problem,
+         grid, static_cast<const float*>(parts.data<float>()));
+}
+
 /// Runs a problem as `grid` says.
 template <class Problem>
 void multiply(const Problem& problem, const GemmGrid& grid, Device device) {
   using Tile = typename Problem::Config::Tile;
-  const dim3 blocks(static_cast<unsigned>(grid.tiles() * grid.splits)), threads(Tile::kThreads);
-  if (grid.splits == 1) {
-    launch(gemm_kernel<Problem>, blocks, threads, kSharedBytes<Problem>, problem, grid,
-           static_cast<float*>(nullptr));
-    return;
-  }
-  const Tensor parts =
-      Tensor::empty({grid.splits, grid.tiles(), Tile::kM, Tile::kN}, DType::f32, device);
-  launch(gemm_kernel<Problem>, blocks, threads, kSharedBytes<Problem>, problem, grid,
-         parts.data<float>());
-  launch(sum_parts_kernel<Problem>,
-         dim3(static_cast<unsigned>(grid.tiles() * (Tile::kM / kSumRows))), dim3(128), 0, problem,
-         grid, static_cast<const float*>(parts.data<float>()));
+  const Tensor parts = parts_of<Problem>(grid, device);
+  launch(gemm_kernel<Problem>, dim3(static_cast<unsigned>(grid.tiles() * grid.splits)),
+         dim3(Tile::kThreads), kSharedBytes<Problem>, problem, grid,
+         parts.defined() ? parts.data<float>() : static_cast<float*>(nullptr));
+  add_parts(problem, grid, parts);
 }
 
 }  // namespace mixpl::cuda

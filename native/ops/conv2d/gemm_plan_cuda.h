@@ -34,7 +34,7 @@ inline void check(const GemmGrid& grid) {
 template <class Config>
 GemmGrid grid(const GemmSize& size, int64_t splits) {
   using Tile = typename Config::Tile;
-  GemmGrid grid{static_cast<int>(ceil_div(size.rows, Tile::kM)),
+  GemmGrid grid{static_cast<int>(ceil_div(size.rows, Tile::kM * Tile::kCluster)) * Tile::kCluster,
                 static_cast<int>(ceil_div(size.columns, Tile::kN)), static_cast<int>(size.batches),
                 static_cast<int>(splits)};
   check(grid);
@@ -65,7 +65,7 @@ bool pays(const GemmSize& size) {
 /// Calls run(config, grid) with a GemmConfig: the largest tile that pays, the small one if none
 /// does.
 template <Arithmetic kArithmetic, class F>
-void with_gemm_tile(int granule, const GemmSize& size, F&& run) {
+void with_gemm_tile(int granule, const GemmSize& size, bool bulk, F&& run) {
   using Large = GemmConfig<kArithmetic, LargeTile, 16>;
   using Tall = GemmConfig<kArithmetic, TallTile, 16>;
   const auto use = [&](auto config) { run(config, plan::grid<decltype(config)>(size)); };
@@ -78,6 +78,12 @@ void with_gemm_tile(int granule, const GemmSize& size, F&& run) {
   if constexpr (kArithmetic == Arithmetic::bf16) {
     using Group = GemmConfig<kArithmetic, WarpgroupTile, 16>;
     using Wide = GemmConfig<kArithmetic, WideTile, 16>;
+#if !defined(MIXPL_CUDA_EMULATED)
+    using Bulk = GemmConfig<kArithmetic, BulkTile, 16>;
+    if (bulk && plan::bulk && has_warpgroups() && size.rows > BulkTile::kM &&
+        plan::pays<Bulk>(size))
+      return use(Bulk{});
+#endif
     if (plan::warpgroups && has_warpgroups() && plan::wide && plan::pays<Wide>(size))
       return use(Wide{});
     if (plan::warpgroups && has_warpgroups() && plan::pays<Group>(size)) return use(Group{});
@@ -89,11 +95,13 @@ void with_gemm_tile(int granule, const GemmSize& size, F&& run) {
   use(GemmConfig<kArithmetic, SmallTile, 16>{});
 }
 
+/// `bulk`: the hardware can copy the operands' tiles by itself (gemm_bulk_cuda.h).
 template <class F>
-void with_gemm_config(DType dtype, int granule, const GemmSize& size, F&& run) {
-  if (dtype == DType::bf16) return with_gemm_tile<Arithmetic::bf16>(granule, size, run);
-  if (Context::current().allow_tf32) return with_gemm_tile<Arithmetic::tf32>(granule, size, run);
-  with_gemm_tile<Arithmetic::f32>(granule, size, run);
+void with_gemm_config(DType dtype, int granule, const GemmSize& size, bool bulk, F&& run) {
+  if (dtype == DType::bf16) return with_gemm_tile<Arithmetic::bf16>(granule, size, bulk, run);
+  if (Context::current().allow_tf32)
+    return with_gemm_tile<Arithmetic::tf32>(granule, size, bulk, run);
+  with_gemm_tile<Arithmetic::f32>(granule, size, bulk, run);
 }
 
 /// Kernels count in 32 bits. @throws RangeError

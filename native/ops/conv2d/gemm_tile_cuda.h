@@ -24,8 +24,8 @@ struct TileShape {
   // of 64 bytes.
   static constexpr int kStepChunks = 4;
   static constexpr int kStages = 4;  // steps in flight: one is multiplied, the others are copied
-  static constexpr int kBehind = 0;
-  static constexpr bool kWarpgroups = false;
+  static constexpr int kBehind = 0, kCluster = 1;
+  static constexpr bool kWarpgroups = false, kBulk = false;
 
   static MIXPL_DEVICE int warp_row() { return warp() / (kN / kWarpN) * kWarpM; }
   static MIXPL_DEVICE int warp_column() { return warp() % (kN / kWarpN) * kWarpN; }
@@ -41,13 +41,20 @@ template <int kN_, int kBlocksPerSm_, int kStages_, int kBehind_>
 struct WarpgroupTileShape {
   static constexpr int kM = 128, kN = kN_, kThreads = 256, kBlocksPerSm = kBlocksPerSm_;
   static constexpr int kStepChunks = 8;  // a row of 128 bytes, the widest swizzle
-  static constexpr int kStages = kStages_, kBehind = kBehind_;
-  static constexpr bool kWarpgroups = true;
+  static constexpr int kStages = kStages_, kBehind = kBehind_, kCluster = 1;
+  static constexpr bool kWarpgroups = true, kBulk = false;
 };
 // Two blocks of the first on a multiprocessor hide one another's waits; the second reads three
 // quarters as much per product, and its registers leave room for one.
 using WarpgroupTile = WarpgroupTileShape<128, 2, 3, 0>;
 using WideTile = WarpgroupTileShape<256, 1, 4, 1>;
+
+/// The same with tiles that the hardware copies (gemm_bulk_cuda.h), in pairs of blocks.
+struct BulkTile : WideTile {
+  static constexpr int kCopying = 128;  // threads beside those that multiply
+  static constexpr int kCluster = 2;
+  static constexpr bool kBulk = true;
+};
 
 /// Everything a kernel is compiled for. kGranule: bytes of the smallest run of an activation that
 /// is contiguous and aligned for every chunk: 16, 4, or an element.

@@ -48,6 +48,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
              MIXPL_DISPATCH(x.device(), mask_and_column_sum, mask, dflat, masked, grads[2]);
              dflat = masked;
            }
+           dflat = MIXPL_DISPATCH(x.device(), pad_gradient, dflat, filters.shape(), conv);
            if (weight.requires_grad()) {
              grads[1] = Tensor::empty_like(weight);
              Tensor dfilters = grads[1].alias({k, 1, 1, c});

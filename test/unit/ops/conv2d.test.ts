@@ -334,6 +334,7 @@ testOp('linear', {
       one('no rows', [0, 8], 4, { bias: true }),
       one('no inputs', [3, 0], 4, { bias: true, relu: true }),
       one('no outputs', [3, 4], 0),
+      one('scores of 81 classes', [12, 16], 81, { bias: true }),
     ];
   },
 });
