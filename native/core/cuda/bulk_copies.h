@@ -29,8 +29,8 @@ MIXPL_DEVICE uint32_t cluster_rank() {
 /// All threads of all blocks of the cluster.
 MIXPL_DEVICE void sync_cluster() {
   MIXPL_BULK(
-      "barrier.cluster.arrive.release.aligned;\n"
-      "barrier.cluster.wait.acquire.aligned;\n" ::
+      "barrier.cluster.arrive.release;\n"
+      "barrier.cluster.wait.acquire;\n" ::
           : "memory");
 }
 

@@ -49,6 +49,13 @@ MIXPL_DEVICE void wgmma_wait() {
   MIXPL_WGMMA("wgmma.wait_group.sync.aligned %0;\n" ::"n"(N) : "memory");
 }
 
+/// After the last wait: the compiler may not read the sums earlier.
+template <int kSums>
+MIXPL_DEVICE void wgmma_end(float (&d)[kSums]) {
+#pragma unroll
+  for (float& sum : d) asm volatile("" : "+f"(sum)::"memory");
+}
+
 /// d = a b, or d += a b, for 64 rows, 128 or 256 columns and 16 terms of bf16. Warp w of the four
 /// holds rows 16 w …, d[4 j + i] is row lane / 4 + 8 (i / 2), column 8 j + 2 (lane % 4) + i % 2. kA
 /// (kB): the rows of a's (b's) tile run along the result, not along the reduction.

@@ -150,7 +150,8 @@ class Conv2dCuda : public ::testing::Test {
   }
   void TearDown() override {
     cuda::plan::multiprocessors = kUsual;
-    cuda::plan::warpgroups = cuda::plan::wide = cuda::plan::bulk = false;
+    cuda::plan::warpgroups = false;
+    cuda::plan::wide = cuda::plan::bulk = 0;
     cuda::plan::pixel_pairs = false;
   }
   const int64_t kUsual = cuda::plan::multiprocessors;
@@ -248,21 +249,23 @@ TEST_F(Conv2dCuda, MultipliesByWarpgroups) {
 // sum; channels that fill no 64.
 TEST_F(Conv2dCuda, CopiesTilesByHardware) {
   if (cuda::is_emulated() || !cuda::has_warpgroups()) GTEST_SKIP() << "no such hardware";
-  cuda::plan::warpgroups = cuda::plan::bulk = true;
-  for (int64_t multiprocessors : {1, 32}) {
-    cuda::plan::multiprocessors = multiprocessors;
-    for (const auto& [c, k] : {std::pair{192, 136}, {136, 192}, {256, 256}, {320, 512}}) {
-      compare({1, 10, 13, c, k, 1, 1, with(1, 0), true}, DType::bf16);
-      compare({1, 15, 21, c, k, 1, 1, with(1, 0), true, true}, DType::bf16);
-      compare({2, 9, 17, c, k, 3, 3, with(1, 1, 1, 1, true), true, true}, DType::bf16);
-      compare({2, 37, 25, c, k, 3, 3, with(2, 1), true}, DType::bf16);
-      compare({1, 33, 31, c, k, 1, 1, with(2, 0)}, DType::bf16);
+  cuda::plan::warpgroups = true;
+  for (int bulk : {1, 2})
+    for (int64_t multiprocessors : {1, 32}) {
+      cuda::plan::bulk = bulk;
+      cuda::plan::multiprocessors = multiprocessors;
+      for (const auto& [c, k] : {std::pair{192, 136}, {136, 192}, {256, 256}, {320, 512}}) {
+        compare({1, 10, 13, c, k, 1, 1, with(1, 0), true}, DType::bf16);
+        compare({1, 15, 21, c, k, 1, 1, with(1, 0), true, true}, DType::bf16);
+        compare({2, 9, 17, c, k, 3, 3, with(1, 1, 1, 1, true), true, true}, DType::bf16);
+        compare({2, 37, 25, c, k, 3, 3, with(2, 1), true}, DType::bf16);
+        compare({1, 33, 31, c, k, 1, 1, with(2, 0)}, DType::bf16);
+      }
+      compare({3, 9, 17, 192, 192, 3, 5, with(1, 2), true}, DType::bf16);
+      compare({1, 19, 17, 192, 192, 5, 1, with(1, 0)}, DType::bf16);
+      compare({2, 13, 15, 192, 192, 3, 3, with(1, 2, 2), true}, DType::bf16);
+      compare({2, 31, 29, 192, 192, 3, 3, with(3, 1), true}, DType::bf16);
     }
-    compare({3, 9, 17, 192, 192, 3, 5, with(1, 2), true}, DType::bf16);
-    compare({1, 19, 17, 192, 192, 5, 1, with(1, 0)}, DType::bf16);
-    compare({2, 13, 15, 192, 192, 3, 3, with(1, 2, 2), true}, DType::bf16);
-    compare({2, 31, 29, 192, 192, 3, 3, with(3, 1), true}, DType::bf16);
-  }
 }
 
 // Odd channels, even widths and strides; others are convolved as ever.

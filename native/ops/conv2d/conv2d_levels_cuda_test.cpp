@@ -85,7 +85,8 @@ class Conv2dLevelsCuda : public ::testing::Test {
   }
   void TearDown() override {
     cuda::plan::multiprocessors = kUsual;
-    cuda::plan::warpgroups = cuda::plan::wide = cuda::plan::bulk = false;
+    cuda::plan::warpgroups = false;
+    cuda::plan::wide = cuda::plan::bulk = 0;
   }
   const int64_t kUsual = cuda::plan::multiprocessors;
 
@@ -162,12 +163,14 @@ TEST_F(Conv2dLevelsCuda, MultipliesByWarpgroups) {
 // A pair of blocks may belong to two levels.
 TEST_F(Conv2dLevelsCuda, CopiesTilesByHardware) {
   if (cuda::is_emulated() || !cuda::has_warpgroups()) GTEST_SKIP() << "no such hardware";
-  cuda::plan::warpgroups = cuda::plan::bulk = true;
-  for (int64_t multiprocessors : {1, 16}) {
-    cuda::plan::multiprocessors = multiprocessors;
-    for (const auto& [c, k] : {std::pair{192, 136}, {256, 256}, {192, 520}})
-      compare({pyramid(2, c), k, 3, with(1, 1, 1, true)}, DType::bf16);
-  }
+  cuda::plan::warpgroups = true;
+  for (int bulk : {1, 2})
+    for (int64_t multiprocessors : {1, 16}) {
+      cuda::plan::bulk = bulk;
+      cuda::plan::multiprocessors = multiprocessors;
+      for (const auto& [c, k] : {std::pair{192, 136}, {256, 256}, {192, 520}})
+        compare({pyramid(2, c), k, 3, with(1, 1, 1, true)}, DType::bf16);
+    }
 }
 
 TEST_F(Conv2dLevelsCuda, TakesNothing) {

@@ -19,8 +19,31 @@ namespace mixpl::cuda {
 
 constexpr int kBulkPixels = 64;  // elements along the rows of a tile: 128 bytes
 
-/// Both blocks of a pair.
-constexpr uint16_t kPair = 3;
+/// What block `rank` of a cluster copies of the right operand, for all of them: 1 / kCluster of its
+/// kExtent columns.
+template <class Config, int kExtent>
+struct BulkShare {
+  static constexpr int kCluster = Config::Tile::kCluster;
+  static constexpr int kColumns = kExtent / kCluster, kPieces = kColumns / kBulkPixels;
+  static constexpr uint16_t kBlocks = (1 << kCluster) - 1;
+  static MIXPL_DEVICE int column() { return static_cast<int>(cluster_rank()) * kColumns; }
+  /// copy_box or copy_pixels to all blocks of the cluster.
+  template <int kAxes>
+  static MIXPL_DEVICE void box(void* to, const TensorMap* map, BulkBarrier* barrier,
+                               const int (&at)[kAxes]) {
+    if constexpr (kCluster > 1)
+      copy_box(to, map, barrier, at, kBlocks);
+    else
+      copy_box(to, map, barrier, at);
+  }
+  static MIXPL_DEVICE void pixels(void* to, const TensorMap* map, BulkBarrier* barrier,
+                                  const int (&at)[4], const int (&tap)[2]) {
+    if constexpr (kCluster > 1)
+      copy_pixels(to, map, barrier, at, tap, kBlocks);
+    else
+      copy_pixels(to, map, barrier, at, tap);
+  }
+};
 
 inline PixelAxis pixel_axis(const ConvAxis& axis, int size) {
   return {size, axis.positions, axis.stride, axis.lower()};
@@ -78,9 +101,10 @@ class BulkFilterRows {
       : taps_(p, step), width_(p.right.taps), column_(column) {}
   MIXPL_DEVICE void load(char* to, const TensorMap* map, BulkBarrier* barrier) {
     const Digits& at = taps_.at;
-    const int first = kExtent / 2 * static_cast<int>(cluster_rank());
-    copy_box(to + first * kSwizzleBytes, map, barrier,
-             {kBulkPixels * at.low, at.high * width_ + at.middle, column_ + first}, kPair);
+    const int first = BulkShare<Config, kExtent>::column();
+    BulkShare<Config, kExtent>::box(
+        to + first * kSwizzleBytes, map, barrier,
+        {kBulkPixels * at.low, at.high * width_ + at.middle, column_ + first});
     taps_.next();
   }
 
@@ -99,13 +123,12 @@ class BulkFilterColumns {
       : taps_(dy, step), width_(dy.right.taps), column_(column) {}
   MIXPL_DEVICE void load(char* to, const TensorMap* map, BulkBarrier* barrier) {
     const Digits& at = taps_.at;
-    constexpr int kHalf = kExtent / kBulkPixels / 2;
-    const int first = kHalf * static_cast<int>(cluster_rank());
+    using Share = BulkShare<Config, kExtent>;
+    const int first = Share::column() / kBulkPixels;
 #pragma unroll
-    for (int i = first; i < first + kHalf; ++i)
-      copy_box(to + i * Config::kStep * kSwizzleBytes, map, barrier,
-               {column_ + kBulkPixels * i, at.high * width_ + at.middle, kBulkPixels * at.low},
-               kPair);
+    for (int i = first; i < first + Share::kPieces; ++i)
+      Share::box(to + i * Config::kStep * kSwizzleBytes, map, barrier,
+                 {column_ + kBulkPixels * i, at.high * width_ + at.middle, kBulkPixels * at.low});
     taps_.next();
   }
 
@@ -135,7 +158,7 @@ class BulkMatrixColumns {
 template <class Config, int kExtent>
 class BulkPatchColumns {
   using T = typename Config::T;
-  static constexpr int kHalf = kExtent / kBulkPixels / 2;
+  using Share = BulkShare<Config, kExtent>;
 
  public:
   MIXPL_DEVICE BulkPatchColumns(const Patches<T>& p, int column, int step)
@@ -144,9 +167,9 @@ class BulkPatchColumns {
         radix_(p.row_radix()),
         step_(radix_.digits(Config::kStep)),
         at_(radix_.digits(step * Config::kStep)) {
-    const int first = kHalf * static_cast<int>(cluster_rank());
+    const int first = Share::column() / kBulkPixels;
 #pragma unroll
-    for (int i = 0; i < kHalf; ++i) {
+    for (int i = 0; i < Share::kPieces; ++i) {
       Digits column_at = p.column_radix().digits(column + kBulkPixels * (first + i));
       if (column_at.high >= p.down.taps) column_at = {0, 0, 0};  // beyond the last column
       channel_[i] = column_at.low;
@@ -157,11 +180,11 @@ class BulkPatchColumns {
   MIXPL_DEVICE void load(char* to, const TensorMap* map, BulkBarrier* barrier) {
     const int x = at_.low * right_.stride + right_.lower();
     const int y = at_.middle * down_.stride + down_.lower();
-    const int first = kHalf * static_cast<int>(cluster_rank());
+    const int first = Share::column() / kBulkPixels;
 #pragma unroll
-    for (int i = 0; i < kHalf; ++i)
-      copy_pixels(to + (first + i) * Config::kStep * kSwizzleBytes, map, barrier,
-                  {channel_[i], x, y, at_.high}, {x_[i], y_[i]}, kPair);
+    for (int i = 0; i < Share::kPieces; ++i)
+      Share::pixels(to + (first + i) * Config::kStep * kSwizzleBytes, map, barrier,
+                    {channel_[i], x, y, at_.high}, {x_[i], y_[i]});
     radix_.add(at_, step_);
   }
 
@@ -169,7 +192,7 @@ class BulkPatchColumns {
   const ConvAxis down_, right_;
   Radix radix_;
   Digits step_, at_;
-  int channel_[kHalf], x_[kHalf], y_[kHalf];
+  int channel_[Share::kPieces], x_[Share::kPieces], y_[Share::kPieces];
 };
 
 struct BulkMaps {
@@ -182,78 +205,85 @@ template <class Problem>
 constexpr int kBulkSharedBytes =
     kBulkRing<Problem> + 2 * Problem::Config::Tile::kStages* static_cast<int>(sizeof(BulkBarrier));
 
-/// The product of one block, in shared memory when this returns.
+/// Counts through the stages of the ring; a barrier's phase is over once in every round.
+template <int kStages>
+struct BulkRing {
+  int stage = 0;
+  uint32_t round = 0;
+
+  MIXPL_DEVICE void next() {
+    if (++stage == kStages) stage = 0, ++round;
+  }
+};
+
+/// As gemm_kernel, but a block takes one tile after the other: while one is stored the next one's
+/// operands are on their way.
 template <class Problem>
-MIXPL_DEVICE const float* multiply_bulk_tiles(const GemmBlock<Problem>& at, const BulkMaps& maps,
-                                              char* shared) {
+MIXPL_KERNEL __launch_bounds__(Problem::Config::Tile::kThreads + Problem::Config::Tile::kCopying, 1)
+    MIXPL_CLUSTER(Problem::Config::Tile::kCluster)
+        bulk_gemm_kernel(const __grid_constant__ BulkMaps maps, Problem problem, GemmGrid grid,
+                         float* parts) {
   using Left = typename Problem::Left;
   using Right = typename Problem::Right;
   using Tile = typename Problem::Config::Tile;
   constexpr int kStages = Tile::kStages, kProducts = Tile::kThreads / 32;
+  constexpr int kBytes = kStageBytes<Problem>, kLeftBytes = Left::Shared::kBytes;
+  MIXPL_DYNAMIC_SHARED(char, shared);
   BulkBarrier* const filled = reinterpret_cast<BulkBarrier*>(shared + kBulkRing<Problem>);
   BulkBarrier* const drained = filled + kStages;
   if (threadIdx.x == 0) {
 #pragma unroll
     for (int i = 0; i < kStages; ++i) {
       filled[i].init(1);
-      drained[i].init(2 * kProducts);  // warps of both blocks
+      drained[i].init(Tile::kCluster * kProducts);  // warps of all blocks
     }
     publish_barriers();
   }
   sync_cluster();
-  const int first_step = at.first / Problem::Config::kStep;
-  Product<typename Problem::Config, Left::Shared::kOrder, Right::Shared::kOrder> product;
+  const unsigned tiles = static_cast<unsigned>(grid.tiles()), all = tiles * grid.splits;
+  BulkRing<kStages> ring;
   if (warp() == kProducts) {
     if (lane() == 0) {
-      typename Problem::BulkLeft left = at.part.bulk_left(at.row, first_step);
-      typename Problem::BulkRight right = at.part.bulk_right(at.column, first_step);
-      for (int step = 0, stage = 0, round = 0; step < at.steps; ++step) {
-        if (round > 0) drained[stage].wait(round - 1 & 1);
-        char* to = shared + stage * kStageBytes<Problem>;
-        filled[stage].arrive_and_expect(kStageBytes<Problem>);
-        left.load(to, &maps.left[at.level], &filled[stage]);
-        right.load(to + Left::Shared::kBytes, &maps.right[at.level], &filled[stage]);
-        if (++stage == kStages) stage = 0, ++round;
+      for (unsigned index = blockIdx.x; index < all; index += gridDim.x) {
+        const GemmBlock<Problem> at(problem, grid, index % tiles, index / tiles);
+        const int first_step = at.first / Problem::Config::kStep;
+        typename Problem::BulkLeft left = at.part.bulk_left(at.row, first_step);
+        typename Problem::BulkRight right = at.part.bulk_right(at.column, first_step);
+        for (int step = 0; step < at.steps; ++step, ring.next()) {
+          BulkBarrier* const barrier = filled + ring.stage;
+          char* const to = shared + ring.stage * kBytes;
+          if (ring.round > 0) drained[ring.stage].wait(ring.round - 1 & 1);
+          barrier->arrive_and_expect(kBytes);
+          left.load(to, &maps.left[at.level], barrier);
+          right.load(to + kLeftBytes, &maps.right[at.level], barrier);
+        }
       }
     }
   } else if (warp() < kProducts) {
     const auto release = [&](int stage) {
-      if (lane() < 2) drained[stage].arrive_at(lane());
+      if (lane() < Tile::kCluster) drained[stage].arrive_at(lane());
     };
-    if (at.steps > 0) {
-      filled[0].wait(0);
-      product.begin(shared, shared + Left::Shared::kBytes);
-      for (int step = 1, stage = 1 % kStages, round = 0, last = 0; step < at.steps; ++step) {
-        filled[stage].wait(round & 1);
-        const char* tile = shared + stage * kStageBytes<Problem>;
-        product.step(tile, tile + Left::Shared::kBytes);
+    Product<typename Problem::Config, Left::Shared::kOrder, Right::Shared::kOrder> product;
+    for (unsigned index = blockIdx.x; index < all; index += gridDim.x) {
+      const GemmBlock<Problem> at(problem, grid, index % tiles, index / tiles);
+      filled[ring.stage].wait(ring.round & 1);
+      product.begin(shared + ring.stage * kBytes, shared + ring.stage * kBytes + kLeftBytes);
+      int last = ring.stage;
+      ring.next();
+      for (int step = 1; step < at.steps; ++step, ring.next()) {
+        filled[ring.stage].wait(ring.round & 1);
+        const char* tile = shared + ring.stage * kBytes;
+        product.step(tile, tile + kLeftBytes);
         product.settle();
         release(last);
-        last = stage;
-        if (++stage == kStages) stage = 0, ++round;
+        last = ring.stage;
       }
       product.finish();
-    } else {
-      product.clear();
+      release(last);
+      hand_on(at, product, parts, index);
     }
   }
-  sync_block();  // nobody reads the tiles any more
-  float* sums = reinterpret_cast<float*>(shared);
-  if (warp() < kProducts) product.write(sums);
-  sync_block();
-  return sums;
-}
-
-/// As gemm_kernel.
-template <class Problem>
-MIXPL_KERNEL __launch_bounds__(Problem::Config::Tile::kThreads + Problem::Config::Tile::kCopying, 1)
-    MIXPL_CLUSTER(2) bulk_gemm_kernel(const __grid_constant__ BulkMaps maps, Problem problem,
-                                      GemmGrid grid, float* parts) {
-  MIXPL_DYNAMIC_SHARED(char, shared);
-  const unsigned tiles = static_cast<unsigned>(grid.tiles());
-  const GemmBlock<Problem> at(problem, grid, blockIdx.x % tiles, blockIdx.x / tiles);
-  const float* sums = multiply_bulk_tiles<Problem>(at, maps, shared);
-  hand_on(at, sums, parts);
+  sync_warp();     // one lane copies, the others are here already
   sync_cluster();  // the other block may still arrive at this one's barriers
 }
 
@@ -263,7 +293,9 @@ void multiply_bulk(const Problem& problem, const BulkMaps& maps, const GemmGrid&
                    Device device) {
   using Tile = typename Problem::Config::Tile;
   const Tensor parts = parts_of<Problem>(grid, device);
-  launch(bulk_gemm_kernel<Problem>, dim3(static_cast<unsigned>(grid.tiles() * grid.splits)),
+  const int64_t blocks = std::min<int64_t>(grid.tiles() * grid.splits,
+                                           multiprocessors() / Tile::kCluster * Tile::kCluster);
+  launch(bulk_gemm_kernel<Problem>, dim3(static_cast<unsigned>(blocks)),
          dim3(Tile::kThreads + Tile::kCopying), kBulkSharedBytes<Problem>, maps, problem, grid,
          parts.defined() ? parts.data<float>() : static_cast<float*>(nullptr));
   add_parts(problem, grid, parts);

@@ -51,12 +51,15 @@ struct GemmBlock {
       : GemmBlock(problem, place(grid, tile, split),
                   tile / Tile::kCluster % grid.tiles_right * Tile::kN) {}
 
+  MIXPL_DEVICE bool holds(int tile_row, int tile_column) const {
+    return row + tile_row < part.rows && column + tile_column < part.columns;
+  }
   /// Hands a chunk of the tile on if it lies inside the result; quad(e) gives four of its sums,
   /// from element e on.
   template <class Quad>
   MIXPL_DEVICE void store(int tile_row, int tile_column, Quad&& quad) const {
     constexpr int kWidth = kChunk<typename Problem::Result>;
-    if (row + tile_row >= part.rows || column + tile_column >= part.columns) return;
+    if (!holds(tile_row, tile_column)) return;
     float sums[kWidth];
 #pragma unroll
     for (int e = 0; e < kWidth; e += 4) {
@@ -89,17 +92,17 @@ constexpr int kStageBytes = Problem::Left::Shared::kBytes + Problem::Right::Shar
 template <class Problem>
 constexpr int kSharedBytes =
     std::max(Problem::Config::Tile::kStages* kStageBytes<Problem>,
-             Problem::Config::Tile::kM* kSumPitch<typename Problem::Config::Tile> * 4);
+             Problem::Config::Tile::kWarpgroups
+                 ? 0
+                 : Problem::Config::Tile::kM* kSumPitch<typename Problem::Config::Tile> * 4);
 
-/// The product of one block, in shared memory when this returns.
-template <class Problem>
-MIXPL_DEVICE const float* multiply_tiles(const GemmBlock<Problem>& at, char* shared) {
+/// Multiplies a block's tiles step by step.
+template <class Problem, class Product>
+MIXPL_DEVICE void multiply_tiles(const GemmBlock<Problem>& at, Product& product, char* shared) {
   using Left = typename Problem::Left;
   using Right = typename Problem::Right;
   Left left = at.part.left(at.row, at.first);
   Right right = at.part.right(at.column, at.first);
-  Product<typename Problem::Config, Left::Shared::kOrder, Right::Shared::kOrder> product;
-
   using Tile = typename Problem::Config::Tile;
   constexpr int kStages = Tile::kStages, kRing = kStages * kStageBytes<Problem>;
   int loaded = 0, loading = 0, multiplying = 0;  // steps; offsets of their stages
@@ -153,11 +156,6 @@ MIXPL_DEVICE const float* multiply_tiles(const GemmBlock<Problem>& at, char* sha
     }
   }
   cp_async_wait<0>();
-  sync_block();
-  float* sums = reinterpret_cast<float*>(shared);
-  product.write(sums);
-  sync_block();
-  return sums;
 }
 
 /// Calls f(row, column) for this thread's chunks of rows [0, rows) of a tile.
@@ -169,13 +167,32 @@ MIXPL_DEVICE void for_each_chunk(int rows, F&& f) {
     f(i / kColumns, i % kColumns * kWidth);
 }
 
-/// Stores a block's product; to `parts` [splits, tiles, kM, kN] when the sums are split.
-template <class Problem>
-MIXPL_DEVICE void hand_on(const GemmBlock<Problem>& at, const float* sums, float* parts) {
+/// Stores a block's product; to place `index` of `parts` [splits, tiles, kM, kN] when sums are
+/// split.
+template <class Problem, class Product>
+MIXPL_DEVICE void hand_on(const GemmBlock<Problem>& at, const Product& product, float* parts,
+                          unsigned index) {
   using Tile = typename Problem::Config::Tile;
   if (parts) {
-    float* part = parts + static_cast<int64_t>(blockIdx.x) * (Tile::kM * Tile::kN);
-    for (int i = threadIdx.x * 4; i < Tile::kM * Tile::kN; i += blockDim.x * 4)
+    float* part = parts + static_cast<int64_t>(index) * (Tile::kM * Tile::kN);
+    product.template for_each_chunk<4>([&](int row, int column, const float(&sums)[4]) {
+      store_vec(part + row * Tile::kN + column, Vec<float, 4>{sums[0], sums[1], sums[2], sums[3]});
+    });
+    return;
+  }
+  constexpr int kWidth = kChunk<typename Problem::Result>;
+  product.template for_each_chunk<kWidth>([&](int row, int column, float(&sums)[kWidth]) {
+    if (at.holds(row, column)) at.part.store(at.row + row, at.column + column, sums);
+  });
+}
+/// The same of sums that lie in shared memory.
+template <class Problem>
+MIXPL_DEVICE void hand_on(const GemmBlock<Problem>& at, const float* sums, float* parts,
+                          unsigned index) {
+  using Tile = typename Problem::Config::Tile;
+  if (parts) {
+    float* part = parts + static_cast<int64_t>(index) * (Tile::kM * Tile::kN);
+    for (int i = threadIdx.x * 4; i < Tile::kM * Tile::kN; i += Tile::kThreads * 4)
       store_vec(part + i, load_vec<float, 4>(sums + i / Tile::kN * kSumPitch<Tile> + i % Tile::kN));
     return;
   }
@@ -189,11 +206,22 @@ MIXPL_DEVICE void hand_on(const GemmBlock<Problem>& at, const float* sums, float
 template <class Problem>
 MIXPL_KERNEL __launch_bounds__(Problem::Config::Tile::kThreads, Problem::Config::Tile::kBlocksPerSm)
     gemm_kernel(Problem problem, GemmGrid grid, float* parts) {
+  using Config = typename Problem::Config;
   MIXPL_DYNAMIC_SHARED(char, shared);
   const unsigned tiles = static_cast<unsigned>(grid.tiles());
   const GemmBlock<Problem> at(problem, grid, blockIdx.x % tiles, blockIdx.x / tiles);
   if (at.row >= at.part.rows) return;  // products may differ in size
-  hand_on(at, multiply_tiles<Problem>(at, shared), parts);
+  Product<Config, Problem::Left::Shared::kOrder, Problem::Right::Shared::kOrder> product;
+  multiply_tiles(at, product, shared);
+  if constexpr (Config::Tile::kWarpgroups) {
+    hand_on(at, product, parts, blockIdx.x);
+  } else {
+    float* sums = reinterpret_cast<float*>(shared);
+    sync_block();  // nobody reads the operands any more
+    product.write(sums);
+    sync_block();
+    hand_on(at, static_cast<const float*>(sums), parts, blockIdx.x);
+  }
 }
 
 constexpr int kSumRows = 4;  // of a tile that a block of the second kernel finishes

@@ -1,7 +1,8 @@
 // The arithmetic of a matrix product: what a warp does with one step of both operands. Three
 // classes of one form, on the tensor cores (mma.sync, wgmma) and in plain f32:
 //   step(left, right)  adds the product of two tiles in shared memory
-//   write(sums)        puts the block's sums into an f32 tile of row pitch kSumPitch
+//   write(sums)        puts the block's sums into an f32 tile of row pitch kSumPitch; wgmma has
+//                      for_each_chunk() instead
 #pragma once
 
 #include <bit>
@@ -226,16 +227,43 @@ class WarpgroupProduct {
   MIXPL_DEVICE void begin(const char* left, const char* right) { multiply(left, right, false); }
   MIXPL_DEVICE void step(const char* left, const char* right) { multiply(left, right, true); }
   MIXPL_DEVICE void settle() { wgmma_wait<Tile::kBehind>(); }
-  MIXPL_DEVICE void finish() { wgmma_wait<0>(); }
+  MIXPL_DEVICE void finish() {
+    wgmma_wait<0>();
+    wgmma_end(sums_);
+  }
 
-  MIXPL_DEVICE void write(float* sums) const {
-    float* to =
-        sums + (first_row() + warp() % 4 * 16 + lane() / 4) * kSumPitch<Tile> + lane() % 4 * 2;
+  /// Calls f(row, column, sums) for chunks of kWidth (4 or 8) columns of the tile. Lanes of a quad
+  /// hold two columns of two rows each: they exchange them, so that each gets whole chunks.
+  template <int kWidth, class F>
+  MIXPL_DEVICE void for_each_chunk(F&& f) const {
+    static_assert(kWidth == 4 || kWidth == 8);
+    const bool odd = lane() & 1, high = lane() & 2;
+    const int row = first_row() + warp() % 4 * 16 + lane() / 4 + (odd ? 8 : 0);
+    constexpr int kGroups = kWidth / 4;  // of eight columns, that are taken at once
 #pragma unroll
-    for (int j = 0; j < Tile::kN / 8; ++j) {
-      const float* d = sums_ + 4 * j;
-      store_vec(to + 8 * j, Vec<float, 2>{d[0], d[1]});
-      store_vec(to + 8 * j + 8 * kSumPitch<Tile>, Vec<float, 2>{d[2], d[3]});
+    for (int first = 0; first < Tile::kN / 8; first += kGroups) {
+      float own[kGroups][4];
+#pragma unroll
+      for (int g = 0; g < kGroups; ++g) {
+        const float* d = sums_ + 4 * (first + g);
+        const float a = shfl_xor(odd ? d[0] : d[2], 1), b = shfl_xor(odd ? d[1] : d[3], 1);
+        own[g][0] = odd ? a : d[0];
+        own[g][1] = odd ? b : d[1];
+        own[g][2] = odd ? d[2] : a;
+        own[g][3] = odd ? d[3] : b;
+      }
+      if constexpr (kWidth == 4) {
+        f(row, 8 * first + (high ? 4 : 0), own[0]);
+      } else {
+        float chunk[8];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const float other = shfl_xor(high ? own[0][i] : own[1][i], 2);
+          chunk[i] = high ? other : own[0][i];
+          chunk[4 + i] = high ? own[1][i] : other;
+        }
+        f(row, 8 * (first + (high ? 1 : 0)), chunk);
+      }
     }
   }
 

@@ -80,9 +80,11 @@ void with_gemm_tile(int granule, const GemmSize& size, bool bulk, F&& run) {
     using Wide = GemmConfig<kArithmetic, WideTile, 16>;
 #if !defined(MIXPL_CUDA_EMULATED)
     using Bulk = GemmConfig<kArithmetic, BulkTile, 16>;
-    if (bulk && plan::bulk && has_warpgroups() && size.rows > BulkTile::kM &&
-        plan::pays<Bulk>(size))
-      return use(Bulk{});
+    using Pair = GemmConfig<kArithmetic, BulkPairTile, 16>;
+    if (bulk && plan::bulk && has_warpgroups()) {
+      if (plan::bulk == 2 && size.rows > BulkTile::kM && plan::pays<Pair>(size)) return use(Pair{});
+      if (plan::pays<Bulk>(size)) return use(Bulk{});
+    }
 #endif
     if (plan::warpgroups && has_warpgroups() && plan::wide && plan::pays<Wide>(size))
       return use(Wide{});

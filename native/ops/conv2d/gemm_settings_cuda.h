@@ -18,7 +18,7 @@ inline bool is_on(const char* variable) {
 // Off until a card has measured them:
 /// whether wgmma multiplies bf16 on the cards that have it (sm_90a);
 inline bool warpgroups = is_on("MIXPL_CUDA_WGMMA");
-inline bool bulk = is_on("MIXPL_BULK");
+inline int bulk = std::getenv("MIXPL_BULK") ? std::atoi(std::getenv("MIXPL_BULK")) : 0;
 inline int wide = std::getenv("MIXPL_WIDE") ? std::atoi(std::getenv("MIXPL_WIDE")) : 0;
 /// whether a stem of three channels and stride 2 takes its bf16 pixels in pairs.
 inline bool pixel_pairs = is_on("MIXPL_CUDA_PIXEL_PAIRS");

@@ -49,12 +49,15 @@ struct WarpgroupTileShape {
 using WarpgroupTile = WarpgroupTileShape<128, 2, 3, 0>;
 using WideTile = WarpgroupTileShape<256, 1, 4, 1>;
 
-/// The same with tiles that the hardware copies (gemm_bulk_cuda.h), in pairs of blocks.
-struct BulkTile : WideTile {
+/// The same with tiles that the hardware copies (gemm_bulk_cuda.h), alone or in pairs of blocks.
+template <int kCluster_>
+struct BulkTileShape : WideTile {
   static constexpr int kCopying = 128;  // threads beside those that multiply
-  static constexpr int kCluster = 2;
+  static constexpr int kCluster = kCluster_;
   static constexpr bool kBulk = true;
 };
+using BulkTile = BulkTileShape<1>;
+using BulkPairTile = BulkTileShape<2>;
 
 /// Everything a kernel is compiled for. kGranule: bytes of the smallest run of an activation that
 /// is contiguous and aligned for every chunk: 16, 4, or an element.

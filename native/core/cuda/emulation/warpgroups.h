@@ -11,6 +11,8 @@ template <int N>
 void wgmma_wait(Where where = Where::current()) {
   emulation::wait_for_products(N, where);
 }
+template <int kSums>
+void wgmma_end(float (&)[kSums]) {}
 template <bool kA, bool kB, int kSums>
 void wgmma_bf16(float (&d)[kSums], uint64_t a, uint64_t b, bool add) {
   static_assert(kSums == 64 || kSums == 128);
