@@ -23,10 +23,10 @@ struct Forward {
   TensorMap left_map() const { return patch_map(x, Config::Tile::kM); }
   TensorMap right_map() const {
     const uint64_t channels = x.channels, taps = x.down.taps * x.right.taps;
-    return box_map(filters,
-                   {{channels, 0, kBulkPixels},
-                    {taps, 2 * channels, 1},
-                    {uint64_t(filters_a_group), 2 * uint64_t(filter_pitch), Config::Tile::kN / 2}});
+    return box_map(filters, {{channels, 0, kBulkPixels},
+                             {taps, 2 * channels, 1},
+                             {uint64_t(filters_a_group), 2 * uint64_t(filter_pitch),
+                              Config::Tile::kN / Config::Tile::kCluster}});
   }
 #endif
 
