@@ -24,6 +24,8 @@ struct Regions {
   int64_t images() const { return counts.size(0); }
   int64_t places() const { return size() / std::max<int64_t>(images(), 1); }  // on a device
   Device device() const { return boxes.device(); }
+  /// As batch_norm takes them; undefined where no place is empty.
+  Tensor owners() const { return device().is_cuda() ? image : Tensor(); }
 };
 
 /// Which level of a pyramid a region is taken from.

@@ -73,7 +73,7 @@ std::pair<Tensor, Tensor> ConvNorm::folded() const {
   return *folded_->values;
 }
 
-Tensor ConvNorm::normalise(const Tensor& y, const Tensor& residual) const {
+Tensor ConvNorm::normalise(const Tensor& y, const Tensor& residual, const Tensor& owners) const {
   if (spec_.norm == NormKind::gn) {
     GroupNormOptions norm;
     norm.groups = spec_.gn_groups;
@@ -84,20 +84,20 @@ Tensor ConvNorm::normalise(const Tensor& y, const Tensor& residual) const {
   BatchNormOptions norm;
   norm.relu = spec_.relu;
   norm.eps = spec_.norm_eps;
-  return batch_norm(y, gamma_, beta_, mean_, variance_, norm, residual);
+  return batch_norm(y, gamma_, beta_, mean_, variance_, norm, residual, owners);
 }
 
-Tensor ConvNorm::operator()(const Tensor& x, const Tensor& residual) const {
+Tensor ConvNorm::operator()(const Tensor& x, const Tensor& residual, const Tensor& owners) const {
   const Filters f = filters();
   if (!f.normalised) return conv2d(x, f.weight, f.bias, f.options, residual);
-  return normalise(conv2d(x, f.weight, f.bias, f.options), residual);
+  return normalise(conv2d(x, f.weight, f.bias, f.options), residual, owners);
 }
 
 std::vector<Tensor> ConvNorm::operator()(const std::vector<Tensor>& xs) const {
   const Filters f = filters();
   std::vector<Tensor> ys = conv2d(xs, f.weight, f.bias, f.options);
   if (f.normalised)
-    for (Tensor& y : ys) y = normalise(y, {});
+    for (Tensor& y : ys) y = normalise(y, {}, {});
   return ys;
 }
 

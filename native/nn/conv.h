@@ -48,7 +48,8 @@ class ConvNorm {
            const ConvSpec& spec);
 
   /// x [N, H, W, C] -> [N, P, Q, K]; residual has the output's shape
-  Tensor operator()(const Tensor& x, const Tensor& residual = {}) const;
+  /// @param owners of x's rows, where some hold nothing: see batch_norm
+  Tensor operator()(const Tensor& x, const Tensor& residual = {}, const Tensor& owners = {}) const;
   /// Several maps, such as the levels of a pyramid: convolved in one launch on a GPU.
   std::vector<Tensor> operator()(const std::vector<Tensor>& xs) const;
 
@@ -62,7 +63,7 @@ class ConvNorm {
   Filters filters() const;
   /// The filters with the norm's scale in them, and their bias.
   std::pair<Tensor, Tensor> folded() const;
-  Tensor normalise(const Tensor& y, const Tensor& residual) const;
+  Tensor normalise(const Tensor& y, const Tensor& residual, const Tensor& owners) const;
 
   ConvSpec spec_;
   bool frozen_ = false;

@@ -85,7 +85,7 @@ class CascadeRcnn final : public TwoStage {
           sample_regions(proposals, first.truth, options_.classes, options_.assign[s],
                          options_.sampler, random_of(s + 1));
       const Regions& regions = wanted.regions;
-      const BoxOutputs out = heads_[s](options_.features(first.levels, regions));
+      const BoxOutputs out = heads_[s](options_.features(first.levels, regions), regions);
       const auto [classification, regression] = heads_[s].loss(out, wanted);
       const float weight = options_.loss_weights[s];
       losses.emplace_back(str("s", s, ".loss_cls"), scaled_sum({classification}, weight));
@@ -103,7 +103,7 @@ class CascadeRcnn final : public TwoStage {
     Regions regions = rpn_.propose(rpn_(levels, images), images, false);
     std::vector<Tensor> logits;
     for (int s = 0;; ++s) {
-      const BoxOutputs out = heads_[s](options_.features(levels, regions));
+      const BoxOutputs out = heads_[s](options_.features(levels, regions), regions);
       logits.push_back(out.logits);
       if (s + 1 == kStages)
         return detect_regions(regions, logits, heads_[s].decoder(out), sizes, options_.test);

@@ -55,8 +55,8 @@ class FasterRcnn final : public TwoStage {
     const FirstStage first = first_stage(images, targets);
     const RegionTargets regions = sample_regions(first.proposals, first.truth, options_.classes,
                                                  options_.assign, options_.sampler, random_of(1));
-    const auto [classification, regression] =
-        head_.loss(head_(options_.features(first.levels, regions.regions)), regions);
+    const Tensor features = options_.features(first.levels, regions.regions);
+    const auto [classification, regression] = head_.loss(head_(features, regions.regions), regions);
     if (options_.numerics == Numerics::torchvision)
       return {{"loss_classifier", classification},
               {"loss_box_reg", regression},
@@ -71,7 +71,7 @@ class FasterRcnn final : public TwoStage {
   PendingDetections predict(const ImageBatch& images) override {
     const std::vector<Tensor> levels = neck_(backbone_(images.pixels));
     const Regions regions = rpn_.propose(rpn_(levels, images), images, false);
-    const BoxOutputs out = head_(options_.features(levels, regions));
+    const BoxOutputs out = head_(options_.features(levels, regions), regions);
     return detect_regions(regions, {out.logits}, head_.decoder(out), sizes_of(images),
                           options_.test);
   }

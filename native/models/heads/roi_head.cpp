@@ -52,9 +52,9 @@ BoxHead::BoxHead(const Scope& scope, const BoxHeadOptions& o) : options_(o) {
                 init::normal(0.001f));
 }
 
-BoxOutputs BoxHead::operator()(const Tensor& features) const {
+BoxOutputs BoxHead::operator()(const Tensor& features, const Regions& regions) const {
   Tensor x = features;
-  for (const ConvNorm& conv : convs_) x = conv(x);
+  for (const ConvNorm& conv : convs_) x = conv(x, {}, regions.owners());
   x = reshape(x, {x.size(0), x.size(1) * x.size(2) * x.size(3)});
   for (const Linear& fc : fcs_) x = fc(x);
   return {cls_(x), reg_(x)};

@@ -55,8 +55,8 @@ class BoxHead {
   BoxHead() = default;
   BoxHead(const Scope& scope, const BoxHeadOptions& options);
 
-  /// features [R, size, size, in]
-  BoxOutputs operator()(const Tensor& features) const;
+  /// @param features [R, size, size, in] of the regions
+  BoxOutputs operator()(const Tensor& features, const Regions& regions) const;
   /// Cross-entropy and box loss, both over the number of regions.
   std::pair<Tensor, Tensor> loss(const BoxOutputs& out, const RegionTargets& targets) const;
   /// The boxes that it says regions have.

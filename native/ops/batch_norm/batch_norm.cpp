@@ -8,7 +8,8 @@
 
 namespace mixpl {
 Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, Tensor& running_mean,
-                  Tensor& running_var, const BatchNormOptions& options, const Tensor& residual) {
+                  Tensor& running_var, const BatchNormOptions& options, const Tensor& residual,
+                  const Tensor& owners) {
   const Check check("batchNorm");
   check.floating("x", x);
   if (x.rank() < 2)
@@ -27,6 +28,13 @@ Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, Tens
     check.dtype("residual", residual, x.dtype());
     check.shape("residual", residual, x.shape(), "the shape of x");
     check.same_device("residual", residual, x);
+  }
+  if (owners.defined()) {
+    check.dtype("owners", owners, DType::i32);
+    check.shape("owners", owners, {x.size(0)}, "the rows of x");
+    check.same_device("owners", owners, x);
+    if (!x.device().is_cuda())
+      throw DeviceError("batchNorm: owners must be undefined on the CPU, where no row is empty");
   }
   const bool training = Context::current().training;
   const int64_t count = channels ? x.numel() / channels : 0;
@@ -47,11 +55,13 @@ Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, Tens
   if (training && x.numel()) {
     forward.mean = Tensor::empty({channels}, DType::f32, x.device());
     forward.rstd = Tensor::empty({channels}, DType::f32, x.device());
-    MIXPL_DISPATCH(x.device(), norm_moments, forward.view, x, forward.mean, forward.rstd);
+    if (owners.defined()) {
+      forward.owners = owners;
+      forward.count = Tensor::empty({1}, DType::f32, x.device());
+    }
+    MIXPL_DISPATCH(x.device(), norm_moments, forward, forward.mean, forward.rstd);
     if (!Context::current().recomputing) {
-      const double unbiased = static_cast<double>(count) / static_cast<double>(count - 1);
-      MIXPL_DISPATCH(x.device(), update_running, forward.mean, 1.0, options.momentum, running_mean);
-      MIXPL_DISPATCH(x.device(), update_running, forward.rstd, unbiased, options.momentum,
+      MIXPL_DISPATCH(x.device(), update_running, forward, options.momentum, running_mean,
                      running_var);
       running_mean.touch();
       running_var.touch();

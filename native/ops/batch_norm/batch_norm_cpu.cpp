@@ -3,10 +3,9 @@
 
 namespace mixpl::cpu {
 
-void update_running(const Tensor& batch, double factor, double momentum, Tensor& running) {
-  const float* b = batch.data<float>();
-  float* r = running.data<float>();
-  for (int64_t c = 0; c < running.numel(); ++c) r[c] = moved_average(r[c], b[c], factor, momentum);
+void update_running(const NormForward& batch, double momentum, Tensor& mean, Tensor& variance) {
+  const UpdateRunning update(batch, momentum, mean, variance);
+  for (int64_t c = 0; c < mean.numel(); ++c) update(c);
 }
 
 }  // namespace mixpl::cpu

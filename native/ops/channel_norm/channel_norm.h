@@ -22,6 +22,9 @@ struct NormForward {
   Tensor mean, rstd;      // f32 [images * groups]
   Tensor residual;        // as x, or undefined
   bool relu = false;
+  // Of batch_norm on a device, or undefined: see `owners` there; f32 [1], pixels of rows that
+  // count.
+  Tensor owners, count;
 };
 
 struct NormBackward {
@@ -40,7 +43,7 @@ namespace cpu {
 /// Mean and biased variance per (image, group), f32 [images * groups]. Chunks of pixels are summed
 /// around their first value and merged in double, in order: the same bits for any thread count and
 /// no cancellation when the mean is large.
-void norm_moments(const NormView& view, const Tensor& x, Tensor& mean, Tensor& variance);
+void norm_moments(const NormForward& norm, Tensor& mean, Tensor& variance);
 /// In place: 1 / sqrt(variance + eps).
 void norm_rstd(float eps, Tensor& variance);
 void norm_forward(const NormForward& norm, Tensor& y);
@@ -49,7 +52,8 @@ void norm_backward(NormBackward& norm);
 
 namespace cuda {
 /// Chunks of pixels are summed around the image's first value in f32 and merged in f64, in order.
-void norm_moments(const NormView& view, const Tensor& x, Tensor& mean, Tensor& variance);
+/// Fills norm.count, and x where rows do not count.
+void norm_moments(const NormForward& norm, Tensor& mean, Tensor& variance);
 void norm_rstd(float eps, Tensor& variance);
 void norm_forward(const NormForward& norm, Tensor& y);
 void norm_backward(NormBackward& norm);

@@ -87,8 +87,8 @@ struct ParameterGradients {
 
 // And what the statistics contribute to dx, a warp for each image and group.
 template <typename Unused = void>
-MIXPL_KERNEL slopes_kernel(int64_t stats, int64_t pixels, int64_t channels, NormParameters p,
-                           const double* sums, NormSlopes* slopes) {
+MIXPL_KERNEL slopes_kernel(int64_t stats, int64_t pixels, const float* counted, int64_t channels,
+                           NormParameters p, const double* sums, NormSlopes* slopes) {
   const int64_t stat = thread_index() / 32;
   if (stat >= stats) return;
   const int64_t image = stat / p.groups, first = stat % p.groups * p.size;
@@ -100,7 +100,8 @@ MIXPL_KERNEL slopes_kernel(int64_t stats, int64_t pixels, int64_t channels, Norm
   }
   g = warp_sum(g);
   gd = warp_sum(gd);
-  if (lane() == 0) slopes[stat] = norm_slopes(p.rstd[stat], g, gd, double(pixels) * double(p.size));
+  if (lane() == 0)
+    slopes[stat] = norm_slopes(p.rstd[stat], g, gd, pixels_of(pixels, counted) * double(p.size));
 }
 
 // slopes: null when the statistics are constants.
@@ -159,7 +160,8 @@ void backward(NormBackward& norm) {
       if (live_dx) {
         slopes = scratch(view.stats() * static_cast<int64_t>(sizeof(NormSlopes)));
         launch(slopes_kernel<>, index_of((view.stats() + 3) / 4), 128, 0, view.stats(), view.pixels,
-               view.channels, parameters, total, static_cast<NormSlopes*>(slopes.raw()));
+               numbers(f.count), view.channels, parameters, total,
+               static_cast<NormSlopes*>(slopes.raw()));
       }
     }
   }
@@ -170,6 +172,8 @@ void backward(NormBackward& norm) {
   const auto kernel =
       t.dresidual ? backward_kernel<NormMask::none, N, T> : backward_kernel<kMask, N, T>;
   launch(kernel, b.grid(), kChannelThreads, 0, b, parameters, t, own);
+  // The statistics' part of dx is not theirs.
+  if (f.owners.defined()) fill_empty<false, T>(f, norm.dx);
 }
 
 template <int N, typename T>

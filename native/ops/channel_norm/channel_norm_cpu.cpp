@@ -290,7 +290,9 @@ void backward_masked(NormBackward& norm) {
 
 }  // namespace
 
-void norm_moments(const NormView& view, const Tensor& x, Tensor& mean, Tensor& variance) {
+void norm_moments(const NormForward& norm, Tensor& mean, Tensor& variance) {
+  const NormView& view = norm.view;
+  const Tensor& x = norm.x;
   const int64_t channels = view.channels, chunks = chunks_of(view), size = view.group_size();
   std::vector<float> partial(view.images * chunks * 2 * channels);
   dispatch_floating(x.dtype(), [&](auto tag) {

@@ -36,11 +36,12 @@ MIXPL_KERNEL __launch_bounds__(kChannelThreads)
 }
 
 // A block for each image and group. Sums around the shifts of single channels become sums around
-// that of the group's first, in f64.
+// that of the group's first, in f64. `counted`: pixels that count, where not all do; the others
+// equal the shift, which adds nothing to a group of one channel.
 template <typename T>
 MIXPL_KERNEL __launch_bounds__(kGroupThreads)
     group_moments_kernel(ChannelBlocks b, int64_t groups, const T* x, const float* partial,
-                         float* mean, float* variance) {
+                         const float* counted, float* mean, float* variance) {
   const int64_t image = blockIdx.x / groups, size = b.channels / groups;
   const int64_t first = blockIdx.x % groups * size;
   const T* shift = x + image * b.pixels * b.channels + first;
@@ -58,11 +59,16 @@ MIXPL_KERNEL __launch_bounds__(kGroupThreads)
   sum = block_sum(sum);
   square = block_sum(square);
   if (threadIdx.x > 0) return;
-  const double count = double(b.pixels) * double(size), average = sum / count;
+  const double count = pixels_of(b.pixels, counted) * double(size), average = sum / count;
   const double v = square / count - average * average;
   mean[blockIdx.x] = float(origin + average);
   variance[blockIdx.x] = v < 0 ? 0.0f : float(v);
 }
+
+struct Occupied {
+  const int32_t* owners;
+  MIXPL_DEVICE float operator()(int64_t i) const { return owners[i] >= 0 ? 1.0f : 0.0f; }
+};
 
 struct Rstd {
   float* v;
@@ -104,9 +110,19 @@ MIXPL_KERNEL __launch_bounds__(kChannelThreads)
 
 }  // namespace
 
-void norm_moments(const NormView& view, const Tensor& x, Tensor& mean, Tensor& variance) {
+void norm_moments(const NormForward& f, Tensor& mean, Tensor& variance) {
+  const NormView& view = f.view;
+  const Tensor& x = f.x;
+  float* counted = nullptr;
+  if (f.owners.defined()) {
+    const int64_t rows = f.owners.numel();
+    counted = f.count.data<float>();
+    reduce_sum(rows, Occupied{f.owners.data<int32_t>()}, counted,
+               static_cast<float>(view.pixels / rows));
+  }
   dispatch_floating(x.dtype(), [&](auto tag) {
     using T = decltype(tag);
+    if (counted) fill_empty<true, T>(f, x);
     with_packs<T>(view.channels, [&](auto pack) {
       constexpr int N = decltype(pack)::value;
       const ChannelBlocks b = blocks_of(view, N);
@@ -115,7 +131,8 @@ void norm_moments(const NormView& view, const Tensor& x, Tensor& mean, Tensor& v
       launch(moments_kernel<N, T>, b.grid(), kChannelThreads, 0, b, x.data<T>(),
              partial.data<float>());
       launch(group_moments_kernel<T>, index_of(view.stats()), kGroupThreads, 0, b, view.groups,
-             x.data<T>(), partial.data<float>(), mean.data<float>(), variance.data<float>());
+             x.data<T>(), partial.data<float>(), counted, mean.data<float>(),
+             variance.data<float>());
     });
   });
 }

@@ -43,7 +43,7 @@ Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta,
   forward.mean = Tensor::zeros({forward.view.stats()}, DType::f32, x.device());
   forward.rstd = Tensor::zeros({forward.view.stats()}, DType::f32, x.device());
   if (x.numel()) {
-    MIXPL_DISPATCH(x.device(), norm_moments, forward.view, x, forward.mean, forward.rstd);
+    MIXPL_DISPATCH(x.device(), norm_moments, forward, forward.mean, forward.rstd);
     MIXPL_DISPATCH(x.device(), norm_rstd, options.eps, forward.rstd);
     MIXPL_DISPATCH(x.device(), norm_forward, forward, y);
   }

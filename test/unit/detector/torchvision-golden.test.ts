@@ -96,18 +96,22 @@ const thin: Record<string, object> = {
 /**
  * Inner products, where a ReLU is so close to zero that rounding switches it. FCOS: oneDNN's own AVX2 and
  * SSE kernels move these gradients by 1.8e-3 and 1.2e-3. Faster R-CNN v2: torch in f32 is up to 1.3e-2
- * away from itself in f64, in stage 2 of the backbone.
+ * away from itself in f64, in stage 2 of the backbone, and weights 1e-6 apart up to 2.1e-2.
  */
-const switched: Record<string, number> = { fcos: 3e-3, retinanet_v2: 3e-3, fasterrcnn_v2: 2e-2 };
+const switched: Record<string, number> = { fcos: 3e-3, retinanet_v2: 3e-3, fasterrcnn_v2: 4e-2 };
 
-/** Pixels. Faster R-CNN v2: 1.2e-3 of a side of 118 after its sixteen convolutions by Winograd with AVX2. */
-const shifted: Record<string, number> = { fasterrcnn_v2: 2e-3 };
+/**
+ * Pixels that one box may be off. GroupNorm over two channels and BatchNorm's scales magnify rounding in some:
+ * weights 1e-6 apart move one of 120 boxes by up to 2.4e-3 (RetinaNet v2) and 4.4e-3 (Faster R-CNN v2). All of them
+ * move by 3e-4 on average, and that must stay below 1e-3.
+ */
+const shifted: Record<string, number> = { retinanet_v2: 5e-3, fasterrcnn_v2: 5e-3 };
 
 /**
  * Norms of gradients. Live BatchNorm over small maps magnifies rounding, and Winograd's is 3e-6 of the
- * largest output: 1.05e-3 and 1.01e-3 off with AVX2.
+ * largest output: 1.05e-3 and 1.01e-3 off with AVX2. Of Faster R-CNN v2, weights 1e-6 apart are up to 3.1e-3.
  */
-const magnified: Record<string, number> = { retinanet_v2: 2e-3, fasterrcnn_v2: 2e-3 };
+const magnified: Record<string, number> = { retinanet_v2: 2e-3, fasterrcnn_v2: 5e-3 };
 
 /**
  * Where the bf16 of two-stage detectors is looked at. Some fifty regions overlap a box by half here, and the box
@@ -235,22 +239,23 @@ describe.each([
   test('has its detections', async () => {
     await using detector = await open('fp32');
     const found = await detector.predict(pictures);
+    const distances: number[] = [];
     golden.detections.forEach((expected, n) => {
       const { boxes, scores, labels } = found[n]!;
       expect(scores.length).toBe(expected.count);
       expected.scores.forEach((score, i) => {
         // Scores that differ by rounding may stand in another order.
-        const same = [...scores.keys()].filter(
-          (j) =>
-            labels[j] === expected.labels[i] &&
-            Math.abs(scores[j]! - score) < 1e-4 &&
-            expected.boxes[i]!.every(
-              (v, c) => Math.abs(boxes[4 * j + c]! - v) < (shifted[name] ?? 1e-3),
-            ),
-        );
+        const same = [...scores.keys()]
+          .filter((j) => labels[j] === expected.labels[i] && Math.abs(scores[j]! - score) < 1e-4)
+          .map((j) =>
+            Math.max(...expected.boxes[i]!.map((v, c) => Math.abs(boxes[4 * j + c]! - v))),
+          )
+          .filter((distance) => distance < (shifted[name] ?? 1e-3));
         expect(same.length, `image ${n}, detection ${i}`).toBe(1);
+        distances.push(same[0]!);
       });
     });
+    expect(distances.reduce((a, b) => a + b) / distances.length).toBeLessThan(1e-3);
   });
 
   test('takes the same from prepared arrays', async () => {
