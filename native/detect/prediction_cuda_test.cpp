@@ -63,6 +63,17 @@ TEST(CudaNms, ThousandsOfBoxes) {
   expect_same_nms(in, false, 0.3f, 1000);
 }
 
+// Runs of 2048 are sorted, then merged: whole ones, one that is alone, one of a single box.
+TEST(CudaNms, OrderAcrossRuns) {
+  MIXPL_NEEDS_GPU();
+  for (int64_t count : {2047, 2048, 2049, 4096, 4097, 6500}) {
+    Scored in = random_scored(count, 17, 3000);
+    expect_same_nms(in, false, 1, -1);
+    for (float& s : in.scores) s = std::round(3 * s) / 3;
+    expect_same_nms(in, false, 1, -1);  // by index, mostly
+  }
+}
+
 TEST(CudaNms, TiesHostileNumbersAndTwins) {
   MIXPL_NEEDS_GPU();
   Scored in = random_scored(300, 11);
@@ -187,6 +198,33 @@ TEST(CudaDensePostProcess, MoreCandidatesThanTheListHolds) {
     };
     expect_same(run(test_gpu()), run({}));
   }
+}
+
+// Room for several runs, which only one of the images fills.
+TEST(CudaDensePostProcess, ImagesOfUnequalCounts) {
+  MIXPL_NEEDS_GPU();
+  const Tensor anchors = level_anchors({}, 0, 10, 12);
+  const int64_t count = anchors.size(0), classes = 6, images = 4;
+  const int64_t passing[images] = {count * classes, 0, 2049, 1};
+  Tensor logits = Tensor::empty({images, count, classes}, DType::f32);
+  for (int64_t i = 0; i < logits.numel(); ++i) {
+    const int64_t image = i / (count * classes), pair = i % (count * classes);
+    logits.data<float>()[i] =
+        pair < passing[image] ? std::round(8 * Philox{18, 0}.normal(i)) / 8 : -kInf;
+  }
+  const Tensor deltas = Tensor::zeros({images, count, 4}, DType::f32);
+  DensePostProcessOptions o;
+  o.score_thr = 0;
+  o.nms_pre = count * classes;
+  o.nms_iou = 0.9f;
+  o.max_per_image = count * classes;
+  const Tensor sizes = Tensor::from<float>({80, 96, 80, 96, 80, 96, 80, 96}, {images, 2});
+  const auto run = [&](Device d) {
+    return dense_post_process(
+        {{logits.to(d), {}, delta_decoder(deltas.to(d), anchors.to(d), {}, images)}}, sizes.to(d),
+        classes, o);
+  };
+  expect_same(run(test_gpu()), run({}));
 }
 
 TEST(CudaDensePostProcess, OtherDecoders) {

@@ -55,6 +55,26 @@ struct Ranked {
   int64_t images() const { return boxes.size(0); }
   int64_t capacity() const { return boxes.size(1); }
 };
+/// What a kernel sees of them.
+struct RankedView {
+  Box* boxes;
+  float* scores;
+  int32_t *labels, *origin;
+  const int32_t* counts;
+  int64_t capacity;
+
+  explicit RankedView(const Ranked& r)
+      : boxes(reinterpret_cast<Box*>(r.boxes.data<float>())),
+        scores(r.scores.data<float>()),
+        labels(r.labels.data<int32_t>()),
+        origin(r.origin.data<int32_t>()),
+        counts(r.counts.data<int32_t>()),
+        capacity(r.capacity()) {}
+  MIXPL_DEVICE int64_t count(int64_t image) const {
+    return counts[image] < capacity ? counts[image] : capacity;
+  }
+};
+/// In the order of (high, low).
 Ranked rank_candidates(const Candidates& candidates);
 
 /// Ranks of the boxes that are kept, rising.
