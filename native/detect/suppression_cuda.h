@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/cuda/kernel.h"
+#include "core/cuda/places.h"
 #include "core/tensor.h"
 #include "detect/box_math.h"
 #include "detect/detections.h"
@@ -29,6 +30,11 @@ struct CandidatesView {
   MIXPL_DEVICE void add(int64_t image, const Candidate& c) const {
     const int32_t at = atomic_add(&counts[image], 1);
     if (at < capacity) items[image * capacity + at] = c;
+  }
+  /// By a whole warp, with one image: the lanes that have one add theirs.
+  MIXPL_DEVICE void add_by_warp(int64_t image, bool has, const Candidate& c) const {
+    const int32_t at = take_places(has, &counts[image]).own;
+    if (has && at < capacity) items[image * capacity + at] = c;
   }
   MIXPL_DEVICE int64_t count(int64_t image) const {
     return counts[image] < capacity ? counts[image] : capacity;

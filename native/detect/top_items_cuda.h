@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/cuda/kernel.h"
+#include "core/cuda/places.h"
 #include "core/tensor.h"
 #include "detect/select_cuda.h"
 
@@ -75,14 +76,9 @@ constexpr Keys kAllKeys = {0, ~uint32_t{0}};
 /// whether all that the list was given so far fits.
 MIXPL_DEVICE bool append(bool has, uint64_t item, uint64_t* list, int64_t capacity,
                          int32_t* count) {
-  const uint32_t lanes = ballot(has);
-  if (lanes == 0) return true;
-  int32_t first = 0;
-  if (lane() == 0) first = atomic_add(count, popcount(lanes));
-  first = shfl(first, 0);
-  const int64_t at = first + popcount(lanes & ((1u << lane()) - 1));
-  if (has && at < capacity) list[at] = item;
-  return first + popcount(lanes) <= capacity;
+  const Places places = take_places(has, count);
+  if (has && places.own < capacity) list[places.own] = item;
+  return places.end <= capacity;
 }
 
 template <typename View>
