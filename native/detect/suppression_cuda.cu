@@ -22,6 +22,7 @@ unsigned grid(int64_t n) { return static_cast<unsigned>(n); }
 // One block goes through one class of one image, best first, 64 boxes at a time: all threads
 // compare them with what was kept before, then with each other; one thread decides in order.
 constexpr int kWindow = 64, kSuppressThreads = 512, kSlices = kSuppressThreads / kWindow;
+constexpr int kAtOnce = 4;      // kept boxes that a thread asks for before it compares
 constexpr int kLabelsEach = 8;  // that a thread looks at before the block counts
 
 struct SuppressView {
@@ -99,9 +100,17 @@ MIXPL_KERNEL __launch_bounds__(kSuppressThreads, 2) suppress_kernel(SuppressView
     if (item < in_window) {
       const Box own = window[item];
       bool hit = false;
-#pragma unroll 4
-      for (int64_t k = slice; k < num_kept; k += kSlices)
-        hit |= suppresses(kept[k], own, v.iou_thr);
+      const int last = static_cast<int>(num_kept) - 1;
+      for (int k = slice; k <= last; k += kSlices * kAtOnce) {
+        Box others[kAtOnce];
+#pragma unroll
+        for (int u = 0; u < kAtOnce; ++u) {
+          const int other = k + u * kSlices;
+          others[u] = kept[other < last ? other : last];
+        }
+#pragma unroll
+        for (int u = 0; u < kAtOnce; ++u) hit |= suppresses(others[u], own, v.iou_thr);
+      }
       if (hit) gone[item] = 1;  // whoever writes it, writes the same
     }
     {
