@@ -15,6 +15,13 @@ enum class ScoreRule : uint8_t {
   probabilities    // the "logits" are scores already
 };
 
+/// Numbers from the least to the most.
+struct Span {
+  float least, most;
+  MIXPL_HD bool has(float x) const { return x >= least && x <= most; }
+  MIXPL_HD bool is_all() const { return least == -INFINITY && most == INFINITY; }
+};
+
 /// The scores of one level by (anchor, class) pair; pair = anchor * classes + class.
 struct DenseScores {
   Numbers logits, quality;
@@ -42,9 +49,30 @@ struct DenseScores {
     if (rule != ScoreRule::geometric_mean) return score;
     return sqrtf(score * quality_of(image, pair / classes));
   }
+  /// Where logits lie whose deciding scores are in the span, and perhaps some others: without an
+  /// exponential, which of them need one. Scores and this are rounded, so it is wider by far more
+  /// than that.
+  MIXPL_HD Span logits_of(Span scores) const {
+    if (rule == ScoreRule::probabilities) return scores;
+    if (rule == ScoreRule::geometric_mean)  // quality is at most 1
+      return {logit_below(scores.least * fabsf(scores.least)), INFINITY};
+    return {logit_below(scores.least), logit_above(scores.most)};
+  }
   /// The score that a detection carries, from the one that decided.
   MIXPL_HD float carried(float deciding, int64_t image, int64_t pair) const {
     return rule == ScoreRule::product ? deciding * quality_of(image, pair / classes) : deciding;
+  }
+
+ private:
+  static constexpr float kTiny = 1e-30f;  // what is less has lost its digits, or soon will
+  MIXPL_HD static float logit_below(float score) {
+    if (!(score > kTiny)) return -INFINITY;
+    const float s = (score < 1 ? score : 1) * (1 - 1e-5f);
+    return logf(s / (1 - s)) - 1e-3f;
+  }
+  MIXPL_HD static float logit_above(float score) {
+    const float s = (score > kTiny ? score : kTiny) * (1 + 1e-5f);
+    return s < 1 ? logf(s / (1 - s)) + 1e-3f : INFINITY;
   }
 };
 

@@ -11,9 +11,11 @@
 #include "detect/anchors.h"
 #include "detect/box_iou.h"
 #include "detect/dense_post_process.h"
+#include "detect/dense_scores.h"
 #include "detect/dense_targets.h"
 #include "detect/nms.h"
 #include "detect/normalisers.h"
+#include "detect/score_order.h"
 
 namespace mixpl {
 namespace {
@@ -194,6 +196,42 @@ TEST(Nms, HostileNumbers) {
     EXPECT_TRUE(!nan_seen || std::isnan(scores[i])) << "a number came after NaN";
   }
   EXPECT_TRUE(nan_seen);
+}
+
+// All finite numbers of bf16, and what lies between them where scores round to 1.
+std::vector<float> many_logits() {
+  std::vector<float> out;
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const float x = std::bit_cast<float>(bits << 16);
+    if (std::isfinite(x)) out.push_back(x);
+  }
+  for (int i = -1200; i < 400; ++i) out.push_back(0.083f * i);
+  return out;
+}
+
+TEST(ScoreOrder, KeysGiveTheirNumbersBack) {
+  for (float x : many_logits()) EXPECT_EQ(number_of_key(descending_key(x)), x);
+  EXPECT_EQ(number_of_key(descending_key(kInf)), kInf);
+  EXPECT_EQ(number_of_key(descending_key(-kInf)), -kInf);
+  EXPECT_EQ(number_of_key(descending_key(kNan)), -kInf);
+  EXPECT_EQ(number_of_key(0), kInf);
+}
+
+TEST(DenseScores, LogitsOfASpanOfScores) {
+  const float quality[] = {kInf, 3, -5, -40};
+  for (ScoreRule rule : {ScoreRule::classes, ScoreRule::product, ScoreRule::geometric_mean,
+                         ScoreRule::probabilities})
+    for (int64_t q = 0; q < 4; ++q) {
+      const DenseScores scores{{}, {quality}, 4, 1, rule, 0, -kInf};
+      for (float x : many_logits()) {
+        const float score = scores.deciding(x, 0, q);
+        const Span span = scores.logits_of({score, score});
+        EXPECT_TRUE(span.has(x)) << x << " is not in " << span.least << " to " << span.most;
+        if (rule == ScoreRule::classes && std::abs(x) < 6)
+          EXPECT_LT(span.most - span.least, 0.02f) << x;
+      }
+      EXPECT_TRUE(scores.logits_of({-kInf, kInf}).is_all());
+    }
 }
 
 TEST(DensePostProcess, EverythingAboveTheThreshold) {

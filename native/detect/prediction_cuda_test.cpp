@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
 #include <limits>
 
 #include "core/philox.h"
@@ -61,6 +62,17 @@ TEST(CudaNms, ThousandsOfBoxes) {
   const Scored in = random_scored(5000, 9, 3000);
   expect_same_nms(in, false, 0.5f, -1);
   expect_same_nms(in, false, 0.3f, 1000);
+}
+
+// Runs of 2048 are sorted, then merged: whole ones, one that is alone, one of a single box.
+TEST(CudaNms, OrderAcrossRuns) {
+  MIXPL_NEEDS_GPU();
+  for (int64_t count : {2047, 2048, 2049, 4096, 4097, 6500}) {
+    Scored in = random_scored(count, 17, 3000);
+    expect_same_nms(in, false, 1, -1);
+    for (float& s : in.scores) s = std::round(3 * s) / 3;
+    expect_same_nms(in, false, 1, -1);  // by index, mostly
+  }
 }
 
 TEST(CudaNms, TiesHostileNumbersAndTwins) {
@@ -166,27 +178,103 @@ TEST(CudaDensePostProcess, SizesAndTypes) {
   expect_same(out.detect(test_gpu(), o), out.detect({}, o));
 }
 
-TEST(CudaDensePostProcess, MoreCandidatesThanTheListHolds) {
-  MIXPL_NEEDS_GPU();
-  const Tensor anchors = level_anchors({}, 0, 12, 20);
-  const int64_t count = anchors.size(0), classes = 40;
-  const Philox random{14, 0};
-  for (int steps : {3, 1 << 20}) {
-    Tensor logits = Tensor::empty({1, count, classes}, DType::f32);
-    for (int64_t i = 0; i < logits.numel(); ++i)
-      logits.data<float>()[i] = std::round(random.normal(i) * steps) / steps;
-    const Tensor deltas = Tensor::zeros({1, count, 4}, DType::f32);
-    DensePostProcessOptions o;
-    o.score_thr = 0;
-    o.nms_pre = 300;
-    const Tensor sizes = Tensor::from<float>({96, 160}, {1, 2});
+// One level of boxes that do not move, with more pairs than a list of candidates holds; their
+// number is odd, so that the second image starts anywhere.
+struct LongLevel {
+  static constexpr int64_t kClasses = 41, kImages = 2;
+  Tensor anchors = level_anchors({}, 0, 13, 21);
+  Tensor logits = Tensor::empty({kImages, anchors.size(0), kClasses}, DType::f32);
+  Tensor quality = Tensor::empty({kImages, anchors.size(0), 1}, DType::f32);
+
+  explicit LongLevel(const std::function<float(int64_t)>& logit_of) {
+    for (int64_t i = 0; i < logits.numel(); ++i) logits.data<float>()[i] = logit_of(i);
+    for (int64_t i = 0; i < quality.numel(); ++i)
+      quality.data<float>()[i] = Philox{19, 0}.normal(i);
+  }
+  void expect_same_on_both(DType dtype, const DensePostProcessOptions& o) const {
+    const Tensor deltas = Tensor::zeros({kImages, anchors.size(0), 4}, DType::f32);
+    const Tensor sizes = Tensor::from<float>({104, 168, 104, 168}, {kImages, 2});
     const auto run = [&](Device d) {
-      return dense_post_process(
-          {{logits.to(d), {}, delta_decoder(deltas.to(d), anchors.to(d), {}, 1)}}, sizes.to(d),
-          classes, o);
+      return dense_post_process({{logits.to(dtype).to(d), quality.to(dtype).to(d),
+                                  delta_decoder(deltas.to(d), anchors.to(d), {}, kImages)}},
+                                sizes.to(d), kClasses, o);
     };
     expect_same(run(test_gpu()), run({}));
   }
+};
+
+TEST(CudaDensePostProcess, MoreCandidatesThanTheListHolds) {
+  MIXPL_NEEDS_GPU();
+  const Philox random{14, 0};
+  for (int steps : {3, 1 << 20}) {
+    const LongLevel level([&](int64_t i) { return std::round(random.normal(i) * steps) / steps; });
+    for (ScoreRule rule : {ScoreRule::classes, ScoreRule::product, ScoreRule::geometric_mean})
+      for (DType dtype : {DType::f32, DType::bf16}) {
+        SCOPED_TRACE(testing::Message()
+                     << steps << " steps, rule " << int(rule) << ", " << name_of(dtype));
+        DensePostProcessOptions o;
+        o.score_rule = rule;
+        o.score_thr = 0;
+        o.nms_pre = 300;
+        level.expect_same_on_both(dtype, o);
+      }
+  }
+}
+
+TEST(CudaDensePostProcess, ScoresAtTheEnds) {
+  MIXPL_NEEDS_GPU();
+  // Scores that round to 1, or have few digits left, or none; probabilities of either sign.
+  const Philox random{20, 0};
+  DensePostProcessOptions o;
+  o.score_thr = 0;
+  o.nms_pre = 300;
+  for (float middle : {17.0f, -69.0f, -88.0f})
+    LongLevel([&](int64_t i) {
+      return middle + 2 * random.normal(i);
+    }).expect_same_on_both(DType::f32, o);
+  o.score_rule = ScoreRule::probabilities;
+  o.score_thr = -4;
+  LongLevel([&](int64_t i) { return random.normal(i) - 2; }).expect_same_on_both(DType::f32, o);
+}
+
+// The list's own best are all that are wanted: nothing else that begins as their scores do is.
+TEST(CudaDensePostProcess, TheBestAreAmongTheFirst) {
+  MIXPL_NEEDS_GPU();
+  DensePostProcessOptions o;
+  o.score_thr = 0;
+  for (int64_t most : {1, 300}) {
+    o.nms_pre = most;
+    LongLevel([&](int64_t i) {
+      return i % (13 * 21 * 9 * LongLevel::kClasses) < most ? -1 : -1.01f;
+    }).expect_same_on_both(DType::f32, o);
+  }
+}
+
+// Room for several runs, which only one of the images fills.
+TEST(CudaDensePostProcess, ImagesOfUnequalCounts) {
+  MIXPL_NEEDS_GPU();
+  const Tensor anchors = level_anchors({}, 0, 10, 12);
+  const int64_t count = anchors.size(0), classes = 6, images = 4;
+  const int64_t passing[images] = {count * classes, 0, 2049, 1};
+  Tensor logits = Tensor::empty({images, count, classes}, DType::f32);
+  for (int64_t i = 0; i < logits.numel(); ++i) {
+    const int64_t image = i / (count * classes), pair = i % (count * classes);
+    logits.data<float>()[i] =
+        pair < passing[image] ? std::round(8 * Philox{18, 0}.normal(i)) / 8 : -kInf;
+  }
+  const Tensor deltas = Tensor::zeros({images, count, 4}, DType::f32);
+  DensePostProcessOptions o;
+  o.score_thr = 0;
+  o.nms_pre = count * classes;
+  o.nms_iou = 0.9f;
+  o.max_per_image = count * classes;
+  const Tensor sizes = Tensor::from<float>({80, 96, 80, 96, 80, 96, 80, 96}, {images, 2});
+  const auto run = [&](Device d) {
+    return dense_post_process(
+        {{logits.to(d), {}, delta_decoder(deltas.to(d), anchors.to(d), {}, images)}}, sizes.to(d),
+        classes, o);
+  };
+  expect_same(run(test_gpu()), run({}));
 }
 
 TEST(CudaDensePostProcess, OtherDecoders) {

@@ -31,14 +31,22 @@ MIXPL_KERNEL __launch_bounds__(kThreads) score_kernel(ScoreView v) {
   for (int64_t c = lane(); c <= v.classes; c += 32)
     sum += static_cast<double>(expf(v.logits[first + c] - most));
   sum = warp_sum(sum);
-  for (int64_t c = lane(); c < v.classes; c += 32) {
-    const float score = static_cast<float>(expf(v.logits[first + c] - most) / sum);
-    if (!(score > v.score_thr)) continue;
-    const Box box = clip_box(v.decode(r, c, v.boxes[r]), v.sizes[n]);
-    if (!detectable(box, v.min_size)) continue;
-    v.out.add(n, {uint64_t{descending_key(score)} << 32,
-                  static_cast<uint64_t>(r % v.places * v.classes + c), box, score,
-                  static_cast<int32_t>(c)});
+  for (int64_t base = 0; base < v.classes; base += 32) {
+    const int64_t c = base + lane();
+    bool has = c < v.classes;
+    Candidate candidate{};
+    if (has) {
+      const float score = static_cast<float>(expf(v.logits[first + c] - most) / sum);
+      has = score > v.score_thr;
+      if (has) {
+        const Box box = clip_box(v.decode(r, c, v.boxes[r]), v.sizes[n]);
+        has = detectable(box, v.min_size);
+        candidate = {uint64_t{descending_key(score)} << 32,
+                     static_cast<uint64_t>(r % v.places * v.classes + c), box, score,
+                     static_cast<int32_t>(c)};
+      }
+    }
+    v.out.add_by_warp(n, has, candidate);
   }
 }
 

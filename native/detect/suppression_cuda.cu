@@ -19,61 +19,11 @@ namespace {
 
 unsigned grid(int64_t n) { return static_cast<unsigned>(n); }
 
-struct RankedView {
-  Box* boxes;
-  float* scores;
-  int32_t *labels, *origin;
-  const int32_t* counts;
-  int64_t capacity;
-
-  explicit RankedView(const Ranked& r)
-      : boxes(reinterpret_cast<Box*>(r.boxes.data<float>())),
-        scores(r.scores.data<float>()),
-        labels(r.labels.data<int32_t>()),
-        origin(r.origin.data<int32_t>()),
-        counts(r.counts.data<int32_t>()),
-        capacity(r.capacity()) {}
-  MIXPL_DEVICE int64_t count(int64_t image) const {
-    return counts[image] < capacity ? counts[image] : capacity;
-  }
-};
-
-// A candidate's rank is the number of those before it: n comparisons for each of n, all at once,
-// are sooner done than the dependent steps of a sort for the few thousands that there are.
-constexpr int kRankThreads = 256;
-
-MIXPL_KERNEL __launch_bounds__(kRankThreads) rank_kernel(CandidatesView in, RankedView out) {
-  const int64_t image = blockIdx.y, n = in.count(image);
-  const int64_t first = int64_t{blockIdx.x} * kRankThreads, own = first + threadIdx.x;
-  if (first >= n) return;
-  const Candidate* items = in.items + image * in.capacity;
-  MIXPL_SHARED(uint64_t, high, kRankThreads);
-  MIXPL_SHARED(uint64_t, low, kRankThreads);
-  const bool has = own < n;
-  const Candidate mine = items[has ? own : first];
-  int32_t rank = 0;
-  for (int64_t tile = 0; tile < n; tile += kRankThreads) {
-    const int count = static_cast<int>(n - tile < kRankThreads ? n - tile : kRankThreads);
-    sync_block();
-    if (static_cast<int>(threadIdx.x) < count) {
-      high[threadIdx.x] = items[tile + threadIdx.x].high;
-      low[threadIdx.x] = items[tile + threadIdx.x].low;
-    }
-    sync_block();
-    for (int j = 0; j < count; ++j)
-      rank += high[j] < mine.high || (high[j] == mine.high && low[j] < mine.low);
-  }
-  if (!has) return;
-  const int64_t at = image * out.capacity + rank;
-  out.boxes[at] = mine.box;
-  out.scores[at] = mine.score;
-  out.labels[at] = mine.label;
-  out.origin[at] = static_cast<int32_t>(mine.low & 0xffffffffu);
-}
-
 // One block goes through one class of one image, best first, 64 boxes at a time: all threads
 // compare them with what was kept before, then with each other; one thread decides in order.
 constexpr int kWindow = 64, kSuppressThreads = 512, kSlices = kSuppressThreads / kWindow;
+constexpr int kAtOnce = 4;      // kept boxes that a thread asks for before it compares
+constexpr int kLabelsEach = 8;  // that a thread looks at before the block counts
 
 struct SuppressView {
   RankedView in;
@@ -92,6 +42,9 @@ MIXPL_DEVICE int ones(uint64_t bits) {
 MIXPL_DEVICE bool suppresses(Box kept, Box b, float iou_thr) {
   const float inter = box_intersection(b, kept);
   const float whole = box_area(b) + box_area(kept) - inter;
+  // Most boxes are far apart, and a division takes as long as all else here. Where the product,
+  // rounded, is the larger one by this much, the quotient is below the threshold.
+  if (inter < iou_thr * whole * (1 - 1e-6f)) return false;
   return whole > 0 && inter / whole > iou_thr;  // as on the host: two points do not overlap
 }
 
@@ -100,6 +53,7 @@ MIXPL_DEVICE int64_t members_of(const SuppressView& v, int64_t image, int32_t la
                                 int32_t* count) {
   const int32_t* labels = v.in.labels + image * v.in.capacity;
   int32_t own = 0;
+#pragma unroll 8
   for (int64_t i = threadIdx.x; i < n; i += kSuppressThreads) own += labels[i] == label;
   *count = block_sum(own);
   if (*count == 0) return 0;
@@ -108,12 +62,15 @@ MIXPL_DEVICE int64_t members_of(const SuppressView& v, int64_t image, int32_t la
   sync_block();
   const int64_t first = image * v.in.capacity + place[0];
   int32_t before = 0;
-  for (int64_t base = 0; base < n && before < *count; base += kSuppressThreads) {
-    const int64_t i = base + threadIdx.x;
-    const bool is = i < n && labels[i] == label;
+  for (int64_t base = 0; base < n && before < *count; base += kSuppressThreads * kLabelsEach) {
+    const int64_t own_base = base + threadIdx.x * kLabelsEach;
+    uint32_t is = 0;  // bit u: the u-th is of the class
+#pragma unroll
+    for (int u = 0; u < kLabelsEach; ++u)
+      is |= static_cast<uint32_t>(own_base + u < n && labels[own_base + u] == label) << u;
     int32_t total;
-    const int32_t at = before + block_scan_exclusive(static_cast<int32_t>(is), &total);
-    if (is) v.members[first + at] = static_cast<int32_t>(i);
+    int64_t at = first + before + block_scan_exclusive(popcount(is), &total);
+    for (; is != 0; is &= is - 1) v.members[at++] = static_cast<int32_t>(own_base + lowest_bit(is));
     before += total;
   }
   sync_block();  // what one thread wrote others read
@@ -143,9 +100,17 @@ MIXPL_KERNEL __launch_bounds__(kSuppressThreads, 2) suppress_kernel(SuppressView
     if (item < in_window) {
       const Box own = window[item];
       bool hit = false;
-#pragma unroll 4
-      for (int64_t k = slice; k < num_kept; k += kSlices)
-        hit |= suppresses(kept[k], own, v.iou_thr);
+      const int last = static_cast<int>(num_kept) - 1;
+      for (int k = slice; k <= last; k += kSlices * kAtOnce) {
+        Box others[kAtOnce];
+#pragma unroll
+        for (int u = 0; u < kAtOnce; ++u) {
+          const int other = k + u * kSlices;
+          others[u] = kept[other < last ? other : last];
+        }
+#pragma unroll
+        for (int u = 0; u < kAtOnce; ++u) hit |= suppresses(others[u], own, v.iou_thr);
+      }
       if (hit) gone[item] = 1;  // whoever writes it, writes the same
     }
     {
@@ -162,11 +127,12 @@ MIXPL_KERNEL __launch_bounds__(kSuppressThreads, 2) suppress_kernel(SuppressView
     if (thread == 0) {
       uint64_t taken = 0;
       int64_t room = v.most - num_kept;
-      for (int i = 0; i < in_window && room > 0; ++i)
-        if (!gone[i] && !(overlaps[i] & taken)) {
-          taken |= uint64_t{1} << i;
-          --room;
-        }
+#pragma unroll 16
+      for (int i = 0; i < kWindow; ++i) {
+        const bool takes = !gone[i] && !(overlaps[i] & taken) && room > 0;
+        taken |= uint64_t{takes} << i;
+        room -= takes;
+      }
       chosen[0] = taken;
     }
     sync_block();
@@ -241,18 +207,6 @@ struct PackView {
 };
 
 }  // namespace
-
-Ranked rank_candidates(const Candidates& c) {
-  const Device device = c.items.device();
-  const auto numbers = [&](DType type) {
-    return Tensor::empty({c.images, c.capacity}, type, device);
-  };
-  Ranked out{Tensor::empty({c.images, c.capacity, 4}, DType::f32, device), numbers(DType::f32),
-             numbers(DType::i32), numbers(DType::i32), c.counts};
-  launch(rank_kernel, dim3(grid((c.capacity + kRankThreads - 1) / kRankThreads), grid(c.images)),
-         dim3(kRankThreads), 0, c.view(), RankedView(out));
-  return out;
-}
 
 Kept suppress(const Ranked& ranked, int64_t labels, float iou_thr, int64_t most) {
   const Device device = ranked.boxes.device();

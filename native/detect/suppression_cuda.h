@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/cuda/kernel.h"
+#include "core/cuda/places.h"
 #include "core/tensor.h"
 #include "detect/box_math.h"
 #include "detect/detections.h"
@@ -29,6 +30,11 @@ struct CandidatesView {
   MIXPL_DEVICE void add(int64_t image, const Candidate& c) const {
     const int32_t at = atomic_add(&counts[image], 1);
     if (at < capacity) items[image * capacity + at] = c;
+  }
+  /// By a whole warp, with one image: the lanes that have one add theirs.
+  MIXPL_DEVICE void add_by_warp(int64_t image, bool has, const Candidate& c) const {
+    const int32_t at = take_places(has, &counts[image]).own;
+    if (has && at < capacity) items[image * capacity + at] = c;
   }
   MIXPL_DEVICE int64_t count(int64_t image) const {
     return counts[image] < capacity ? counts[image] : capacity;
@@ -55,6 +61,26 @@ struct Ranked {
   int64_t images() const { return boxes.size(0); }
   int64_t capacity() const { return boxes.size(1); }
 };
+/// What a kernel sees of them.
+struct RankedView {
+  Box* boxes;
+  float* scores;
+  int32_t *labels, *origin;
+  const int32_t* counts;
+  int64_t capacity;
+
+  explicit RankedView(const Ranked& r)
+      : boxes(reinterpret_cast<Box*>(r.boxes.data<float>())),
+        scores(r.scores.data<float>()),
+        labels(r.labels.data<int32_t>()),
+        origin(r.origin.data<int32_t>()),
+        counts(r.counts.data<int32_t>()),
+        capacity(r.capacity()) {}
+  MIXPL_DEVICE int64_t count(int64_t image) const {
+    return counts[image] < capacity ? counts[image] : capacity;
+  }
+};
+/// In the order of (high, low).
 Ranked rank_candidates(const Candidates& candidates);
 
 /// Ranks of the boxes that are kept, rising.

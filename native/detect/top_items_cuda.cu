@@ -20,6 +20,9 @@ MIXPL_KERNEL __launch_bounds__(kThreads)
   if (own[k] == s.left) {  // everything that begins so
     s.bound = s.prefix + (uint64_t{1} << shift);
     if (s.bound == 0) s.bound = kNoItem;
+    // Some of them were not counted, perhaps.
+    const uint64_t end = uint64_t{s.last} << 32 | kAllKeys.last;
+    if (s.bound > end) s.bound = end;
     s.done = 1;
   }
   state[blockIdx.x] = s;

@@ -5,7 +5,9 @@
 #include <algorithm>
 
 #include "core/cuda/kernel.h"
+#include "core/cuda/places.h"
 #include "core/tensor.h"
+#include "detect/select_cuda.h"
 
 namespace mixpl::cuda {
 
@@ -36,6 +38,7 @@ struct SelectionView {
 namespace top_items {
 
 constexpr int kThreads = 256, kEach = 4;  // loads in flight
+constexpr int kPack = 8;                  // values that a thread reads at once
 constexpr int kDigit = 11, kBins = 1 << kDigit, kPasses = 6;
 constexpr int shift_of(int pass) { return pass + 1 < kPasses ? 64 - kDigit * (pass + 1) : 0; }
 constexpr int width_of(int pass) { return pass + 1 < kPasses ? kDigit : 64 - kDigit * pass; }
@@ -44,6 +47,7 @@ struct State {
   uint64_t prefix;  // the digits of the last item that are known
   uint64_t bound;   // once done: items below it are chosen
   int64_t left;     // how many of the items that begin with `prefix`
+  uint32_t last;    // no key above it is chosen
   int32_t done;
 };
 
@@ -54,7 +58,7 @@ struct Source {
   View view;
   uint64_t* list;  // [S, capacity]
   int64_t capacity;
-  int32_t* found;  // [S]
+  int32_t* found;  // [S]; of segments with more than `capacity`, some number above it
 
   /// null: there is none.
   MIXPL_DEVICE const uint64_t* list_of(int segment) const {
@@ -62,55 +66,115 @@ struct Source {
   }
 };
 
-/// Adds `item` of the lanes that have one to a list; all lanes of the warp must call.
-MIXPL_DEVICE void append(bool has, uint64_t item, uint64_t* list, int64_t capacity,
+/// Keys from the first to the last.
+struct Keys {
+  uint32_t first, last;
+};
+constexpr Keys kAllKeys = {0, ~uint32_t{0}};
+
+/// Adds `item` of the lanes that have one to a list; all lanes of the warp must call. Returns
+/// whether all that the list was given so far fits.
+MIXPL_DEVICE bool append(bool has, uint64_t item, uint64_t* list, int64_t capacity,
                          int32_t* count) {
-  const uint32_t lanes = ballot(has);
-  if (lanes == 0) return;
-  int32_t first = 0;
-  if (lane() == 0) first = atomic_add(count, popcount(lanes));
-  first = shfl(first, 0);
-  const int64_t at = first + popcount(lanes & ((1u << lane()) - 1));
-  if (has && at < capacity) list[at] = item;
+  const Places places = take_places(has, count);
+  if (has && places.own < capacity) list[places.own] = item;
+  return places.end <= capacity;
 }
 
-/// f(item) for the block's share of a segment's items, of the list or (null) of the view; by whole
-/// warps.
+template <typename View>
+constexpr bool kInPacks = requires(const View& view) {
+  view.packs(0);
+};
+
+/// f(item) for the block's share of a segment's items, as for_items.
 template <typename View, typename F>
-MIXPL_DEVICE void for_items(const View& view, int segment, const uint64_t* list, int64_t length,
-                            F f) {
+MIXPL_DEVICE void for_packs(const View& view, int segment, Keys keys, F f) {
+  const auto packs = view.packs(segment);
+  const auto span = packs.span(keys);
+  const int64_t tile = int64_t{kThreads} * kPack, step = gridDim.x * tile;
+  for (int64_t base = blockIdx.x * tile - packs.offset(); base < packs.length; base += step) {
+    const int64_t i = base + int64_t{threadIdx.x} * kPack;
+    float x[kPack];
+    packs.load(i, x);
+    if (span.is_all()) {
+#pragma unroll
+      for (int u = 0; u < kPack; ++u)
+        if (!f(packs.item(i + u, x[u]))) return;
+      continue;
+    }
+    uint32_t within = 0;
+#pragma unroll
+    for (int u = 0; u < kPack; ++u) within |= static_cast<uint32_t>(span.has(x[u])) << u;
+    // Few are, of most packs: each lane goes on to its own next, which it reads again.
+    for (; any(within != 0); within &= within - 1) {
+      const int64_t next = i + lowest_bit(within);
+      if (!f(within != 0 ? packs.item(next, packs.value(next)) : kNoItem)) return;
+    }
+  }
+}
+
+/// f(at(i)) for the block's share of [0, length).
+template <typename At, typename F>
+MIXPL_DEVICE void for_row(int64_t length, const At& at, F f) {
   const int64_t tile = int64_t{kThreads} * kEach;
   for (int64_t base = blockIdx.x * tile; base < length; base += gridDim.x * tile) {
     uint64_t items[kEach];
 #pragma unroll
     for (int u = 0; u < kEach; ++u) {
       const int64_t i = base + u * kThreads + threadIdx.x;
-      items[u] = i >= length ? kNoItem : list ? list[i] : view.item(segment, i);
+      items[u] = i < length ? at(i) : kNoItem;
     }
 #pragma unroll
-    for (int u = 0; u < kEach; ++u) f(items[u]);
+    for (int u = 0; u < kEach; ++u)
+      if (!f(items[u])) return;
   }
+}
+
+/// f(item) for the block's share of a segment's items, of the list or (null) of the view, by whole
+/// warps, each until f says false. Items that have none of the `keys` may be left out.
+template <typename View, typename F>
+MIXPL_DEVICE void for_items(const View& view, int segment, const uint64_t* list, int64_t length,
+                            Keys keys, F f) {
+  if (list)
+    for_row(
+        length, [&](int64_t i) { return list[i]; }, f);
+  else if constexpr (kInPacks<View>)
+    for_packs(view, segment, keys, f);
+  else
+    for_row(
+        length, [&](int64_t i) { return view.item(segment, i); }, f);
 }
 
 template <typename View>
 MIXPL_KERNEL __launch_bounds__(kThreads, 4) gather_kernel(Source<View> source) {
   const int segment = blockIdx.y;
-  for_items(source.view, segment, nullptr, source.view.length(segment), [&](uint64_t item) {
-    append(item != kNoItem, item, source.list + segment * source.capacity, source.capacity,
-           source.found + segment);
-  });
+  uint64_t* list = source.list + segment * source.capacity;
+  // Once more are found than the list holds nobody will read it, and how many more no one asks.
+  for_items(source.view, segment, nullptr, source.view.length(segment), kAllKeys,
+            [&](uint64_t item) {
+              return append(item != kNoItem, item, list, source.capacity, source.found + segment);
+            });
 }
 
 template <typename View>
-struct Start {
-  Source<View> source;
-  State* state;
-  MIXPL_DEVICE void operator()(int64_t segment) const {
-    const int64_t wanted = source.view.wanted(static_cast<int>(segment));
-    const bool all = source.found[segment] <= wanted;
-    state[segment] = {0, all && wanted > 0 ? kNoItem : 0, wanted, all || wanted <= 0};
-  }
-};
+MIXPL_KERNEL __launch_bounds__(kSelectThreads) start_kernel(Source<View> source, State* state) {
+  const int segment = blockIdx.x;
+  const int64_t wanted = source.view.wanted(segment);
+  const int32_t found = source.found[segment];
+  uint32_t last = kAllKeys.last;
+  // Where items take time to compute: what is behind so many of any part is behind them in the
+  // whole, and most is.
+  if constexpr (kInPacks<View>)
+    if (found > source.capacity && wanted > 0) {
+      const uint64_t* list = source.list + segment * source.capacity;
+      const uint64_t bound =
+          least_keys(source.capacity, wanted, [&](int64_t i) { return list[i]; });
+      last = static_cast<uint32_t>(bound >> 32);
+    }
+  const bool all = found <= wanted;
+  if (threadIdx.x == 0)
+    state[segment] = {0, all && wanted > 0 ? kNoItem : 0, wanted, last, all || wanted <= 0};
+}
 
 template <typename View>
 MIXPL_KERNEL __launch_bounds__(kThreads, 4)
@@ -124,9 +188,13 @@ MIXPL_KERNEL __launch_bounds__(kThreads, 4)
   for (int b = threadIdx.x; b < kBins; b += kThreads) bins[b] = 0;
   sync_block();
   const int above = shift + width;
-  for_items(source.view, segment, list, length, [&](uint64_t item) {
-    if (item == kNoItem || (above < 64 && (item ^ s.prefix) >> above != 0)) return;
-    atomic_add(&bins[(item >> shift) & ((1u << width) - 1)], 1);
+  const uint64_t below = above < 64 ? (uint64_t{1} << above) - 1 : ~uint64_t{0};
+  const uint32_t last = static_cast<uint32_t>((s.prefix | below) >> 32);
+  const Keys keys{static_cast<uint32_t>(s.prefix >> 32), last < s.last ? last : s.last};
+  for_items(source.view, segment, list, length, keys, [&](uint64_t item) {
+    if (item != kNoItem && ((item ^ s.prefix) & ~below) == 0)
+      atomic_add(&bins[(item >> shift) & ((1u << width) - 1)], 1);
+    return true;
   });
   sync_block();
   for (int b = threadIdx.x; b < kBins; b += kThreads)
@@ -145,8 +213,10 @@ MIXPL_KERNEL __launch_bounds__(kThreads, 4)
   if (bound == 0) return;
   const uint64_t* list = source.list_of(segment);
   const int64_t length = list ? source.found[segment] : source.view.length(segment);
-  for_items(source.view, segment, list, length, [&](uint64_t item) {
+  const Keys keys{0, static_cast<uint32_t>(bound >> 32)};
+  for_items(source.view, segment, list, length, keys, [&](uint64_t item) {
     append(item < bound, item, out + segment * most, most, counts + segment);
+    return true;
   });
 }
 
@@ -154,15 +224,21 @@ MIXPL_KERNEL __launch_bounds__(kThreads, 4)
 
 /// Of each segment the View::wanted(segment) first of its items, all if there are not more.
 ///
-/// @param view     plain data: int64_t length(int segment); uint64_t item(int segment, int64_t i),
-///                 an ordered_item or kNoItem; int64_t wanted(int segment), at most `most`
+/// @param view     plain data: int64_t length(int segment); int64_t wanted(int segment), at most
+///                 `most` or all; uint64_t item(int segment, int64_t i), an ordered_item or
+///                 kNoItem, or, where items are made of numbers in a row, packs(int segment) with
+///                   int64_t length; int64_t offset(), from an aligned number to the first;
+///                   void load(int64_t i, float (&x)[kPack]), NaN for those beyond the segment;
+///                   float value(int64_t i); uint64_t item(int64_t i, float value);
+///                   span(Keys) with bool has(float value), true for all items that have one of
+///                   these keys, and bool is_all(), where it may be true for all
 /// @param longest  of the segments, below 2^31
 template <typename View>
 Selection top_items_of(const View& view, int64_t segments, int64_t longest, int64_t most,
                        Device device) {
   using namespace top_items;
   // Longer than what usually passes a score threshold, small beside a head's outputs.
-  const int64_t capacity = std::min<int64_t>(longest, 16384);
+  const int64_t capacity = std::min(longest, std::max<int64_t>(most, 16384));
   Selection out{Tensor::empty({segments, most}, DType::i64, device),
                 Tensor::zeros({segments}, DType::i32, device)};
   if (segments == 0 || longest == 0) return out;
@@ -178,11 +254,12 @@ Selection top_items_of(const View& view, int64_t segments, int64_t longest, int6
   const dim3 threads(kThreads);
   // A few waves of the device altogether: most segments are far shorter than the longest.
   const int64_t fair = std::max<int64_t>(int64_t{multiprocessors()} * 64 / segments, 1);
-  const dim3 blocks(
-      static_cast<unsigned>(std::min<int64_t>(blocks_for(longest, kThreads, kEach), fair)),
-      static_cast<unsigned>(segments));
+  const int64_t needed = kInPacks<View> ? blocks_for(longest + kPack, kThreads, kPack)
+                                        : blocks_for(longest, kThreads, kEach);
+  const dim3 blocks(static_cast<unsigned>(std::min(needed, fair)), static_cast<unsigned>(segments));
   launch(gather_kernel<View>, blocks, threads, 0, source);
-  for_each(segments, Start<View>{source, state});
+  launch(start_kernel<View>, dim3(static_cast<unsigned>(segments)), dim3(kSelectThreads), 0, source,
+         state);
   for (int pass = 0; pass < kPasses; ++pass) {
     int32_t* bins = counts.data<int32_t>() + pass * segments * kBins;
     launch(count_kernel<View>, blocks, threads, 0, source, state, bins, shift_of(pass),

@@ -9,6 +9,8 @@
 #include <mutex>
 #include <vector>
 
+#include "core/copy_threads.h"
+
 namespace mixpl::cuda {
 
 /// Counts a wait in synchronisations().
@@ -34,7 +36,7 @@ struct PinnedBlock {
 
 class Staging {
  public:
-  /// Returns when `host` was read; the stream carries the rest.
+  /// Returns when `host` was read; the stream carries what is there meanwhile, and then the rest.
   void copy(void* device, const void* host, size_t bytes, cudaStream_t stream);
 
  private:
@@ -42,6 +44,7 @@ class Staging {
   PinnedBlock& add(size_t bytes);
 
   std::mutex mutex_;
+  CopyThreads threads_;
   std::vector<std::unique_ptr<PinnedBlock>> blocks_;
   size_t total_ = 0, next_ = 0;
 };

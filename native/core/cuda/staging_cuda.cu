@@ -46,9 +46,12 @@ void Staging::copy(void* device, const void* host, size_t bytes, cudaStream_t st
   for (size_t at = 0; at < bytes;) {
     const size_t piece = std::min(bytes - at, kLargestBlock);
     PinnedBlock& block = take(piece);
-    std::memcpy(block.memory, static_cast<const char*>(host) + at, piece);
-    MIXPL_CUDA(cudaMemcpyAsync(static_cast<char*>(device) + at, block.memory, piece,
-                               cudaMemcpyHostToDevice, stream));
+    char* const pinned = static_cast<char*>(block.memory);
+    threads_.copy(
+        pinned, static_cast<const char*>(host) + at, piece, [&](size_t begin, size_t end) {
+          MIXPL_CUDA(cudaMemcpyAsync(static_cast<char*>(device) + at + begin, pinned + begin,
+                                     end - begin, cudaMemcpyHostToDevice, stream));
+        });
     MIXPL_CUDA(cudaEventRecord(block.copied, stream));
     at += piece;
   }

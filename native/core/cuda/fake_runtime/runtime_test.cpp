@@ -3,6 +3,7 @@
 #include "core/cuda/runtime.h"
 
 #include <gtest/gtest.h>
+#include <omp.h>
 
 #include <cstring>
 #include <functional>
@@ -97,6 +98,19 @@ TEST_F(Runtime, LargeCopiesPinABoundedPartOfTheHost) {
   EXPECT_LE(machine().pinned_now, size_t{257} << 20);
   synchronize();
   EXPECT_TRUE(device == host);
+}
+
+TEST_F(Runtime, LargeCopiesStartBeforeAllOfThemIsRead) {
+  std::vector<char> host(3'300'000, 'b'), device(host.size());
+  synchronize();
+  const int saved = omp_get_max_threads();
+  omp_set_num_threads(1);  // further ones may have more to tell at once
+  copy_to_device(device.data(), host.data(), host.size());
+  omp_set_num_threads(saved);
+  EXPECT_EQ(fake::queued(), 4u + 1u);  // an event
+  std::fill(host.begin(), host.end(), 'c');
+  synchronize();
+  EXPECT_EQ(device, std::vector<char>(host.size(), 'b'));
 }
 
 TEST_F(Runtime, NothingIsLostWhenNoEventCanBeMade) {
