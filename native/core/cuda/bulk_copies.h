@@ -51,13 +51,16 @@ struct BulkBarrier {
         "r"(bytes)
         : "memory");
   }
-  /// Arrives at the same barrier of block `rank` of the cluster.
+  MIXPL_DEVICE void arrive() {
+    MIXPL_BULK("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(shared_address(this)) : "memory");
+  }
+  /// Arrives at the same barrier of block `rank` of the cluster. Orders nothing among blocks: a
+  /// release in their scope is a fence of memory, which costs more than a step of a product.
   MIXPL_DEVICE void arrive_at(uint32_t rank) {
     MIXPL_BULK(
         "{.reg .b32 remote;\n"
         "mapa.shared::cluster.u32 remote, %0, %1;\n"
-        "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];}\n" ::"r"(
-            shared_address(this)),
+        "mbarrier.arrive.shared::cluster.b64 _, [remote];}\n" ::"r"(shared_address(this)),
         "r"(rank)
         : "memory");
   }
@@ -66,7 +69,7 @@ struct BulkBarrier {
     MIXPL_BULK(
         "{.reg .pred over;\n"
         "AGAIN:\n"
-        "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 over, [%0], %1;\n"
+        "mbarrier.try_wait.parity.shared::cta.b64 over, [%0], %1;\n"
         "@over bra OVER;\n"
         "bra AGAIN;\n"
         "OVER:}\n" ::"r"(shared_address(this)),

@@ -261,7 +261,11 @@ MIXPL_KERNEL __launch_bounds__(Problem::Config::Tile::kThreads + Problem::Config
     }
   } else if (warp() < kProducts) {
     const auto release = [&](int stage) {
-      if (lane() < Tile::kCluster) drained[stage].arrive_at(lane());
+      if constexpr (Tile::kCluster == 1) {
+        if (lane() == 0) drained[stage].arrive();
+      } else {
+        if (lane() < Tile::kCluster) drained[stage].arrive_at(lane());
+      }
     };
     Product<typename Problem::Config, Left::Shared::kOrder, Right::Shared::kOrder> product;
     for (unsigned index = blockIdx.x; index < all; index += gridDim.x) {
