@@ -51,9 +51,6 @@ struct BulkBarrier {
         "r"(bytes)
         : "memory");
   }
-  MIXPL_DEVICE void arrive() {
-    MIXPL_BULK("mbarrier.arrive.shared::cta.b64 _, [%0];\n" ::"r"(shared_address(this)) : "memory");
-  }
   /// Arrives at the same barrier of block `rank` of the cluster. Orders nothing among blocks: a
   /// release in their scope is a fence of memory, which costs more than a step of a product.
   MIXPL_DEVICE void arrive_at(uint32_t rank) {

@@ -1,5 +1,7 @@
 #include "ops/conv2d/conv2d.h"
 
+#include <optional>
+
 #include "ops/conv2d/conv2d_size_cuda.h"
 #include "ops/conv2d/filters_cuda.h"
 #include "ops/conv2d/gemm_levels_cuda.h"
@@ -137,6 +139,14 @@ void forward(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& 
   const GemmSize size{any.groups, sum(rows), any.k,
                       in_pairs ? int64_t{any.r} * pairs.taps * 2 * any.c : any.sum()};
   if (in_pairs) granule = 4;
+  constexpr int kWorthPadding = 16;
+  std::optional<PaddedOutputs> unaligned;
+  if (!aligned && granule == kChunkBytes && any.groups == 1 && any.k >= kWorthPadding &&
+      residuals.empty() && sum(rows) * any.k < int64_t{1} << 31) {
+    unaligned.emplace(ys);
+    aligned = true;
+  }
+  const std::vector<Tensor>& to = unaligned ? unaligned->padded() : ys;
   with_gemm_config(type, granule, size, bulk, [&](auto config, const GemmGrid& grid) {
     using Config = decltype(config);
     using T = typename Config::T;
@@ -145,10 +155,10 @@ void forward(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& 
       const ConvSize& z = sizes[l];
       const Patches<T> patches = in_pairs ? pairs.patches<T>(xs[l], z) : patches_of<T>(xs[l], z);
       Output<T> output;
-      output.to = ys[l].data<T>();
+      output.to = to[l].data<T>();
       output.bias = bias.defined() ? bias.data<float>() : nullptr;
       output.residual = residuals.empty() ? nullptr : residuals[l].data<T>();
-      output.pitch = ys[l].size(3);
+      output.pitch = to[l].size(3);
       output.relu = o.relu;
       output.aligned = aligned;
       const int64_t pitch = filters.numel() / weight.size(0);
@@ -156,6 +166,7 @@ void forward(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& 
     }
     multiply_levels(levels, rows, grid, xs[0].device());
   });
+  if (unaligned) unaligned->unpad();
 }
 
 }  // namespace

@@ -150,11 +150,13 @@ class Conv2dCuda : public ::testing::Test {
   }
   void TearDown() override {
     cuda::plan::multiprocessors = kUsual;
-    cuda::plan::warpgroups = false;
-    cuda::plan::wide = cuda::plan::bulk = 0;
-    cuda::plan::pixel_pairs = false;
+    cuda::plan::warpgroups = kWarpgroups;
+    cuda::plan::bulk_copies = kBulkCopies;
+    cuda::plan::pixel_pairs = kPixelPairs;
   }
   const int64_t kUsual = cuda::plan::multiprocessors;
+  const bool kWarpgroups = cuda::plan::warpgroups, kBulkCopies = cuda::plan::bulk_copies,
+             kPixelPairs = cuda::plan::pixel_pairs;
 
   static void compare(const Case& v, DType dtype, bool allow_tf32 = false) {
     SCOPED_TRACE(testing::Message() << v << ", " << dtype << (allow_tf32 ? " as tf32" : ""));
@@ -227,45 +229,50 @@ TEST_F(Conv2dCuda, CoversEveryTile) {
   }
 }
 
-// Only bf16, and only where whole tiles of 128 by 128 or 128 by 256 pay.
+// Only bf16, and only where whole tiles of 128 by 128 pay.
 TEST_F(Conv2dCuda, MultipliesByWarpgroups) {
   cuda::plan::multiprocessors = 1;
   cuda::plan::warpgroups = true;
-  for (bool wide : {false, true}) {
-    cuda::plan::wide = wide;
-    for (const auto& [c, k] : {std::pair{136, 72}, {72, 136}, {128, 128}}) {
-      compare({1, 10, 13, c, k, 1, 1, with(1, 0), true}, DType::bf16);
-      compare({1, 10, 13, c, k, 1, 1, with(2, 0), true}, DType::bf16);  // residues without taps
-      compare({2, 9, 11, c, k, 3, 3, with(1, 1, 1, 1, true), true, true}, DType::bf16);
-      compare({2, 17, 13, c, k, 3, 3, with(2, 1), true}, DType::bf16);
-    }
-    compare({1, 9, 8, 144, 160, 3, 3, with(1, 1, 1, 2), true}, DType::bf16);
-    compare({1, 10, 13, 264, 264, 1, 1, with(1, 0), true}, DType::bf16);
-    compare({1, 7, 9, 0, 136, 3, 3, with(1, 1), true}, DType::bf16);
+  cuda::plan::bulk_copies = false;
+  for (const auto& [c, k] : {std::pair{136, 72}, {72, 136}, {128, 128}}) {
+    compare({1, 10, 13, c, k, 1, 1, with(1, 0), true}, DType::bf16);
+    compare({1, 10, 13, c, k, 1, 1, with(2, 0), true}, DType::bf16);  // residues without taps
+    compare({2, 9, 11, c, k, 3, 3, with(1, 1, 1, 1, true), true, true}, DType::bf16);
+    compare({2, 17, 13, c, k, 3, 3, with(2, 1), true}, DType::bf16);
   }
+  compare({1, 9, 8, 144, 160, 3, 3, with(1, 1, 1, 2), true}, DType::bf16);
+  compare({1, 7, 9, 0, 136, 3, 3, with(1, 1), true}, DType::bf16);
 }
 
 // As many tiles down as blocks of a pair, and one more; every tap, stride and padding; parts of a
 // sum; channels that fill no 64.
 TEST_F(Conv2dCuda, CopiesTilesByHardware) {
   if (cuda::is_emulated() || !cuda::has_warpgroups()) GTEST_SKIP() << "no such hardware";
-  cuda::plan::warpgroups = true;
-  for (int bulk : {1, 2})
-    for (int64_t multiprocessors : {1, 32}) {
-      cuda::plan::bulk = bulk;
-      cuda::plan::multiprocessors = multiprocessors;
-      for (const auto& [c, k] : {std::pair{192, 136}, {136, 192}, {256, 256}, {320, 512}}) {
-        compare({1, 10, 13, c, k, 1, 1, with(1, 0), true}, DType::bf16);
-        compare({1, 15, 21, c, k, 1, 1, with(1, 0), true, true}, DType::bf16);
-        compare({2, 9, 17, c, k, 3, 3, with(1, 1, 1, 1, true), true, true}, DType::bf16);
-        compare({2, 37, 25, c, k, 3, 3, with(2, 1), true}, DType::bf16);
-        compare({1, 33, 31, c, k, 1, 1, with(2, 0)}, DType::bf16);
-      }
-      compare({3, 9, 17, 192, 192, 3, 5, with(1, 2), true}, DType::bf16);
-      compare({1, 19, 17, 192, 192, 5, 1, with(1, 0)}, DType::bf16);
-      compare({2, 13, 15, 192, 192, 3, 3, with(1, 2, 2), true}, DType::bf16);
-      compare({2, 31, 29, 192, 192, 3, 3, with(3, 1), true}, DType::bf16);
+  cuda::plan::warpgroups = false;  // nothing to choose instead
+  cuda::plan::bulk_copies = true;
+  for (int64_t multiprocessors : {1, 32}) {
+    cuda::plan::multiprocessors = multiprocessors;
+    for (const auto& [c, k] : {std::pair{192, 136}, {136, 192}, {256, 256}, {192, 512}}) {
+      compare({1, 10, 13, c, k, 1, 1, with(1, 0), true}, DType::bf16);
+      compare({1, 15, 21, c, k, 1, 1, with(1, 0), true, true}, DType::bf16);
+      compare({2, 9, 17, c, k, 3, 3, with(1, 1, 1, 1, true), true, true}, DType::bf16);
     }
+    compare({2, 37, 25, 192, 192, 3, 3, with(2, 1), true}, DType::bf16);
+    compare({1, 33, 31, 192, 192, 1, 1, with(2, 0)}, DType::bf16);
+    compare({3, 9, 17, 192, 192, 3, 5, with(1, 2), true}, DType::bf16);
+    compare({1, 19, 17, 192, 192, 5, 1, with(1, 0)}, DType::bf16);
+    compare({2, 13, 15, 192, 192, 3, 3, with(1, 2, 2), true}, DType::bf16);
+    compare({2, 31, 29, 192, 192, 3, 3, with(3, 1), true}, DType::bf16);
+    compare({1, 10, 13, 192, 819, 1, 1, with(1, 0), true}, DType::bf16);
+  }
+}
+
+// Their rows are no whole chunks.
+TEST_F(Conv2dCuda, StoresAnyNumberOfFilters) {
+  for (int64_t k : {17, 27, 36, 131}) {
+    compare({2, 5, 7, 8, k, 3, 3, with(1, 1, 1, 1, true), true});
+    compare({1, 9, 7, 24, k, 1, 1, with(2, 0)});
+  }
 }
 
 // Odd channels, even widths and strides; others are convolved as ever.

@@ -85,10 +85,11 @@ class Conv2dLevelsCuda : public ::testing::Test {
   }
   void TearDown() override {
     cuda::plan::multiprocessors = kUsual;
-    cuda::plan::warpgroups = false;
-    cuda::plan::wide = cuda::plan::bulk = 0;
+    cuda::plan::warpgroups = kWarpgroups;
+    cuda::plan::bulk_copies = kBulkCopies;
   }
   const int64_t kUsual = cuda::plan::multiprocessors;
+  const bool kWarpgroups = cuda::plan::warpgroups, kBulkCopies = cuda::plan::bulk_copies;
 
   static void compare(const Case& v, DType dtype) {
     SCOPED_TRACE(testing::Message() << v.maps.size() << " maps, the first " << v.maps[0] << ", "
@@ -153,24 +154,21 @@ TEST_F(Conv2dLevelsCuda, CoversEveryTile) {
 TEST_F(Conv2dLevelsCuda, MultipliesByWarpgroups) {
   cuda::plan::multiprocessors = 1;
   cuda::plan::warpgroups = true;
-  for (bool wide : {false, true}) {
-    cuda::plan::wide = wide;
-    for (const auto& [c, k] : {std::pair{136, 72}, {72, 136}, {128, 128}, {72, 264}})
-      compare({pyramid(2, c), k, 3, with(1, 1, 1, true)}, DType::bf16);
-  }
+  cuda::plan::bulk_copies = false;
+  for (const auto& [c, k] : {std::pair{136, 72}, {72, 136}, {128, 128}})
+    compare({pyramid(2, c), k, 3, with(1, 1, 1, true)}, DType::bf16);
 }
 
 // A pair of blocks may belong to two levels.
 TEST_F(Conv2dLevelsCuda, CopiesTilesByHardware) {
   if (cuda::is_emulated() || !cuda::has_warpgroups()) GTEST_SKIP() << "no such hardware";
-  cuda::plan::warpgroups = true;
-  for (int bulk : {1, 2})
-    for (int64_t multiprocessors : {1, 16}) {
-      cuda::plan::bulk = bulk;
-      cuda::plan::multiprocessors = multiprocessors;
-      for (const auto& [c, k] : {std::pair{192, 136}, {256, 256}, {192, 520}})
-        compare({pyramid(2, c), k, 3, with(1, 1, 1, true)}, DType::bf16);
-    }
+  cuda::plan::warpgroups = false;  // nothing to choose instead
+  cuda::plan::bulk_copies = true;
+  for (int64_t multiprocessors : {1, 16}) {
+    cuda::plan::multiprocessors = multiprocessors;
+    for (const auto& [c, k] : {std::pair{192, 136}, {256, 256}, {192, 520}})
+      compare({pyramid(2, c), k, 3, with(1, 1, 1, true)}, DType::bf16);
+  }
 }
 
 TEST_F(Conv2dLevelsCuda, TakesNothing) {

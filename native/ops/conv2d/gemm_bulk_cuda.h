@@ -19,7 +19,7 @@ namespace mixpl::cuda {
 
 constexpr int kBulkPixels = 64;  // elements along the rows of a tile: 128 bytes
 
-/// What block `rank` of a cluster copies of the right operand, for all of them: 1 / kCluster of its
+/// What this block copies of the right operand for all blocks of its cluster: its share of the
 /// kExtent columns.
 template <class Config, int kExtent>
 struct BulkShare {
@@ -27,22 +27,6 @@ struct BulkShare {
   static constexpr int kColumns = kExtent / kCluster, kPieces = kColumns / kBulkPixels;
   static constexpr uint16_t kBlocks = (1 << kCluster) - 1;
   static MIXPL_DEVICE int column() { return static_cast<int>(cluster_rank()) * kColumns; }
-  /// copy_box or copy_pixels to all blocks of the cluster.
-  template <int kAxes>
-  static MIXPL_DEVICE void box(void* to, const TensorMap* map, BulkBarrier* barrier,
-                               const int (&at)[kAxes]) {
-    if constexpr (kCluster > 1)
-      copy_box(to, map, barrier, at, kBlocks);
-    else
-      copy_box(to, map, barrier, at);
-  }
-  static MIXPL_DEVICE void pixels(void* to, const TensorMap* map, BulkBarrier* barrier,
-                                  const int (&at)[4], const int (&tap)[2]) {
-    if constexpr (kCluster > 1)
-      copy_pixels(to, map, barrier, at, tap, kBlocks);
-    else
-      copy_pixels(to, map, barrier, at, tap);
-  }
 };
 
 inline PixelAxis pixel_axis(const ConvAxis& axis, int size) {
@@ -101,10 +85,10 @@ class BulkFilterRows {
       : taps_(p, step), width_(p.right.taps), column_(column) {}
   MIXPL_DEVICE void load(char* to, const TensorMap* map, BulkBarrier* barrier) {
     const Digits& at = taps_.at;
-    const int first = BulkShare<Config, kExtent>::column();
-    BulkShare<Config, kExtent>::box(
-        to + first * kSwizzleBytes, map, barrier,
-        {kBulkPixels * at.low, at.high * width_ + at.middle, column_ + first});
+    using Share = BulkShare<Config, kExtent>;
+    const int first = Share::column();
+    copy_box(to + first * kSwizzleBytes, map, barrier,
+             {kBulkPixels * at.low, at.high * width_ + at.middle, column_ + first}, Share::kBlocks);
     taps_.next();
   }
 
@@ -127,8 +111,9 @@ class BulkFilterColumns {
     const int first = Share::column() / kBulkPixels;
 #pragma unroll
     for (int i = first; i < first + Share::kPieces; ++i)
-      Share::box(to + i * Config::kStep * kSwizzleBytes, map, barrier,
-                 {column_ + kBulkPixels * i, at.high * width_ + at.middle, kBulkPixels * at.low});
+      copy_box(to + i * Config::kStep * kSwizzleBytes, map, barrier,
+               {column_ + kBulkPixels * i, at.high * width_ + at.middle, kBulkPixels * at.low},
+               Share::kBlocks);
     taps_.next();
   }
 
@@ -183,8 +168,8 @@ class BulkPatchColumns {
     const int first = Share::column() / kBulkPixels;
 #pragma unroll
     for (int i = 0; i < Share::kPieces; ++i)
-      Share::pixels(to + (first + i) * Config::kStep * kSwizzleBytes, map, barrier,
-                    {channel_[i], x, y, at_.high}, {x_[i], y_[i]});
+      copy_pixels(to + (first + i) * Config::kStep * kSwizzleBytes, map, barrier,
+                  {channel_[i], x, y, at_.high}, {x_[i], y_[i]}, Share::kBlocks);
     radix_.add(at_, step_);
   }
 
@@ -261,11 +246,7 @@ MIXPL_KERNEL __launch_bounds__(Problem::Config::Tile::kThreads + Problem::Config
     }
   } else if (warp() < kProducts) {
     const auto release = [&](int stage) {
-      if constexpr (Tile::kCluster == 1) {
-        if (lane() == 0) drained[stage].arrive();
-      } else {
-        if (lane() < Tile::kCluster) drained[stage].arrive_at(lane());
-      }
+      if (lane() < Tile::kCluster) drained[stage].arrive_at(lane());
     };
     Product<typename Problem::Config, Left::Shared::kOrder, Right::Shared::kOrder> product;
     for (unsigned index = blockIdx.x; index < all; index += gridDim.x) {

@@ -60,6 +60,42 @@ bool pays(const GemmSize& size) {
          g.tiles() * g.splits >= multiprocessors;
 }
 
+/// What a product takes, in cycles: whole waves of blocks, what is left, and the parts of split
+/// sums on their way to memory and back.
+template <class Config>
+double cycles(const GemmGrid& g, const GemmSize& size) {
+  using Tile = typename Config::Tile;
+  const int64_t blocks = g.tiles() * g.splits, room = multiprocessors * Tile::kBlocksPerSm;
+  const double steps = ceil_div(ceil_div(size.reduction, Config::kStep), g.splits);
+  const double wave = steps * Tile::kStepCycles + Tile::kTileCycles;
+  const double alone = steps * Tile::kAloneCycles + Tile::kTileCycles;
+  const int64_t rest = blocks % room;
+  constexpr double kBytesACycle = 1700, kSecondKernel = 6000;
+  const double parts = 8.0 * Tile::kM * Tile::kN * blocks / kBytesACycle + kSecondKernel;
+  return blocks / room * wave +
+         (rest == 0                 ? 0
+          : rest <= multiprocessors ? alone
+                                    : wave) +
+         (g.splits > 1 ? parts : 0);
+}
+
+/// The fastest division of those whose splits are worth their start.
+template <class Config>
+GemmGrid fastest(const GemmSize& size) {
+  constexpr int64_t kMostSplits = 32;
+  const int64_t steps = ceil_div(size.reduction, Config::kStep);
+  GemmGrid best = grid<Config>(size, 1);
+  double least = cycles<Config>(best, size);
+  for (int64_t splits = 2; splits <= std::min(kMostSplits, steps / kLeastSteps); ++splits) {
+    const GemmGrid g = grid<Config>(size, splits);
+    const double taken = cycles<Config>(g, size);
+    if (taken >= least) continue;
+    best = g;
+    least = taken;
+  }
+  return best;
+}
+
 }  // namespace plan
 
 /// Calls run(config, grid) with a GemmConfig: the largest tile that pays, the small one if none
@@ -77,18 +113,19 @@ void with_gemm_tile(int granule, const GemmSize& size, bool bulk, F&& run) {
   }
   if constexpr (kArithmetic == Arithmetic::bf16) {
     using Group = GemmConfig<kArithmetic, WarpgroupTile, 16>;
-    using Wide = GemmConfig<kArithmetic, WideTile, 16>;
+    const bool group = plan::warpgroups && has_warpgroups() && plan::pays<Group>(size);
 #if !defined(MIXPL_CUDA_EMULATED)
     using Bulk = GemmConfig<kArithmetic, BulkTile, 16>;
-    using Pair = GemmConfig<kArithmetic, BulkPairTile, 16>;
-    if (bulk && plan::bulk && has_warpgroups()) {
-      if (plan::bulk == 2 && size.rows > BulkTile::kM && plan::pays<Pair>(size)) return use(Pair{});
-      if (plan::pays<Bulk>(size)) return use(Bulk{});
+    if (bulk && plan::bulk_copies && has_warpgroups() && size.rows > BulkTile::kM &&
+        2 * size.columns > BulkTile::kN) {
+      const GemmGrid g = plan::fastest<Bulk>(size);
+      if (2 * g.tiles() * g.splits >= plan::multiprocessors &&
+          (!group ||
+           plan::cycles<Bulk>(g, size) <= plan::cycles<Group>(plan::grid<Group>(size), size)))
+        return run(Bulk{}, g);
     }
 #endif
-    if (plan::warpgroups && has_warpgroups() && plan::wide && plan::pays<Wide>(size))
-      return use(Wide{});
-    if (plan::warpgroups && has_warpgroups() && plan::pays<Group>(size)) return use(Group{});
+    if (group) return use(Group{});
   }
   // f32 and tf32 need more registers for operands and their addresses than two large blocks leave.
   if constexpr (kArithmetic == Arithmetic::bf16)

@@ -10,17 +10,16 @@ namespace mixpl::cuda::plan {
 /// card, so that a result does not depend on it. Tests set another number to reach every kernel.
 inline int64_t multiprocessors = 132;
 
-inline bool is_on(const char* variable) {
+inline bool is(const char* variable, const char* wanted) {
   const char* value = std::getenv(variable);
-  return value && std::string_view(value) == "1";
+  return value && std::string_view(value) == wanted;
 }
 
-// Off until a card has measured them:
-/// whether wgmma multiplies bf16 on the cards that have it (sm_90a);
-inline bool warpgroups = is_on("MIXPL_CUDA_WGMMA");
-inline int bulk = std::getenv("MIXPL_BULK") ? std::atoi(std::getenv("MIXPL_BULK")) : 0;
-inline int wide = std::getenv("MIXPL_WIDE") ? std::atoi(std::getenv("MIXPL_WIDE")) : 0;
-/// whether a stem of three channels and stride 2 takes its bf16 pixels in pairs.
-inline bool pixel_pairs = is_on("MIXPL_CUDA_PIXEL_PAIRS");
+/// Whether wgmma multiplies bf16 on the cards that have it (sm_90a).
+inline bool warpgroups = !is("MIXPL_CUDA_WGMMA", "0");
+/// Whether their hardware copies its tiles (TMA) where it can.
+inline bool bulk_copies = warpgroups && !is("MIXPL_CUDA_TMA", "0");
+/// Whether a stem of three channels and stride 2 takes its bf16 pixels in pairs.
+inline bool pixel_pairs = is("MIXPL_CUDA_PIXEL_PAIRS", "1");
 
 }  // namespace mixpl::cuda::plan

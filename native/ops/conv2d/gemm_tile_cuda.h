@@ -35,29 +35,26 @@ using TallTile = TileShape<128, 64, 64, 32, 3>;
 using SmallTile = TileShape<64, 64, 32, 32, 4>;
 using ScatteredTile = TileShape<64, 64, 32, 32, 3>;  // for copies one by one: many addresses
 
-/// For wgmma (core/cuda/warpgroups.h): two groups of four warps, 64 rows each. kBehind: steps that
-/// may still be multiplied when the next one is started.
-template <int kN_, int kBlocksPerSm_, int kStages_, int kBehind_>
-struct WarpgroupTileShape {
-  static constexpr int kM = 128, kN = kN_, kThreads = 256, kBlocksPerSm = kBlocksPerSm_;
+/// For wgmma (core/cuda/warpgroups.h): two groups of four warps, 64 rows each. Two blocks of a
+/// multiprocessor hide one another's waits.
+struct WarpgroupTile {
+  static constexpr int kM = 128, kN = 128, kThreads = 256, kBlocksPerSm = 2;
   static constexpr int kStepChunks = 8;  // a row of 128 bytes, the widest swizzle
-  static constexpr int kStages = kStages_, kBehind = kBehind_, kCluster = 1;
+  static constexpr int kStages = 3, kBehind = 0, kCluster = 1;
   static constexpr bool kWarpgroups = true, kBulk = false;
+  // Cycles that a step of two blocks and of one alone takes, and a tile beside its steps: fitted to
+  // an H100 (docs/performance.md). So are those below.
+  static constexpr int kStepCycles = 1650, kAloneCycles = 1050, kTileCycles = 5500;
 };
-// Two blocks of the first on a multiprocessor hide one another's waits; the second reads three
-// quarters as much per product, and its registers leave room for one.
-using WarpgroupTile = WarpgroupTileShape<128, 2, 3, 0>;
-using WideTile = WarpgroupTileShape<256, 1, 4, 1>;
-
-/// The same with tiles that the hardware copies (gemm_bulk_cuda.h), alone or in pairs of blocks.
-template <int kCluster_>
-struct BulkTileShape : WideTile {
+/// Its tiles are copied by the hardware (gemm_bulk_cuda.h), in pairs of blocks. The sums leave room
+/// for one block a multiprocessor. kBehind: steps still multiplied when the next one is started.
+struct BulkTile {
+  static constexpr int kM = 128, kN = 256, kThreads = 256, kBlocksPerSm = 1;
   static constexpr int kCopying = 128;  // threads beside those that multiply
-  static constexpr int kCluster = kCluster_;
-  static constexpr bool kBulk = true;
+  static constexpr int kStepChunks = 8, kStages = 4, kBehind = 1, kCluster = 2;
+  static constexpr bool kWarpgroups = true, kBulk = true;
+  static constexpr int kStepCycles = 1250, kAloneCycles = 1250, kTileCycles = 4000;
 };
-using BulkTile = BulkTileShape<1>;
-using BulkPairTile = BulkTileShape<2>;
 
 /// Everything a kernel is compiled for. kGranule: bytes of the smallest run of an activation that
 /// is contiguous and aligned for every chunk: 16, 4, or an element.
