@@ -10,16 +10,17 @@ namespace mixpl::cuda::plan {
 /// card, so that a result does not depend on it. Tests set another number to reach every kernel.
 inline int64_t multiprocessors = 132;
 
-inline bool is(const char* variable, const char* wanted) {
+// Each is on unless its variable is 0: to compare with what came before.
+inline bool is_on(const char* variable) {
   const char* value = std::getenv(variable);
-  return value && std::string_view(value) == wanted;
+  return !value || std::string_view(value) != "0";
 }
 
 /// Whether wgmma multiplies bf16 on the cards that have it (sm_90a).
-inline bool warpgroups = !is("MIXPL_CUDA_WGMMA", "0");
+inline bool warpgroups = is_on("MIXPL_CUDA_WGMMA");
 /// Whether their hardware copies its tiles (TMA) where it can.
-inline bool bulk_copies = warpgroups && !is("MIXPL_CUDA_TMA", "0");
+inline bool bulk_copies = warpgroups && is_on("MIXPL_CUDA_TMA");
 /// Whether a stem of three channels and stride 2 takes its bf16 pixels in pairs.
-inline bool pixel_pairs = is("MIXPL_CUDA_PIXEL_PAIRS", "1");
+inline bool pixel_pairs = is_on("MIXPL_CUDA_PIXEL_PAIRS");
 
 }  // namespace mixpl::cuda::plan

@@ -47,8 +47,7 @@ struct UnpaddedCopy {
   };
   Level levels[kMostConvLevels];
   LevelStarts starts;  // in chunks
-  Divider divider;     // by the channels
-  uint32_t channels;
+  Divider channels;
   int pitch;  // of the source
 
   template <int N>
