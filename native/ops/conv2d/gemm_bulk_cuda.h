@@ -1,13 +1,13 @@
 // The matrix product of gemm_mainloop_cuda.h with tiles that the hardware copies (TMA, sm_90a).
-// Four warps of a block only start copies, eight multiply. Blocks in pairs, one below the other,
-// need the same tiles of the right operand: each copies half of them for both.
+// One warp of a block only starts copies, eight multiply. Blocks in pairs, one below the other,
+// need the same tiles of the right operand: each copies half of them for both. Whether operands can
+// be copied so: fits_bulk (conv2d_size_cuda.h).
 //
-// What a Problem must say beside: how its operands lie on the host,
-//   left_map(), right_map()          TensorMaps of a level
-//   bulk_fits()                      whether they can be copied so
-// and on the device, by its Part, who copies them step by step:
-//   BulkLeft, BulkRight              (part, row or column, first step), then
-//   load(to, map, barrier)           starts the copies of the next step
+// What a Problem must say beside: on the host, how its operands lie at its level,
+//   left_map(), right_map()          TensorMaps
+// and on the device, by its Part, who copies them,
+//   bulk_left(row, step), bulk_right(column, step)   BulkLeft, BulkRight: from this step on
+//     load(to, map, barrier)                           starts the copies of the next step
 #pragma once
 
 #include "core/cuda/bulk_copies.h"

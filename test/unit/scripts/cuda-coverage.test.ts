@@ -38,6 +38,8 @@ const lines = [
   '2\t../native/ops/sums_cuda.cu:3\tvoid fill()\t8\t2048',
 ];
 
+const marked = '2\t../native/ops/sums_cuda.cu:5\tvoid mark()\t1\t32';
+
 let folder: string;
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'mixpl-coverage-'));
@@ -74,9 +76,22 @@ describe('the list of launches', () => {
     ]);
   });
 
+  test('says which cannot be emulated, and does not ask for them', () => {
+    const path = join(folder, 'native/ops/tiles_cuda.h');
+    writeFileSync(
+      path,
+      '#include "core/cuda/bulk_copies.h"\nvoid f() { launch(tile_kernel, 1, 1, 0); }\n',
+    );
+    const { status, table } = coverage([...lines, marked]);
+    expect(table).toContainEqual(['tile_kernel', 'on GPUs only', 'native/ops/tiles_cuda.h:2']);
+    expect(table.at(-2)).toEqual([
+      'cuda coverage: 3 of 3 launches were made, 1 cannot be emulated',
+    ]);
+    expect(status).toBe(0);
+  });
+
   test('fails when one was never made', () => {
     expect(coverage(lines).status).toBe(1);
-    const marked = '2\t../native/ops/sums_cuda.cu:5\tvoid mark()\t1\t32';
     expect(coverage([...lines, marked]).status).toBe(0);
   });
 });
