@@ -1,20 +1,9 @@
 import { expect, test } from 'vitest';
 import { createDetector, type DetectorOptions, loadConfig } from '../../../lib/index.js';
-import { resolveDevice } from '../../../lib/native.js';
 import { sceneBatch } from './scenes.js';
 import { testDetector } from './suite.js';
+import { cascade, faster, parts, roi } from './two-stage-options.js';
 
-// Everything is sampled: what a loss is does not depend on the draw.
-const parts = {
-  numClasses: 6,
-  backbone: { depth: 18, norm: 'gn', frozenStages: -1, baseWidth: 16 },
-  neck: { channels: 32 },
-  rpn: {
-    ...{ channels: 32, sampleSize: 100_000, posFraction: 1, scales: [4] },
-    ...{ trainNmsPre: 200, trainMaxPerImage: 60, testMaxPerImage: 100 },
-  },
-} satisfies Partial<DetectorOptions>;
-const roi = { fcChannels: 64, sampleSize: 5000, posFraction: 1 };
 // Of sixty proposals some ten overlap a box by half. Rounding to bf16 moves one across that line or past a
 // better one, and a loss by up to 0.1 of itself, after 40 steps on the CPU as on a GPU. Of all anchors as
 // proposals hundreds overlap one by a tenth: no loss moves by more than 0.007, of twelve trainings that began
@@ -22,9 +11,6 @@ const roi = { fcChannels: 64, sampleSize: 5000, posFraction: 1 };
 const allAnchors = {
   rpn: { ...parts.rpn, nmsIou: 1, trainNmsPre: 100_000, trainMaxPerImage: 100_000 },
 };
-const faster: DetectorOptions = { type: 'faster-rcnn', ...parts, roi };
-const cascade: DetectorOptions = { type: 'cascade-rcnn', ...parts, roi };
-
 const rpn = {
   'rpn_head.rpn_conv.weight': [32, 32, 3, 3],
   'rpn_head.rpn_conv.bias': [32],
@@ -97,43 +83,6 @@ test('the draw of a sampler follows the seed and the checkpoint', async () => {
   expect(await b.loss(batch, targets)).toEqual(losses[2]);
   batch.dispose();
 });
-
-// On a GPU lists of regions have empty places, which are no part of a batch. Weights that differ by 1e-6 move
-// losses by 1e-7, statistics by 2e-6 and these gradients, where a ReLU switches, by up to 8e-3 of their norm;
-// empty places that count move them by 2e-5, 1e-2 and 0.03 to 0.1.
-test.skipIf(resolveDevice('auto') === 'cpu')(
-  'a box head normalises by its regions, as on the CPU',
-  async () => {
-    const options = { ...faster, roi: { ...roi, convs: 2, convChannels: 32, norm: 'bn' } };
-    const results = [];
-    for (const device of ['cpu', 'auto']) {
-      await using detector = await createDetector(options as DetectorOptions, {
-        ...{ dtype: 'fp32', seed: 3, device },
-      });
-      const { batch, targets } = await sceneBatch(2, 'f32');
-      const losses = await detector.loss(batch, targets);
-      await detector.backward();
-      batch.dispose();
-      const numbers = new Map<string, Float32Array>();
-      for (const { name, kind } of detector.parameters())
-        if (name.includes('shared_convs'))
-          numbers.set(
-            name,
-            (await (kind === 'buffer' ? detector.readTensor(name) : detector.gradient(name)))!,
-          );
-      results.push({ losses, numbers });
-    }
-    const [want, got] = results as [(typeof results)[0], (typeof results)[0]];
-    for (const [key, value] of Object.entries(want.losses))
-      expect(Math.abs(got.losses[key]! / value - 1), key).toBeLessThan(1e-5);
-    for (const [key, values] of want.numbers) {
-      const norm = Math.hypot(...values);
-      const distance = Math.hypot(...values.map((v, i) => v - got.numbers.get(key)![i]!));
-      expect(norm, key).toBeGreaterThan(0);
-      expect(distance / norm, key).toBeLessThan(key.includes('running') ? 1e-5 : 2e-2);
-    }
-  },
-);
 
 test('two-stage detectors say what does not fit', async () => {
   const refused = (options: DetectorOptions, more: object) =>
