@@ -13,6 +13,7 @@ std::vector<DeviceInfo> list_devices() { return {}; }
 std::string unusable_reason() { return "this build has no CUDA backend"; }
 std::vector<std::string> architectures() { return {}; }
 bool is_emulated() { return false; }
+bool has_warpgroups() { return false; }
 void set_emulation(uint64_t, int) { refuse(); }
 void set_emulated_faults(const EmulatedFaults&) { refuse(); }
 void use_device(int) { refuse(); }
