@@ -34,8 +34,7 @@ struct DenseScores {
     if (rule == ScoreRule::probabilities) return score_thr;
     // Quality is at most 1.
     const float thr = rule == ScoreRule::geometric_mean ? score_thr * score_thr : score_thr;
-    if (thr <= 0) return -INFINITY;
-    return thr >= 1 ? INFINITY : std::log(thr / (1 - thr)) - 1e-3f;
+    return thr >= 1 ? INFINITY : logit_below(thr);
   }
 
   MIXPL_HD static float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }

@@ -234,6 +234,17 @@ TEST(DenseScores, LogitsOfASpanOfScores) {
     }
 }
 
+TEST(DenseScores, NoLogitWhoseScorePassesIsSievedOut) {
+  const float quality[] = {kInf};
+  for (ScoreRule rule : {ScoreRule::classes, ScoreRule::geometric_mean, ScoreRule::probabilities})
+    for (float threshold : {0.0f, 1e-35f, 1e-8f, 0.05f, 0.999f, 0.99999f, 0.9999999f, 1.0f}) {
+      const float sieve = DenseScores::sieve_of(rule, threshold);
+      const DenseScores scores{{}, {quality}, 1, 1, rule, threshold, sieve};
+      for (float x : many_logits())
+        if (scores.deciding(x, 0, 0) > threshold) EXPECT_GT(x, sieve) << threshold;
+    }
+}
+
 TEST(DensePostProcess, EverythingAboveTheThreshold) {
   // A score threshold of 0 makes every pair a candidate; pieces and levels end unevenly.
   const AnchorOptions options;
