@@ -129,11 +129,11 @@ struct BoxAxis {
 /// @throws DeviceError when the driver refuses
 TensorMap box_map(const void* data, const BoxAxis (&axes)[3]);
 
-/// What an image map gathers along x or y of a tensor of `size`: `positions`, `stride` (at most 8)
-/// apart, the first one begins at `lower`. It and the last one begin at most 128 outside the
-/// tensor.
+/// What an image map gathers along x or y of a tensor of `size`: positions `stride` (at most 8)
+/// apart; the first one begins at `lower`, the last one `upper` beyond the last element, both from
+/// -128 to 127.
 struct PixelAxis {
-  int size, positions, stride, lower;
+  int size, stride, lower, upper;
 };
 /// A bf16 tensor [images, height, width, channels], `pitch` elements between pixels; a copy takes
 /// 64 channels of `pixels` pixels. @throws DeviceError when the driver refuses

@@ -40,11 +40,6 @@ TensorMap box_map(const void* data, const BoxAxis (&axes)[3]) {
   return map;
 }
 
-namespace {
-// How far beyond the tensor's last element the last position begins; negative within.
-int upper(const PixelAxis& a) { return (a.positions - 1) * a.stride + a.lower - (a.size - 1); }
-}  // namespace
-
 TensorMap pixel_map(const void* data, int images, const PixelAxis& down, const PixelAxis& right,
                     int channels, int pitch, int pixels) {
   static auto* const encode =
@@ -55,7 +50,7 @@ TensorMap pixel_map(const void* data, int images, const PixelAxis& down, const P
   const cuuint64_t pixel = 2 * size(pitch);
   const cuuint64_t pitches[] = {pixel, pixel * size(right.size),
                                 pixel * size(right.size) * size(down.size)};
-  const int first[] = {right.lower, down.lower}, last[] = {upper(right), upper(down)};
+  const int first[] = {right.lower, down.lower}, last[] = {right.upper, down.upper};
   const cuuint32_t every[] = {1, static_cast<cuuint32_t>(right.stride),
                               static_cast<cuuint32_t>(down.stride), 1};
   check(encode(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, const_cast<void*>(data), sizes, pitches,

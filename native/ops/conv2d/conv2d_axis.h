@@ -21,6 +21,8 @@ struct ConvAxis {
   MIXPL_HD int lower() const { return step < 0 ? origin + (taps - 1) * step : origin; }
   MIXPL_HD int offset(int t) const { return step < 0 ? (t - (taps - 1)) * step : t * step; }
   int reach() const { return (taps - 1) * (step < 0 ? -step : step); }
+  /// How far beyond the last element of a source of `size` the last position's lowest tap is.
+  int upper(int size) const { return (positions - 1) * stride + lower() - (size - 1); }
 };
 
 /// The convolution itself: all of the result.

@@ -41,9 +41,9 @@ struct ConvSize {
 /// Whether the hardware can gather along this axis of a source of `size` (core/cuda/bulk_copies.h).
 inline bool fits_bulk(const ConvAxis& axis, int size) {
   if (axis.positions < 1 || size < 1 || axis.taps < 1) return false;
-  const int last = (axis.positions - 1) * axis.stride + axis.lower() - (size - 1);
-  return axis.lower() >= -128 && axis.lower() <= 127 && last >= -128 && last <= 127 &&
-         axis.reach() <= 255 && axis.stride <= 8;
+  const auto is_corner = [](int at) { return at >= -128 && at <= 127; };
+  return is_corner(axis.lower()) && is_corner(axis.upper(size)) && axis.reach() <= 255 &&
+         axis.stride <= 8;
 }
 
 }  // namespace mixpl::cuda

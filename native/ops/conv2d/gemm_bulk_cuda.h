@@ -30,7 +30,7 @@ struct BulkShare {
 };
 
 inline PixelAxis pixel_axis(const ConvAxis& axis, int size) {
-  return {size, axis.positions, axis.stride, axis.lower()};
+  return {size, axis.stride, axis.lower(), axis.upper(size)};
 }
 template <typename T>
 TensorMap patch_map(const Patches<T>& p, int pixels) {
