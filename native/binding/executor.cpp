@@ -24,9 +24,13 @@ Executor::Executor(Napi::Env env, Device device) : device_(device) {
       env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "mixpl executor", 0, 1);
   deliver_.Unref(env);
   thread_ = std::thread([this] { run(); });
+  // Hooks run in reverse order: this one before deliver_'s own, after which it is no more.
+  env.AddCleanupHook([this] { stop(); });
 }
 
-Executor::~Executor() {
+Executor::~Executor() = default;  // where Item is known
+
+void Executor::stop() {
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;

@@ -24,6 +24,7 @@ using Job = std::function<Finish()>;
 
 class Executor {
  public:
+  /// Lives until the environment is torn down, and stops its thread as that begins.
   Executor(Napi::Env env, Device device);
   ~Executor();
 
@@ -38,6 +39,7 @@ class Executor {
  private:
   struct Item;
   void run();
+  void stop();
   void complete(Napi::Env env, std::unique_ptr<Item> item);
 
   Device device_;
