@@ -31,9 +31,19 @@ memory::data_type type_of(DType dtype) {
   }
 }
 
+namespace {
+bool has(dnnl::cpu_isa isa) {
+  const int bits = static_cast<int>(isa);
+  return (static_cast<int>(dnnl::get_effective_cpu_isa()) & bits) == bits;
+}
+}  // namespace
+
 bool has_bf16() {
-  constexpr int kAvx512 = static_cast<int>(dnnl::cpu_isa::avx512_core);
-  static const bool yes = (static_cast<int>(dnnl::get_effective_cpu_isa()) & kAvx512) == kAvx512;
+  static const bool yes = has(dnnl::cpu_isa::avx512_core);
+  return yes;
+}
+bool has_amx() {
+  static const bool yes = has(dnnl::cpu_isa::avx512_core_amx);
   return yes;
 }
 

@@ -19,6 +19,8 @@ dnnl::stream& stream();
 dnnl::memory::data_type type_of(DType dtype);
 /// Whether oneDNN has kernels for bf16 on this processor (it emulates from AVX-512 on, not below).
 bool has_bf16();
+/// Whether its bf16 kernels multiply tiles of matrices (AMX).
+bool has_amx();
 
 /// oneDNN's view of a tensor's storage.
 inline dnnl::memory view(const dnnl::memory::desc& desc, const Tensor& t) {
