@@ -111,7 +111,7 @@ function checkSize() {
   const addon = 'build/Release/mixpl.node';
   if (!existsSync(addon)) return 0;
   const { cudaArchitectures } = createRequire(import.meta.url)(resolve(addon)).buildInfo();
-  // MiB. A release is to be compressed; how its figure came about: native/README.md.
+  // MiB. A release is compressed.
   const architecturesOfRelease = code.join().match(/\bsm_\w+/g).length;
   const budget = { 0: 4, 1: 13.5, [architecturesOfRelease]: 14.25 }[cudaArchitectures.length];
   const stripped = join(kept, 'stripped.node');
