@@ -226,7 +226,7 @@ export interface NativeAddon extends NativeEvaluation {
     dtype: 'f32' | 'bf16',
     device: string,
   ): Promise<NativeTensor>;
-  /** [async] A detector with its first weights; dtype is 'f32' or 'bf16'. */
+  /** [async] A detector with its first weights; dtype is 'f32', 'tf32' or 'bf16'. */
   createDetector(
     config: string,
     device: string,

@@ -31,9 +31,11 @@ const runSchema = z.strictObject({
     .regex(/^(auto|cpu|cuda(:\d+)?)$/, { error: 'must be auto, cpu, cuda or cuda:N' })
     .default('auto'),
   dtype: z
-    .enum(['auto', 'fp32', 'bf16'])
+    .enum(['auto', 'fp32', 'tf32', 'bf16'])
     .default('auto')
-    .describe('of activations; auto: bf16 on GPUs, and where the processor has it'),
+    .describe(
+      'of activations; tf32: fp32, products on tensor cores of a GPU; auto: bf16 on GPUs, and where the processor has it',
+    ),
   threads: z.int().min(1).max(1024).nullable().default(null).describe('null: one per core'),
   model: modelSchema.prefault({}),
   data: dataSchema,

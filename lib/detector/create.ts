@@ -29,10 +29,11 @@ export interface DetectorRuntime {
   /** 'cpu', 'cuda', 'cuda:1', … @defaultValue 'auto': MIXPL_DEVICE, else the first usable GPU, else the CPU */
   device?: string;
   /**
-   * Compute type; master weights are f32.
+   * Compute type; master weights are f32. 'tf32' is fp32 whose products run on a GPU's tensor cores, with
+   * factors of 11 bits (TF32); on the CPU it is fp32.
    * @defaultValue 'auto': bf16 on GPUs, and where the CPU has avx512_bf16
    */
-  dtype?: 'auto' | 'fp32' | 'bf16';
+  dtype?: 'auto' | 'fp32' | 'tf32' | 'bf16';
   /** Seed of the initial weights. @defaultValue 0 */
   seed?: number;
   optimizer?: OptimizerOptions;

@@ -50,9 +50,12 @@ export interface ParameterInfo {
   trainable: boolean;
 }
 
+/** Activations and products: f32, f32 with the products of TF32, or bf16. */
+export type ComputeType = 'f32' | 'tf32' | 'bf16';
+
 interface ResolvedRuntime {
   device: string;
-  dtype: 'f32' | 'bf16';
+  dtype: ComputeType;
   seed: number;
   preprocess: DetectorPreprocess;
   /** What the API calls class 0. */
@@ -79,9 +82,12 @@ export class Detector implements TeachableDetector, AsyncDisposable {
   get numClasses(): number {
     return this.options.numClasses;
   }
+  get dtype(): ComputeType {
+    return this.#runtime.dtype;
+  }
   /** Type of activations; image batches are composed in it. */
   get computeDtype(): 'f32' | 'bf16' {
-    return this.#runtime.dtype;
+    return this.dtype === 'bf16' ? 'bf16' : 'f32';
   }
   /** Where it computes: 'cpu', 'cuda:0', …; batches that are composed there need not be copied. */
   get device(): string {

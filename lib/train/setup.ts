@@ -67,7 +67,10 @@ export async function setUpTraining(
     : (own?.preprocess.resize ?? settings.augment.test);
   const datasets = supervised || !unlabelled ? [labelled] : [labelled, unlabelled];
   const identity: RunIdentity = {
-    config: { ...(options.config ?? settings), compute: { dtype, preprocess: plain(preprocess) } },
+    config: {
+      ...(options.config ?? settings),
+      compute: { dtype: options.dtype ?? own?.dtype ?? dtype, preprocess: plain(preprocess) },
+    },
     data: {
       labelled: labelled.fingerprint,
       unlabelled: datasets[1]?.fingerprint ?? null,

@@ -21,10 +21,11 @@ std::unique_ptr<Detector> create_on(Device device, const std::string& json, uint
   return create_detector(json, seed);
 }
 
-Context make_context(Device device, DType compute, bool training, Tape* tape) {
+Context make_context(Device device, ComputeType compute, bool training, Tape* tape) {
   Context context;
   context.device = device;
-  context.compute = compute;
+  context.compute = compute.activations;
+  context.allow_tf32 = compute.tf32;
   context.training = training;
   context.tape = tape;
   return context;
@@ -32,7 +33,7 @@ Context make_context(Device device, DType compute, bool training, Tape* tape) {
 
 }  // namespace
 
-TrainingSession::TrainingSession(const std::string& json, Device device, DType compute,
+TrainingSession::TrainingSession(const std::string& json, Device device, ComputeType compute,
                                  uint64_t seed)
     : detector_(create_on(device, json, seed)),
       device_(device),

@@ -15,10 +15,16 @@ class Optimizer;
 
 enum class BufferPolicy : uint8_t { skip, copy, average };
 
+/// What a detector computes in; master weights and sums are f32.
+struct ComputeType {
+  DType activations = DType::f32;
+  bool tf32 = false;  // f32 products on a GPU's tensor cores, factors of 11 bits; the CPU has none
+};
+
 class TrainingSession {
  public:
   /// @param json of the detector, see create_detector
-  TrainingSession(const std::string& json, Device device, DType compute, uint64_t seed);
+  TrainingSession(const std::string& json, Device device, ComputeType compute, uint64_t seed);
   ~TrainingSession();
 
   /// The losses of a pass by name.
@@ -80,7 +86,7 @@ class TrainingSession {
 
   std::unique_ptr<Detector> detector_;
   Device device_;
-  DType compute_;
+  ComputeType compute_;
   Tape tape_;
   Tensor iterations_;  // f32 [1], on the host as every count is: calls of step() so far
   uint64_t seed_;

@@ -71,4 +71,26 @@ describe.skipIf(native.cudaReason() !== null)('on a GPU', () => {
     },
     300_000,
   );
+
+  // Factors of 11 bits: off by 2^-11 at most each, and by far less in sums. The same bits would be f32's.
+  test('tf32 is near f32 and not the same', async () => {
+    const learned = [];
+    for (const dtype of ['fp32', 'tf32'] as const) {
+      await using detector = await createDetector(smallDetectors.retinanet!, {
+        ...{ dtype, seed: 3, device: 'cuda' },
+      });
+      expect(detector.computeDtype).toBe('f32');
+      await using teacher = await detector.createTeacher();
+      expect(teacher.dtype).toBe(detector.dtype);
+      learned.push(await learn(detector));
+    }
+    const [exact, rounded] = learned as [(typeof learned)[0], (typeof learned)[0]];
+    for (const [name, value] of Object.entries(exact.losses)) {
+      expect(rounded.losses[name], name).not.toBe(value);
+      expect(Math.abs(rounded.losses[name]! / value - 1), name).toBeLessThan(2e-3);
+    }
+    const off = rounded.gradNorm / exact.gradNorm - 1;
+    expect(off).not.toBe(0);
+    expect(Math.abs(off)).toBeLessThan(1e-2);
+  }, 300_000);
 });

@@ -22,6 +22,16 @@ async function train(detector: Detector, steps: number, dtype: 'f32' | 'bf16'): 
 }
 
 describe('RetinaNet', () => {
+  test('the CPU has no TF32: it computes in f32', async () => {
+    const curves = [];
+    for (const dtype of ['fp32', 'tf32'] as const) {
+      await using detector = await createDetector(tinyDetector, { dtype, seed: 1, device: 'cpu' });
+      expect(detector.dtype).toBe(dtype === 'tf32' ? 'tf32' : 'f32');
+      curves.push(await train(detector, 2, detector.computeDtype));
+    }
+    expect(curves[1]).toEqual(curves[0]);
+  });
+
   for (const dtype of ['fp32', 'bf16'] as const)
     test(`learns two scenes by heart in ${dtype}`, async () => {
       await using detector = await createDetector(tinyDetector, {
