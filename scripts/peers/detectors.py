@@ -85,7 +85,7 @@ class Anchors(nn.Module):
         return self.g(images, [f[:, :1].float() for f in features])
 
 
-def build(architecture, size, device, bf16, compiled, detections):
+def build(architecture, size, device, bf16, detections):
     gpu, (h, w) = device.type == "cuda", size
     # bf16: BatchNorm in evaluation mode, which autocast keeps in bf16; FrozenBatchNorm2d promotes to f32.
     body = resnet50(weights=None, norm_layer=nn.BatchNorm2d if bf16 or gpu else FrozenBatchNorm2d)
@@ -115,12 +115,14 @@ def build(architecture, size, device, bf16, compiled, detections):
     model = model.to(device)
     if gpu:
         model = model.to(memory_format=torch.channels_last)
-    if compiled:
-        # Shapes stay: one graph for each is faster than one for all of them, and sooner compiled.
-        model.backbone.forward = torch.compile(model.backbone.forward, dynamic=False)
-        if architecture != "faster-rcnn":
-            model.head.forward = torch.compile(model.head.forward, dynamic=False)
     return model
+
+
+def compile_parts(model, architecture):
+    # Shapes stay: one graph for each is faster than one for all of them, and sooner compiled.
+    model.backbone.forward = torch.compile(model.backbone.forward, dynamic=False)
+    if architecture != "faster-rcnn":
+        model.head.forward = torch.compile(model.head.forward, dynamic=False)
 
 
 def cast(model, architecture):
@@ -163,7 +165,12 @@ def make(architecture, kind, size, device, bf16=False, compiled=False, images=1,
     """A function that runs the step once and says whether its result is sound."""
     h, w = size
     amp = (lambda: torch.autocast(device.type, dtype=torch.bfloat16)) if bf16 else contextlib.nullcontext
-    model = build(architecture, size, device, bf16, compiled, 7 if kind == "mixpl" else 100)
+    model = build(architecture, size, device, bf16, 7 if kind == "mixpl" else 100)
+    # A copy of a compiled module would call the original's.
+    teacher = copy.deepcopy(model).eval().requires_grad_(False) if kind == "mixpl" else None
+    if compiled:
+        for one in filter(None, (model, teacher)):
+            compile_parts(one, architecture)
     image = lambda: torch.rand(3, h, w, device=device)
 
     def target(h=h, w=w):
@@ -207,8 +214,6 @@ def make(architecture, kind, size, device, bf16=False, compiled=False, images=1,
 
         return train
 
-    teacher = copy.deepcopy(model).eval()
-    teacher.requires_grad_(False)
     # A tile's picture fits a square of this side; the canvas is twice what the pictures fill of it.
     tile = int(min(h, w) * 0.75) // 16 * 16
     k = tile / max(h, w)
