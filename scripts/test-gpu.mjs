@@ -5,11 +5,12 @@
 //   native     the native tests (`scripts/test-native.sh --cuda` builds them)
 //   memcheck, racecheck   those of kernels again under compute-sanitizer, where it is found
 // Leaves bench/results/<device>-tests.json; what an earlier run of the same addon left of other parts stays.
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { delimiter, join, relative, resolve } from 'node:path';
 
 const root = resolve(import.meta.dirname, '..');
@@ -51,12 +52,13 @@ const result = {
 };
 for (const part of parts) {
   const began = performance.now();
-  const found = runners[part](part);
+  const found = await runners[part](part);
   result.parts[part] = { seconds: Math.round((performance.now() - began) / 1000), ...found };
   if (found.skipped && found.reason) console.log(`${part}: skipped, ${found.reason}`);
+  // After each: a machine may be taken away at any time.
+  mkdirSync('bench/results', { recursive: true });
+  writeFileSync(path, `${JSON.stringify(result, null, 1)}\n`);
 }
-mkdirSync('bench/results', { recursive: true });
-writeFileSync(path, `${JSON.stringify(result, null, 1)}\n`);
 rmSync(folder, { recursive: true });
 const sum = (key) => parts.reduce((total, part) => total + (result.parts[part][key] ?? 0), 0);
 console.log(
@@ -87,8 +89,8 @@ function runNative() {
   return counted(report, status, nativeCounts);
 }
 
-/** The native tests of kernels under a tool of compute-sanitizer. */
-function sanitize(tool) {
+/** The native tests of kernels under a tool of compute-sanitizer, in shards beside one another. */
+async function sanitize(tool) {
   if (!existsSync(nativeTests)) return { skipped: 1, reason: `there is no ${nativeTests}` };
   const folders = [...process.env.PATH.split(delimiter), '/usr/local/cuda/bin'];
   if (process.env.CUDA_HOME) folders.unshift(join(process.env.CUDA_HOME, 'bin'));
@@ -98,9 +100,25 @@ function sanitize(tool) {
       skipped: 1,
       reason: 'there is no compute-sanitizer on the path, in CUDA_HOME or /usr/local/cuda',
     };
-  const report = join(folder, `${tool}.json`);
-  const log = join(folder, `${tool}.log`);
-  const { status } = spawnSync(
+  // A shard's host waits for the GPU or instruments code, most of the time.
+  const shards = Math.max(1, Math.min(8, availableParallelism() >> 1));
+  const found = await Promise.all(
+    Array.from({ length: shards }, (_, index) => sanitizeShard(program, tool, { index, shards })),
+  );
+  const sum = (key) => found.reduce((total, one) => total + (one[key] ?? 0), 0);
+  const logs = found.filter((one) => one.failed).map((one) => one.log.slice(0, 20_000));
+  return {
+    ...{ passed: sum('passed'), failed: sum('failed'), skipped: sum('skipped') },
+    failures: found.flatMap((one) => one.failures ?? []),
+    summary: [...new Set(found.map((one) => one.summary))].join('\n'),
+    ...(logs.length ? { logs } : {}),
+  };
+}
+
+async function sanitizeShard(program, tool, { index, shards }) {
+  const report = join(folder, `${tool}-${index}.json`);
+  const log = join(folder, `${tool}-${index}.log`);
+  const child = spawn(
     program,
     [
       // Errors that calls return are what some tests want.
@@ -109,15 +127,18 @@ function sanitize(tool) {
       ...[nativeTests, '--gtest_brief=1', `--gtest_output=json:${report}`],
       '--gtest_filter=*Cuda*:Kernels*:TensorOnGpu*',
     ],
-    { stdio: 'inherit' },
+    {
+      stdio: 'inherit',
+      env: { ...process.env, GTEST_TOTAL_SHARDS: `${shards}`, GTEST_SHARD_INDEX: `${index}` },
+    },
   );
+  const [status] = await once(child, 'exit');
   const text = existsSync(log) ? readFileSync(log, 'utf8') : '';
   const summary = text
     .split('\n')
     .filter((line) => line.includes('SUMMARY'))
     .join('\n');
-  const found = counted(report, status, nativeCounts);
-  return { ...found, summary, ...(found.failed ? { log: text.slice(0, 20_000) } : {}) };
+  return { ...counted(report, status, nativeCounts), summary, log: text };
 }
 
 /** A report's counts; a run that ended badly without a failed test counts as one. */
