@@ -125,6 +125,20 @@ TEST(ConvPasses, OfAStepShareTheirFilters) {
   third.clear();
 }
 
+// Sums that a frozen norm has no use for are not taken.
+TEST(ConvPasses, AskForTheBiasOnlyWhereItIsTrained) {
+  for (NormKind norm : {NormKind::frozen_bn, NormKind::bn_eval}) {
+    Layer layer(Device::cpu(), DType::f32, norm, 8, 16);
+    Tape tape;
+    const ContextScope scope(layer.context(&tape));
+    const auto [weight, bias] =
+        fold_batch_norm(layer.value(kNames[0]), layer.value(kNames[1]), layer.value(kNames[2]),
+                        layer.value(kNames[3]), layer.value(kNames[4]), 1e-5f);
+    EXPECT_TRUE(weight.requires_grad());
+    EXPECT_EQ(bias.requires_grad(), norm == NormKind::bn_eval);
+  }
+}
+
 // On a GPU the first folds and casts in one launch, the others find both.
 TEST(ConvPasses, OfAStepFoldAndCastOnce) {
   try {

@@ -24,6 +24,9 @@ void record_fold(const std::pair<Tensor, Tensor>& folded, const Tensor& weight, 
     if (beta.requires_grad()) grads[2] = d[1];
     return grads;
   });
+  // Nobody asks for the bias's: the convolution need not sum it.
+  if (!gamma.requires_grad() && !beta.requires_grad())
+    Tensor(folded.second).set_requires_grad(false);
 }
 
 std::pair<Tensor, Tensor> fold_batch_norm(const Tensor& weight, const Tensor& gamma,
