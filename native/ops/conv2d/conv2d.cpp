@@ -60,14 +60,20 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias,
          // Holds the output only for the ReLU's mask, without its identity on the tape.
          [=, mask = options.relu ? y.detach() : Tensor()](Tensor dy) {
            Gradients grads(4);
+           const auto pad = [&](const Tensor& t) {
+             return MIXPL_DISPATCH(x.device(), pad_gradient, t, weight.shape(), options);
+           };
+           if (residual.requires_grad() && !mask.defined()) grads[3] = dy;
+           // First where it can be: sums are then read in chunks, those of zeros left out.
+           if (!mask.defined()) dy = pad(dy);
            if (mask.defined() || bias.requires_grad()) {
              Tensor masked = !mask.defined() || dy.unique() ? dy : Tensor::empty_like(dy);
              if (bias.requires_grad()) grads[2] = Tensor::empty_like(bias);
              MIXPL_DISPATCH(x.device(), mask_and_column_sum, mask, dy, masked, grads[2]);
              dy = masked;
            }
-           if (residual.requires_grad()) grads[3] = dy;
-           dy = MIXPL_DISPATCH(x.device(), pad_gradient, dy, weight.shape(), options);
+           if (residual.requires_grad() && mask.defined()) grads[3] = dy;
+           dy = pad(dy);
            if (weight.requires_grad()) {
              grads[1] = Tensor::empty_like(weight);
              MIXPL_DISPATCH(x.device(), conv2d_backward_weight, x, dy, options, grads[1]);
@@ -132,6 +138,10 @@ std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, 
         grads[l] = all[l].numel() ? Tensor::empty_like(xs[l])
                                   : Tensor::zeros(xs[l].shape(), xs[l].dtype(), xs[l].device());
     for (size_t l : some.levels) dys.push_back(std::move(all[l]));
+    const auto pad = [&] {
+      dys = MIXPL_DISPATCH(weight.device(), pad_gradient, dys, weight.shape(), options);
+    };
+    if (!options.relu) pad();
     if (bias.requires_grad())
       dbias = dys.empty() ? Tensor::zeros(bias.shape(), DType::f32, bias.device())
                           : Tensor::empty_like(bias);
@@ -144,7 +154,7 @@ std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, 
                      dbias);
       dys = masked;
     }
-    dys = MIXPL_DISPATCH(weight.device(), pad_gradient, dys, weight.shape(), options);
+    pad();
     if (weight.requires_grad()) {
       dweight = Tensor::empty_like(weight);
       MIXPL_DISPATCH(weight.device(), conv2d_backward_weight, some.of(xs), dys, options, dweight);
