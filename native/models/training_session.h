@@ -1,6 +1,7 @@
 // A detector with what training it needs: tape, gradients, optimizer state. One owner thread.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -59,6 +60,9 @@ class TrainingSession {
   /// @throws DivergedError when one of them is not finite; then nothing was changed but the
   /// gradients, which are cleared
   double step(double lr);
+  /// student.step(lr), and ema(student, momentum, buffers) if it was taken: a GPU is given both
+  /// before it is waited for. @throws as both do; what ema() refuses before anything was changed
+  double step_student(TrainingSession& student, double lr, double momentum, BufferPolicy buffers);
   /// Forgets the gradients, and the losses that they are of.
   void zero_gradients();
 
@@ -80,6 +84,8 @@ class TrainingSession {
 
  private:
   void pass(const ImageBatch& images, const std::vector<Target>& targets);
+  double step(double lr, const std::function<void(const Tensor& clip)>& follow);
+  void pair_with(TrainingSession& student, BufferPolicy buffers);
   static std::vector<Tensor> scalars_of(const std::vector<Losses>& passes);
   static std::vector<LossValues> named(const std::vector<Losses>& passes,
                                        const std::vector<float>& numbers);
@@ -98,7 +104,7 @@ class TrainingSession {
   std::vector<LossValues> read_;  // by step()
   std::unique_ptr<Optimizer> optimizer_;
   std::vector<PendingDetections> predictions_;  // of predict_later()
-  EmaTable ema_table_;                          // of the last student
+  EmaPairs averaged_, copied_;                  // with the last student
 };
 
 }  // namespace mixpl
