@@ -107,7 +107,7 @@ void run(Columns<T>& v, int levels, Tensor& dbias) {
   const int64_t chunks = v.starts.places();
   Tensor partial;
   if (dbias.defined()) {
-    partial = Tensor::empty({chunks, v.k}, DType::f32, dbias.device());
+    partial = Tensor::empty(Shape{chunks, v.k}, DType::f32, dbias.device());
     v.partial = partial.data<float>();
   }
   const int64_t right = (v.k + across * kWidth - 1) / (across * kWidth);
