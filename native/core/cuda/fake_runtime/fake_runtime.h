@@ -30,8 +30,11 @@ struct Machine {
 };
 Machine& machine();
 
-/// Work is queued and done when somebody waits for it, or here: one stream's oldest `count`.
-void progress(int count);
+/// Work is queued and done when somebody waits for it, or here: the oldest `count` of one stream,
+/// by the order in which they were made.
+void progress(int count, size_t stream = 0);
+/// All of it.
+void finish();
 /// Copies and events that are not done yet.
 size_t queued();
 
