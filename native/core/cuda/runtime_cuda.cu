@@ -155,7 +155,10 @@ class GpuMemory final : public MemorySource {
 struct Gpu {
   explicit Gpu(int index) : memory(index) {
     MIXPL_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-    MIXPL_CUDA(cudaStreamCreateWithFlags(&side, cudaStreamNonBlocking));
+    // What is beside is wanted first: what the host does with it, the other stream's work hides.
+    int lowest = 0, highest = 0;
+    MIXPL_CUDA(cudaDeviceGetStreamPriorityRange(&lowest, &highest));
+    MIXPL_CUDA(cudaStreamCreateWithPriority(&side, cudaStreamNonBlocking, highest));
     for (cudaEvent_t* event : {&forked, &joined})
       MIXPL_CUDA(cudaEventCreateWithFlags(event, cudaEventDisableTiming));
     MIXPL_CUDA(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, index));

@@ -1,5 +1,5 @@
-// A second stream of the current device, for core/side_work.cpp, which is what others use. As
-// core/cuda/runtime.h it has three implementations.
+// A second stream of the current device, for core/side_work.cpp, which is what others use. Its
+// blocks go first where multiprocessors are free. It has three implementations, as runtime.h has.
 #pragma once
 
 namespace mixpl::cuda {

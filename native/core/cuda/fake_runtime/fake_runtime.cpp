@@ -162,7 +162,16 @@ cudaError_t cudaMemsetAsync(void* to, int byte, size_t bytes, cudaStream_t strea
   stream->queue.push_back({[=] { std::memset(to, byte, bytes); }});
   return answer(cudaSuccess);
 }
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+cudaError_t cudaDeviceGetStreamPriorityRange(int* lowest, int* highest) {
+  *lowest = 0;
+  *highest = -5;
+  return answer(cudaSuccess);
+}
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
+  return cudaStreamCreateWithPriority(stream, flags, 0);
+}
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned, int priority) {
+  machine().priorities.push_back(priority);
   streams.push_back(std::make_unique<FakeStream>());
   *stream = streams.back().get();
   return answer(cudaSuccess);

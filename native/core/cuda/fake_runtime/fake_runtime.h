@@ -27,6 +27,7 @@ struct Machine {
   // What was seen.
   size_t pinned_now = 0;
   int pinned_allocations = 0, waits = 0, live_events = 0;
+  std::vector<int> priorities;  // of streams, by the order in which they were made
 };
 Machine& machine();
 

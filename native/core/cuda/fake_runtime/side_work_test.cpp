@@ -65,6 +65,11 @@ TEST_F(SideWorkTest, StartsBehindWhatWasThereAndIsNotWaitedFor) {
   EXPECT_EQ(value_of(beside), 1);
 }
 
+TEST_F(SideWorkTest, IsDoneFirstWhereThereIsAChoice) {
+  SideWork scope(kGpu);
+  EXPECT_EQ(fake::machine().priorities, (std::vector<int>{0, -5}));
+}
+
 TEST_F(SideWorkTest, WhatFollowsAJoinIsBehindIt) {
   const Block a = block(), b = block();
   fill(a, 1);
