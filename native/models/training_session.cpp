@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/check.h"
+#include "core/side_work.h"
 #include "core/tensor_values.h"
 #include "optim/optimizer.h"
 
@@ -46,6 +47,7 @@ TrainingSession::TrainingSession(const std::string& json, Device device, Compute
 TrainingSession::~TrainingSession() = default;
 
 void TrainingSession::pass(const ImageBatch& images, const std::vector<Target>& targets) {
+  join_predictions();
   discard();
   Context context = make_context(device_, compute_, true, &tape_);
   context.iteration = static_cast<int64_t>(*iterations_.data<float>());
@@ -103,6 +105,7 @@ std::vector<TrainingSession::LossValues> TrainingSession::named(const std::vecto
 
 void TrainingSession::backward(float weight) {
   if (!has_graph_) throw StateError("detector.backward: call loss() first; its graph is used up");
+  join_predictions();
   std::vector<Tensor> roots, seeds;
   for (const auto& [name, value] : losses_) {
     roots.push_back(value);
@@ -127,11 +130,14 @@ void TrainingSession::discard() {
 }
 
 std::vector<Detections> TrainingSession::predict(const ImageBatch& images) {
+  join_predictions();
   ContextScope scope(make_context(device_, compute_, false, nullptr));
   return detector_->predict(images).get();
 }
 
 void TrainingSession::predict_later(const ImageBatch& images) {
+  predicts_beside_ = true;
+  const SideWork beside(device_);
   ContextScope scope(make_context(device_, compute_, false, nullptr));
   predictions_.push_back(detector_->predict(images));
   if (predictions_.size() > kMostPasses) predictions_.erase(predictions_.begin());
@@ -140,7 +146,13 @@ void TrainingSession::predict_later(const ImageBatch& images) {
 std::vector<std::vector<Detections>> TrainingSession::read_predictions() {
   std::vector<std::vector<Detections>> all;
   for (PendingDetections& pending : std::exchange(predictions_, {})) all.push_back(pending.get());
+  join_predictions();
   return all;
+}
+
+void TrainingSession::join_predictions() {
+  if (predicts_beside_) join_side_work(device_);
+  predicts_beside_ = false;
 }
 
 void TrainingSession::configure_optimizer(const std::string& json) {
@@ -161,6 +173,7 @@ void TrainingSession::configure_optimizer(const std::string& json) {
 double TrainingSession::step(double lr) { return step(lr, {}); }
 
 double TrainingSession::step(double lr, const std::function<void(const Tensor& clip)>& follow) {
+  join_predictions();
   if (!optimizer_) throw StateError("detector.step: the detector has no optimizer");
   if (!(lr >= 0) || !std::isfinite(lr))
     throw RangeError(str("detector.step: lr must be a number >= 0, got ", lr));
@@ -205,6 +218,7 @@ void TrainingSession::ema(TrainingSession& student, double momentum, BufferPolic
 }
 
 void TrainingSession::pair_with(TrainingSession& student, BufferPolicy buffers) {
+  join_predictions();
   auto& own = detector_->parameters().all();
   const auto& other = student.detector_->parameters().all();
   if (own.size() != other.size())
@@ -225,6 +239,7 @@ void TrainingSession::pair_with(TrainingSession& student, BufferPolicy buffers) 
 }
 
 Tensor TrainingSession::find(const std::string& name) {
+  join_predictions();
   if (Parameter* p = detector_->parameters().find(name)) return p->value;
   if (name == kIterations) return iterations_;
   if (name == kPasses) return passes_;

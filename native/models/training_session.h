@@ -47,7 +47,9 @@ class TrainingSession {
   /// Frees the graph of the last pass, if it was not used, and forgets its losses.
   void discard();
   std::vector<Detections> predict(const ImageBatch& images);
-  /// The same without waiting for the boxes: read_predictions() has them.
+  /// The same without waiting for the boxes: read_predictions() has them. A GPU does it beside what
+  /// other sessions give it meanwhile (core/side_work.h); every call of this one but discard() and
+  /// gradient() comes behind it.
   void predict_later(const ImageBatch& images);
   /// Boxes of every predict_later() so far, in order, each once and no more than the last
   /// kMostPasses. Waits for a GPU's predictions, not for what it was given after them.
@@ -85,6 +87,9 @@ class TrainingSession {
  private:
   void pass(const ImageBatch& images, const std::vector<Target>& targets);
   double step(double lr, const std::function<void(const Tensor& clip)>& follow);
+  /// What the device is given from now on is behind the predictions: they read the weights, and
+  /// what was derived from them.
+  void join_predictions();
   void pair_with(TrainingSession& student, BufferPolicy buffers);
   static std::vector<Tensor> scalars_of(const std::vector<Losses>& passes);
   static std::vector<LossValues> named(const std::vector<Losses>& passes,
@@ -104,6 +109,7 @@ class TrainingSession {
   std::vector<LossValues> read_;  // by step()
   std::unique_ptr<Optimizer> optimizer_;
   std::vector<PendingDetections> predictions_;  // of predict_later()
+  bool predicts_beside_ = false;                // since the last join
   EmaPairs averaged_, copied_;                  // with the last student
 };
 
