@@ -41,7 +41,7 @@ void accumulate_grad(Tensor& target, Tensor grad) {
 }
 
 Tensor take_grad(Tensor target) {
-  if (!target.impl()->grad) return {};
+  if (!target.impl()->grad || target.impl()->grad->dtype != target.dtype()) return {};
   Tensor sum = target.grad();
   target.set_grad(Tensor());
   if (sum.unique()) return sum;

@@ -86,17 +86,20 @@ struct DataGradient {
   struct Level {
     const T* dy;
     T* dx;
+    const T* gathered;
     int dy_height, dy_width, dx_height, dx_width, down, right;
   };
   Level level() const {
-    return {whole.dy.source, whole.dx.to, whole.dy.height,         whole.dy.width,
-            whole.height,    whole.width, whole.dy.down.positions, whole.dy.right.positions};
+    return {whole.dy.source,         whole.dx.to,  whole.dx.residual, whole.dy.height,
+            whole.dy.width,          whole.height, whole.width,       whole.dy.down.positions,
+            whole.dy.right.positions};
   }
   MIXPL_DEVICE void enter(const Level& level) {
     whole.dy.source = level.dy;
     whole.dy.height = level.dy_height;
     whole.dy.width = level.dy_width;
     whole.dx.to = level.dx;
+    whole.dx.residual = level.gathered;
     whole.height = level.dx_height;
     whole.width = level.dx_width;
     whole.dy.down.positions = level.down;
@@ -112,14 +115,15 @@ int64_t most_rows(const ConvSize& z) {
 }  // namespace
 
 void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOptions& o,
-                          Tensor& dx) {
-  if (dx.numel() == 0) return;
+                          Tensor& dx, bool add) {
+  if (dx.numel() == 0 || (add && dy.numel() == 0)) return;
   if (dy.numel() == 0) return memset_device(dx.raw(), 0, dx.nbytes());
-  conv2d_backward_data(std::vector{dy}, weight, o, {dx});
+  conv2d_backward_data(std::vector{dy}, weight, o, {dx}, {add});
 }
 
 void conv2d_backward_data(const std::vector<Tensor>& given, const Tensor& weight,
-                          const Conv2dOptions& o, const std::vector<Tensor>& dxs) {
+                          const Conv2dOptions& o, const std::vector<Tensor>& dxs,
+                          const std::vector<bool>& add) {
   const std::vector<Tensor> dys = pad_gradient(given, weight.shape(), o);
   // Channels of zeros meet filters of zeros.
   const int64_t zeros = dys[0].size(3) - weight.size(0);
@@ -162,6 +166,7 @@ void conv2d_backward_data(const std::vector<Tensor>& given, const Tensor& weight
       whole.kernel_w = z.s;
       whole.filter_pitch = static_cast<int>(filters.numel() / (shape[0] * z.r * z.s));
       whole.dx.to = dxs[l].data<T>();
+      whole.dx.residual = add[l] ? whole.dx.to : nullptr;
       whole.dx.pitch = dxs[l].size(3);
       whole.dx.aligned = aligned;
       whole.height = z.h;
