@@ -5,6 +5,7 @@
 
 #include "autograd/tape.h"
 #include "core/cuda/emulation_settings.h"
+#include "core/cuda/runtime.h"
 #include "core/philox.h"
 #include "ops/conv2d/conv2d.h"
 
@@ -60,7 +61,7 @@ std::vector<std::vector<float>> gradients(const Case& s, Device device, DType ty
   return all;
 }
 
-TEST(Conv2dGathered, AddsToWhatIsThere) {
+TEST(Conv2dGatheredCuda, AddsToWhatIsThere) {
   std::vector<Device> devices{Device::cpu()};
   if (cuda_reason().empty()) devices.push_back(Device::cuda(0));
   const Case cases[] = {{6, 5, 16, 8, 3, 1, 1},   {7, 6, 16, 24, 1, 2, 1},
@@ -90,7 +91,36 @@ TEST(Conv2dGathered, AddsToWhatIsThere) {
         }
 }
 
-TEST(Conv2dGathered, TakesNoLaunchMore) {
+// Large enough for the tiles of Hopper's copy engine; too large for an emulated device.
+TEST(Conv2dGatheredCuda, AddsInTilesThatTheHardwareCopies) {
+  if (!cuda_reason().empty() || cuda::is_emulated() || !cuda::has_warpgroups())
+    GTEST_SKIP() << "for GPUs of compute capability 9.0";
+  const Case cases[] = {{100, 168, 256, 256, 3, 1, 1}, {100, 168, 64, 256, 1, 1, 1},
+                        {100, 168, 64, 64, 3, 1, 1},   {99, 167, 128, 128, 3, 2, 1},
+                        {100, 168, 512, 256, 1, 2, 1}, {50, 83, 512, 256, 1, 1, 1},
+                        {101, 167, 128, 128, 3, 1, 1}, {25, 42, 512, 512, 3, 1, 1}};
+  const Device device = Device::cuda(0);
+  for (const Case& s : cases)
+    for (bool list : {false, true}) {
+      SCOPED_TRACE(testing::Message() << s.kernel << "x" << s.kernel << " " << s.c << "->" << s.k
+                                      << (list ? ", levels" : ""));
+      const auto own = gradients(s, device, DType::bf16, list, false);
+      const auto got = gradients(s, device, DType::bf16, list, true);
+      for (size_t l = 0; l < own.size(); ++l) {
+        const Shape shape{2, s.height + static_cast<int64_t>(l), s.width, s.c};
+        const auto before =
+            noise(shape, 20 + l, device, DType::bf16).to(DType::f32).to_vector<float>();
+        int64_t wrong = 0;
+        for (size_t i = 0; i < own[l].size(); ++i) {
+          const float sum = own[l][i] + (l < 2 ? before[i] : 0.0f);
+          wrong += !(std::fabs(got[l][i] - sum) <= (std::fabs(sum) + std::fabs(own[l][i])) / 256);
+        }
+        EXPECT_EQ(wrong, 0) << "level " << l;
+      }
+    }
+}
+
+TEST(Conv2dGatheredCuda, TakesNoLaunchMore) {
   try {
     cuda::set_emulated_faults({});
   } catch (const DeviceError&) {
