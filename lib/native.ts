@@ -99,6 +99,13 @@ export interface NativeDetector {
   /** Of every predictLater() so far, each once. */
   predictions(): Promise<Awaited<ReturnType<NativeDetector['predict']>>[]>;
   ema(student: NativeDetector, momentum: number, buffers: string): Promise<void>;
+  /** student.step(lr), then ema(); a GPU is given both before it is waited for. */
+  stepStudent(
+    student: NativeDetector,
+    lr: number,
+    momentum: number,
+    buffers: string,
+  ): Promise<number>;
   optimizerState(): Promise<string[]>;
   read(name: string): Promise<Float32Array>;
   write(name: string, values: Float32Array): Promise<void>;

@@ -231,7 +231,7 @@ function withoutArguments(name) {
 
 /** Whether a kernel's code for its architecture could hold an instruction. */
 function isIn(kind, { name, architecture }) {
-  const warpgroups = /WarpgroupTile|BulkTile/.test(name);
+  const warpgroups = /WarpgroupTile|Bulk\w*Tile/.test(name);
   if (kind === 'wgmma') return warpgroups && architecture === 'sm_90a';
   return !(warpgroups && /^mma|^ldmatrix/.test(kind));
 }

@@ -11,7 +11,13 @@ import { createDetector, type OptimizerOptions } from '../detector/create.js';
 import type { Detector } from '../detector/detector.js';
 import { neverChanges } from '../image/index.js';
 import { Random } from '../random.js';
-import { MeanTeacher, resolveSemiOptions, type StepReport } from '../semi/index.js';
+import {
+  MeanTeacher,
+  resolveSemiOptions,
+  type ShownViews,
+  type StepInput,
+  type StepReport,
+} from '../semi/index.js';
 import type { BenchContext } from './case.js';
 import { boxesIn, fillWith } from './data.js';
 import type { BenchModel } from './network.js';
@@ -100,18 +106,38 @@ export async function trainingStep(
   const loop = loopOf(detector, detector, size);
   const random = new Random(1);
   const shown = pictures(images, size, random);
+  const views = viewsAhead(loop, () => ({ labelled: labelledViews(shown, size), unlabelled: [] }));
   let report: StepReport | undefined;
   return {
     detector,
     async run() {
-      const labelled = labelledViews(shown, size);
-      report = await loop.step({ iteration: null, lr: 1e-4, labelled, unlabelled: [], random });
+      report = await loop.step({ iteration: null, lr: 1e-4, ...views.take(), random });
     },
     async check() {
       if (!(report!.total > 0 && report!.gradNorm > 0))
         throw new Error(`the loss is ${report!.total}, the gradient's norm ${report!.gradNorm}`);
     },
-    dispose: () => detector.dispose(),
+    dispose() {
+      views.dispose();
+      detector.dispose();
+    },
+  };
+}
+
+/** Views of one step after the other, each made during the step before, as a training does it. */
+function viewsAhead(loop: MeanTeacher, draw: () => ShownViews) {
+  let next: Pick<StepInput, keyof ShownViews | 'prepared'> | null = null;
+  return {
+    take: () => {
+      const views = next ?? draw();
+      next = null;
+      const meanwhile = async () => {
+        const drawn = draw();
+        next = { ...drawn, prepared: loop.prepare(drawn) };
+      };
+      return { ...views, meanwhile };
+    },
+    dispose: () => void next?.prepared?.dispose(),
   };
 }
 
@@ -179,21 +205,19 @@ export async function mixplIteration(
   loop.policy.restore(
     labelledViews(cached, size).map((view, i) => ({ ...view, image: unlabelled + i })),
   );
+  const views = viewsAhead(loop, () => ({
+    labelled: labelledViews(known, size),
+    unlabelled: unknown.map((picture, image) => {
+      const view = resizedView(decoded(picture), size);
+      return { image, weak: view, strong: view };
+    }),
+  }));
   let iteration = 0;
   let report: StepReport | undefined;
   return {
     detector: student,
     async run() {
-      report = await loop.step({
-        iteration: iteration++,
-        lr: 1e-4,
-        labelled: labelledViews(known, size),
-        unlabelled: unknown.map((picture, image) => {
-          const view = resizedView(decoded(picture), size);
-          return { image, weak: view, strong: view };
-        }),
-        random,
-      });
+      report = await loop.step({ iteration: iteration++, lr: 1e-4, ...views.take(), random });
     },
     async check() {
       const { losses, silenced, pseudo } = report!;
@@ -207,6 +231,7 @@ export async function mixplIteration(
         throw new Error(`the teacher found ${pseudo!.boxes} boxes in ${pseudo!.images} pictures`);
     },
     dispose() {
+      views.dispose();
       teacher.dispose();
       student.dispose();
     },

@@ -250,9 +250,28 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     momentum: number,
     { buffers = 'skip' }: { buffers?: BufferPolicy } = {},
   ): Promise<void> {
+    await this.#handle.ema(Detector.#handleOf(student), momentum, buffers);
+  }
+
+  /**
+   * student.step({ lr }), then ema(student, momentum, { buffers }); a GPU is given both before it is waited
+   * for. A step that is refused changes neither of the two.
+   * @returns the gradient's L2 norm before clipping
+   * @throws as step() and ema()
+   */
+  async stepStudent(
+    student: TeachableDetector,
+    { lr, momentum, buffers = 'skip' }: { lr: number; momentum: number; buffers?: BufferPolicy },
+  ): Promise<{ gradNorm: number }> {
+    return {
+      gradNorm: await this.#handle.stepStudent(Detector.#handleOf(student), lr, momentum, buffers),
+    };
+  }
+
+  static #handleOf(student: TeachableDetector): NativeDetector {
     if (!(student instanceof Detector))
       throw new MixplError('ERR_CONFIG', 'detector.ema: student must be a mixpl Detector');
-    await this.#handle.ema(student.#handle, momentum, buffers);
+    return student.#handle;
   }
 
   /**

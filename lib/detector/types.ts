@@ -72,6 +72,15 @@ export interface TeachableDetector {
     momentum: number,
     options?: { buffers?: BufferPolicy },
   ): Promise<void>;
+  /**
+   * On the teacher, optional: student.step({ lr }), then ema(student, momentum, { buffers }) in one, so that
+   * a GPU has both before it is waited for.
+   * @throws as step(), and then the teacher stays as it was, too
+   */
+  stepStudent?(
+    student: TeachableDetector,
+    options: { lr: number; momentum: number; buffers: BufferPolicy },
+  ): Promise<{ gradNorm: number }>;
   /** Everything a checkpoint needs. */
   state(): Promise<DetectorState>;
   /** Restores what state() gave. @throws MixplError ERR_CHECKPOINT listing what does not fit */

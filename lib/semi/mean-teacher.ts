@@ -11,7 +11,7 @@ import {
   selectInstances,
   type View,
 } from '../augment/index.js';
-import type { Detections, ImageBatch, TeachableDetector } from '../detector/types.js';
+import type { BufferPolicy, Detections, ImageBatch, TeachableDetector } from '../detector/types.js';
 import { MixplError } from '../errors.js';
 import type { Random } from '../random.js';
 import { type Branch, type MixingPolicy, MixPL } from './mixpl.js';
@@ -65,14 +65,32 @@ export interface StepReport {
   silenced: string[];
 }
 
-export interface StepInput {
-  /** Of the run, from 0: the EMA's momentum goes by it. Null leaves the teacher alone. */
-  iteration: number | null;
-  lr: number;
+/** What a step shows to a detector: its labelled views and the teacher's weak ones. */
+export interface ShownViews {
   labelled: readonly LabelledView[];
   /** Empty: a supervised step, of a burn-in or a run without a teacher. */
   unlabelled: readonly UnlabelledPair[];
+}
+
+/** Batches that prepare() started on; whoever does not give them to a step disposes them. */
+export interface PreparedBatches {
+  readonly labelled: Promise<ImageBatch> | null;
+  readonly weak: Promise<ImageBatch> | null;
+  dispose(): Promise<void>;
+}
+
+export interface StepInput extends ShownViews {
+  /** Of the run, from 0: the EMA's momentum goes by it. Null leaves the teacher alone. */
+  iteration: number | null;
+  lr: number;
   random: Random;
+  /** What prepare() made of these views; the step disposes it. */
+  prepared?: PreparedBatches | undefined;
+  /**
+   * Awaited before the update, when the device has all else to do: the place to prepare() the next step,
+   * so that a GPU has its pictures when it begins.
+   */
+  meanwhile?: () => Promise<void>;
 }
 
 export interface MeanTeacherSetup {
@@ -122,6 +140,22 @@ export class MeanTeacher {
     this.#input = { ...preprocess, dtype, device };
   }
 
+  /** Starts on the batches of a step to come: they depend on nothing that is learned before it. */
+  prepare({ labelled, unlabelled }: ShownViews): PreparedBatches {
+    const start = (views: readonly View[]) => {
+      if (!views.length) return null;
+      const batch = this.#compose(views.map(compositionOf), 'image');
+      batch.catch(() => {}); // told to who awaits it
+      return batch;
+    };
+    const weak = start(unlabelled.map((pair) => pair.weak));
+    const batches = { weak, labelled: start(labelled.map(({ view }) => view)) };
+    const dispose = async () => {
+      for (const batch of Object.values(batches)) (await batch?.catch(() => null))?.dispose();
+    };
+    return { ...batches, dispose };
+  }
+
   /**
    * One iteration: labelled loss, teacher's labels, mixed losses, update, EMA; the teacher may be asked
    * first. Each branch goes back as soon as it went forward, so that only one graph is in memory; the
@@ -135,20 +169,21 @@ export class MeanTeacher {
       // A part of the gradient must not become a part of the next one.
       await this.student.zeroGradients?.().catch(() => {});
       throw error;
+    } finally {
+      await input.prepared?.dispose();
     }
   }
 
   async #step(input: StepInput): Promise<StepReport> {
-    const teachersBoxes = input.unlabelled.length
-      ? await this.#askTeacher(input.unlabelled)
-      : undefined;
+    const teachersBoxes = input.unlabelled.length ? await this.#askTeacher(input) : undefined;
     const passes: Pass[] = [];
     if (input.labelled.length > 0) {
       const samples = input.labelled.map(({ view, instances }) => ({
         composition: compositionOf(view),
         instances,
       }));
-      passes.push(await this.#learn(samples, 'image', 'sup_', this.#options.supWeight));
+      const batch = await (input.prepared?.labelled ?? this.#composeSamples(samples, 'image'));
+      passes.push(await this.#learn(samples, batch, 'sup_', this.#options.supWeight));
     }
     let pseudo: PseudoLabelReport | null = null;
     if (teachersBoxes) {
@@ -159,17 +194,17 @@ export class MeanTeacher {
         passes.push(await this.#learnPseudo(branch));
       }
     }
-    const { gradNorm } = await this.#update(input.lr, passes);
-    const losses = await this.#lossesOf(passes);
-    let total = 0;
-    for (const [name, value] of Object.entries(losses)) if (isLoss(name)) total += value;
-    const silenced = passes.filter((pass) => pass.silent).map((pass) => pass.prefix);
     const momentum =
       input.iteration === null ? null : emaMomentum(this.#options.ema, input.iteration);
     // BatchNorm's statistics that later updates skip are those at the end of the burn-in.
     let { buffers } = this.#options.ema;
     if (buffers === 'skip' && input.unlabelled.length === 0) buffers = 'copy';
-    if (momentum !== null) await this.teacher.ema(this.student, momentum, { buffers });
+    await input.meanwhile?.();
+    const ema = momentum === null ? null : { momentum, buffers };
+    const { gradNorm, losses } = await this.#update(input.lr, passes, ema);
+    let total = 0;
+    for (const [name, value] of Object.entries(losses)) if (isLoss(name)) total += value;
+    const silenced = passes.filter((pass) => pass.silent).map((pass) => pass.prefix);
     return { losses, total, gradNorm, emaMomentum: momentum, pseudo, silenced };
   }
 
@@ -177,13 +212,14 @@ export class MeanTeacher {
    * Has the teacher look at the weak views; what comes back waits for its boxes. A teacher that can be
    * read later starts at once: a GPU then learns from labelled pictures while its boxes are read.
    */
-  async #askTeacher(pairs: readonly UnlabelledPair[]): Promise<() => Promise<Detections[]>> {
+  async #askTeacher({ unlabelled, prepared }: StepInput): Promise<() => Promise<Detections[]>> {
     const { teacher } = this;
     const show = async <T>(look: (batch: ImageBatch) => Promise<T>): Promise<T> => {
-      const batch = await this.#compose(
-        pairs.map((pair) => compositionOf(pair.weak)),
-        'image',
-      );
+      const batch = await (prepared?.weak ??
+        this.#compose(
+          unlabelled.map((pair) => compositionOf(pair.weak)),
+          'image',
+        ));
       try {
         return await look(batch);
       } finally {
@@ -250,19 +286,17 @@ export class MeanTeacher {
       (emptyImageRule === 'branch-gate' && !samples.every(enough));
     // A silenced branch has weight 0 in the reference, too; here its passes are saved.
     if (silent) return { prefix: branch.name, weight: 0, silent };
-    return this.#learn(samples, 'batch', branch.name, weight);
+    const batch = await this.#composeSamples(samples, 'batch');
+    return this.#learn(samples, batch, branch.name, weight);
   }
 
+  /** @param batch of the samples; it is disposed */
   async #learn(
     samples: readonly LabelledComposition[],
-    padTo: ComposeOptions['padTo'],
+    batch: ImageBatch,
     prefix: string,
     weight: number,
   ): Promise<Pass> {
-    const batch = await this.#compose(
-      samples.map((s) => s.composition),
-      padTo,
-    );
     try {
       const targets = samples.map(({ instances: { boxes, labels } }) => ({ boxes, labels }));
       if (this.#deferred) {
@@ -282,15 +316,28 @@ export class MeanTeacher {
     }
   }
 
-  async #update(lr: number, passes: readonly Pass[]): Promise<{ gradNorm: number }> {
+  /** The student's step, then the teacher's; a teacher that can takes both at once, see stepStudent(). */
+  async #update(
+    lr: number,
+    passes: readonly Pass[],
+    ema: { momentum: number; buffers: BufferPolicy } | null,
+  ): Promise<{ gradNorm: number; losses: Record<string, number> }> {
+    const { student, teacher } = this;
+    const together = ema && this.#deferred && teacher.stepStudent;
+    let gradNorm: number;
     try {
-      return await this.student.step({ lr });
+      ({ gradNorm } = together
+        ? await teacher.stepStudent!(student, { lr, ...ema })
+        : await student.step({ lr }));
     } catch (error) {
       // The detector says that something is not finite, the losses which branch it is in.
       if (error instanceof MixplError && error.code === 'ERR_DIVERGED')
         await this.#lossesOf(passes);
       throw error;
     }
+    const losses = await this.#lossesOf(passes);
+    if (ema && !together) await teacher.ema(student, ema.momentum, { buffers: ema.buffers });
+    return { gradNorm, losses };
   }
 
   /** The student does not have to be waited for before its values are wanted. */
@@ -316,6 +363,16 @@ export class MeanTeacher {
         losses[prefix + name] = isLoss(name) ? weight * value : value;
     }
     return losses;
+  }
+
+  #composeSamples(
+    samples: readonly LabelledComposition[],
+    padTo: ComposeOptions['padTo'],
+  ): Promise<ImageBatch> {
+    return this.#compose(
+      samples.map((s) => s.composition),
+      padTo,
+    );
   }
 
   #compose(

@@ -5,7 +5,7 @@ import { MixplError, type MixplErrorCode } from '../errors.js';
 import { type CocoMetrics, statNames } from '../eval/index.js';
 import { native } from '../native.js';
 import { Random } from '../random.js';
-import { recipeOf, type StepReport } from '../semi/index.js';
+import { type PreparedBatches, recipeOf, type StepReport } from '../semi/index.js';
 import type { TrainingState } from './checkpoint.js';
 import { evaluateDetector } from './evaluate.js';
 import type { CheckpointEvent, Phase, StepEvent, TrainEvent, ValidationEvent } from './events.js';
@@ -13,7 +13,7 @@ import type { TrainOptions } from './options.js';
 import { learningRate } from './schedule.js';
 import { setUpTraining, type TrainingSetup, withoutOptimizer } from './setup.js';
 import { StepMeter } from './step-meter.js';
-import { ViewDrawer } from './step-views.js';
+import { type StepViews, ViewDrawer } from './step-views.js';
 import { type TrainingWarning, TrainingWatch } from './watch.js';
 
 /**
@@ -59,6 +59,13 @@ const remedies: Partial<Record<MixplErrorCode, { remedy: string; state?: string 
   },
 };
 
+/** What a step learns from. */
+interface Drawn {
+  loaded: LoadedBatch;
+  views: StepViews;
+  prepared?: PreparedBatches;
+}
+
 class Training {
   readonly #setup: TrainingSetup;
   readonly #watch: TrainingWatch;
@@ -71,6 +78,8 @@ class Training {
   /** Steps done. */
   #iteration = 0;
   #sampler: SamplerState;
+  /** Of the next step, when it was drawn during the one before. */
+  #next: Promise<Drawn> | null = null;
   #best: TrainingState['best'] = null;
   #validationDue = false;
   /** Iteration of the newest checkpoint of this state. */
@@ -123,6 +132,7 @@ class Training {
         if (checkpointDue) yield* this.#checkpoint();
       }
     } finally {
+      await (await this.#next?.catch(() => null))?.prepared?.dispose();
       await batches.return();
     }
     if (this.#aborted) yield* this.#checkpoint();
@@ -148,10 +158,10 @@ class Training {
     return this.#setup.options.signal?.aborted ?? false;
   }
 
-  get #phase(): Phase {
+  #phaseOf(iteration: number): Phase {
     const { semi } = this.#setup.settings;
     if (!this.#setup.teacher) return 'supervised';
-    return this.#iteration < semi.burnIn ? 'burn-in' : 'semi-supervised';
+    return iteration < semi.burnIn ? 'burn-in' : 'semi-supervised';
   }
 
   #load(): AsyncGenerator<LoadedBatch, void, undefined> {
@@ -169,15 +179,34 @@ class Training {
     });
   }
 
+  /** @param iteration of the step that learns from the batches' next */
+  async #draw(
+    batches: AsyncGenerator<LoadedBatch, void, undefined>,
+    iteration: number,
+  ): Promise<Drawn> {
+    const next = await batches.next();
+    if (next.done) throw new MixplError('ERR_INTERNAL', 'training: the loader ended');
+    const teach = this.#phaseOf(iteration) === 'semi-supervised';
+    return { loaded: next.value, views: await this.#views.draw(next.value, { teach }) };
+  }
+
+  /** Draws the next step and has its batches made. What fails here is told by that step. */
+  async #drawAhead(batches: AsyncGenerator<LoadedBatch, void, undefined>): Promise<void> {
+    const following = this.#iteration + 1;
+    if (following >= this.#setup.settings.schedule.iterations || this.#aborted) return;
+    this.#next = this.#draw(batches, following);
+    const drawn = await this.#next.catch(() => null);
+    if (drawn) drawn.prepared = this.#setup.loop.prepare(drawn.views);
+  }
+
   async #step(batches: AsyncGenerator<LoadedBatch, void, undefined>): Promise<StepEvent> {
     const { settings, loop, options, teacher } = this.#setup;
     const { schedule, lr: base } = settings;
     const began = performance.now();
-    const next = await batches.next();
-    if (next.done) throw new MixplError('ERR_INTERNAL', 'training: the loader ended');
-    const phase = this.#phase;
-    const views = await this.#views.draw(next.value, { teach: phase === 'semi-supervised' });
-    const dataSeconds = (performance.now() - began) / 1000;
+    const phase = this.#phaseOf(this.#iteration);
+    const { loaded, views, prepared } = await (this.#next ?? this.#draw(batches, this.#iteration));
+    this.#next = null;
+    let dataSeconds = (performance.now() - began) / 1000;
 
     const lr = learningRate(base, schedule, this.#iteration);
     this.#consistent = false;
@@ -187,13 +216,19 @@ class Training {
         iteration: teacher ? this.#iteration : null,
         lr,
         ...views,
+        prepared,
         random: this.#random.fork('mixing', this.#iteration),
+        meanwhile: async () => {
+          const start = performance.now();
+          await this.#drawAhead(batches);
+          dataSeconds += (performance.now() - start) / 1000;
+        },
       });
     } catch (error) {
       throw this.#explained(error);
     }
     this.#iteration++;
-    this.#sampler = next.value.batch.after;
+    this.#sampler = loaded.batch.after;
     this.#consistent = true;
 
     const seconds = (performance.now() - began) / 1000;

@@ -40,6 +40,15 @@ void accumulate_grad(Tensor& target, Tensor grad) {
   target.set_grad(sum);
 }
 
+Tensor take_grad(Tensor target) {
+  if (!target.impl()->grad || target.impl()->grad->dtype != target.dtype()) return {};
+  Tensor sum = target.grad();
+  target.set_grad(Tensor());
+  if (sum.unique()) return sum;
+  target.set_grad(sum);
+  return {};
+}
+
 void Tape::backward(const std::vector<Tensor>& roots, const std::vector<Tensor>& seeds) {
   for (size_t i = 0; i < roots.size(); ++i) {
     Tensor root = roots[i];
@@ -72,6 +81,9 @@ void Tape::backward(const std::vector<Tensor>& roots, const std::vector<Tensor>&
       }
     }
   } catch (...) {
+    // Of outputs that outlive this pass, too: folded filters are those of the next one.
+    for (Node& node : nodes_)
+      for (Tensor& output : node.outputs) output.set_grad(Tensor());
     clear();
     throw;
   }

@@ -42,6 +42,10 @@ class Tape {
 /// Adds `grad` to what `target` has gathered, in place where nobody else holds it.
 void accumulate_grad(Tensor& target, Tensor grad);
 
+/// What `target` has gathered, taken from it, for an op to add its share to and to return as its
+/// gradient: saves a pass over memory. Undefined where there is none or somebody else holds it.
+Tensor take_grad(Tensor target);
+
 /// Records an op: does nothing unless a tape is on and an input needs a gradient. In `backward`,
 /// ask input.requires_grad() before computing a gradient that nobody wants.
 void record(std::vector<Tensor> outputs, std::vector<Tensor> inputs, Backward backward);

@@ -71,5 +71,30 @@ TEST_F(TapeTest, SurvivesAFailingBackward) {
   EXPECT_TRUE(tape_.empty());
 }
 
+TEST_F(TapeTest, LeavesNoGradientsOfAFailedPass) {
+  // A tensor that outlives the pass, as filters that several passes share: its node is still to
+  // come when a gradient of the wrong shape ends the pass.
+  const Tensor a = leaf(1);
+  Tensor kept = Tensor::full({}, 1, DType::f32), out = Tensor::full({}, 1, DType::f32);
+  record({kept}, {a}, [](std::vector<Tensor> d) { return Gradients{d[0]}; });
+  record({out}, {kept, a}, [](std::vector<Tensor> d) {
+    return Gradients{d[0], Tensor::zeros({7}, DType::f32)};
+  });
+  EXPECT_THROW(tape_.backward({out}, {one()}), ShapeError);
+  EXPECT_FALSE(kept.grad().defined());
+}
+
+TEST_F(TapeTest, GivesWhatATensorGatheredToOneWhoMayWriteIntoIt) {
+  Tensor a = leaf(1);
+  EXPECT_FALSE(take_grad(a).defined());
+  a.set_grad(one());
+  EXPECT_TRUE(take_grad(a).unique());
+  EXPECT_FALSE(a.grad().defined());
+  const Tensor held = one();
+  a.set_grad(held);
+  EXPECT_FALSE(take_grad(a).defined());
+  EXPECT_TRUE(a.grad().same_as(held));
+}
+
 }  // namespace
 }  // namespace mixpl

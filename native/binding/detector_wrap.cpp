@@ -150,26 +150,27 @@ Napi::Value create_detector(const Napi::CallbackInfo& info) {
 }  // namespace
 
 Napi::Function DetectorWrap::define(Napi::Env env) {
-  return DefineClass(
-      env, "Detector",
-      {InstanceAccessor<&DetectorWrap::device>("device"),
-       InstanceMethod<&DetectorWrap::parameters>("parameters"),
-       InstanceMethod<&DetectorWrap::configure_optimizer>("configureOptimizer"),
-       InstanceMethod<&DetectorWrap::loss>("loss"),
-       InstanceMethod<&DetectorWrap::forward>("forward"),
-       InstanceMethod<&DetectorWrap::loss_values>("lossValues"),
-       InstanceMethod<&DetectorWrap::backward>("backward"),
-       InstanceMethod<&DetectorWrap::discard>("discard"),
-       InstanceMethod<&DetectorWrap::step>("step"),
-       InstanceMethod<&DetectorWrap::predict>("predict"),
-       InstanceMethod<&DetectorWrap::predict_later>("predictLater"),
-       InstanceMethod<&DetectorWrap::predictions>("predictions"),
-       InstanceMethod<&DetectorWrap::ema>("ema"),
-       InstanceMethod<&DetectorWrap::optimizer_state>("optimizerState"),
-       InstanceMethod<&DetectorWrap::read>("read"), InstanceMethod<&DetectorWrap::write>("write"),
-       InstanceMethod<&DetectorWrap::gradient>("gradient"),
-       InstanceMethod<&DetectorWrap::zero_gradients>("zeroGradients"),
-       InstanceMethod<&DetectorWrap::dispose>("dispose")});
+  return DefineClass(env, "Detector",
+                     {InstanceAccessor<&DetectorWrap::device>("device"),
+                      InstanceMethod<&DetectorWrap::parameters>("parameters"),
+                      InstanceMethod<&DetectorWrap::configure_optimizer>("configureOptimizer"),
+                      InstanceMethod<&DetectorWrap::loss>("loss"),
+                      InstanceMethod<&DetectorWrap::forward>("forward"),
+                      InstanceMethod<&DetectorWrap::loss_values>("lossValues"),
+                      InstanceMethod<&DetectorWrap::backward>("backward"),
+                      InstanceMethod<&DetectorWrap::discard>("discard"),
+                      InstanceMethod<&DetectorWrap::step>("step"),
+                      InstanceMethod<&DetectorWrap::predict>("predict"),
+                      InstanceMethod<&DetectorWrap::predict_later>("predictLater"),
+                      InstanceMethod<&DetectorWrap::predictions>("predictions"),
+                      InstanceMethod<&DetectorWrap::ema>("ema"),
+                      InstanceMethod<&DetectorWrap::step_student>("stepStudent"),
+                      InstanceMethod<&DetectorWrap::optimizer_state>("optimizerState"),
+                      InstanceMethod<&DetectorWrap::read>("read"),
+                      InstanceMethod<&DetectorWrap::write>("write"),
+                      InstanceMethod<&DetectorWrap::gradient>("gradient"),
+                      InstanceMethod<&DetectorWrap::zero_gradients>("zeroGradients"),
+                      InstanceMethod<&DetectorWrap::dispose>("dispose")});
 }
 
 DetectorWrap::DetectorWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<DetectorWrap>(info) {
@@ -294,15 +295,29 @@ Napi::Value DetectorWrap::predictions(const Napi::CallbackInfo& info) {
               [](const Args&) { return [](TrainingSession& s) { return s.read_predictions(); }; });
 }
 
+std::shared_ptr<TrainingSession> DetectorWrap::student_of(const Args& args) {
+  const Napi::Value other = args.value(0);
+  if (!other.IsObject() || !other.As<Napi::Object>().CheckTypeTag(&kDetectorTag))
+    args.fail("student", "a detector", other);
+  return Unwrap(other.As<Napi::Object>())->session("detector.ema: student");
+}
+
 // ema(student, momentum, buffers): this = (1 - momentum) this + momentum student
 Napi::Value DetectorWrap::ema(const Napi::CallbackInfo& info) {
   return post(info, "detector.ema", [](const Args& args) {
-    const Napi::Value other = args.value(0);
-    if (!other.IsObject() || !other.As<Napi::Object>().CheckTypeTag(&kDetectorTag))
-      args.fail("student", "a detector", other);
-    return [student = Unwrap(other.As<Napi::Object>())->session("detector.ema: student"),
-            momentum = args.number(1, "momentum"), policy = read_policy(args.text(2, "buffers"))](
-               TrainingSession& s) { s.ema(*student, momentum, policy); };
+    return [student = student_of(args), momentum = args.number(1, "momentum"),
+            policy = read_policy(args.text(2, "buffers"))](TrainingSession& s) {
+      s.ema(*student, momentum, policy);
+    };
+  });
+}
+
+// stepStudent(student, lr, momentum, buffers) -> Promise<number>: student.step(lr), then this.ema()
+Napi::Value DetectorWrap::step_student(const Napi::CallbackInfo& info) {
+  return post(info, "detector.stepStudent", [](const Args& args) {
+    return [student = student_of(args), lr = args.number(1, "lr"),
+            momentum = args.number(2, "momentum"), policy = read_policy(args.text(3, "buffers"))](
+               TrainingSession& s) { return s.step_student(*student, lr, momentum, policy); };
   });
 }
 

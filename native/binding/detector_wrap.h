@@ -9,6 +9,8 @@
 
 namespace mixpl::binding {
 
+class Args;
+
 class DetectorWrap : public Napi::ObjectWrap<DetectorWrap> {
  public:
   static Napi::Function define(Napi::Env env);
@@ -30,6 +32,7 @@ class DetectorWrap : public Napi::ObjectWrap<DetectorWrap> {
   Napi::Value predict_later(const Napi::CallbackInfo& info);        // [async]
   Napi::Value predictions(const Napi::CallbackInfo& info);          // [async]
   Napi::Value ema(const Napi::CallbackInfo& info);                  // [async]
+  Napi::Value step_student(const Napi::CallbackInfo& info);         // [async]
   Napi::Value optimizer_state(const Napi::CallbackInfo& info);      // [async]
   Napi::Value read(const Napi::CallbackInfo& info);                 // [async]
   Napi::Value write(const Napi::CallbackInfo& info);                // [async]
@@ -37,6 +40,8 @@ class DetectorWrap : public Napi::ObjectWrap<DetectorWrap> {
   Napi::Value zero_gradients(const Napi::CallbackInfo& info);       // [async]
   Napi::Value dispose(const Napi::CallbackInfo& info);              // [sync] idempotent
 
+  /// The session of the detector that an argument is.
+  static std::shared_ptr<TrainingSession> student_of(const Args& args);
   /// The session. @throws ERR_DISPOSED
   std::shared_ptr<TrainingSession> session(const char* call) const;
 

@@ -10,6 +10,7 @@
 
 #include "core/cuda/runtime.h"
 #include "core/error.h"
+#include "core/side_memory.h"
 
 namespace mixpl {
 namespace {
@@ -39,21 +40,32 @@ class SystemMemory final : public MemorySource {
   std::string describe() const override { return "cpu"; }
 };
 
+/// Whose a block is, and since when.
+struct Home {
+  bool side = false;
+  int64_t forks = 0;  // that there were when it was taken
+};
+
+class Pool;
+thread_local Pool* side_pool = nullptr;  // whose side stream this thread works for
+
 class Pool {
  public:
   /// @param trims gives unused blocks back before memory runs out
   Pool(MemorySource& source, bool trims) : source_(source), trims_(trims) {}
 
-  void* take(int64_t bytes, int64_t& actual) {
+  void* take(int64_t bytes, int64_t& actual, Home& home) {
     const int64_t size = rounded_size(bytes);
     std::lock_guard lock(mutex_);
+    home = {side_pool == this, forks_};
     // Best fit; a block may serve a request down to two thirds of its size.
-    auto found = free_.lower_bound(size);
-    if (found != free_.end() && found->first <= size + size / 2) {
+    auto& free = free_[home.side];
+    auto found = free.lower_bound(size);
+    if (found != free.end() && found->first <= size + size / 2) {
       void* block = found->second;
       actual = found->first;
       stats_.cached_bytes -= actual;
-      free_.erase(found);
+      free.erase(found);
       note_live(actual);
       source_.on_take(block, bytes, actual);
       return block;
@@ -77,12 +89,31 @@ class Pool {
     return block;
   }
 
-  void give_back(void* block, int64_t size) {
+  void give_back(void* block, int64_t size, Home home) {
     std::lock_guard lock(mutex_);
     stats_.live_bytes -= size;
     stats_.cached_bytes += size;
     source_.on_give_back(block, size);
-    free_.emplace(size, block);
+    // A side stream's block may be read by the other until the next fork, which waits for that. Of
+    // the others the side stream may read those that were there at the fork, until the join.
+    const bool held = home.side ? side_pool != this : is_open_ && home.forks < forks_;
+    if (held)
+      held_[home.side].emplace_back(size, block);
+    else
+      free_[home.side].emplace(size, block);
+  }
+
+  void fork() {
+    std::lock_guard lock(mutex_);
+    free_held(true);
+    ++forks_;
+    is_open_ = true;
+    side_pool = this;
+  }
+  void join() {
+    std::lock_guard lock(mutex_);
+    free_held(false);
+    is_open_ = false;
   }
 
   void release() {
@@ -100,9 +131,17 @@ class Pool {
   }
 
  private:
+  void free_held(bool side) {
+    free_[side].insert(held_[side].begin(), held_[side].end());
+    held_[side].clear();
+  }
+  // A GPU frees memory when all of its work is done: those that are held, too.
   void release_locked() {
-    for (auto& [size, block] : free_) source_.free(block, size);
-    free_.clear();
+    for (const bool side : {false, true}) {
+      free_held(side);
+      for (auto& [size, block] : free_[side]) source_.free(block, size);
+      free_[side].clear();
+    }
     stats_.cached_bytes = 0;
   }
   void note_live(int64_t size) {
@@ -113,7 +152,11 @@ class Pool {
   MemorySource& source_;
   const bool trims_;
   std::mutex mutex_;
-  std::multimap<int64_t, void*> free_;
+  // [1]: of the side stream.
+  std::multimap<int64_t, void*> free_[2];
+  std::vector<std::pair<int64_t, void*>> held_[2];
+  int64_t forks_ = 0;
+  bool is_open_ = false;  // between a fork and its join
   MemoryStats stats_;
 };
 
@@ -135,8 +178,10 @@ Pool& pool_of(Device device) {
 std::shared_ptr<void> allocate(int64_t bytes, Device device) {
   Pool& pool = pool_of(device);
   int64_t size = 0;
-  void* block = pool.take(std::max<int64_t>(bytes, 1), size);
-  return std::shared_ptr<void>(block, [&pool, size](void* p) { pool.give_back(p, size); });
+  Home home;
+  void* block = pool.take(std::max<int64_t>(bytes, 1), size, home);
+  return std::shared_ptr<void>(block,
+                               [&pool, size, home](void* p) { pool.give_back(p, size, home); });
 }
 
 MemoryStats memory_stats(Device device) {
@@ -146,5 +191,9 @@ MemoryStats memory_stats(Device device) {
 }
 void reset_peak_memory(Device device) { pool_of(device).reset_peak(); }
 void release_cached_memory(Device device) { pool_of(device).release(); }
+
+void fork_memory(Device device) { pool_of(device).fork(); }
+void leave_side_memory() { side_pool = nullptr; }
+void join_memory(Device device) { pool_of(device).join(); }
 
 }  // namespace mixpl

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <utility>
 
+#include "core/check.h"
+#include "core/side_work.h"
 #include "core/tensor_values.h"
 #include "optim/optimizer.h"
 
@@ -45,6 +47,7 @@ TrainingSession::TrainingSession(const std::string& json, Device device, Compute
 TrainingSession::~TrainingSession() = default;
 
 void TrainingSession::pass(const ImageBatch& images, const std::vector<Target>& targets) {
+  join_predictions();
   discard();
   Context context = make_context(device_, compute_, true, &tape_);
   context.iteration = static_cast<int64_t>(*iterations_.data<float>());
@@ -102,6 +105,7 @@ std::vector<TrainingSession::LossValues> TrainingSession::named(const std::vecto
 
 void TrainingSession::backward(float weight) {
   if (!has_graph_) throw StateError("detector.backward: call loss() first; its graph is used up");
+  join_predictions();
   std::vector<Tensor> roots, seeds;
   for (const auto& [name, value] : losses_) {
     roots.push_back(value);
@@ -126,11 +130,14 @@ void TrainingSession::discard() {
 }
 
 std::vector<Detections> TrainingSession::predict(const ImageBatch& images) {
+  join_predictions();
   ContextScope scope(make_context(device_, compute_, false, nullptr));
   return detector_->predict(images).get();
 }
 
 void TrainingSession::predict_later(const ImageBatch& images) {
+  predicts_beside_ = true;
+  const SideWork beside(device_);
   ContextScope scope(make_context(device_, compute_, false, nullptr));
   predictions_.push_back(detector_->predict(images));
   if (predictions_.size() > kMostPasses) predictions_.erase(predictions_.begin());
@@ -139,7 +146,13 @@ void TrainingSession::predict_later(const ImageBatch& images) {
 std::vector<std::vector<Detections>> TrainingSession::read_predictions() {
   std::vector<std::vector<Detections>> all;
   for (PendingDetections& pending : std::exchange(predictions_, {})) all.push_back(pending.get());
+  join_predictions();
   return all;
+}
+
+void TrainingSession::join_predictions() {
+  if (predicts_beside_) join_side_work(device_);
+  predicts_beside_ = false;
 }
 
 void TrainingSession::configure_optimizer(const std::string& json) {
@@ -157,11 +170,14 @@ void TrainingSession::configure_optimizer(const std::string& json) {
   optimizer_ = create_optimizer(all, std::move(targets));
 }
 
-double TrainingSession::step(double lr) {
+double TrainingSession::step(double lr) { return step(lr, {}); }
+
+double TrainingSession::step(double lr, const std::function<void(const Tensor& clip)>& follow) {
+  join_predictions();
   if (!optimizer_) throw StateError("detector.step: the detector has no optimizer");
   if (!(lr >= 0) || !std::isfinite(lr))
     throw RangeError(str("detector.step: lr must be a number >= 0, got ", lr));
-  const StepReport report = optimizer_->step(lr, scalars_of(unread_));
+  const StepReport report = optimizer_->step(lr, scalars_of(unread_), follow);
   const std::vector<LossValues> losses = named(unread_, report.losses);
   zero_gradients();
   read_ = losses;
@@ -185,30 +201,45 @@ void TrainingSession::zero_gradients() {
   read_.clear();
 }
 
+double TrainingSession::step_student(TrainingSession& student, double lr, double momentum,
+                                     BufferPolicy buffers) {
+  Check("ema").in_range("momentum", momentum, 0, 1);
+  pair_with(student, buffers);
+  return student.step(lr, [&](const Tensor& clip) {
+    averaged_.update(momentum, clip);
+    copied_.update(1, clip);
+  });
+}
+
 void TrainingSession::ema(TrainingSession& student, double momentum, BufferPolicy buffers) {
+  pair_with(student, buffers);
+  averaged_.update(momentum);
+  copied_.update(1);
+}
+
+void TrainingSession::pair_with(TrainingSession& student, BufferPolicy buffers) {
+  join_predictions();
   auto& own = detector_->parameters().all();
   const auto& other = student.detector_->parameters().all();
   if (own.size() != other.size())
     throw ShapeError("detector.ema: teacher and student must be the same kind of detector");
-  std::vector<Tensor> to, from;
+  std::vector<Tensor> to, from, copy_to, copy_from;
   for (size_t i = 0; i < own.size(); ++i) {
     if (own[i].name != other[i].name)
       throw ShapeError(str("detector.ema: teacher has '", own[i].name, "' where the student has '",
                            other[i].name, "'"));
-    if (own[i].kind == ParameterKind::buffer) {
-      if (buffers == BufferPolicy::skip) continue;
-      if (buffers == BufferPolicy::copy) {
-        own[i].value.copy_from(other[i].value);
-        continue;
-      }
-    }
-    to.push_back(own[i].value);
-    from.push_back(other[i].value);
+    const bool buffer = own[i].kind == ParameterKind::buffer;
+    if (buffer && buffers == BufferPolicy::skip) continue;
+    const bool copy = buffer && buffers == BufferPolicy::copy;
+    (copy ? copy_to : to).push_back(own[i].value);
+    (copy ? copy_from : from).push_back(other[i].value);
   }
-  ema_update(to, from, momentum, ema_table_);
+  averaged_.assign(std::move(to), from);
+  copied_.assign(std::move(copy_to), copy_from);
 }
 
 Tensor TrainingSession::find(const std::string& name) {
+  join_predictions();
   if (Parameter* p = detector_->parameters().find(name)) return p->value;
   if (name == kIterations) return iterations_;
   if (name == kPasses) return passes_;

@@ -1,6 +1,7 @@
 // A detector with what training it needs: tape, gradients, optimizer state. One owner thread.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -46,7 +47,9 @@ class TrainingSession {
   /// Frees the graph of the last pass, if it was not used, and forgets its losses.
   void discard();
   std::vector<Detections> predict(const ImageBatch& images);
-  /// The same without waiting for the boxes: read_predictions() has them.
+  /// The same without waiting for the boxes: read_predictions() has them. A GPU does it beside what
+  /// other sessions give it meanwhile (core/side_work.h); every call of this one but discard() and
+  /// gradient() comes behind it.
   void predict_later(const ImageBatch& images);
   /// Boxes of every predict_later() so far, in order, each once and no more than the last
   /// kMostPasses. Waits for a GPU's predictions, not for what it was given after them.
@@ -59,6 +62,9 @@ class TrainingSession {
   /// @throws DivergedError when one of them is not finite; then nothing was changed but the
   /// gradients, which are cleared
   double step(double lr);
+  /// student.step(lr), and ema(student, momentum, buffers) if it was taken: a GPU is given both
+  /// before it is waited for. @throws as both do; what ema() refuses before anything was changed
+  double step_student(TrainingSession& student, double lr, double momentum, BufferPolicy buffers);
   /// Forgets the gradients, and the losses that they are of.
   void zero_gradients();
 
@@ -80,6 +86,11 @@ class TrainingSession {
 
  private:
   void pass(const ImageBatch& images, const std::vector<Target>& targets);
+  double step(double lr, const std::function<void(const Tensor& clip)>& follow);
+  /// What the device is given from now on is behind the predictions: they read the weights, and
+  /// what was derived from them.
+  void join_predictions();
+  void pair_with(TrainingSession& student, BufferPolicy buffers);
   static std::vector<Tensor> scalars_of(const std::vector<Losses>& passes);
   static std::vector<LossValues> named(const std::vector<Losses>& passes,
                                        const std::vector<float>& numbers);
@@ -98,7 +109,8 @@ class TrainingSession {
   std::vector<LossValues> read_;  // by step()
   std::unique_ptr<Optimizer> optimizer_;
   std::vector<PendingDetections> predictions_;  // of predict_later()
-  EmaTable ema_table_;                          // of the last student
+  bool predicts_beside_ = false;                // since the last join
+  EmaPairs averaged_, copied_;                  // with the last student
 };
 
 }  // namespace mixpl

@@ -55,21 +55,23 @@ ConvNorm::Filters ConvNorm::filters() const {
 }
 
 std::pair<Tensor, Tensor> ConvNorm::folded() const {
-  const auto fold = [&] {
-    return fold_batch_norm(weight_, gamma_, beta_, mean_, variance_, spec_.norm_eps);
-  };
-  if (recording({weight_, gamma_, beta_})) {
-    folded_.reset();
-    return fold();
-  }
   const auto version = [](const Tensor& t) { return t.impl()->version; };
   const std::array versions{version(weight_), version(gamma_), version(beta_), version(mean_),
                             version(variance_)};
-  if (!folded_ || folded_->versions != versions) {
-    folded_ = Folded{versions, {}};
-    return fold();
+  const bool records = recording({weight_, gamma_, beta_});
+  const bool known = folded_ && folded_->versions == versions;
+  if (!known) folded_ = Folded{versions, {}};
+  if (!folded_->values) {
+    Context context = Context::current();
+    context.tape = nullptr;
+    const ContextScope scope(context);
+    const auto values = fold_batch_norm(weight_, gamma_, beta_, mean_, variance_, spec_.norm_eps);
+    if (!known && !records) return values;
+    folded_->values = values;
   }
-  if (!folded_->values) folded_->values = fold();
+  // On the tape as if they had been computed now: a gradient goes through the fold of its own pass
+  // right after the convolution left it, so passes that share the values do not meet in it.
+  record_fold(*folded_->values, weight_, gamma_, beta_, mean_, variance_, spec_.norm_eps);
   return *folded_->values;
 }
 

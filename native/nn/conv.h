@@ -70,8 +70,10 @@ class ConvNorm {
   Tensor weight_, bias_;
   Tensor gamma_, beta_;
   mutable Tensor mean_, variance_;
-  // What folded() gave last, kept from the second time on that nothing it is made of has changed: a
-  // teacher, which changes after each prediction, keeps nothing while its student trains.
+  // What folded() gave last, with what convolutions derive from it. Kept at once for the backward
+  // pass, which holds it anyway, so that all passes of a step share it; else from the second time
+  // on that nothing it is made of has changed: a teacher, which changes after each prediction,
+  // keeps nothing while its student trains.
   struct Folded {
     std::array<uint64_t, 5> versions{};
     std::optional<std::pair<Tensor, Tensor>> values;

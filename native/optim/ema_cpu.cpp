@@ -4,7 +4,8 @@
 
 namespace mixpl::cpu {
 
-void ema_update(EmaTable& table, Device, float keep, float share) {
+void ema_update(EmaTable& table, Device, float keep, float share, const Clip* clip) {
+  if (clip && !clip->usable()) return;
   for_each_piece(table, [&](int64_t, FlatPiece piece, int64_t begin, int64_t end) {
     float* __restrict t = table.rows()[piece.row].teacher;
     const float* __restrict s = table.rows()[piece.row].student;

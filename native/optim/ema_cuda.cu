@@ -6,8 +6,10 @@ namespace {
 
 struct EmaBody {
   float keep, share;
+  const Clip* __restrict__ clip;
 
   MIXPL_DEVICE void operator()(FlatPiece piece, const EmaRow& row) const {
+    if (clip && !clip->usable()) return;
     for_each_four(piece, row.numel, [&](int64_t at, int64_t count) {
       Four s = load_four(row.student + at, count);
       if (keep != 0) {  // else a copy, which 0 times infinity would not be
@@ -22,8 +24,8 @@ struct EmaBody {
 
 }  // namespace
 
-void ema_update(EmaTable& table, Device device, float keep, float share) {
-  for_each_piece(table, device, EmaBody{keep, share});
+void ema_update(EmaTable& table, Device device, float keep, float share, const Clip* clip) {
+  for_each_piece(table, device, EmaBody{keep, share, clip});
 }
 
 }  // namespace mixpl::cuda

@@ -63,7 +63,8 @@ Optimizer::Optimizer(std::vector<OptimizerTarget> targets, int moments)
   clip_ = Clip::empty(device);
 }
 
-StepReport Optimizer::step(double lr, const std::vector<Tensor>& losses) {
+StepReport Optimizer::step(double lr, const std::vector<Tensor>& losses,
+                           const std::function<void(const Tensor& clip)>& follow) {
   std::vector<UpdateRow> rows;
   for (size_t i = 0; i < targets_.size(); ++i) {
     const Tensor& value = targets_[i].value;
@@ -78,6 +79,7 @@ StepReport Optimizer::step(double lr, const std::vector<Tensor>& losses) {
   gather_scalars(losses, clip_, Clip::kFloats);
   MIXPL_DISPATCH(clip_.device(), clip_gradients, table_, clip_norm, clip_);
   update(lr);
+  if (follow) follow(clip_);
   // A GPU has all its work by now; only the host waits.
   const std::vector<float> numbers = clip_.to_vector<float>();
   Clip clip;

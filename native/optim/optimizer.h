@@ -1,6 +1,7 @@
 // Multi-tensor optimizers: one parallel pass, or one launch, over all parameters.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -33,7 +34,10 @@ class Optimizer {
   /// All gradients are multiplied first so that their norm becomes at most `clip_norm`.
   /// @param losses f32 scalars on the targets' device that the gradients are of: a GPU is waited
   ///               for once, for the norm and for them
-  StepReport step(double lr, const std::vector<Tensor>& losses = {});
+  /// @param follow gives a GPU what comes after the update and before that wait; the tensor is the
+  ///               step's Clip, which says there whether it is taken
+  StepReport step(double lr, const std::vector<Tensor>& losses = {},
+                  const std::function<void(const Tensor& clip)>& follow = {});
   /// Tensors that a checkpoint needs, by name ("optimizer." + ...); write into them to restore.
   virtual std::vector<std::pair<std::string, Tensor>> state() = 0;
   /// Largest L2 norm of all gradients together; 0: no clipping.

@@ -190,18 +190,55 @@ TEST_F(OnCuda, EmaIsTheCpus) {
         student[at].push_back(normal(target.value.shape(), 50, device));
       }
     }
-    EmaTable table;
-    for (int update = 0; update < 3; ++update) {
-      ema_update(teacher[0], student[0], momentum);
-      ema_update(teacher[1], student[1], momentum, table);
+    EmaPairs pairs[2];
+    for (const int at : {0, 1}) {
+      pairs[at].assign(teacher[at], student[at]);
+      for (int update = 0; update < 3; ++update) pairs[at].update(momentum);
     }
     for (size_t i = 0; i < teacher[0].size(); ++i)
       expect_close(teacher[1][i], teacher[0][i], str("momentum ", momentum, ", tensor ", i));
   }
   const Tensor odd = Tensor::full({5}, INFINITY, DType::f32, device_);
   const Tensor one = Tensor::full({5}, 1, DType::f32, device_);
-  ema_update({odd}, {one}, 1);
+  EmaPairs pairs;
+  pairs.assign({odd}, {one});
+  pairs.update(1);
   EXPECT_EQ(odd.to_vector<float>(), std::vector<float>(5, 1.0f));
+}
+
+// On both devices: the teacher goes along with a step that is taken, and is left alone, by a device
+// that nobody has asked, with one that is not.
+TEST_F(OnCuda, EmaFollowsAStepThatIsTaken) {
+  for (const Device device : {Device::cpu(), device_})
+    for (const double momentum : {0.25, 1.0}) {
+      auto targets = targets_on(device);
+      const auto optimizer = create_optimizer(Options(kOptimizers[0], "optimizer"), targets);
+      std::vector<Tensor> teacher, student;
+      for (const auto& target : targets) {
+        teacher.push_back(Tensor::full(target.value.shape(), 2, DType::f32, device));
+        student.push_back(target.value);
+      }
+      EmaPairs pairs;
+      pairs.assign(teacher, student);
+      const auto follow = [&](const Tensor& clip) { pairs.update(momentum, clip); };
+      Tensor loss = Tensor::full({}, INFINITY, DType::f32, device);
+      set_gradients(targets, 1, device);
+      EXPECT_FALSE(optimizer->step(0.03, {loss}, follow).taken);
+      for (const Tensor& t : teacher)
+        EXPECT_EQ(t.to_vector<float>(), std::vector<float>(t.numel(), 2.0f));
+      loss.fill(1);
+      const int64_t waits = memory_stats(device_).synchronisations;
+      EXPECT_TRUE(optimizer->step(0.03, {loss}, follow).taken);
+      if (device.is_cuda()) EXPECT_EQ(memory_stats(device_).synchronisations, waits + 1);
+      for (size_t i = 0; i < teacher.size(); ++i) {
+        const std::vector<float> now = student[i].to_vector<float>();
+        std::vector<float> want;
+        for (const float v : now)
+          want.push_back(ema_element(momentum == 1 ? 0 : 2, v, static_cast<float>(1 - momentum),
+                                     static_cast<float>(momentum)));
+        EXPECT_EQ(teacher[i].to_vector<float>(), want) << to_string(device) << momentum;
+      }
+    }
 }
 
 }  // namespace

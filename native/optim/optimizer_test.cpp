@@ -152,10 +152,12 @@ TEST(GradientNorm, IsTheNormOfAllTogether) {
 TEST(Ema, ChangesNothingWhenItRefuses) {
   const Tensor a = normal({4}, 1), b = normal({4}, 2), wrong = normal({5}, 3);
   const auto before = a.to_vector<float>();
-  EXPECT_THROW(ema_update({a, b}, {b, wrong}, 0.5), ShapeError);
-  EXPECT_THROW(ema_update({a}, {b.to(DType::bf16)}, 0.5), DTypeError);
-  EXPECT_THROW(ema_update({a}, {b}, -0.1), RangeError);
-  EXPECT_THROW(ema_update({a}, {b}, std::nan("")), RangeError);
+  EmaPairs pairs;
+  EXPECT_THROW(pairs.assign({a, b}, {b, wrong}), ShapeError);
+  EXPECT_THROW(pairs.assign({a}, {b.to(DType::bf16)}), DTypeError);
+  pairs.assign({a}, {b});
+  EXPECT_THROW(pairs.update(-0.1), RangeError);
+  EXPECT_THROW(pairs.update(std::nan("")), RangeError);
   EXPECT_EQ(a.to_vector<float>(), before);
 }
 

@@ -20,6 +20,16 @@ using TensorMap = CUtensorMap;
 #define MIXPL_CLUSTER(blocks)
 #endif
 
+/// All warps of a group of four give registers back, down to so many a thread, or wait for them.
+template <int kRegisters>
+MIXPL_DEVICE void give_registers() {
+  MIXPL_BULK("setmaxnreg.dec.sync.aligned.u32 %0;\n" ::"n"(kRegisters));
+}
+template <int kRegisters>
+MIXPL_DEVICE void take_registers() {
+  MIXPL_BULK("setmaxnreg.inc.sync.aligned.u32 %0;\n" ::"n"(kRegisters));
+}
+
 /// Which block of its pair this one is.
 MIXPL_DEVICE uint32_t cluster_rank() {
   uint32_t rank = 0;

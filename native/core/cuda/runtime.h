@@ -1,8 +1,8 @@
 // What the host asks of GPUs: which there are, memory, copies, waiting. Plain C++: three
 // implementations answer it (runtime_cuda.cu, emulation/, and absent/ in a build without CUDA).
 //
-// One stream per device carries all kernels and copies in the order of the calls, from whatever
-// thread; so memory that goes back to the pool may be handed out again at once.
+// A device's stream carries all kernels and copies in the order of the calls, from any thread, so
+// memory that goes back to the pool may be handed out at once. (A second one: core/side_work.h.)
 #pragma once
 
 #include <cstddef>

@@ -18,6 +18,7 @@
 #include "core/cuda/emulation_settings.h"
 #include "core/cuda/error.h"
 #include "core/cuda/launch.h"
+#include "core/cuda/side_stream.h"
 #include "core/cuda/staging.h"
 #include "core/error.h"
 
@@ -26,6 +27,7 @@ namespace {
 
 std::atomic<int64_t> waits{0};
 thread_local int thread_device = -1;
+thread_local int side_device = -1;  // whose side stream this thread is on
 
 std::string version(int v) { return str(v / 1000, ".", v % 1000 / 10); }
 
@@ -110,7 +112,7 @@ DeviceInfo describe_device(int index) {
   return info;
 }
 
-// --- streams and memory, one of each per device
+// --- streams and memory of each device
 
 class GpuMemory final : public MemorySource {
  public:
@@ -153,12 +155,19 @@ class GpuMemory final : public MemorySource {
 struct Gpu {
   explicit Gpu(int index) : memory(index) {
     MIXPL_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    // What is beside is wanted first: what the host does with it, the other stream's work hides.
+    int lowest = 0, highest = 0;
+    MIXPL_CUDA(cudaDeviceGetStreamPriorityRange(&lowest, &highest));
+    MIXPL_CUDA(cudaStreamCreateWithPriority(&side, cudaStreamNonBlocking, highest));
+    for (cudaEvent_t* event : {&forked, &joined})
+      MIXPL_CUDA(cudaEventCreateWithFlags(event, cudaEventDisableTiming));
     MIXPL_CUDA(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, index));
     const DeviceInfo info = describe_device(index);
     for (const Architecture& a : built_architectures())
       warpgroups |= a.number == 90 && a.specific && 10 * info.major + info.minor == 90;
   }
-  cudaStream_t stream = nullptr;
+  cudaStream_t stream = nullptr, side = nullptr;
+  cudaEvent_t forked = nullptr, joined = nullptr;
   int multiprocessors = 0;
   bool warpgroups = false;
   GpuMemory memory;
@@ -285,32 +294,37 @@ void use_device(int index) {
 int current_device() { return thread_device < 0 ? 0 : thread_device; }
 int multiprocessors() { return current_gpu().multiprocessors; }
 bool has_warpgroups() { return current_gpu().warpgroups; }
-void* current_stream() { return current_gpu().stream; }
+cudaStream_t stream_now() {
+  const Gpu& gpu = current_gpu();
+  return side_device == current_device() ? gpu.side : gpu.stream;
+}
+void* current_stream() { return stream_now(); }
 MemorySource& memory_source(int index) { return gpu_of(index).memory; }
 
 void copy_to_device(void* device, const void* host, size_t bytes) {
   if (!bytes) return;
-  Gpu& gpu = current_gpu();
-  gpu.staging.copy(device, host, bytes, gpu.stream);
+  current_gpu().staging.copy(device, host, bytes, stream_now());
 }
 void copy_to_host(void* host, const void* device, size_t bytes) {
   if (!bytes) return;
-  const cudaStream_t stream = current_gpu().stream;
+  const cudaStream_t stream = stream_now();
   ++waits;
   MIXPL_CUDA(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream));
   MIXPL_CUDA(cudaStreamSynchronize(stream));
 }
 void copy_on_device(void* to, const void* from, size_t bytes) {
   if (!bytes) return;
-  MIXPL_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, current_gpu().stream));
+  MIXPL_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_now()));
 }
 void memset_device(void* device, int byte, size_t bytes) {
   if (!bytes) return;
-  MIXPL_CUDA(cudaMemsetAsync(device, byte, bytes, current_gpu().stream));
+  MIXPL_CUDA(cudaMemsetAsync(device, byte, bytes, stream_now()));
 }
 void synchronize() {
   ++waits;
-  MIXPL_CUDA(cudaStreamSynchronize(current_gpu().stream));
+  const Gpu& gpu = current_gpu();
+  MIXPL_CUDA(cudaStreamSynchronize(gpu.side));
+  MIXPL_CUDA(cudaStreamSynchronize(gpu.stream));
 }
 int64_t synchronisations() { return waits; }
 void count_synchronisation() { ++waits; }
@@ -327,8 +341,7 @@ void allow_shared_memory(const void* kernel, size_t bytes) {
 
 void check_launch(const void* kernel, const Grid& grid, dim3 block, size_t dynamic_shared) {
   cudaError_t error = cudaGetLastError();
-  if (error == cudaSuccess && waits_for_kernels())
-    error = cudaStreamSynchronize(current_gpu().stream);
+  if (error == cudaSuccess && waits_for_kernels()) error = cudaStreamSynchronize(stream_now());
   if (error == cudaSuccess) return;
   const std::string_view path = grid.where.file_name();
   throw DeviceError(str(grid.where.function_name(), " (", path.substr(path.rfind('/') + 1), ":",
@@ -339,79 +352,27 @@ void check_launch(const void* kernel, const Grid& grid, dim3 block, size_t dynam
                         cudaGetErrorName(error), ")", whose_fault(error)));
 }
 
-// --- copies to the host that are under way
+// --- the side stream
 
-namespace {
-
-struct Lent : PinnedBlock {
-  explicit Lent(size_t bytes) : PinnedBlock(bytes), device(current_device()) {}
-  const int device;  // of the event
-};
-
-// Blocks that nobody reads; the copy into one may still be under way. Never freed: they are few and
-// small.
-std::mutex idle_mutex;
-std::vector<Lent*>& idle_blocks() {
-  static auto* blocks = new std::vector<Lent*>;
-  return *blocks;
+bool has_side_stream() {
+  static const bool one = [] {
+    const char* value = std::getenv("MIXPL_CUDA_STREAMS");
+    return value && std::strcmp(value, "1") == 0;
+  }();
+  return !one;
 }
 
-void give_back(Lent* block) {
-  std::lock_guard lock(idle_mutex);
-  idle_blocks().push_back(block);
+void enter_side_stream() {
+  const Gpu& gpu = current_gpu();
+  MIXPL_CUDA(cudaEventRecord(gpu.forked, gpu.stream));
+  MIXPL_CUDA(cudaStreamWaitEvent(gpu.side, gpu.forked, 0));
+  side_device = current_device();
 }
-using Lease = std::unique_ptr<Lent, void (*)(Lent*)>;
-
-Lease lend(size_t bytes) {
-  std::lock_guard lock(idle_mutex);
-  std::vector<Lent*>& idle = idle_blocks();
-  for (size_t i = 0; i < idle.size(); ++i) {
-    Lent* block = idle[i];
-    if (block->device != current_device() || block->bytes < bytes || !block->is_past()) continue;
-    idle.erase(idle.begin() + static_cast<std::ptrdiff_t>(i));
-    return {block, give_back};
-  }
-  size_t size = 16 << 10;
-  while (size < bytes) size *= 2;
-  return {new Lent(size), give_back};
-}
-
-}  // namespace
-
-Readback::Readback(const void* device, size_t bytes) {
-  const cudaStream_t stream = current_gpu().stream;
-  Lease block = lend(bytes);
-  if (bytes)
-    MIXPL_CUDA(cudaMemcpyAsync(block->memory, device, bytes, cudaMemcpyDeviceToHost, stream));
-  MIXPL_CUDA(cudaEventRecord(block->copied, stream));
-  handle_ = block.release();
-}
-Readback::~Readback() { give_back(static_cast<Lent*>(handle_)); }
-const void* Readback::wait() {
-  const auto* block = static_cast<Lent*>(handle_);
-  block->wait();
-  return block->memory;
-}
-
-// --- events
-
-Event::Event() {
-  current_gpu();
-  cudaEvent_t event;
-  MIXPL_CUDA(cudaEventCreate(&event));
-  handle_ = event;
-}
-Event::~Event() { cudaEventDestroy(static_cast<cudaEvent_t>(handle_)); }
-void Event::record() {
-  MIXPL_CUDA(cudaEventRecord(static_cast<cudaEvent_t>(handle_), current_gpu().stream));
-}
-double Event::ms_since(const Event& start) const {
-  ++waits;
-  MIXPL_CUDA(cudaEventSynchronize(static_cast<cudaEvent_t>(handle_)));
-  float ms = 0;
-  MIXPL_CUDA(cudaEventElapsedTime(&ms, static_cast<cudaEvent_t>(start.handle_),
-                                  static_cast<cudaEvent_t>(handle_)));
-  return ms;
+void leave_side_stream() { side_device = -1; }
+void join_side_stream() {
+  const Gpu& gpu = current_gpu();
+  MIXPL_CUDA(cudaEventRecord(gpu.joined, gpu.side));
+  MIXPL_CUDA(cudaStreamWaitEvent(gpu.stream, gpu.joined, 0));
 }
 
 }  // namespace mixpl::cuda

@@ -16,6 +16,9 @@ namespace mixpl::cuda {
 /// Counts a wait in synchronisations().
 void count_synchronisation();
 
+/// Where work of this thread for the current device goes.
+cudaStream_t stream_now();
+
 /// Host memory that a GPU copies from and to by itself, and how far the device is with it.
 struct PinnedBlock {
   /// For the current device. @throws OutOfMemoryError with the size wanted, DeviceError

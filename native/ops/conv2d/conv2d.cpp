@@ -60,21 +60,29 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias,
          // Holds the output only for the ReLU's mask, without its identity on the tape.
          [=, mask = options.relu ? y.detach() : Tensor()](Tensor dy) {
            Gradients grads(4);
+           const auto pad = [&](const Tensor& t) {
+             return MIXPL_DISPATCH(x.device(), pad_gradient, t, weight.shape(), options);
+           };
+           if (residual.requires_grad() && !mask.defined()) grads[3] = dy;
+           // First where it can be: sums are then read in chunks, those of zeros left out.
+           if (!mask.defined()) dy = pad(dy);
            if (mask.defined() || bias.requires_grad()) {
              Tensor masked = !mask.defined() || dy.unique() ? dy : Tensor::empty_like(dy);
              if (bias.requires_grad()) grads[2] = Tensor::empty_like(bias);
              MIXPL_DISPATCH(x.device(), mask_and_column_sum, mask, dy, masked, grads[2]);
              dy = masked;
            }
-           if (residual.requires_grad()) grads[3] = dy;
-           dy = MIXPL_DISPATCH(x.device(), pad_gradient, dy, weight.shape(), options);
+           if (residual.requires_grad() && mask.defined()) grads[3] = dy;
+           dy = pad(dy);
            if (weight.requires_grad()) {
              grads[1] = Tensor::empty_like(weight);
              MIXPL_DISPATCH(x.device(), conv2d_backward_weight, x, dy, options, grads[1]);
            }
            if (x.requires_grad()) {
-             grads[0] = Tensor::empty_like(x);
-             MIXPL_DISPATCH(x.device(), conv2d_backward_data, dy, weight, options, grads[0]);
+             grads[0] = take_grad(x);
+             const bool add = grads[0].defined();
+             if (!add) grads[0] = Tensor::empty_like(x);
+             MIXPL_DISPATCH(x.device(), conv2d_backward_data, dy, weight, options, grads[0], add);
            }
            return grads;
          });
@@ -127,11 +135,20 @@ std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, 
     Tensor &dweight = grads[xs.size()], &dbias = grads[xs.size() + 1];
     const SomeLevels some = with_values(all);
     std::vector<Tensor> dys;
-    for (size_t l = 0; l < xs.size(); ++l)
-      if (all[l].defined() && xs[l].requires_grad())
-        grads[l] = all[l].numel() ? Tensor::empty_like(xs[l])
-                                  : Tensor::zeros(xs[l].shape(), xs[l].dtype(), xs[l].device());
+    std::vector<bool> gathered(xs.size());
+    for (size_t l = 0; l < xs.size(); ++l) {
+      if (!all[l].defined() || !xs[l].requires_grad()) continue;
+      if (all[l].numel()) grads[l] = take_grad(xs[l]);
+      gathered[l] = grads[l].defined();
+      if (gathered[l]) continue;
+      grads[l] = all[l].numel() ? Tensor::empty_like(xs[l])
+                                : Tensor::zeros(xs[l].shape(), xs[l].dtype(), xs[l].device());
+    }
     for (size_t l : some.levels) dys.push_back(std::move(all[l]));
+    const auto pad = [&] {
+      dys = MIXPL_DISPATCH(weight.device(), pad_gradient, dys, weight.shape(), options);
+    };
+    if (!options.relu) pad();
     if (bias.requires_grad())
       dbias = dys.empty() ? Tensor::zeros(bias.shape(), DType::f32, bias.device())
                           : Tensor::empty_like(bias);
@@ -144,20 +161,22 @@ std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, 
                      dbias);
       dys = masked;
     }
-    dys = MIXPL_DISPATCH(weight.device(), pad_gradient, dys, weight.shape(), options);
+    pad();
     if (weight.requires_grad()) {
       dweight = Tensor::empty_like(weight);
       MIXPL_DISPATCH(weight.device(), conv2d_backward_weight, some.of(xs), dys, options, dweight);
     }
     std::vector<Tensor> from, to;
+    std::vector<bool> add;
     for (size_t i = 0; i < dys.size(); ++i) {
       const Tensor& dx = grads[some.levels[i]];
       if (!dx.defined() || !dx.numel()) continue;
       from.push_back(dys[i]);
       to.push_back(dx);
+      add.push_back(gathered[some.levels[i]]);
     }
     if (!from.empty())
-      MIXPL_DISPATCH(weight.device(), conv2d_backward_data, from, weight, options, to);
+      MIXPL_DISPATCH(weight.device(), conv2d_backward_data, from, weight, options, to, add);
     return grads;
   });
   return ys;

@@ -45,8 +45,9 @@ void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
 /// `dy` as both of its gradients read it, made once for them: on a GPU with channels of zeros up to
 /// whole chunks of 16 bytes, where that pays. They take a `dy` without, too, and pad it themselves.
 Tensor pad_gradient(const Tensor& dy, const Shape& filters, const Conv2dOptions& options);
+/// `add`: to what dx holds, rounded once on a GPU.
 void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOptions& options,
-                          Tensor& dx);
+                          Tensor& dx, bool add = false);
 void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptions& options,
                             Tensor& dweight);
 /// dy *= (y > 0) when y is defined; dbias (f32 [K], may be undefined) = column sums of the result.
@@ -58,7 +59,8 @@ void conv2d_forward(const std::vector<Tensor>& xs, const Tensor& weight, const T
 std::vector<Tensor> pad_gradient(const std::vector<Tensor>& dys, const Shape& filters,
                                  const Conv2dOptions& options);
 void conv2d_backward_data(const std::vector<Tensor>& dys, const Tensor& weight,
-                          const Conv2dOptions& options, const std::vector<Tensor>& dxs);
+                          const Conv2dOptions& options, const std::vector<Tensor>& dxs,
+                          const std::vector<bool>& add);
 void conv2d_backward_weight(const std::vector<Tensor>& xs, const std::vector<Tensor>& dys,
                             const Conv2dOptions& options, Tensor& dweight);
 void mask_and_column_sum(const std::vector<Tensor>& ys, const std::vector<Tensor>& dys,
@@ -69,7 +71,7 @@ void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
                     const Tensor& residual, const Conv2dOptions& options, Tensor& y);
 Tensor pad_gradient(const Tensor& dy, const Shape& filters, const Conv2dOptions& options);
 void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOptions& options,
-                          Tensor& dx);
+                          Tensor& dx, bool add = false);
 void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptions& options,
                             Tensor& dweight);
 void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tensor& dbias);
@@ -78,7 +80,8 @@ void conv2d_forward(const std::vector<Tensor>& xs, const Tensor& weight, const T
 std::vector<Tensor> pad_gradient(const std::vector<Tensor>& dys, const Shape& filters,
                                  const Conv2dOptions& options);
 void conv2d_backward_data(const std::vector<Tensor>& dys, const Tensor& weight,
-                          const Conv2dOptions& options, const std::vector<Tensor>& dxs);
+                          const Conv2dOptions& options, const std::vector<Tensor>& dxs,
+                          const std::vector<bool>& add);
 void conv2d_backward_weight(const std::vector<Tensor>& xs, const std::vector<Tensor>& dys,
                             const Conv2dOptions& options, Tensor& dweight);
 void mask_and_column_sum(const std::vector<Tensor>& ys, const std::vector<Tensor>& dys,

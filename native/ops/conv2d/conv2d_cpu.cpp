@@ -72,8 +72,13 @@ void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
 }
 
 void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOptions& o,
-                          Tensor& dx) {
-  if (dx.numel() == 0) return;
+                          Tensor& dx, bool add) {
+  if (dx.numel() == 0 || (add && dy.numel() == 0)) return;
+  if (add) {
+    Tensor own = Tensor::empty_like(dx);
+    conv2d_backward_data(dy, weight, o, own);
+    return add_values(own, dx);
+  }
   if (dy.numel() == 0) {
     std::memset(dx.raw(), 0, dx.nbytes());
     return;
@@ -251,10 +256,11 @@ std::vector<Tensor> pad_gradient(const std::vector<Tensor>& dys, const Shape&,
 }
 
 void conv2d_backward_data(const std::vector<Tensor>& dys, const Tensor& weight,
-                          const Conv2dOptions& o, const std::vector<Tensor>& dxs) {
+                          const Conv2dOptions& o, const std::vector<Tensor>& dxs,
+                          const std::vector<bool>& add) {
   for (size_t l = 0; l < dys.size(); ++l) {
     Tensor dx = dxs[l];
-    conv2d_backward_data(dys[l], weight, o, dx);
+    conv2d_backward_data(dys[l], weight, o, dx, add[l]);
   }
 }
 

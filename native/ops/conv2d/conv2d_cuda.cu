@@ -43,9 +43,8 @@ struct Forward {
     MIXPL_DEVICE Right right(int column, int first) const {
       return Right(filters, columns, filter_pitch, filter_pitch, column, first);
     }
-    MIXPL_DEVICE void store(int row, int column, float (&sums)[kChunk<T>]) const {
-      y.store(row, column, columns, sums);
-    }
+    MIXPL_DEVICE int line(int row) const { return row; }
+    MIXPL_DEVICE const Output<T>& output() const { return y; }
 #if !defined(MIXPL_CUDA_EMULATED)
     MIXPL_DEVICE BulkLeft bulk_left(int row, int step) const { return BulkLeft(x, row, step); }
     MIXPL_DEVICE BulkRight bulk_right(int column, int step) const {
@@ -147,7 +146,8 @@ void forward(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& 
     aligned = true;
   }
   const std::vector<Tensor>& to = unaligned ? unaligned->padded() : ys;
-  with_gemm_config(type, granule, size, bulk, [&](auto config, const GemmGrid& grid) {
+  const GemmOperands<true> operands{granule, bulk};
+  with_gemm_config(type, operands, size, [&](auto config, const GemmGrid& grid) {
     using Config = decltype(config);
     using T = typename Config::T;
     std::vector<Forward<Config>> levels;

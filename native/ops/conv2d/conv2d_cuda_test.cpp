@@ -152,11 +152,13 @@ class Conv2dCuda : public ::testing::Test {
     cuda::plan::multiprocessors = kUsual;
     cuda::plan::warpgroups = kWarpgroups;
     cuda::plan::bulk_copies = kBulkCopies;
+    cuda::plan::bulk_columns = kBulkColumns;
     cuda::plan::pixel_pairs = kPixelPairs;
   }
   const int64_t kUsual = cuda::plan::multiprocessors;
   const bool kWarpgroups = cuda::plan::warpgroups, kBulkCopies = cuda::plan::bulk_copies,
              kPixelPairs = cuda::plan::pixel_pairs;
+  const int64_t kBulkColumns = cuda::plan::bulk_columns;
 
   static void compare(const Case& v, DType dtype, bool allow_tf32 = false) {
     SCOPED_TRACE(testing::Message() << v << ", " << dtype << (allow_tf32 ? " as tf32" : ""));
@@ -241,7 +243,10 @@ TEST_F(Conv2dCuda, MultipliesByWarpgroups) {
     compare({2, 17, 13, c, k, 3, 3, with(2, 1), true}, DType::bf16);
   }
   compare({1, 9, 8, 144, 160, 3, 3, with(1, 1, 1, 2), true}, DType::bf16);
+  compare({1, 9, 15, 72, 131, 3, 3, with(1, 1, 1, 1, true), true, true}, DType::bf16);
   compare({1, 7, 9, 0, 136, 3, 3, with(1, 1), true}, DType::bf16);
+  cuda::plan::multiprocessors = 4;  // sums are split
+  compare({1, 9, 15, 136, 136, 3, 3, with(1, 1, 1, 1, true), true, true}, DType::bf16);
 }
 
 // As many tiles down as blocks of a pair, and one more; every tap, stride and padding; parts of a
@@ -250,6 +255,7 @@ TEST_F(Conv2dCuda, CopiesTilesByHardware) {
   if (cuda::is_emulated() || !cuda::has_warpgroups()) GTEST_SKIP() << "no such hardware";
   cuda::plan::warpgroups = false;  // nothing to choose instead
   cuda::plan::bulk_copies = true;
+  cuda::plan::bulk_columns = 256;
   for (int64_t multiprocessors : {1, 32}) {
     cuda::plan::multiprocessors = multiprocessors;
     for (const auto& [c, k] : {std::pair{192, 136}, {136, 192}, {256, 256}, {192, 512}}) {
@@ -264,6 +270,37 @@ TEST_F(Conv2dCuda, CopiesTilesByHardware) {
     compare({2, 13, 15, 192, 192, 3, 3, with(1, 2, 2), true}, DType::bf16);
     compare({2, 31, 29, 192, 192, 3, 3, with(3, 1), true}, DType::bf16);
     compare({1, 10, 13, 192, 819, 1, 1, with(1, 0), true}, DType::bf16);
+  }
+}
+
+// Tiles of 256 by 128 and 128 by 64: one, a pair, more than the card takes at once; sums of one
+// step and of many; partial rows, columns and channels, some of no whole chunks.
+TEST_F(Conv2dCuda, CopiesNarrowTilesByHardware) {
+  if (cuda::is_emulated() || !cuda::has_warpgroups()) GTEST_SKIP() << "no such hardware";
+  cuda::plan::warpgroups = false;
+  cuda::plan::bulk_copies = true;
+  for (int64_t columns : {128, 64}) {
+    cuda::plan::bulk_columns = columns;
+    for (int64_t multiprocessors : {1, 4}) {
+      cuda::plan::multiprocessors = multiprocessors;
+      for (const auto& [c, k] : {std::pair{64, 64}, {72, 104}, {128, 128}, {200, 136}}) {
+        compare({1, 19, 21, c, k, 1, 1, with(1, 0), true}, DType::bf16);
+        compare({2, 17, 23, c, k, 1, 1, with(1, 0, 1, 1, true), true, true}, DType::bf16);
+        compare({2, 13, 27, c, k, 3, 3, with(1, 1, 1, 1, true), true, true}, DType::bf16);
+      }
+      compare({3, 27, 25, 64, 64, 3, 3, with(2, 1), true}, DType::bf16);
+      compare({1, 31, 33, 128, 64, 1, 1, with(2, 0)}, DType::bf16);
+      compare({2, 15, 17, 64, 72, 3, 5, with(1, 2), false, true}, DType::bf16);
+      compare({2, 18, 15, 72, 64, 3, 3, with(1, 2, 2), true}, DType::bf16);
+      compare({1, 20, 23, 128, 131, 3, 3, with(1, 1, 1, 1, true), true}, DType::bf16);
+      compare({1, 20, 23, 64, 131, 1, 1, with(1, 0), true, true}, DType::bf16);
+    }
+    cuda::plan::multiprocessors = 16;  // sums are split
+    compare({1, 20, 23, 256, 128, 3, 3, with(1, 1, 1, 1, true), true, true}, DType::bf16);
+    compare({1, 20, 23, 128, 256, 3, 3, with(1, 1), true}, DType::bf16);
+    cuda::plan::multiprocessors = kUsual;
+    compare({3, 139, 167, 64, 64, 1, 1, with(1, 0, 1, 1, true), true, true}, DType::bf16);
+    compare({5, 73, 101, 64, 256, 1, 1, with(1, 0, 1, 1, true), true, true}, DType::bf16);
   }
 }
 

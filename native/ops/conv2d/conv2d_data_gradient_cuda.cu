@@ -21,17 +21,13 @@ struct DataGradient {
 #if !defined(MIXPL_CUDA_EMULATED)
   using BulkLeft = BulkPatchRows<Config, Config::Tile::kM>;
   using BulkRight = BulkFilterColumns<Config, Config::Tile::kN>;
-  TensorMap left_map() const {
-    Patches<T> dy = whole.dy;
-    dy.down = gradient_axis(whole.height, whole.kernel_h, stride, padding, dilation, 0);
-    dy.right = gradient_axis(whole.width, whole.kernel_w, stride, padding, dilation, 0);
-    return patch_map(dy, Config::Tile::kM);
-  }
+  TensorMap left_map() const { return patch_map(whole.dy, Config::Tile::kM); }
   TensorMap right_map() const {
     const uint64_t pitch = whole.filter_pitch, taps = whole.kernel_h * whole.kernel_w;
     return box_map(whole.filters, {{pitch, 0, kBulkPixels},
                                    {taps, 2 * pitch, 1},
-                                   {uint64_t(whole.dy.channels), 2 * pitch * taps, kBulkPixels}});
+                                   {uint64_t(whole.dy.channels), 2 * pitch * taps,
+                                    BulkShare<Config, Config::Tile::kN>::kTerms}});
   }
 #endif
 
@@ -48,16 +44,14 @@ struct DataGradient {
       return Right(filters, kernel_h, kernel_w, filter_pitch, dy.channels, dy.down, dy.right, first,
                    column);
     }
-    MIXPL_DEVICE void store(int row, int column, float (&sums)[kChunk<T>]) const {
-      int64_t pixel = row;
-      if (dy.down.out_every > 1) {
-        const Digits at = dy.row_radix().digits(row);
-        const int y = dy.down.out_first + at.middle * dy.down.out_every;
-        const int x = dy.right.out_first + at.low * dy.right.out_every;
-        pixel = (static_cast<int64_t>(at.high) * height + y) * width + x;
-      }
-      dx.store(pixel, column, columns, sums);
+    MIXPL_DEVICE int line(int row) const {
+      if (dy.down.out_every == 1) return row;
+      const Digits at = dy.row_radix().digits(row);
+      const int y = dy.down.out_first + at.middle * dy.down.out_every;
+      const int x = dy.right.out_first + at.low * dy.right.out_every;
+      return (at.high * height + y) * width + x;
     }
+    MIXPL_DEVICE const Output<T>& output() const { return dx; }
 #if !defined(MIXPL_CUDA_EMULATED)
     MIXPL_DEVICE BulkLeft bulk_left(int row, int step) const { return BulkLeft(dy, row, step); }
     MIXPL_DEVICE BulkRight bulk_right(int column, int step) const {
@@ -66,18 +60,21 @@ struct DataGradient {
 #endif
   };
 
-  Part whole;  // what all products have in common
+  Part whole;  // what all products have in common; the axes of residue 0
   int stride, padding, dilation;
   int residues_down, residues_right;
 
   MIXPL_DEVICE Part part(const GemmPlace& at) const {
-    const int group = at.batch / residues_right / residues_down;
+    int group = at.batch;
     Part p = whole;
+    if (stride > 1) {  // otherwise the axes are there already: they take longer than a step
+      group = at.batch / residues_right / residues_down;
+      p.dy.down = gradient_axis(p.height, p.kernel_h, stride, padding, dilation,
+                                at.batch / residues_right % residues_down);
+      p.dy.right =
+          gradient_axis(p.width, p.kernel_w, stride, padding, dilation, at.batch % residues_right);
+    }
     p.dy.source += group * p.dy.channels;
-    p.dy.down = gradient_axis(p.height, p.kernel_h, stride, padding, dilation,
-                              at.batch / residues_right % residues_down);
-    p.dy.right =
-        gradient_axis(p.width, p.kernel_w, stride, padding, dilation, at.batch % residues_right);
     p.filters += int64_t{group} * p.dy.channels * p.kernel_h * p.kernel_w * p.filter_pitch;
     p.dx = p.dx.at_column(group * p.columns);
     p.rows = p.dy.rows();
@@ -89,19 +86,24 @@ struct DataGradient {
   struct Level {
     const T* dy;
     T* dx;
-    int dy_height, dy_width, dx_height, dx_width;
+    const T* gathered;
+    int dy_height, dy_width, dx_height, dx_width, down, right;
   };
   Level level() const {
-    return {whole.dy.source, whole.dx.to,  whole.dy.height,
-            whole.dy.width,  whole.height, whole.width};
+    return {whole.dy.source,         whole.dx.to,  whole.dx.residual, whole.dy.height,
+            whole.dy.width,          whole.height, whole.width,       whole.dy.down.positions,
+            whole.dy.right.positions};
   }
   MIXPL_DEVICE void enter(const Level& level) {
     whole.dy.source = level.dy;
     whole.dy.height = level.dy_height;
     whole.dy.width = level.dy_width;
     whole.dx.to = level.dx;
+    whole.dx.residual = level.gathered;
     whole.height = level.dx_height;
     whole.width = level.dx_width;
+    whole.dy.down.positions = level.down;
+    whole.dy.right.positions = level.right;
   }
 };
 
@@ -113,14 +115,15 @@ int64_t most_rows(const ConvSize& z) {
 }  // namespace
 
 void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOptions& o,
-                          Tensor& dx) {
-  if (dx.numel() == 0) return;
+                          Tensor& dx, bool add) {
+  if (dx.numel() == 0 || (add && dy.numel() == 0)) return;
   if (dy.numel() == 0) return memset_device(dx.raw(), 0, dx.nbytes());
-  conv2d_backward_data(std::vector{dy}, weight, o, {dx});
+  conv2d_backward_data(std::vector{dy}, weight, o, {dx}, {add});
 }
 
 void conv2d_backward_data(const std::vector<Tensor>& given, const Tensor& weight,
-                          const Conv2dOptions& o, const std::vector<Tensor>& dxs) {
+                          const Conv2dOptions& o, const std::vector<Tensor>& dxs,
+                          const std::vector<bool>& add) {
   const std::vector<Tensor> dys = pad_gradient(given, weight.shape(), o);
   // Channels of zeros meet filters of zeros.
   const int64_t zeros = dys[0].size(3) - weight.size(0);
@@ -129,6 +132,9 @@ void conv2d_backward_data(const std::vector<Tensor>& given, const Tensor& weight
   std::vector<int64_t> rows;
   int down = 1, right = 1, granule = kChunkBytes;
   bool aligned = true, bulk = true;
+  const auto axis = [](const ConvSize& z, int size, int taps) {
+    return gradient_axis(size, taps, z.stride, z.padding, z.dilation, 0);
+  };
   for (size_t l = 0; l < dys.size(); ++l) {
     const ConvSize& z = sizes.emplace_back(dxs[l].shape(), shape, dys[l].shape(), o);
     rows.push_back(most_rows(z));
@@ -136,11 +142,8 @@ void conv2d_backward_data(const std::vector<Tensor>& given, const Tensor& weight
     right = std::max(right, std::min(z.stride, z.w));
     granule = std::min(granule, granule_of(dys[l], z.k));
     aligned &= granule_of(dxs[l], z.c) == kChunkBytes;
-    const auto axis = [&](int size, int taps) {
-      return gradient_axis(size, taps, z.stride, z.padding, z.dilation, 0);
-    };
-    bulk &= z.groups == 1 && z.stride == 1 && fits_bulk(axis(z.h, z.r), z.p) &&
-            fits_bulk(axis(z.w, z.s), z.q);
+    bulk &= z.groups == 1 && z.stride == 1 && fits_bulk(axis(z, z.h, z.r), z.p) &&
+            fits_bulk(axis(z, z.w, z.s), z.q);
   }
   const ConvSize& any = sizes[0];
   const Tensor filters = filter_rows(weight, dys[0].dtype(), any.c, zeros * any.r * any.s);
@@ -148,19 +151,22 @@ void conv2d_backward_data(const std::vector<Tensor>& given, const Tensor& weight
   const int64_t terms =
       any.k * plan::ceil_div(any.r, any.stride) * plan::ceil_div(any.s, any.stride);
   const GemmSize size{int64_t{any.groups} * down * right, sum(rows), any.c, terms};
-  with_gemm_config(dys[0].dtype(), granule, size, bulk, [&](auto config, const GemmGrid& grid) {
+  const GemmOperands<true> operands{granule, bulk};
+  with_gemm_config(dys[0].dtype(), operands, size, [&](auto config, const GemmGrid& grid) {
     using Config = decltype(config);
     using T = typename Config::T;
     std::vector<DataGradient<Config>> levels;
     for (size_t l = 0; l < dys.size(); ++l) {
       const ConvSize& z = sizes[l];
       typename DataGradient<Config>::Part whole{};
-      whole.dy = {dys[l].data<T>(), z.n, z.p, z.q, z.k * z.groups, z.k, {}, {}};
+      whole.dy = {dys[l].data<T>(), z.n, z.p, z.q, z.k * z.groups, z.k, axis(z, z.h, z.r),
+                  axis(z, z.w, z.s)};
       whole.filters = filters.data<T>();
       whole.kernel_h = z.r;
       whole.kernel_w = z.s;
       whole.filter_pitch = static_cast<int>(filters.numel() / (shape[0] * z.r * z.s));
       whole.dx.to = dxs[l].data<T>();
+      whole.dx.residual = add[l] ? whole.dx.to : nullptr;
       whole.dx.pitch = dxs[l].size(3);
       whole.dx.aligned = aligned;
       whole.height = z.h;

@@ -87,9 +87,11 @@ class Conv2dLevelsCuda : public ::testing::Test {
     cuda::plan::multiprocessors = kUsual;
     cuda::plan::warpgroups = kWarpgroups;
     cuda::plan::bulk_copies = kBulkCopies;
+    cuda::plan::bulk_columns = kBulkColumns;
   }
   const int64_t kUsual = cuda::plan::multiprocessors;
   const bool kWarpgroups = cuda::plan::warpgroups, kBulkCopies = cuda::plan::bulk_copies;
+  const int64_t kBulkColumns = cuda::plan::bulk_columns;
 
   static void compare(const Case& v, DType dtype) {
     SCOPED_TRACE(testing::Message() << v.maps.size() << " maps, the first " << v.maps[0] << ", "
@@ -164,10 +166,13 @@ TEST_F(Conv2dLevelsCuda, CopiesTilesByHardware) {
   if (cuda::is_emulated() || !cuda::has_warpgroups()) GTEST_SKIP() << "no such hardware";
   cuda::plan::warpgroups = false;  // nothing to choose instead
   cuda::plan::bulk_copies = true;
-  for (int64_t multiprocessors : {1, 16}) {
-    cuda::plan::multiprocessors = multiprocessors;
-    for (const auto& [c, k] : {std::pair{192, 136}, {256, 256}, {192, 520}})
-      compare({pyramid(2, c), k, 3, with(1, 1, 1, true)}, DType::bf16);
+  for (int64_t columns : {256, 128, 64}) {
+    cuda::plan::bulk_columns = columns;
+    for (int64_t multiprocessors : {1, 16}) {
+      cuda::plan::multiprocessors = multiprocessors;
+      for (const auto& [c, k] : {std::pair{192, 136}, {256, 256}, {192, 520}})
+        compare({pyramid(2, c), k, 3, with(1, 1, 1, true)}, DType::bf16);
+    }
   }
 }
 

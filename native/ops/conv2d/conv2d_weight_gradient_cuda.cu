@@ -40,9 +40,8 @@ struct WeightGradient {
       return Left(dy, reduction, rows, dy_pitch, first, row);
     }
     MIXPL_DEVICE Right right(int column, int first) const { return Right(x, first, column); }
-    MIXPL_DEVICE void store(int row, int column, float (&sums)[kChunk<float>]) const {
-      dweight.store(row, column, columns, sums);
-    }
+    MIXPL_DEVICE int line(int row) const { return row; }
+    MIXPL_DEVICE const Output<float>& output() const { return dweight; }
 #if !defined(MIXPL_CUDA_EMULATED)
     MIXPL_DEVICE BulkLeft bulk_left(int row, int step) const { return BulkLeft(row, step); }
     MIXPL_DEVICE BulkRight bulk_right(int column, int step) const {
@@ -108,7 +107,8 @@ void conv2d_backward_weight(const std::vector<Tensor>& xs, const std::vector<Ten
   }
   const ConvSize& any = sizes[0];
   const GemmSize size{any.groups, any.k, any.sum(), sum(terms)};
-  with_gemm_config(xs[0].dtype(), granule, size, bulk, [&](auto config, const GemmGrid& grid) {
+  const GemmOperands<false> operands{granule, bulk};
+  with_gemm_config(xs[0].dtype(), operands, size, [&](auto config, const GemmGrid& grid) {
     using Config = decltype(config);
     using T = typename Config::T;
     std::vector<WeightGradient<Config>> levels;

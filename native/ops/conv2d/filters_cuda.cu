@@ -1,4 +1,5 @@
 #include "core/cuda/kernel.h"
+#include "ops/conv2d/filter_place_cuda.h"
 #include "ops/conv2d/filters_cuda.h"
 #include "ops/conv2d/gemm_tile_cuda.h"
 
@@ -46,15 +47,25 @@ struct PairCopy {
   }
 };
 
+// Rows of whole chunks lie one after another: then their length does not matter.
+std::string key_of_rows(DType type, int64_t length, int64_t zeros) {
+  const int64_t chunk = kChunkBytes / size_of(type);
+  return str("cuda ", type, " rows of ", length % chunk ? length : chunk, ", zeros ", zeros);
+}
+
 }  // namespace
+
+Tensor place_for_filter_rows(const Tensor& weight, DType type, int64_t length) {
+  if (length == 0 || length % (kChunkBytes / size_of(type))) return {};
+  return weight.derived<Tensor>(key_of_rows(type, length, 0), [&] {
+    return Tensor::empty({weight.numel() / length, length}, type, weight.device());
+  });
+}
 
 Tensor filter_rows(const Tensor& weight, DType type, int64_t length, int64_t zero_rows) {
   const int64_t chunk = kChunkBytes / size_of(type), chunks = (length + chunk - 1) / chunk;
   if (type == DType::f32 && length == chunks * chunk && !zero_rows) return weight;
-  // Rows of whole chunks lie one after another: then their length does not matter.
-  const std::string key = str("cuda ", type, " rows of ", length == chunks * chunk ? chunk : length,
-                              ", zeros ", zero_rows * chunks);
-  return weight.derived<Tensor>(key, [&] {
+  return weight.derived<Tensor>(key_of_rows(type, length, zero_rows * chunks), [&] {
     const int64_t rows = length ? weight.numel() / length : 0, all = rows + zero_rows;
     Tensor out = Tensor::empty({all, chunks * chunk}, type, weight.device());
     dispatch_floating(type, [&](auto tag) {

@@ -20,11 +20,12 @@ namespace mixpl::cuda {
 constexpr int kBulkPixels = 64;  // elements along the rows of a tile: 128 bytes
 
 /// What this block copies of the right operand for all blocks of its cluster: its share of the
-/// kExtent columns.
+/// kExtent columns; or of the step's terms, where rows of the tile hold no more than one block's.
 template <class Config, int kExtent>
 struct BulkShare {
   static constexpr int kCluster = Config::Tile::kCluster;
   static constexpr int kColumns = kExtent / kCluster, kPieces = kColumns / kBulkPixels;
+  static constexpr int kTerms = kPieces > 0 ? Config::kStep : Config::kStep / kCluster;
   static constexpr uint16_t kBlocks = (1 << kCluster) - 1;
   static MIXPL_DEVICE int column() { return static_cast<int>(cluster_rank()) * kColumns; }
 };
@@ -108,12 +109,18 @@ class BulkFilterColumns {
   MIXPL_DEVICE void load(char* to, const TensorMap* map, BulkBarrier* barrier) {
     const Digits& at = taps_.at;
     using Share = BulkShare<Config, kExtent>;
-    const int first = Share::column() / kBulkPixels;
-#pragma unroll
-    for (int i = first; i < first + Share::kPieces; ++i)
-      copy_box(to + i * Config::kStep * kSwizzleBytes, map, barrier,
-               {column_ + kBulkPixels * i, at.high * width_ + at.middle, kBulkPixels * at.low},
+    const int tap = at.high * width_ + at.middle, term = kBulkPixels * at.low;
+    if constexpr (Share::kPieces == 0) {
+      const int first = static_cast<int>(cluster_rank()) * Share::kTerms;
+      copy_box(to + first * kSwizzleBytes, map, barrier, {column_, tap, term + first},
                Share::kBlocks);
+    } else {
+      const int first = Share::column() / kBulkPixels;
+#pragma unroll
+      for (int i = first; i < first + Share::kPieces; ++i)
+        copy_box(to + i * Config::kStep * kSwizzleBytes, map, barrier,
+                 {column_ + kBulkPixels * i, tap, term}, Share::kBlocks);
+    }
     taps_.next();
   }
 
@@ -185,10 +192,13 @@ struct BulkMaps {
 };
 
 template <class Problem>
-constexpr int kBulkRing = Problem::Config::Tile::kStages* kStageBytes<Problem>;
-template <class Problem>
 constexpr int kBulkSharedBytes =
-    kBulkRing<Problem> + 2 * Problem::Config::Tile::kStages* static_cast<int>(sizeof(BulkBarrier));
+    kSharedBytes<Problem> +
+    2 * Problem::Config::Tile::kStages* static_cast<int>(sizeof(BulkBarrier));
+
+/// Those that multiply, and one warp that copies, or four.
+template <class Tile>
+constexpr int kBulkThreads = Tile::kThreads + (Tile::kMovesRegisters ? 128 : 32);
 
 /// Counts through the stages of the ring; a barrier's phase is over once in every round.
 template <int kStages>
@@ -204,7 +214,8 @@ struct BulkRing {
 /// As gemm_kernel, but a block takes one tile after the other: while one is stored the next one's
 /// operands are on their way.
 template <class Problem>
-MIXPL_KERNEL __launch_bounds__(Problem::Config::Tile::kThreads + Problem::Config::Tile::kCopying, 1)
+MIXPL_KERNEL __launch_bounds__(kBulkThreads<typename Problem::Config::Tile>,
+                               Problem::Config::Tile::kBlocksPerSm)
     MIXPL_CLUSTER(Problem::Config::Tile::kCluster)
         bulk_gemm_kernel(const __grid_constant__ BulkMaps maps, Problem problem, GemmGrid grid,
                          float* parts) {
@@ -214,7 +225,7 @@ MIXPL_KERNEL __launch_bounds__(Problem::Config::Tile::kThreads + Problem::Config
   constexpr int kStages = Tile::kStages, kProducts = Tile::kThreads / 32;
   constexpr int kBytes = kStageBytes<Problem>, kLeftBytes = Left::Shared::kBytes;
   MIXPL_DYNAMIC_SHARED(char, shared);
-  BulkBarrier* const filled = reinterpret_cast<BulkBarrier*>(shared + kBulkRing<Problem>);
+  BulkBarrier* const filled = reinterpret_cast<BulkBarrier*>(shared + kSharedBytes<Problem>);
   BulkBarrier* const drained = filled + kStages;
   if (threadIdx.x == 0) {
 #pragma unroll
@@ -225,12 +236,13 @@ MIXPL_KERNEL __launch_bounds__(Problem::Config::Tile::kThreads + Problem::Config
     publish_barriers();
   }
   sync_cluster();
-  const unsigned tiles = static_cast<unsigned>(grid.tiles()), all = tiles * grid.splits;
+  const unsigned all = static_cast<unsigned>(grid.tiles()) * grid.splits;
   BulkRing<kStages> ring;
-  if (warp() == kProducts) {
-    if (lane() == 0) {
+  if (warp() >= kProducts) {
+    if constexpr (Tile::kMovesRegisters) give_registers<Tile::kCopyingRegisters>();
+    if (warp() == kProducts && lane() == 0) {
       for (unsigned index = blockIdx.x; index < all; index += gridDim.x) {
-        const GemmBlock<Problem> at(problem, grid, index % tiles, index / tiles);
+        const GemmBlock<Problem> at(problem, grid, index);
         const int first_step = at.first / Problem::Config::kStep;
         typename Problem::BulkLeft left = at.part.bulk_left(at.row, first_step);
         typename Problem::BulkRight right = at.part.bulk_right(at.column, first_step);
@@ -244,18 +256,19 @@ MIXPL_KERNEL __launch_bounds__(Problem::Config::Tile::kThreads + Problem::Config
         }
       }
     }
-  } else if (warp() < kProducts) {
+  } else {
+    if constexpr (Tile::kMovesRegisters) take_registers<Tile::kRegisters>();
     const auto release = [&](int stage) {
       if (lane() < Tile::kCluster) drained[stage].arrive_at(lane());
     };
-    Product<typename Problem::Config, Left::Shared::kOrder, Right::Shared::kOrder> product;
     for (unsigned index = blockIdx.x; index < all; index += gridDim.x) {
-      const GemmBlock<Problem> at(problem, grid, index % tiles, index / tiles);
+      const int steps = GemmBlock<Problem>(problem, grid, index).steps;
+      Product<typename Problem::Config, Left::Shared::kOrder, Right::Shared::kOrder> product;
       filled[ring.stage].wait(ring.round & 1);
       product.begin(shared + ring.stage * kBytes, shared + ring.stage * kBytes + kLeftBytes);
       int last = ring.stage;
       ring.next();
-      for (int step = 1; step < at.steps; ++step, ring.next()) {
+      for (int step = 1; step < steps; ++step, ring.next()) {
         filled[ring.stage].wait(ring.round & 1);
         const char* tile = shared + ring.stage * kBytes;
         product.step(tile, tile + kLeftBytes);
@@ -263,9 +276,11 @@ MIXPL_KERNEL __launch_bounds__(Problem::Config::Tile::kThreads + Problem::Config
         release(last);
         last = ring.stage;
       }
+      // Where the sums go is worked out while the last products run, not kept since the first.
+      const GemmBlock<Problem> at(problem, grid, only_here(index));
       product.finish();
       release(last);
-      hand_on(at, product, parts, index);
+      hand_on(at, product, shared + kRingBytes<Problem>, parts, index);
     }
   }
   sync_warp();     // one lane copies, the others are here already
@@ -278,10 +293,10 @@ void multiply_bulk(const Problem& problem, const BulkMaps& maps, const GemmGrid&
                    Device device) {
   using Tile = typename Problem::Config::Tile;
   const Tensor parts = parts_of<Problem>(grid, device);
-  const int64_t blocks = std::min<int64_t>(grid.tiles() * grid.splits,
-                                           multiprocessors() / Tile::kCluster * Tile::kCluster);
-  launch(bulk_gemm_kernel<Problem>, dim3(static_cast<unsigned>(blocks)),
-         dim3(Tile::kThreads + Tile::kCopying), kBulkSharedBytes<Problem>, maps, problem, grid,
+  const int64_t room = multiprocessors() * Tile::kBlocksPerSm / Tile::kCluster * Tile::kCluster;
+  const int64_t blocks = std::min<int64_t>(grid.tiles() * grid.splits, room);
+  launch(bulk_gemm_kernel<Problem>, dim3(static_cast<unsigned>(blocks)), dim3(kBulkThreads<Tile>),
+         kBulkSharedBytes<Problem>, maps, problem, grid,
          parts.defined() ? parts.data<float>() : static_cast<float*>(nullptr));
   add_parts(problem, grid, parts);
 }

@@ -9,7 +9,8 @@
 //     rows, columns, reduction        its size; reduction is how many terms a sum has
 //     left(row, first)           loaders of a block's operands: rows (columns) from `row`, terms
 //     right(column, first)         from `first` on
-//     store(row, column, sums)   takes a chunk of one row of the result
+//     line(row)                  which row of the output it is
+//     output()                   where chunks go (gemm_output_cuda.h)
 // Long sums over a small result are split among blocks; a second kernel adds the parts in order, so
 // a result has the same bits on every run.
 #pragma once
@@ -47,54 +48,83 @@ struct GemmBlock {
   int level;         // of problems that join some
 
   /// Tiles are numbered row by row; those of a cluster, which lie one below the other, in one go.
-  MIXPL_DEVICE GemmBlock(const Problem& problem, const GemmGrid& grid, unsigned tile, int split)
-      : GemmBlock(problem, place(grid, tile, split),
-                  tile / Tile::kCluster % grid.tiles_right * Tile::kN) {}
+  /// Tile after tile, split after split.
+  MIXPL_DEVICE GemmBlock(const Problem& problem, const GemmGrid& grid, unsigned index)
+      : GemmBlock(problem, Numbers(grid, index)) {}
 
-  MIXPL_DEVICE bool holds(int tile_row, int tile_column) const {
-    return row + tile_row < part.rows && column + tile_column < part.columns;
+  /// The row of the output that a row of the tile is, -1 for none.
+  MIXPL_DEVICE int line(int tile_row) const {
+    return row + tile_row < part.rows ? part.line(row + tile_row) : -1;
   }
   /// Hands a chunk of the tile on if it lies inside the result; quad(e) gives four of its sums,
   /// from element e on.
   template <class Quad>
   MIXPL_DEVICE void store(int tile_row, int tile_column, Quad&& quad) const {
     constexpr int kWidth = kChunk<typename Problem::Result>;
-    if (!holds(tile_row, tile_column)) return;
-    float sums[kWidth];
+    const int lines[1] = {line(tile_row)};
+    if (lines[0] < 0 || column + tile_column >= part.columns) return;
+    float sums[1][kWidth];
 #pragma unroll
     for (int e = 0; e < kWidth; e += 4) {
       const Vec<float, 4> four = quad(e);
 #pragma unroll
-      for (int i = 0; i < 4; ++i) sums[e + i] = four[i];
+      for (int i = 0; i < 4; ++i) sums[0][e + i] = four[i];
     }
-    part.store(row + tile_row, column + tile_column, sums);
+    part.output().store(lines[0], column + tile_column, part.columns, sums);
   }
 
  private:
-  static MIXPL_DEVICE GemmPlace place(const GemmGrid& grid, unsigned tile, int split) {
-    constexpr unsigned kCluster = Tile::kCluster;
-    const unsigned rows = grid.tiles_down / kCluster, row = tile / kCluster / grid.tiles_right;
-    return {static_cast<int>(row / rows), static_cast<int>(row % rows * kCluster + tile % kCluster),
-            split, grid.splits};
-  }
-  MIXPL_DEVICE GemmBlock(const Problem& problem, GemmPlace at, int column)
-      : part(problem.part(at)), row(at.tile_down * Tile::kM), column(column), level(at.level) {
+  // Divisions take as long as a step of a product: none that is not needed.
+  struct Numbers {
+    GemmPlace place;
+    int tile_right;
+
+    MIXPL_DEVICE Numbers(const GemmGrid& grid, unsigned tile) {
+      constexpr unsigned kCluster = Tile::kCluster;
+      unsigned split = 0, batch = 0;
+      if (grid.splits > 1) {
+        const unsigned tiles = static_cast<unsigned>(grid.tiles());
+        split = tile / tiles;
+        tile -= split * tiles;
+      }
+      const unsigned rows = grid.tiles_down / kCluster, cluster = tile / kCluster;
+      unsigned row = cluster / grid.tiles_right;
+      tile_right = static_cast<int>(cluster - row * grid.tiles_right);
+      if (grid.batches > 1) {
+        batch = row / rows;
+        row -= batch * rows;
+      }
+      place = {static_cast<int>(batch), static_cast<int>(row * kCluster + tile % kCluster),
+               static_cast<int>(split), grid.splits};
+    }
+  };
+  MIXPL_DEVICE GemmBlock(const Problem& problem, Numbers numbers)
+      : part(problem.part(numbers.place)),
+        row(numbers.place.tile_down * Tile::kM),
+        column(numbers.tile_right * Tile::kN),
+        level(numbers.place.level) {
     constexpr int kStep = Problem::Config::kStep;
-    const int64_t all = (part.reduction + kStep - 1) / kStep;
-    const int begin = static_cast<int>(all * at.split / at.splits);
+    const GemmPlace& at = numbers.place;
+    const int all = (part.reduction + kStep - 1) / kStep;
+    int begin = 0, end = all;
+    if (at.splits > 1) {
+      begin = static_cast<int>(int64_t{all} * at.split / at.splits);
+      end = static_cast<int>(int64_t{all} * (at.split + 1) / at.splits);
+    }
     first = begin * kStep;
-    steps = static_cast<int>(all * (at.split + 1) / at.splits) - begin;
+    steps = end - begin;
   }
 };
 
 template <class Problem>
 constexpr int kStageBytes = Problem::Left::Shared::kBytes + Problem::Right::Shared::kBytes;
 template <class Problem>
-constexpr int kSharedBytes =
-    std::max(Problem::Config::Tile::kStages* kStageBytes<Problem>,
-             Problem::Config::Tile::kWarpgroups
-                 ? 0
-                 : Problem::Config::Tile::kM* kSumPitch<typename Problem::Config::Tile> * 4);
+constexpr int kRingBytes = Problem::Config::Tile::kStages* kStageBytes<Problem>;
+/// What warpgroups hand their sums on through lies behind the ring.
+template <class Problem, class Tile = typename Problem::Config::Tile>
+constexpr int kSharedBytes = Tile::kWarpgroups
+                                 ? kRingBytes<Problem> + Tile::kThreads / 32 * SumPiece::kBytes
+                                 : std::max(kRingBytes<Problem>, Tile::kM* kSumPitch<Tile> * 4);
 
 /// Multiplies a block's tiles step by step.
 template <class Problem, class Product>
@@ -170,20 +200,51 @@ MIXPL_DEVICE void for_each_chunk(int rows, F&& f) {
 /// Stores a block's product; to place `index` of `parts` [splits, tiles, kM, kN] when sums are
 /// split.
 template <class Problem, class Product>
-MIXPL_DEVICE void hand_on(const GemmBlock<Problem>& at, const Product& product, float* parts,
-                          unsigned index) {
+MIXPL_DEVICE void hand_on(const GemmBlock<Problem>& at, const Product& product, char* shared,
+                          float* parts, unsigned index) {
   using Tile = typename Problem::Config::Tile;
-  if (parts) {
-    float* part = parts + static_cast<int64_t>(index) * (Tile::kM * Tile::kN);
-    product.template for_each_chunk<4>([&](int row, int column, const float(&sums)[4]) {
-      store_vec(part + row * Tile::kN + column, Vec<float, 4>{sums[0], sums[1], sums[2], sums[3]});
-    });
-    return;
-  }
   constexpr int kWidth = kChunk<typename Problem::Result>;
-  product.template for_each_chunk<kWidth>([&](int row, int column, float(&sums)[kWidth]) {
-    if (at.holds(row, column)) at.part.store(at.row + row, at.column + column, sums);
-  });
+  const int lane = only_here(cuda::lane());
+  if (parts) {
+    // Lanes read quarters of one kind, and write whole rows.
+    const int row = lane / 16, quarter = 2 * (lane & 7) + (lane >> 3 & 1);
+    float* part = parts + static_cast<int64_t>(index) * (Tile::kM * Tile::kN) + 4 * quarter;
+    product.for_each_piece(shared, [&](int first, int column, const SumPiece& sums) {
+#pragma unroll
+      for (int i = row; i < SumPiece::kRows; i += 2)
+        store_vec(part + (first + i) * Tile::kN + column, sums.quarter(i, 4 * quarter));
+    });
+  } else if (at.part.output().aligned) {
+    constexpr int kLanes = SumPiece::kColumns / kWidth;  // of a row
+    constexpr int kEvery = 32 / kLanes, kLines = SumPiece::kRows / kEvery;
+    const int row = lane / kLanes;
+    const int chunk = kWidth == 8 ? 8 * (lane & 7) : 8 * (lane & 7) + 4 * (lane >> 3 & 1);
+    product.for_each_piece(shared, [&](int first, int column, const SumPiece& piece) {
+      int lines[kLines];
+      float sums[kLines][kWidth];
+#pragma unroll
+      for (int i = 0; i < kLines; ++i) {
+        lines[i] = at.line(first + row + i * kEvery);
+#pragma unroll
+        for (int e = 0; e < kWidth; e += 4) {
+          const Vec<float, 4> four = piece.quarter(row + i * kEvery, chunk + e);
+#pragma unroll
+          for (int j = 0; j < 4; ++j) sums[i][e + j] = four[j];
+        }
+      }
+      at.part.output().store_chunks(lines, at.column + column + chunk, at.part.columns, sums);
+    });
+  } else {
+    product.for_each_piece(shared, [&](int first, int column, const SumPiece& sums) {
+#pragma unroll 1
+      for (int i = lane; i < SumPiece::kRows * SumPiece::kColumns; i += 32) {
+        const int row = i / SumPiece::kColumns, e = i % SumPiece::kColumns;
+        const int line = at.line(first + row), to = at.column + column + e;
+        if (line >= 0 && to < at.part.columns)
+          at.part.output().store_element(line, to, sums.element(row, e));
+      }
+    });
+  }
 }
 /// The same of sums that lie in shared memory.
 template <class Problem>
@@ -208,13 +269,12 @@ MIXPL_KERNEL __launch_bounds__(Problem::Config::Tile::kThreads, Problem::Config:
     gemm_kernel(Problem problem, GemmGrid grid, float* parts) {
   using Config = typename Problem::Config;
   MIXPL_DYNAMIC_SHARED(char, shared);
-  const unsigned tiles = static_cast<unsigned>(grid.tiles());
-  const GemmBlock<Problem> at(problem, grid, blockIdx.x % tiles, blockIdx.x / tiles);
+  const GemmBlock<Problem> at(problem, grid, blockIdx.x);
   if (at.row >= at.part.rows) return;  // products may differ in size
   Product<Config, Problem::Left::Shared::kOrder, Problem::Right::Shared::kOrder> product;
   multiply_tiles(at, product, shared);
   if constexpr (Config::Tile::kWarpgroups) {
-    hand_on(at, product, parts, blockIdx.x);
+    hand_on(at, product, shared + kRingBytes<Problem>, parts, blockIdx.x);
   } else {
     float* sums = reinterpret_cast<float*>(shared);
     sync_block();  // nobody reads the operands any more
@@ -233,7 +293,7 @@ MIXPL_KERNEL sum_parts_kernel(Problem problem, GemmGrid grid, const float* parts
   constexpr int kBlocks = Tile::kM / kSumRows;
   const unsigned tile = blockIdx.x / kBlocks;
   const int first = blockIdx.x % kBlocks * kSumRows;
-  const GemmBlock<Problem> at(problem, grid, tile, 0);
+  const GemmBlock<Problem> at(problem, grid, tile);
   const int64_t pitch = grid.tiles() * (Tile::kM * Tile::kN);
   const float* from = parts + static_cast<int64_t>(tile) * (Tile::kM * Tile::kN);
   for_each_chunk<Problem>(kSumRows, [&](int row, int column) {

@@ -210,6 +210,36 @@ class FloatProduct {
   }
 };
 
+/// v; what follows from it is worked out after this call, not before a loop around it, where it
+/// would take registers all the time.
+MIXPL_DEVICE int only_here(int v) {
+#if !defined(MIXPL_CUDA_EMULATED)
+  asm volatile("" : "+r"(v));
+#endif
+  return v;
+}
+
+/// Eight rows of 64 columns of a warpgroup's sums in shared memory. The even quarters of a row come
+/// first, then the odd ones, permuted so that lanes of neither form meet in a bank: writing, four
+/// rows by two quarters at once; reading, eight quarters of one kind.
+struct SumPiece {
+  static constexpr int kRows = 8, kColumns = 64, kBytes = kRows * kColumns * 4;
+  const char* sums;
+
+  /// Where a row's quarter (four columns) begins, in bytes; ^ 16 n is eight n columns on, if no bit
+  /// of n is one of the column's.
+  static MIXPL_DEVICE int offset(int row, int column) {
+    const int odd = column / 4 % 2;
+    return row * (kColumns * 4) + odd * (kColumns * 2) + ((2 * (row & 3) + odd) ^ column / 8) * 16;
+  }
+  MIXPL_DEVICE Vec<float, 4> quarter(int row, int column) const {
+    return load_vec<float, 4>(reinterpret_cast<const float*>(sums + offset(row, column)));
+  }
+  MIXPL_DEVICE float element(int row, int column) const {
+    return reinterpret_cast<const float*>(sums + offset(row, column))[column % 4];
+  }
+};
+
 /// wgmma: a warpgroup multiplies 64 rows by all columns of the tile, 16 terms at a time. step()
 /// starts the product; settle() waits until at most Tile::kBehind steps are under way.
 template <class Config, Order kLeft, Order kRight>
@@ -232,39 +262,27 @@ class WarpgroupProduct {
     wgmma_end(sums_);
   }
 
-  /// Calls f(row, column, sums) for chunks of kWidth (4 or 8) columns of the tile. Lanes of a quad
-  /// hold two columns of two rows each: they exchange them, so that each gets whole chunks.
-  template <int kWidth, class F>
-  MIXPL_DEVICE void for_each_chunk(F&& f) const {
-    static_assert(kWidth == 4 || kWidth == 8);
-    const bool odd = lane() & 1, high = lane() & 2;
-    const int row = first_row() + warp() % 4 * 16 + lane() / 4 + (odd ? 8 : 0);
-    constexpr int kGroups = kWidth / 4;  // of eight columns, that are taken at once
+  /// Calls f(row, column, sums) for pieces of the warp's part of the tile, which pass through its
+  /// part of `shared` one after the other: lanes of a quad hold two columns of two rows each.
+  template <class F>
+  MIXPL_DEVICE void for_each_piece(char* shared, F&& f) const {
+    char* const piece = shared + warp() * SumPiece::kBytes;
+    const int lane = only_here(cuda::lane());
+    const int to = SumPiece::offset(lane / 4, lane % 4 * 2) + lane % 2 * 8;
+    const int row = first_row() + warp() % 4 * 16;
 #pragma unroll
-    for (int first = 0; first < Tile::kN / 8; first += kGroups) {
-      float own[kGroups][4];
+    for (int below = 0; below < 16; below += 8)
 #pragma unroll
-      for (int g = 0; g < kGroups; ++g) {
-        const float* d = sums_ + 4 * (first + g);
-        const float a = shfl_xor(odd ? d[0] : d[2], 1), b = shfl_xor(odd ? d[1] : d[3], 1);
-        own[g][0] = odd ? a : d[0];
-        own[g][1] = odd ? b : d[1];
-        own[g][2] = odd ? d[2] : a;
-        own[g][3] = odd ? d[3] : b;
-      }
-      if constexpr (kWidth == 4) {
-        f(row, 8 * first + (high ? 4 : 0), own[0]);
-      } else {
-        float chunk[8];
+      for (int column = 0; column < Tile::kN; column += SumPiece::kColumns) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const float other = shfl_xor(high ? own[0][i] : own[1][i], 2);
-          chunk[i] = high ? other : own[0][i];
-          chunk[4 + i] = high ? own[1][i] : other;
+        for (int j = 0; j < 8; ++j) {
+          const float* d = sums_ + (column / 2 + 4 * j) + below / 4;
+          store_vec(reinterpret_cast<float*>(piece + (to ^ 16 * j)), Vec<float, 2>{d[0], d[1]});
         }
-        f(row, 8 * (first + (high ? 1 : 0)), chunk);
+        sync_warp();
+        f(row + below, column, SumPiece{piece});
+        sync_warp();
       }
-    }
   }
 
  private:

@@ -34,32 +34,69 @@ struct Output {
     return part;
   }
 
-  /// One chunk of a row of `columns` elements.
-  MIXPL_DEVICE void store(int64_t row, int column, int columns, float (&sums)[kChunk<T>]) const {
-    const int64_t first = row * pitch + column;
+  /// A chunk of each of the rows, of `columns` elements; nothing of a row below zero. Only where
+  /// rows are aligned.
+  template <int kRows>
+  MIXPL_DEVICE void store_chunks(const int (&rows)[kRows], int column, int columns,
+                                 float (&sums)[kRows][kChunk<T>]) const {
+    if (column >= columns) return;
     if (bias) {
 #pragma unroll
-      for (int e = 0; e < kChunk<T>; ++e)
-        if (column + e < columns) sums[e] += load_read_only(bias + column + e);
+      for (int e = 0; e < kChunk<T>; e += 4) {
+        const Vec<float, 4> add = biases(column + e, columns);
+#pragma unroll
+        for (int i = 0; i < kRows; ++i)
+#pragma unroll
+          for (int j = 0; j < 4; ++j) sums[i][e + j] += add[j];
+      }
     }
-    if (aligned) {
-      Vec<T, kChunk<T>> values{};
-      if (residual) values = load_vec<T, kChunk<T>>(residual + first);
+    if (residual) {
+      Vec<T, kChunk<T>> add[kRows]{};  // all on their way before one is needed
 #pragma unroll
-      for (int e = 0; e < kChunk<T>; ++e)
-        values[e] = finish(sums[e], residual ? float(values[e]) : 0.0f);
-      store_vec(to + first, values);
-    } else {
+      for (int i = 0; i < kRows; ++i)
+        if (rows[i] >= 0)
+          add[i] = load_vec<T, kChunk<T>>(residual + int64_t{rows[i]} * pitch + column);
 #pragma unroll
-      for (int e = 0; e < kChunk<T>; ++e)
-        if (column + e < columns)
-          to[first + e] = finish(sums[e], residual ? float(residual[first + e]) : 0.0f);
+      for (int i = 0; i < kRows; ++i)
+#pragma unroll
+        for (int e = 0; e < kChunk<T>; ++e) sums[i][e] += float(add[i][e]);
+    }
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      Vec<T, kChunk<T>> values;
+#pragma unroll
+      for (int e = 0; e < kChunk<T>; ++e) values[e] = finish(sums[i][e]);
+      if (rows[i] >= 0) store_vec(to + int64_t{rows[i]} * pitch + column, values);
     }
   }
 
+  MIXPL_DEVICE void store_element(int row, int column, float sum) const {
+    const int64_t at = int64_t{row} * pitch + column;
+    if (bias) sum += load_read_only(bias + column);
+    if (residual) sum += float(residual[at]);
+    to[at] = finish(sum);
+  }
+  /// A chunk of any row.
+  MIXPL_DEVICE void store(int row, int column, int columns, float (&sums)[1][kChunk<T>]) const {
+    const int rows[1] = {row};
+    if (aligned) return store_chunks(rows, column, columns, sums);
+#pragma unroll
+    for (int e = 0; e < kChunk<T>; ++e)
+      if (column + e < columns) store_element(row, column + e, sums[0][e]);
+  }
+
  private:
-  MIXPL_DEVICE T finish(float sum, float add) const {
-    sum += add;
+  MIXPL_DEVICE Vec<float, 4> biases(int column, int columns) const {
+    const float* from = bias + column;
+    if (column + 4 <= columns && reinterpret_cast<uintptr_t>(from) % 16 == 0)
+      return load_vec<float, 4>(from);
+    Vec<float, 4> some{};
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      if (column + i < columns) some[i] = load_read_only(from + i);
+    return some;
+  }
+  MIXPL_DEVICE T finish(float sum) const {
     return T(relu && sum < 0 ? 0.0f : sum);  // NaN stays NaN
   }
 };

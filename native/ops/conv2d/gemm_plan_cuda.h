@@ -3,6 +3,8 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
+#include <limits>
 
 #include "core/context.h"
 #include "core/tensor.h"
@@ -98,49 +100,76 @@ GemmGrid fastest(const GemmSize& size) {
 
 }  // namespace plan
 
+/// What the kernel for a product is chosen by, beside its size. `granule`: of GemmConfig; `bulk`:
+/// the hardware can copy the operands' tiles by itself (gemm_bulk_cuda.h), kAnyTile: not only the
+/// widest.
+template <bool kAnyTile>
+struct GemmOperands {
+  int granule;
+  bool bulk;
+};
+
+/// Calls run(config, grid) with a GemmConfig for warpgroups, if they pay.
+template <bool kAnyTile, class F>
+bool with_warpgroup_tile(const GemmOperands<kAnyTile>& operands, const GemmSize& size, F&& run) {
+  using Group = GemmConfig<Arithmetic::bf16, WarpgroupTile, 16>;
+  if (!has_warpgroups()) return false;
+  std::function<void()> best;
+  double least = std::numeric_limits<double>::infinity();
+  const auto offer = [&](auto config, const GemmGrid& grid) {
+    const double taken = plan::cycles<decltype(config)>(grid, size);
+    if (taken >= least) return;
+    least = taken;
+    best = [&run, config, grid] { run(config, grid); };
+  };
+#if !defined(MIXPL_CUDA_EMULATED)
+  const auto offer_bulk = [&](auto config) {
+    using Config = decltype(config);
+    using Tile = typename Config::Tile;
+    if (size.rows <= Tile::kM || 2 * size.columns <= Tile::kN) return;
+    if (plan::bulk_columns != 0 && plan::bulk_columns != Tile::kN) return;
+    const GemmGrid grid = plan::fastest<Config>(size);
+    if (2 * grid.tiles() * grid.splits >= plan::multiprocessors) offer(config, grid);
+  };
+  if (operands.bulk && plan::bulk_copies && size.reduction > 0) {
+    offer_bulk(GemmConfig<Arithmetic::bf16, BulkTile, 16>{});
+    if constexpr (kAnyTile) offer_bulk(GemmConfig<Arithmetic::bf16, BulkTallTile, 16>{});
+    if constexpr (kAnyTile) offer_bulk(GemmConfig<Arithmetic::bf16, BulkNarrowTile, 16>{});
+  }
+#endif
+  if (plan::warpgroups && plan::pays<Group>(size)) offer(Group{}, plan::grid<Group>(size));
+  if (best) best();
+  return static_cast<bool>(best);
+}
+
 /// Calls run(config, grid) with a GemmConfig: the largest tile that pays, the small one if none
 /// does.
-template <Arithmetic kArithmetic, class F>
-void with_gemm_tile(int granule, const GemmSize& size, bool bulk, F&& run) {
+template <Arithmetic kArithmetic, bool kAnyTile, class F>
+void with_gemm_tile(const GemmOperands<kAnyTile>& operands, const GemmSize& size, F&& run) {
   using Large = GemmConfig<kArithmetic, LargeTile, 16>;
   using Tall = GemmConfig<kArithmetic, TallTile, 16>;
   const auto use = [&](auto config) { run(config, plan::grid<decltype(config)>(size)); };
-  if (granule < 16) {
+  if (operands.granule < 16) {
     // Few layers have such channels, and their copies, not their products, take the time.
     if constexpr (kArithmetic == Arithmetic::bf16)
-      if (granule == 2) return use(GemmConfig<kArithmetic, ScatteredTile, 2>{});
+      if (operands.granule == 2) return use(GemmConfig<kArithmetic, ScatteredTile, 2>{});
     return use(GemmConfig<kArithmetic, SmallTile, 4>{});
   }
-  if constexpr (kArithmetic == Arithmetic::bf16) {
-    using Group = GemmConfig<kArithmetic, WarpgroupTile, 16>;
-    const bool group = plan::warpgroups && has_warpgroups() && plan::pays<Group>(size);
-#if !defined(MIXPL_CUDA_EMULATED)
-    using Bulk = GemmConfig<kArithmetic, BulkTile, 16>;
-    if (bulk && plan::bulk_copies && has_warpgroups() && size.rows > BulkTile::kM &&
-        2 * size.columns > BulkTile::kN) {
-      const GemmGrid g = plan::fastest<Bulk>(size);
-      if (2 * g.tiles() * g.splits >= plan::multiprocessors &&
-          (!group ||
-           plan::cycles<Bulk>(g, size) <= plan::cycles<Group>(plan::grid<Group>(size), size)))
-        return run(Bulk{}, g);
-    }
-#endif
-    if (group) return use(Group{});
-  }
   // f32 and tf32 need more registers for operands and their addresses than two large blocks leave.
-  if constexpr (kArithmetic == Arithmetic::bf16)
+  if constexpr (kArithmetic == Arithmetic::bf16) {
+    if (with_warpgroup_tile(operands, size, run)) return;
     if (plan::pays<Large>(size)) return use(Large{});
+  }
   if (plan::pays<Tall>(size)) return use(Tall{});
   use(GemmConfig<kArithmetic, SmallTile, 16>{});
 }
 
-/// `bulk`: the hardware can copy the operands' tiles by itself (gemm_bulk_cuda.h).
-template <class F>
-void with_gemm_config(DType dtype, int granule, const GemmSize& size, bool bulk, F&& run) {
-  if (dtype == DType::bf16) return with_gemm_tile<Arithmetic::bf16>(granule, size, bulk, run);
-  if (Context::current().allow_tf32)
-    return with_gemm_tile<Arithmetic::tf32>(granule, size, bulk, run);
-  with_gemm_tile<Arithmetic::f32>(granule, size, bulk, run);
+template <bool kAnyTile, class F>
+void with_gemm_config(DType dtype, const GemmOperands<kAnyTile>& operands, const GemmSize& size,
+                      F&& run) {
+  if (dtype == DType::bf16) return with_gemm_tile<Arithmetic::bf16>(operands, size, run);
+  if (Context::current().allow_tf32) return with_gemm_tile<Arithmetic::tf32>(operands, size, run);
+  with_gemm_tile<Arithmetic::f32>(operands, size, run);
 }
 
 /// Kernels count in 32 bits. @throws RangeError

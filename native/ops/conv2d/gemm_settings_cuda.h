@@ -20,6 +20,11 @@ inline bool is_on(const char* variable) {
 inline bool warpgroups = is_on("MIXPL_CUDA_WGMMA");
 /// Whether their hardware copies its tiles (TMA) where it can.
 inline bool bulk_copies = warpgroups && is_on("MIXPL_CUDA_TMA");
+/// The only one of those tiles that may be used, by its columns; 0 for all.
+inline int64_t bulk_columns = [] {
+  const char* value = std::getenv("MIXPL_CUDA_TMA_COLUMNS");
+  return value ? std::atoi(value) : 0;
+}();
 /// Whether a stem of three channels and stride 2 takes its bf16 pixels in pairs.
 inline bool pixel_pairs = is_on("MIXPL_CUDA_PIXEL_PAIRS");
 

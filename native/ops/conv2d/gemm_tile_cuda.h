@@ -3,6 +3,9 @@
 
 #include "core/cuda/kernel.h"
 #include "core/dtype.h"
+#if !defined(MIXPL_CUDA_EMULATED)
+#include "core/cuda/narrow_products.h"
+#endif
 
 namespace mixpl::cuda {
 
@@ -43,17 +46,30 @@ struct WarpgroupTile {
   static constexpr int kStages = 3, kBehind = 0, kCluster = 1;
   static constexpr bool kWarpgroups = true, kBulk = false;
   // Cycles that a step of two blocks and of one alone takes, and a tile beside its steps: fitted to
-  // an H100 (docs/performance.md). So are those below.
+  // an H100, those below to an H200 (docs/performance.md), at 1,750 cycles a microsecond.
   static constexpr int kStepCycles = 1650, kAloneCycles = 1050, kTileCycles = 5500;
 };
-/// Its tiles are copied by the hardware (gemm_bulk_cuda.h), in pairs of blocks. The sums leave room
-/// for one block a multiprocessor. kBehind: steps still multiplied when the next one is started.
-struct BulkTile {
-  static constexpr int kM = 128, kN = 256, kThreads = 256, kBlocksPerSm = 1;
-  static constexpr int kCopying = 128;  // threads beside those that multiply
+/// Tiles that the hardware copies (gemm_bulk_cuda.h), in pairs of blocks. Groups of four warps
+/// multiply 64 rows each. kBehind: steps still multiplied when the next one is started.
+template <int kM_, int kN_, int kBlocksPerSm_, int kCopyingRegisters_, int kRegisters_>
+struct BulkTileShape {
+  static constexpr int kM = kM_, kN = kN_, kThreads = 2 * kM, kBlocksPerSm = kBlocksPerSm_;
   static constexpr int kStepChunks = 8, kStages = 4, kBehind = 1, kCluster = 2;
   static constexpr bool kWarpgroups = true, kBulk = true;
-  static constexpr int kStepCycles = 1250, kAloneCycles = 1250, kTileCycles = 4000;
+  // Where one block has a multiprocessor for itself, four warps, of which one copies, leave their
+  // registers to those that multiply.
+  static constexpr bool kMovesRegisters = kBlocksPerSm == 1;
+  static constexpr int kCopyingRegisters = kCopyingRegisters_, kRegisters = kRegisters_;
+};
+struct BulkTile : BulkTileShape<128, 256, 1, 56, 224> {
+  static constexpr int kStepCycles = 1130, kAloneCycles = 1130, kTileCycles = 5500;
+};
+struct BulkTallTile : BulkTileShape<256, 128, 1, 64, 104> {
+  static constexpr int kStepCycles = 1230, kAloneCycles = 1230, kTileCycles = 4000;
+};
+/// Two blocks: one stores while the other multiplies.
+struct BulkNarrowTile : BulkTileShape<128, 64, 2, 0, 0> {
+  static constexpr int kStepCycles = 1100, kAloneCycles = 750, kTileCycles = 3000;
 };
 
 /// Everything a kernel is compiled for. kGranule: bytes of the smallest run of an activation that

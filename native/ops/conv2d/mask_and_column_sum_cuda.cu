@@ -7,9 +7,11 @@
 namespace mixpl::cuda {
 namespace {
 
-// Rows are summed in chunks, the chunks in order: the same bits on every run.
-constexpr int64_t kLeastRows = 64, kMostChunks = 512;
+// Rows are summed in chunks, the chunks in order: the same bits on every run. Without sums they may
+// be more.
+constexpr int64_t kMostSums = 512, kMostChunks = 1 << 15;
 constexpr int kThreads = 256;
+constexpr int kBatch = 2;  // rows that a thread has on their way, and the fewest that it takes
 constexpr int kShare = 8, kSumColumns = kThreads / kShare;  // threads to a column of partial sums
 
 template <typename T>
@@ -41,18 +43,26 @@ MIXPL_KERNEL __launch_bounds__(kThreads, 4) mask_and_sum_kernel(Columns<T> v, in
   const int64_t end = begin + v.rows_a_chunk < rows.count ? begin + v.rows_a_chunk : rows.count;
   float sum[kWidth] = {};
   if (column < v.k)
-    for (int64_t row = begin + first; row < end; row += down) {
-      const int64_t at = row * v.k + column;
-      Vec<T, kWidth> d = load_vec<T, kWidth>(rows.dy + at);
-      if (rows.y) {
-        const Vec<T, kWidth> y = load_vec<T, kWidth>(rows.y + at);
+    for (int64_t row = begin + first; row < end; row += kBatch * down) {
+      Vec<T, kWidth> d[kBatch] = {}, y[kBatch];
 #pragma unroll
-        for (int e = 0; e < kWidth; ++e)
-          if (!(float(y[e]) > 0)) d[e] = T(0.0f);
-        store_vec(rows.masked + at, d);
+      for (int b = 0; b < kBatch; ++b) {
+        const int64_t at = (row + b * down) * v.k + column;
+        if (row + b * down >= end) continue;
+        d[b] = load_vec<T, kWidth>(rows.dy + at);
+        if (rows.y) y[b] = load_vec<T, kWidth>(rows.y + at);
       }
 #pragma unroll
-      for (int e = 0; e < kWidth; ++e) sum[e] += float(d[e]);
+      for (int b = 0; b < kBatch; ++b) {
+        if (rows.y && row + b * down < end) {
+#pragma unroll
+          for (int e = 0; e < kWidth; ++e)
+            if (!(float(y[b][e]) > 0)) d[b][e] = T(0.0f);
+          store_vec(rows.masked + (row + b * down) * v.k + column, d[b]);
+        }
+#pragma unroll
+        for (int e = 0; e < kWidth; ++e) sum[e] += float(d[b][e]);
+      }
     }
   if (!v.partial) return;
 #pragma unroll
@@ -66,32 +76,46 @@ MIXPL_KERNEL __launch_bounds__(kThreads, 4) mask_and_sum_kernel(Columns<T> v, in
   }
 }
 
-// kShare threads share the chunks of one column.
+// kShare threads share the chunks of one column. Of k columns the first are wanted.
 MIXPL_KERNEL __launch_bounds__(kThreads)
-    sum_chunks_kernel(const float* partial, int64_t chunks, int64_t k, float* out) {
+    sum_chunks_kernel(const float* partial, int64_t chunks, int64_t k, int64_t wanted, float* out) {
   MIXPL_SHARED(float, sums, kThreads);
 
   const int column = threadIdx.x % kSumColumns, first = threadIdx.x / kSumColumns;
   const int64_t at = int64_t{blockIdx.x} * kSumColumns + column;
   float sum = 0;
-  if (at < k)
+  if (at < wanted)
     for (int64_t chunk = first; chunk < chunks; chunk += kShare) sum += partial[chunk * k + at];
   sums[threadIdx.x] = sum;
   sync_block();
-  if (first != 0 || at >= k) return;
+  if (first != 0 || at >= wanted) return;
   for (int i = 1; i < kShare; ++i) sum += sums[i * kSumColumns + column];
   out[at] = sum;
 }
 
 template <typename T, int kWidth>
-void run(const Columns<T>& v) {
+void run(Columns<T>& v, int levels, Tensor& dbias) {
   // As many vectors as a row has, a warp's worth at most: the other lanes take other rows.
   int across = 1;
   while (across < 32 && across * kWidth < v.k) across *= 2;
+  int64_t rows = 0;
+  for (int l = 0; l < levels; ++l) rows += v.levels[l].count;
+  const int64_t most = dbias.defined() ? kMostSums : kMostChunks;
+  v.rows_a_chunk = std::max<int64_t>(kBatch * kThreads / across, (rows + most - 1) / most);
+  for (int l = 0; l < levels; ++l)
+    v.starts.add((v.levels[l].count + v.rows_a_chunk - 1) / v.rows_a_chunk);
+  const int64_t chunks = v.starts.places();
+  Tensor partial;
+  if (dbias.defined()) {
+    partial = Tensor::empty(Shape{chunks, v.k}, DType::f32, dbias.device());
+    v.partial = partial.data<float>();
+  }
   const int64_t right = (v.k + across * kWidth - 1) / (across * kWidth);
   launch(mask_and_sum_kernel<T, kWidth>,
-         dim3(static_cast<unsigned>(right), static_cast<unsigned>(v.starts.places())), kThreads, 0,
-         v, across);
+         dim3(static_cast<unsigned>(right), static_cast<unsigned>(chunks)), kThreads, 0, v, across);
+  if (dbias.defined())
+    launch(sum_chunks_kernel, (dbias.numel() + kSumColumns - 1) / kSumColumns, kThreads, 0,
+           static_cast<const float*>(v.partial), chunks, v.k, dbias.numel(), dbias.data<float>());
 }
 
 }  // namespace
@@ -104,33 +128,21 @@ void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tens
 
 void mask_and_column_sum(const std::vector<Tensor>& ys, const std::vector<Tensor>& dys,
                          const std::vector<Tensor>& masked, Tensor& dbias) {
-  const int64_t k = dys[0].size(-1);
-  int64_t rows = 0;
-  for (const Tensor& dy : dys) rows += dy.numel() / k;
-  const int64_t rows_a_chunk = std::max(kLeastRows, (rows + kMostChunks - 1) / kMostChunks);
   dispatch_floating(dys[0].dtype(), [&](auto tag) {
     using T = decltype(tag);
     constexpr int kWidth = kVecWidth<T>;
     Columns<T> v{};
-    v.k = k;
-    v.rows_a_chunk = rows_a_chunk;
-    bool aligned = k % kWidth == 0;
+    v.k = dys[0].size(-1);
+    bool aligned = v.k % kWidth == 0;
     for (size_t l = 0; l < dys.size(); ++l) {
       Rows<T>& level = v.levels[l];
       level = {ys[l].defined() ? ys[l].data<T>() : nullptr, dys[l].data<T>(), masked[l].data<T>(),
-               dys[l].numel() / k};
-      v.starts.add((level.count + rows_a_chunk - 1) / rows_a_chunk);
+               dys[l].numel() / v.k};
       aligned = aligned && is_aligned_for<T, kWidth>(level.y) &&
                 is_aligned_for<T, kWidth>(level.dy) && is_aligned_for<T, kWidth>(level.masked);
     }
-    const int64_t chunks = v.starts.places();
-    Tensor partial;
-    if (dbias.defined()) partial = Tensor::empty({chunks, k}, DType::f32, dys[0].device());
-    v.partial = dbias.defined() ? partial.data<float>() : nullptr;
-    aligned ? run<T, kWidth>(v) : run<T, 1>(v);
-    if (dbias.defined())
-      launch(sum_chunks_kernel, (k + kSumColumns - 1) / kSumColumns, kThreads, 0,
-             static_cast<const float*>(v.partial), chunks, k, dbias.data<float>());
+    const int levels = static_cast<int>(dys.size());
+    aligned ? run<T, kWidth>(v, levels, dbias) : run<T, 1>(v, levels, dbias);
   });
 }
 

@@ -1,4 +1,5 @@
-#include "core/cuda/kernel.h"
+#include "core/cuda/approximations.h"
+#include "core/cuda/packs.h"
 #include "ops/focal_loss/focal_loss.h"
 #include "ops/focal_loss/focal_loss_math.h"
 #include "ops/focal_loss/labelled_sum_cuda.h"
@@ -6,20 +7,30 @@
 namespace mixpl::cuda {
 namespace {
 
-template <int kGamma>
+// Gradients of bf16 are rounded to 8 bits: exact arithmetic took most of the time of reading and
+// writing them.
+struct ApproximateArithmetic {
+  MIXPL_DEVICE static float exp(float x) { return approximate_exp(x); }
+  MIXPL_DEVICE static float reciprocal(float x) { return approximate_reciprocal(x); }
+};
+template <typename T>
+using ArithmeticFor =
+    std::conditional_t<std::is_same_v<T, float>, ExactArithmetic, ApproximateArithmetic>;
+
+template <typename T, int kGamma>
 struct FocalEntry {
   struct Row {
     float weight;
   };
   float alpha, gamma;
   const float* weight;  // null: 1
-  int64_t run;          // rows that share a weight
+  Divider run;          // rows that share a weight
 
   MIXPL_DEVICE Row row(int64_t r) const {
-    return {weight ? load_read_only(weight + r / run) : 1.0f};
+    return {weight ? load_read_only(weight + run.quotient(static_cast<uint32_t>(r))) : 1.0f};
   }
   MIXPL_DEVICE EntryTerm at(float x, bool is_label, Row of_row) const {
-    const FocalTerm term = weighted_focal_term<kGamma>(
+    const FocalTerm term = weighted_focal_term<kGamma, ArithmeticFor<T>>(
         is_label ? x : -x, (is_label ? alpha : alpha - 1.0f) * of_row.weight, gamma);
     return {term.loss, term.slope};
   }
@@ -58,12 +69,13 @@ void focal_loss_forward(const Tensor& logits, const Tensor& labels, int64_t clas
                         const FocalLossOptions& options, const Tensor& weight, Tensor& loss,
                         Tensor& dlogits) {
   const float* w = weight.defined() ? weight.data<float>() : nullptr;
-  const int64_t run = w ? std::max<int64_t>(labels.numel() / weight.numel(), 1) : 1;
+  const Divider run(w ? std::max<int64_t>(labels.numel() / weight.numel(), 1) : 1);
+  if (w) index_of(labels.numel());
   dispatch_floating(logits.dtype(), [&](auto tag) {
     with_gamma(options.gamma, [&]<int kGamma>() {
-      labelled_sum<decltype(tag)>(logits, labels, classes,
-                                  FocalEntry<kGamma>{options.alpha, options.gamma, w, run}, loss,
-                                  dlogits);
+      using T = decltype(tag);
+      labelled_sum<T>(logits, labels, classes,
+                      FocalEntry<T, kGamma>{options.alpha, options.gamma, w, run}, loss, dlogits);
     });
   });
 }

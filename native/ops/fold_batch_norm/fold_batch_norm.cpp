@@ -7,6 +7,28 @@
 
 namespace mixpl {
 
+void record_fold(const std::pair<Tensor, Tensor>& folded, const Tensor& weight, const Tensor& gamma,
+                 const Tensor& beta, const Tensor& mean, const Tensor& variance, float eps) {
+  record({folded.first, folded.second}, {weight, gamma, beta}, [=](std::vector<Tensor> d) {
+    Gradients grads(3);
+    bool add = false;
+    if (weight.requires_grad()) {
+      // What other passes gave is added to here, otherwise the gradient takes dfolded's place.
+      if (d[0].defined()) grads[0] = take_grad(weight);
+      add = grads[0].defined();
+      if (!add) grads[0] = d[0].defined() && d[0].unique() ? d[0] : Tensor::empty_like(weight);
+    }
+    if (gamma.requires_grad()) grads[1] = Tensor::empty_like(gamma);
+    MIXPL_DISPATCH(weight.device(), fold_batch_norm_backward, d[0], d[1], weight, gamma, mean,
+                   variance, eps, add, grads[0], grads[1]);
+    if (beta.requires_grad()) grads[2] = d[1];
+    return grads;
+  });
+  // Nobody asks for the bias's: the convolution need not sum it.
+  if (!gamma.requires_grad() && !beta.requires_grad())
+    Tensor(folded.second).set_requires_grad(false);
+}
+
 std::pair<Tensor, Tensor> fold_batch_norm(const Tensor& weight, const Tensor& gamma,
                                           const Tensor& beta, const Tensor& mean,
                                           const Tensor& variance, float eps) {
@@ -22,15 +44,7 @@ std::pair<Tensor, Tensor> fold_batch_norm(const Tensor& weight, const Tensor& ga
   Tensor folded = Tensor::empty_like(weight), bias = Tensor::empty_like(beta);
   MIXPL_DISPATCH(weight.device(), fold_batch_norm_forward, weight, gamma, beta, mean, variance, eps,
                  folded, bias);
-  record({folded, bias}, {weight, gamma, beta}, [=](std::vector<Tensor> d) {
-    Gradients grads(3);
-    if (weight.requires_grad()) grads[0] = Tensor::empty_like(weight);
-    if (gamma.requires_grad()) grads[1] = Tensor::empty_like(gamma);
-    MIXPL_DISPATCH(weight.device(), fold_batch_norm_backward, d[0], d[1], weight, gamma, mean,
-                   variance, eps, grads[0], grads[1]);
-    if (beta.requires_grad()) grads[2] = d[1];
-    return grads;
-  });
+  record_fold({folded, bias}, weight, gamma, beta, mean, variance, eps);
   return {folded, bias};
 }
 

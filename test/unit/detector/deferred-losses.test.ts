@@ -1,6 +1,7 @@
 // forward(), whose losses step() reads together with the gradient's norm.
 import { describe, expect, test } from 'vitest';
 import { createDetector, type Detector } from '../../../lib/index.js';
+import { testDevice as device } from '../devices.js';
 import { sceneBatch, tinyDetector } from './scenes.js';
 
 const bias = 'bbox_head.retina_cls.bias';
@@ -90,4 +91,60 @@ describe('forward', () => {
       }
       expect(await detector.lossValues()).toHaveLength(256);
     }));
+});
+
+describe('stepStudent', () => {
+  // Live BatchNorm: buffers that change with every pass.
+  const options = { ...tinyDetector, backbone: { ...tinyDetector.backbone, norm: 'bn' } } as const;
+
+  test.each(['skip', 'copy', 'average'] as const)(
+    'is step() and ema() with buffers "%s"; a refused step changes neither detector',
+    async (buffers) => {
+      const pair = async () => {
+        const student = await createDetector(options, { dtype: 'fp32', seed: 2, device });
+        const teacher = await student.createTeacher();
+        return { student, teacher };
+      };
+      const { batch, targets } = await sceneBatch(1, 'f32', { device });
+      const [one, two] = [await pair(), await pair()];
+      const weights = async (detector: Detector) => {
+        const values = [];
+        for (const { name } of detector.parameters()) values.push(await detector.readTensor(name));
+        return values;
+      };
+      for (const momentum of [1, 0.25]) {
+        for (const { student } of [one, two]) {
+          await student.forward(batch, targets);
+          await student.backward();
+        }
+        const { gradNorm } = await one.student.step({ lr: 0.01 });
+        await one.teacher.ema(one.student, momentum, { buffers });
+        const report = await two.teacher.stepStudent(two.student, {
+          lr: 0.01,
+          momentum,
+          buffers,
+        });
+        expect(report).toEqual({ gradNorm });
+        expect(await two.student.lossValues()).toEqual(await one.student.lossValues());
+        expect(await weights(two.student)).toEqual(await weights(one.student));
+        expect(await weights(two.teacher)).toEqual(await weights(one.teacher));
+      }
+      const { student, teacher } = two;
+      const before = await weights(teacher);
+      await student.writeTensor(bias, (await student.readTensor(bias)).fill(Number.NaN));
+      await student.forward(batch, targets);
+      await student.backward();
+      const own = await weights(student);
+      await expect(
+        teacher.stepStudent(student, { lr: 0.01, momentum: 1, buffers }),
+      ).rejects.toMatchObject({ code: 'ERR_DIVERGED' });
+      expect(await weights(teacher)).toEqual(before);
+      expect(await weights(student)).toEqual(own);
+      await expect(
+        teacher.stepStudent(student, { lr: 0.01, momentum: 2, buffers }),
+      ).rejects.toMatchObject({ code: 'ERR_RANGE' });
+      batch.dispose();
+      for (const detector of [one, two].flatMap((p) => [p.student, p.teacher])) detector.dispose();
+    },
+  );
 });

@@ -27,6 +27,44 @@ describe('predictions that are read later', () => {
       batch.dispose();
     });
 
+    // A GPU does all of this beside one another, in two streams.
+    test(`of a teacher do not mind what its student does meanwhile, nor it them${onDevice(device)}`, async () => {
+      await using student = await createDetector(options, { seed: 2, device, optimizer });
+      await using teacher = await student.createTeacher();
+      const bias = 'bbox_head.retina_cls.bias';
+      const weight = 'bbox_head.retina_cls.weight';
+      const weak = () => sceneBatch(2, student.computeDtype, { device, seed: 8 });
+      const strong = () => sceneBatch(1, student.computeDtype, { device });
+      const learn = async () => {
+        const { batch, targets } = await strong();
+        await student.forward(batch, targets);
+        await student.backward();
+        batch.dispose();
+        return { losses: await student.lossValues(), gradient: await student.gradient(weight) };
+      };
+      const first = await weak();
+      const boxes = await teacher.predict(first.batch);
+      first.batch.dispose();
+      const learned = await learn();
+      const own = await teacher.readTensor(bias);
+      for (let round = 0; round < 2; round++) {
+        await student.zeroGradients();
+        const { batch } = await weak();
+        await teacher.predictLater(batch);
+        batch.dispose();
+        const here = await learn();
+        // What is written now is for later predictions.
+        await teacher.writeTensor(
+          bias,
+          own.map((b) => b + 1),
+        );
+        await teacher.ema(student, 1);
+        expect(await teacher.predictions()).toEqual([boxes]);
+        expect(here).toEqual(learned);
+        expect(await teacher.readTensor(bias)).toEqual(own);
+      }
+    });
+
     if (device !== 'cpu')
       test(`are waited for once, when they are read${onDevice(device)}`, async () => {
         await using detector = await createDetector(options, { seed: 2, device });

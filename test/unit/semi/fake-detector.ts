@@ -1,4 +1,5 @@
 import type {
+  BufferPolicy,
   Detections,
   DetectorState,
   ImageBatch,
@@ -158,6 +159,19 @@ export class DeferredDetector extends FakeDetector {
     this.#losses = [];
     if (this.#read.some(({ loss_cls }) => Number.isNaN(loss_cls))) this.gradient = Number.NaN;
     return super.step(options);
+  }
+}
+
+/** A teacher that takes its student's step and its own at once. */
+export class SteppingTeacher extends FakeDetector {
+  async stepStudent(
+    student: FakeDetector,
+    { lr, momentum, buffers }: { lr: number; momentum: number; buffers: BufferPolicy },
+  ): Promise<{ gradNorm: number }> {
+    this.record('stepStudent');
+    const report = await student.step({ lr });
+    await this.ema(student, momentum, { buffers });
+    return report;
   }
 }
 

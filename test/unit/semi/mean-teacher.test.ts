@@ -1,14 +1,22 @@
-import { beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { drawView, flipping, type View } from '../../../lib/augment/index.js';
+import { MixplError } from '../../../lib/errors.js';
 import { invert3, multiply3 } from '../../../lib/geometry.js';
+import { loadNative } from '../../../lib/native.js';
 import { Random } from '../../../lib/random.js';
-import { MeanTeacher, resolveSemiOptions, type SemiChanges } from '../../../lib/semi/index.js';
+import {
+  MeanTeacher,
+  type PreparedBatches,
+  resolveSemiOptions,
+  type SemiChanges,
+} from '../../../lib/semi/index.js';
 import {
   type Call,
   DeferredDetector,
   detections,
   FakeDetector,
   PatientTeacher,
+  SteppingTeacher,
 } from './fake-detector.js';
 import { picture, plainPair, plainView } from './pictures.js';
 
@@ -386,6 +394,91 @@ test('losses that the step reads are reported as those of loss()', async () => {
     'student.lossValues',
     'teacher.ema',
   ]);
+});
+
+test('a teacher that can steps together with its student, and to the same weights', async () => {
+  const run = async (Type: typeof FakeDetector) => {
+    student = new DeferredDetector({ who: 'student', calls });
+    teacher = new Type({ who: 'teacher', calls });
+    teacher.predict_ = (batch) => batch.sizes.map(() => detections([8, 8, 40, 40, 0.9, 1]));
+    const loop = meanTeacher({ ema: { interval: 2, gamma: 4, momentum: 0, buffers: 'average' } });
+    const weights: number[] = [];
+    for (const step of [0, 1, 2]) {
+      const { emaMomentum } = await loop.step(input(step));
+      weights.push(student.weight, teacher.weight, emaMomentum ?? -1);
+    }
+    return weights;
+  };
+  const want = await run(FakeDetector);
+  calls.length = 0;
+  expect(await run(SteppingTeacher)).toEqual(want);
+  // Not where no update is due.
+  expect(told().filter((what) => /step|ema/i.test(what))).toEqual([
+    'student.step',
+    'teacher.stepStudent',
+    'student.step',
+    'teacher.ema',
+    'student.step',
+  ]);
+});
+
+describe('batches that are made ahead', () => {
+  const made = vi.spyOn(loadNative(), 'compose');
+  beforeEach(() => {
+    made.mockClear();
+  });
+
+  async function run(ahead: boolean) {
+    student = new FakeDetector({ who: 'student', calls });
+    teacher = new PatientTeacher({ who: 'teacher', calls });
+    teacher.predict_ = (batch) => batch.sizes.map(() => detections([8, 8, 40, 40, 0.9, 1]));
+    const loop = meanTeacher();
+    const reports = [];
+    let prepared: PreparedBatches | undefined;
+    for (const step of [0, 1, 2]) {
+      const meanwhile = async () => {
+        calls.push({ who: 'loop', what: 'meanwhile' });
+        prepared = ahead && step < 2 ? loop.prepare(input(step + 1)) : undefined;
+      };
+      reports.push(await loop.step({ ...input(step), prepared, meanwhile }));
+    }
+    return { reports, batches: made.mock.calls.length };
+  }
+
+  test('give the same steps and no further batches', async () => {
+    const want = await run(false);
+    made.mockClear();
+    calls.length = 0;
+    expect(await run(true)).toEqual(want);
+    const order = told().filter((what) => /meanwhile|step|predictLater/.test(what));
+    expect(order.slice(0, 4)).toEqual([
+      'teacher.predictLater',
+      'loop.meanwhile',
+      'student.step',
+      'teacher.predictLater',
+    ]);
+  });
+
+  test('are begun on at once, before what the device is given next', async () => {
+    const loop = meanTeacher();
+    const batches = loop.prepare(input(0));
+    expect(made).toHaveBeenCalledTimes(2);
+    expect((await batches.weak!).tensor.shape[0]).toBe(4);
+    await batches.dispose();
+    expect(loop.prepare({ labelled, unlabelled: [] }).weak).toBeNull();
+  });
+
+  test('that cannot be made stop the step that they are for', async () => {
+    const loop = meanTeacher();
+    made.mockRejectedValueOnce(new MixplError('ERR_OUT_OF_MEMORY', 'compose: no'));
+    const prepared = loop.prepare(input(1));
+    await expect(loop.step(input(0))).resolves.toBeDefined();
+    await expect(loop.step({ ...input(1), prepared })).rejects.toMatchObject({
+      code: 'ERR_OUT_OF_MEMORY',
+    });
+    const { tensor } = await prepared.labelled!;
+    expect(() => tensor.read()).toThrow('disposed');
+  });
 });
 
 describe('divergence', () => {

@@ -1,8 +1,9 @@
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { MixplError } from '../../../lib/errors.js';
+import { loadNative, native } from '../../../lib/native.js';
 import { readSafetensors } from '../../../lib/safetensors.js';
 import type { TrainSettingsInput } from '../../../lib/train/index.js';
 import {
@@ -147,6 +148,69 @@ describe('a run', () => {
     ]);
     expect(essence(a.steps)).toEqual(essence(alone.steps));
     expect(essence(b.steps)).toEqual(essence(alone.steps));
+  });
+});
+
+describe('the next step', () => {
+  const supervised = { semi: { method: 'supervised' as const }, validation: { interval: 0 } };
+  const data = { ...tinyData(), unlabelled: null };
+
+  test('has its batch made before the update of the one before; the last step has no next', async () => {
+    const made = vi.spyOn(loadNative(), 'compose');
+    const student = newStudent();
+    const before: number[] = [];
+    const step = student.step.bind(student);
+    student.step = (how) => {
+      before.push(made.mock.calls.length);
+      return step(how);
+    };
+    const { steps } = await train({ data }, supervised, student);
+    made.mockRestore();
+    const last = steps.length;
+    expect(before).toEqual(steps.map((_, i) => Math.min(i + 2, last)));
+  });
+
+  test('is drawn for its own phase', async () => {
+    const made = vi.spyOn(loadNative(), 'compose');
+    await train(
+      { data: { ...tinyData(), test: null } },
+      { semi: { burnIn: 3 }, schedule: { iterations: 4 }, validation: { interval: 0 } },
+    );
+    const pictures = made.mock.calls.map((call) => call[2]);
+    made.mockRestore();
+    const { labelled, unlabelled } = { labelled: 1, unlabelled: 4 };
+    // Three steps of the burn-in; the teacher's batch comes first, the mixed one after.
+    expect(pictures).toEqual([labelled, labelled, labelled, unlabelled, labelled, unlabelled]);
+  });
+
+  test('leaves no memory behind when it never comes', async () => {
+    const live = native.memoryStats('cpu').liveBytes;
+    for await (const event of trainSemiSupervised(newStudent(), options({ data }, supervised)))
+      if (event.type === 'step' && event.iteration === 2) break;
+    expect(native.memoryStats('cpu').liveBytes).toBe(live);
+  });
+
+  test('tells what it cannot draw when it is its turn', async () => {
+    const bad = new MixplError('ERR_IO', 'decode: no');
+    const seen: TrainEvent[] = [];
+    let decoded = 0;
+    const decode: TrainOptions['decode'] = async (path) => {
+      if (++decoded > 2) throw bad;
+      return decodeTiny(path);
+    };
+    const run = async () => {
+      const loader = { prefetch: 1 };
+      for await (const event of trainSemiSupervised(
+        newStudent(),
+        options(
+          { data, decode, unreadable: 'refuse' },
+          { ...supervised, loader, batch: { labelled: 1 } },
+        ),
+      ))
+        seen.push(event);
+    };
+    await expect(run()).rejects.toMatchObject({ code: 'ERR_IO' });
+    expect(stepsOf(seen).length).toBeGreaterThan(0);
   });
 });
 

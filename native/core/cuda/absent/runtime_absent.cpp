@@ -2,6 +2,7 @@
 #include "core/allocator.h"
 #include "core/cuda/emulation_settings.h"
 #include "core/cuda/runtime.h"
+#include "core/cuda/side_stream.h"
 #include "core/error.h"
 
 namespace mixpl::cuda {
@@ -26,6 +27,10 @@ void copy_on_device(void*, const void*, size_t) { refuse(); }
 void memset_device(void*, int, size_t) { refuse(); }
 void synchronize() { refuse(); }
 int64_t synchronisations() { return 0; }
+bool has_side_stream() { return false; }
+void enter_side_stream() { refuse(); }
+void leave_side_stream() { refuse(); }
+void join_side_stream() { refuse(); }
 Readback::Readback(const void*, size_t) { refuse(); }
 Readback::~Readback() = default;
 const void* Readback::wait() { refuse(); }

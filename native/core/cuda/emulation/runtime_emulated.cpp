@@ -7,6 +7,7 @@
 #include "core/cuda/emulation/grid.h"
 #include "core/cuda/emulation_settings.h"
 #include "core/cuda/runtime.h"
+#include "core/cuda/side_stream.h"
 #include "core/error.h"
 
 namespace mixpl::cuda {
@@ -77,6 +78,11 @@ void synchronize() {
   ++waits;
 }
 int64_t synchronisations() { return waits; }
+// All work is done when a call returns, so nothing is beside anything.
+bool has_side_stream() { return false; }
+void enter_side_stream() {}
+void leave_side_stream() {}
+void join_side_stream() {}
 
 Readback::Readback(const void* device, size_t bytes) : handle_(new char[bytes]) {
   if (!bytes) return;

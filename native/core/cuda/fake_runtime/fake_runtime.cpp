@@ -5,21 +5,36 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <memory>
+#include <vector>
 
 dim3 blockIdx, blockDim, gridDim, threadIdx;
 
+// A point in a stream.
+struct Record {
+  FakeStream* stream;
+  bool reached = false;
+  int at = 0;  // when it was
+};
 struct FakeEvent {
-  int pending = 0;  // records that the stream has not got to
-  int at = 0;       // when the last one was reached
+  std::shared_ptr<Record> last = nullptr;
+  bool is_past() const { return !last || last->reached; }
+};
+struct FakeStream {
+  struct Work {
+    std::function<void()> run;
+    std::shared_ptr<Record> after = nullptr;  // of another stream
+  };
+  std::deque<Work> queue = {};
 };
 
 namespace mixpl::fake {
 namespace {
 
-std::deque<std::function<void()>> queue;  // one stream is all that a test uses
+std::vector<std::unique_ptr<FakeStream>> streams;
 std::map<void*, size_t> pinned, device_blocks;
 size_t device_bytes = 0;
-int clock = 0;
+int ticks = 0;
 cudaError_t last_error = cudaSuccess;
 
 // What a call answers, and what cudaGetLastError would say next.
@@ -28,11 +43,16 @@ cudaError_t answer(cudaError_t error) {
   if (error != cudaSuccess) last_error = error;
   return error;
 }
-void run_one() {
-  const auto work = std::move(queue.front());
-  queue.pop_front();
-  work();
-  ++clock;
+// As late as may be: of other streams only what this one's next work waits for.
+void run_one(FakeStream& stream) {
+  const FakeStream::Work work = std::move(stream.queue.front());
+  stream.queue.pop_front();
+  while (work.after && !work.after->reached) run_one(*work.after->stream);
+  work.run();
+  ++ticks;
+}
+void run_all(FakeStream& stream) {
+  while (!stream.queue.empty()) run_one(stream);
 }
 
 }  // namespace
@@ -41,10 +61,18 @@ Machine& machine() {
   static Machine m;
   return m;
 }
-void progress(int count) {
-  while (count-- > 0 && !queue.empty()) run_one();
+void progress(int count, size_t stream) {
+  if (stream >= streams.size()) return;
+  while (count-- > 0 && !streams[stream]->queue.empty()) run_one(*streams[stream]);
 }
-size_t queued() { return queue.size(); }
+void finish() {
+  for (const auto& stream : streams) run_all(*stream);
+}
+size_t queued() {
+  size_t count = 0;
+  for (const auto& stream : streams) count += stream->queue.size();
+  return count;
+}
 
 }  // namespace mixpl::fake
 
@@ -99,7 +127,7 @@ cudaError_t cudaMalloc(void** block, size_t bytes) {
   return answer(cudaSuccess);
 }
 cudaError_t cudaFree(void* block) {
-  while (!queue.empty()) run_one();
+  finish();
   device_bytes -= device_blocks.at(block);
   device_blocks.erase(block);
   std::free(block);
@@ -126,21 +154,35 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
-                            cudaStream_t) {
-  queue.push_back([=] { std::memcpy(to, from, bytes); });
+                            cudaStream_t stream) {
+  stream->queue.push_back({[=] { std::memcpy(to, from, bytes); }});
   return answer(cudaSuccess);
 }
-cudaError_t cudaMemsetAsync(void* to, int byte, size_t bytes, cudaStream_t) {
-  queue.push_back([=] { std::memset(to, byte, bytes); });
+cudaError_t cudaMemsetAsync(void* to, int byte, size_t bytes, cudaStream_t stream) {
+  stream->queue.push_back({[=] { std::memset(to, byte, bytes); }});
   return answer(cudaSuccess);
 }
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  *stream = nullptr;
+cudaError_t cudaDeviceGetStreamPriorityRange(int* lowest, int* highest) {
+  *lowest = 0;
+  *highest = -5;
   return answer(cudaSuccess);
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) {
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
+  return cudaStreamCreateWithPriority(stream, flags, 0);
+}
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned, int priority) {
+  machine().priorities.push_back(priority);
+  streams.push_back(std::make_unique<FakeStream>());
+  *stream = streams.back().get();
+  return answer(cudaSuccess);
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  stream->queue.push_back({[] {}, event->last});
+  return answer(cudaSuccess);
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   ++machine().waits;
-  while (!queue.empty()) run_one();
+  run_all(*stream);
   return answer(cudaSuccess);
 }
 
@@ -157,24 +199,25 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   delete event;
   return answer(cudaSuccess);
 }
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
-  ++event->pending;
-  queue.push_back([event] {
-    --event->pending;
-    event->at = clock;
-  });
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  const auto record = std::make_shared<Record>(Record{stream});
+  event->last = record;
+  stream->queue.push_back({[record] {
+    record->reached = true;
+    record->at = ticks;
+  }});
   return answer(cudaSuccess);
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
-  return answer(event->pending ? cudaErrorNotReady : cudaSuccess);
+  return answer(event->is_past() ? cudaSuccess : cudaErrorNotReady);
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   ++machine().waits;
-  while (event->pending) run_one();
+  while (!event->is_past()) run_one(*event->last->stream);
   return answer(cudaSuccess);
 }
 cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t from, cudaEvent_t to) {
-  *ms = static_cast<float>(to->at - from->at);
+  *ms = static_cast<float>(to->last->at - from->last->at);
   return answer(cudaSuccess);
 }
 cudaError_t cudaFuncGetName(const char** name, const void*) {

@@ -27,11 +27,15 @@ struct Machine {
   // What was seen.
   size_t pinned_now = 0;
   int pinned_allocations = 0, waits = 0, live_events = 0;
+  std::vector<int> priorities;  // of streams, by the order in which they were made
 };
 Machine& machine();
 
-/// Work is queued and done when somebody waits for it, or here: one stream's oldest `count`.
-void progress(int count);
+/// Work is queued and done when somebody waits for it, or here: the oldest `count` of one stream,
+/// by the order in which they were made.
+void progress(int count, size_t stream = 0);
+/// All of it.
+void finish();
 /// Copies and events that are not done yet.
 size_t queued();
 

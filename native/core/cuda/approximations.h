@@ -1,0 +1,44 @@
+// Arithmetic of the special function units, for results that are rounded to fewer bits.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "core/cuda/keywords.h"
+
+namespace mixpl::cuda {
+
+#if defined(MIXPL_CUDA_EMULATED)
+// As wrong as the PTX manual lets the hardware be (ex2.approx, rcp.approx), up or down by a bit of
+// the result that looks random: what holds here holds there.
+MIXPL_DEVICE float off_by(float exact, float most) {
+  uint32_t bits;
+  memcpy(&bits, &exact, 4);
+  return (bits >> 3) & 1 ? exact + exact * most : exact - exact * most;
+}
+MIXPL_DEVICE float approximate_exp2(float x) { return off_by(std::exp2(x), 2.4e-7f); }
+MIXPL_DEVICE float approximate_reciprocal(float x) { return off_by(1.0f / x, 1.2e-7f); }
+#else
+/// 2^x within 2^-22 relative, subnormal results are 0.
+MIXPL_DEVICE float approximate_exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+/// 1 / x within a unit of the last place.
+MIXPL_DEVICE float approximate_reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+#endif
+
+/// e^x within 4e-7 relative for x in [-87, 0].
+MIXPL_DEVICE float approximate_exp(float x) {
+  const float t = x * 1.44269504f, rest = fmaf(x, 1.44269504f, -t);  // what t lost
+  const float y = approximate_exp2(t);
+  return fmaf(y, rest * 0.693147181f, y);
+}
+
+}  // namespace mixpl::cuda

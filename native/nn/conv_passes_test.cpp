@@ -1,0 +1,174 @@
+// Passes between two steps share what a norm is folded into; the bits are those of folding anew.
+#include <gtest/gtest.h>
+
+#include "autograd/tape.h"
+#include "core/context.h"
+#include "core/cuda/emulation_settings.h"
+#include "nn/conv.h"
+#include "ops/fold_batch_norm/fold_batch_norm.h"
+
+namespace mixpl {
+namespace {
+
+constexpr const char* kNames[] = {"conv.weight", "bn.weight", "bn.bias", "bn.running_mean",
+                                  "bn.running_var"};
+
+Tensor noise(const Shape& shape, uint64_t stream) {
+  Tensor t = Tensor::empty(shape, DType::f32);
+  const Philox random(3, stream);
+  for (int64_t i = 0; i < t.numel(); ++i) t.data<float>()[i] = 0.5f + random.uniform(i);
+  return t;
+}
+
+struct Layer {
+  Device device;
+  DType compute;
+  ParameterStore store;
+  ConvNorm conv;
+  Tensor x;
+  int64_t in, out;
+
+  Layer(Device device, DType compute, NormKind norm, int64_t in, int64_t out)
+      : device(device), compute(compute), in(in), out(out) {
+    const ContextScope scope(context(nullptr));
+    ConvSpec spec;
+    spec.in = in;
+    spec.out = out;
+    spec.norm = norm;
+    spec.init = init::normal(0.5f);
+    conv = ConvNorm(Scope(store, 1), "conv", "bn", spec);
+    for (uint64_t i = 0; i < 5; ++i) change(kNames[i], 10 + i);
+    x = noise({1, 5, 6, in}, 1).to(device).to(compute);
+  }
+  Context context(Tape* tape) const {
+    Context c;
+    c.device = device;
+    c.compute = compute;
+    c.training = true;
+    c.tape = tape;
+    return c;
+  }
+  Tensor value(const char* name) { return store.find(name)->value; }
+  void change(const char* name, uint64_t stream) {
+    value(name).copy_from(noise(value(name).shape(), stream));
+  }
+  Tensor forward(Tape* tape, bool anew) {
+    const ContextScope scope(context(tape));
+    if (!anew) return conv(x);
+    Conv2dOptions options;
+    options.padding = 1;
+    const auto [weight, bias] =
+        fold_batch_norm(value(kNames[0]), value(kNames[1]), value(kNames[2]), value(kNames[3]),
+                        value(kNames[4]), 1e-5f);
+    return conv2d(x, weight, bias, options);
+  }
+  void backward(Tape& tape, const Tensor& y, uint64_t stream) {
+    const ContextScope scope(context(nullptr));
+    tape.backward({y}, {noise(y.shape(), stream).to(device).to(compute)});
+  }
+};
+
+// What three passes gave, with the weights changed before the last; of each output, then gradients.
+std::vector<std::vector<float>> passes(Layer layer, bool anew, bool in_turn) {
+  std::vector<std::vector<float>> seen;
+  const auto keep = [&](const Tensor& t) { seen.push_back(t.to(DType::f32).to_vector<float>()); };
+  Tape first, second, third;
+  const Tensor a = layer.forward(&first, anew);
+  if (in_turn) layer.backward(first, a, 20);
+  const Tensor b = layer.forward(&second, anew);
+  if (!in_turn) layer.backward(first, a, 20);
+  layer.backward(second, b, 21);
+  layer.change("conv.weight", 30);
+  layer.change("bn.running_var", 31);
+  const Tensor plain = layer.forward(nullptr, anew), c = layer.forward(&third, anew);
+  layer.backward(third, c, 22);
+  for (const Tensor& y : {a, b, plain, c}) keep(y);
+  for (const char* name : kNames)
+    if (const Tensor grad = layer.value(name).grad(); grad.defined()) keep(grad);
+  return seen;
+}
+
+TEST(ConvPasses, HaveTheBitsOfFoldingAnew) {
+  std::vector<Device> devices{Device::cpu()};
+  if (cuda_reason().empty()) devices.push_back(Device::cuda(0));
+  for (const Device device : devices)
+    for (DType compute : {DType::f32, DType::bf16})
+      for (NormKind norm : {NormKind::frozen_bn, NormKind::bn_eval})
+        for (int64_t channels : {8, 3})
+          for (bool in_turn : {true, false}) {
+            SCOPED_TRACE(testing::Message() << device << compute << norm_name(norm) << int(norm)
+                                            << " " << channels << in_turn);
+            const auto make = [&] { return Layer(device, compute, norm, channels, 16); };
+            const auto got = passes(make(), false, in_turn), want = passes(make(), true, in_turn);
+            ASSERT_EQ(got.size(), want.size());
+            EXPECT_EQ(got.size(), norm == NormKind::bn_eval ? 7u : 5u);
+            EXPECT_EQ(got, want);
+          }
+}
+
+// A step's second pass holds its output and nothing else that is new.
+TEST(ConvPasses, OfAStepShareTheirFilters) {
+  Layer layer(Device::cpu(), DType::f32, NormKind::bn_eval, 8, 16);
+  const auto live = [] { return memory_stats(Device()).live_bytes; };
+  Tape first, second, third;
+  const int64_t at_start = live();
+  const Tensor a = layer.forward(&first, false);
+  const int64_t of_first = live() - at_start;
+  const Tensor b = layer.forward(&second, false);
+  const int64_t of_second = live() - at_start - of_first;
+  EXPECT_GE(of_first - of_second, layer.value("conv.weight").nbytes());
+  layer.change("bn.bias", 40);
+  const Tensor c = layer.forward(&third, false);
+  EXPECT_GE(live() - at_start - of_first, of_second + layer.value("conv.weight").nbytes());
+  first.clear();
+  second.clear();
+  third.clear();
+}
+
+// Sums that a frozen norm has no use for are not taken.
+TEST(ConvPasses, AskForTheBiasOnlyWhereItIsTrained) {
+  for (NormKind norm : {NormKind::frozen_bn, NormKind::bn_eval}) {
+    Layer layer(Device::cpu(), DType::f32, norm, 8, 16);
+    Tape tape;
+    const ContextScope scope(layer.context(&tape));
+    const auto [weight, bias] =
+        fold_batch_norm(layer.value(kNames[0]), layer.value(kNames[1]), layer.value(kNames[2]),
+                        layer.value(kNames[3]), layer.value(kNames[4]), 1e-5f);
+    EXPECT_TRUE(weight.requires_grad());
+    EXPECT_EQ(bias.requires_grad(), norm == NormKind::bn_eval);
+  }
+}
+
+// On a GPU the first folds and casts in one launch, the others find both.
+TEST(ConvPasses, OfAStepFoldAndCastOnce) {
+  try {
+    cuda::set_emulated_faults({});
+  } catch (const DeviceError&) {
+    GTEST_SKIP() << "launches are counted on the emulated device";
+  }
+  Layer layer(Device::cuda(0), DType::bf16, NormKind::bn_eval, 8, 16);
+  const auto fails_after = [&](int64_t launches) {
+    cuda::EmulatedFaults faults;
+    faults.launches_to_fail = launches;
+    cuda::set_emulated_faults(faults);
+    Tape tape;
+    bool failed = false;
+    try {
+      layer.forward(&tape, false);
+    } catch (const DeviceError&) {
+      failed = true;
+    }
+    cuda::set_emulated_faults({});
+    return failed;
+  };
+  EXPECT_TRUE(fails_after(1));
+  layer.change("bn.weight", 50);
+  EXPECT_FALSE(fails_after(2));
+  EXPECT_FALSE(fails_after(1));
+  layer.change("bn.weight", 51);
+  EXPECT_TRUE(fails_after(1));
+  EXPECT_FALSE(fails_after(1));
+}
+
+}  // namespace
+}  // namespace mixpl
