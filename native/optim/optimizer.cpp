@@ -79,16 +79,16 @@ StepReport Optimizer::step(double lr, const std::vector<Tensor>& losses,
   gather_scalars(losses, clip_, Clip::kFloats);
   MIXPL_DISPATCH(clip_.device(), clip_gradients, table_, clip_norm, clip_);
   update(lr);
+  // Before anything else can fail: what was derived from a weight must not outlive its values.
+  for (size_t i = 0; i < targets_.size(); ++i)
+    if (has_gradient(i)) targets_[i].value.touch();
   if (follow) follow(clip_);
   // A GPU has all its work by now; only the host waits.
   const std::vector<float> numbers = clip_.to_vector<float>();
   Clip clip;
   std::memcpy(&clip, numbers.data(), sizeof clip);
-  for (size_t i = 0; clip.usable() && i < targets_.size(); ++i) {
-    if (!has_gradient(i)) continue;
-    targets_[i].value.touch();
-    count_step(i);
-  }
+  for (size_t i = 0; clip.usable() && i < targets_.size(); ++i)
+    if (has_gradient(i)) count_step(i);
   return {clip.norm, {numbers.begin() + Clip::kFloats, numbers.end()}, clip.usable()};
 }
 

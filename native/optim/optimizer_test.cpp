@@ -131,6 +131,20 @@ TEST(Optimizer, ChangesNothingWhenALossIsNotFinite) {
   }
 }
 
+// What was derived from a weight, packed filters say, must not outlive its values.
+TEST(Optimizer, CountsItsWritesThoughWhatFollowsFails) {
+  auto targets = make_targets();
+  const auto optimizer = create_optimizer(Options(kOptimizers[0], "optimizer"), targets);
+  set_gradients(targets, 7);
+  const Tensor& value = targets[0].value;
+  const auto before = value.impl()->version;
+  const auto values = value.to_vector<float>();
+  EXPECT_THROW(optimizer->step(0.05, {}, [](const Tensor&) { throw DeviceError("no"); }),
+               DeviceError);
+  EXPECT_NE(value.to_vector<float>(), values);
+  EXPECT_NE(value.impl()->version, before);
+}
+
 TEST(Optimizer, RefusesOtherTypesThanF32) {
   EXPECT_THROW(
       create_optimizer(Options("{}", "optimizer"), {{"w", Tensor::zeros({3}, DType::bf16), 1, 0}}),

@@ -34,8 +34,9 @@ MIXPL_DEVICE float approximate_reciprocal(float x) {
 }
 #endif
 
-/// e^x within 4e-7 relative for x in [-87, 0].
+/// e^x within 4e-7 relative for x in [-87, 0]; below, down to minus infinity, 0.
 MIXPL_DEVICE float approximate_exp(float x) {
+  x = x < -126.0f ? -126.0f : x;  // what is lost of a product that overflows is no number
   const float t = x * 1.44269504f, rest = fmaf(x, 1.44269504f, -t);  // what t lost
   const float y = approximate_exp2(t);
   return fmaf(y, rest * 0.693147181f, y);

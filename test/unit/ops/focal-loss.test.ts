@@ -98,6 +98,31 @@ test('loss and gradient hold 2e-6 relative at every logit, and stay finite to th
     }
 });
 
+test('bf16 stays finite to the last logit', async () => {
+  const values = [3e38, -3e38, 2e38, -2e38, 100, -100];
+  for (const gamma of [0, 2]) {
+    // Each is once its anchor's class, once another's.
+    const call = {
+      name: '',
+      inputs: {
+        logits: ndarray([12, 1], [...values, ...values]),
+        labels: ndarray([12], [...values.map(() => 0), ...values.map(() => 1)]),
+      },
+      options: { gamma },
+    };
+    const got = await runOp('sigmoidFocalLoss', call, {
+      ...{ spec, dtype: 'bf16' as const },
+      dout: ndarray([], [1]),
+    });
+    got.gradients.logits!.forEach((slope, i) => {
+      const x = values[i % 6]!;
+      const wrong = i < 6 ? x < 0 : x > 0; // what it says of its class
+      const side = i < 6 ? -0.25 : 0.75;
+      expect(Math.abs(slope - (wrong ? side : 0)), `${x}, ${i}`).toBeLessThan(1e-6);
+    });
+  }
+});
+
 test('an ignored anchor is ignored whatever it holds', async () => {
   const call = {
     name: '',
