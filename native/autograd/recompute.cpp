@@ -42,7 +42,7 @@ std::vector<Tensor> recompute(const std::vector<Tensor>& inputs, Part part) {
       seeds.push_back(std::move(douts[i]));
     }
     roots.resize(seeds.size());
-    inner.backward(roots, seeds);
+    inner.backward(roots, std::move(seeds));
     Gradients grads;
     for (Tensor& copy : copies) {
       grads.push_back(copy.grad());

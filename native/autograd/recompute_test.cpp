@@ -102,5 +102,24 @@ TEST_F(RecomputeTest, TakesOutputsThatNobodyAskedFor) {
   EXPECT_EQ(x.grad().item(), 5);
 }
 
+// Ops write into gradients that nobody else holds, and round once less then.
+TEST_F(RecomputeTest, HandsOnGradientsThatNobodyElseHolds) {
+  int unique = 0;
+  const auto last = [&](const std::vector<Tensor>& in) {
+    const Tensor y = Tensor::full({}, in[0].item(), DType::f32);
+    record({y}, {in[0]}, [&unique](std::vector<Tensor> douts) {
+      unique += douts[0].unique();
+      return Gradients{douts[0]};
+    });
+    return std::vector<Tensor>{y};
+  };
+  const Tensor x = leaf(2);
+  tape_.backward({scaled_sum(last({x}), 2)}, {one()});
+  EXPECT_EQ(unique, 1);
+  tape_.backward({scaled_sum(recompute({x}, last), 2)}, {one()});
+  EXPECT_EQ(unique, 2);
+  EXPECT_EQ(x.grad().item(), 4);
+}
+
 }  // namespace
 }  // namespace mixpl

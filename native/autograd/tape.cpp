@@ -49,10 +49,10 @@ Tensor take_grad(Tensor target) {
   return {};
 }
 
-void Tape::backward(const std::vector<Tensor>& roots, const std::vector<Tensor>& seeds) {
+void Tape::backward(const std::vector<Tensor>& roots, std::vector<Tensor> seeds) {
   for (size_t i = 0; i < roots.size(); ++i) {
     Tensor root = roots[i];
-    if (root.requires_grad()) accumulate_grad(root, seeds[i]);
+    if (root.requires_grad()) accumulate_grad(root, std::move(seeds[i]));
   }
   Context context = Context::current();
   context.tape = nullptr;

@@ -25,7 +25,7 @@ class Tape {
 
   /// Back-propagates from `roots` with the given seeds (same shapes). Leaves keep the sum of what
   /// reached them in grad(), added to what was there; the activations are freed on the way.
-  void backward(const std::vector<Tensor>& roots, const std::vector<Tensor>& seeds);
+  void backward(const std::vector<Tensor>& roots, std::vector<Tensor> seeds);
 
   void clear();
   bool empty() const { return nodes_.empty(); }
