@@ -45,14 +45,42 @@ void keep_best_anchors(std::vector<Candidate>& candidates, int64_t most, int64_t
   });
 }
 
-// f(i) for x[i] > sieve in [begin, end), without a branch for each of the many that are not.
+// Takes pairs in order of index; of more than `most` the best.
+class Shortlist {
+ public:
+  /// @param per_anchor `most` counts anchors: no pair is known to be out before all were seen
+  Shortlist(int64_t most, bool per_anchor, float score_thr)
+      : most_(per_anchor ? INT64_MAX : most), floor_(score_thr) {}
+  /// Returns whether the floor rose.
+  bool offer(Candidate c) {
+    if (!(c.score > floor_)) return false;
+    found_.push_back(c);
+    if (static_cast<int64_t>(found_.size()) / 2 < most_) return false;
+    // Whoever comes later has a higher index: no better than the worst of `most` is out.
+    keep_best(found_, most_);
+    floor_ = std::max_element(found_.begin(), found_.end(), better)->score;
+    return true;
+  }
+  /// What does not score higher is out.
+  float floor() const { return floor_; }
+  std::vector<Candidate> take() { return std::move(found_); }
+
+ private:
+  int64_t most_;
+  float floor_;
+  std::vector<Candidate> found_;
+};
+
+// f(i) for x[i] > sieve in [begin, end), without a branch for each of the many that are not; f may
+// raise the sieve.
 template <typename T, typename F>
-void sift(const T* x, int64_t begin, int64_t end, float sieve, F&& f) {
+void sift(const T* x, int64_t begin, int64_t end, const float& sieve, F&& f) {
   constexpr int64_t kBlock = 64;
   for (; begin < end; begin += kBlock) {
     const int64_t stop = std::min(end, begin + kBlock);
+    const float bound = sieve;
     int any = 0;
-    for (int64_t i = begin; i < stop; ++i) any |= static_cast<float>(x[i]) > sieve;
+    for (int64_t i = begin; i < stop; ++i) any |= static_cast<float>(x[i]) > bound;
     if (!any) continue;
     for (int64_t i = begin; i < stop; ++i)
       if (static_cast<float>(x[i]) > sieve) f(i);
@@ -61,20 +89,21 @@ void sift(const T* x, int64_t begin, int64_t end, float sieve, F&& f) {
 
 // Pairs [begin, end) of an image whose score, as far as it decides who stays, is high enough.
 std::vector<Candidate> above_threshold(const DenseScores& scores, int64_t image, int64_t begin,
-                                       int64_t end) {
-  std::vector<Candidate> found;
+                                       int64_t end, const DensePostProcessOptions& o) {
+  Shortlist list(o.nms_pre, o.per_anchor, scores.score_thr);
+  float sieve = scores.sieve;
   const auto sift_typed = [&](const auto* logits) {
     const auto* x = logits + image * scores.anchors * scores.classes;
-    sift(x, begin, end, scores.sieve, [&](int64_t i) {
+    sift(x, begin, end, sieve, [&](int64_t i) {
       const float score = scores.deciding(static_cast<float>(x[i]), image, i);
-      if (score > scores.score_thr) found.push_back({score, i});
+      if (list.offer({score, i})) sieve = scores.logits_of({list.floor(), INFINITY}).least;
     });
   };
   if (scores.logits.bf16)
     sift_typed(static_cast<const bfloat16*>(scores.logits.data));
   else
     sift_typed(static_cast<const float*>(scores.logits.data));
-  return found;
+  return list.take();
 }
 
 // A piece of one level of one image.
@@ -97,7 +126,7 @@ PendingDetections dense_post_process(const std::vector<DenseLevel>& levels, cons
   }
 
   // Whole anchors.
-  const int64_t piece_size = std::max<int64_t>((1 << 16) / classes, 1) * classes;
+  const int64_t piece_size = std::max<int64_t>((1 << 18) / classes, 1) * classes;
   const auto keep = [&](std::vector<Candidate>& candidates) {
     if (o.per_anchor)
       keep_best_anchors(candidates, o.nms_pre, classes);
@@ -114,7 +143,8 @@ PendingDetections dense_post_process(const std::vector<DenseLevel>& levels, cons
   std::vector<std::vector<Candidate>> found(pieces.size());
   parallel_for(static_cast<int64_t>(pieces.size()), int64_t{1}, [&](int64_t p) {
     const Piece& piece = pieces[p];
-    found[p] = above_threshold(scores_of_level[piece.level], piece.image, piece.begin, piece.end);
+    found[p] =
+        above_threshold(scores_of_level[piece.level], piece.image, piece.begin, piece.end, o);
     keep(found[p]);
   });
 

@@ -286,6 +286,68 @@ TEST(DensePostProcess, EverythingAboveTheThreshold) {
   }
 }
 
+// The pairs that stay when nothing is suppressed: label, score, one after the other.
+std::vector<float> best_slowly(const Tensor& logits, const Tensor& quality, int64_t image,
+                               const DensePostProcessOptions& o) {
+  struct Pair {
+    float score;
+    int64_t index;
+  };
+  const int64_t anchors = logits.size(1), classes = logits.size(2);
+  std::vector<Pair> pairs;
+  for (int64_t i = 0; i < anchors * classes; ++i) {
+    float score = DenseScores::sigmoid(logits.data<float>()[image * anchors * classes + i]);
+    if (quality.defined())
+      score = std::sqrt(score *
+                        DenseScores::sigmoid(quality.data<float>()[image * anchors + i / classes]));
+    if (score > o.score_thr) pairs.push_back({score, i});
+  }
+  std::stable_sort(pairs.begin(), pairs.end(),
+                   [](const Pair& a, const Pair& b) { return a.score > b.score; });
+  std::vector<float> out;
+  for (int64_t i = 0; i < std::min<int64_t>(o.nms_pre, std::ssize(pairs)); ++i)
+    out.insert(out.end(), {static_cast<float>(pairs[i].index % classes), pairs[i].score});
+  return out;
+}
+
+TEST(DensePostProcess, TheBestOfManyPairsWithEqualScores) {
+  // More pairs than a piece has; scores repeat, and rise towards the end.
+  const AnchorOptions options;
+  const int64_t classes = 37, images = 2;
+  const Tensor anchors = level_anchors(options, 0, 41, 43);
+  const int64_t count = anchors.size(0);
+  const Philox random{14, 0};
+  Tensor logits = Tensor::empty({images, count, classes}, DType::f32);
+  for (int64_t i = 0; i < logits.numel(); ++i)
+    logits.data<float>()[i] = std::round(4 * random.normal(i) + 3.0f * i / logits.numel()) / 4;
+  Tensor quality = Tensor::empty({images, count, 1}, DType::f32);
+  for (int64_t i = 0; i < quality.numel(); ++i)
+    quality.data<float>()[i] = std::round(random.normal(logits.numel() + i));
+  const Tensor deltas = Tensor::zeros({images, count, 4}, DType::f32);
+  const Tensor sizes = Tensor::from<float>({400, 400, 400, 400}, {2, 2});
+  for (const Tensor& centerness : {Tensor(), quality})
+    for (int64_t most : {int64_t{1}, int64_t{3}, int64_t{1000}, int64_t{100000}})
+      for (float threshold : {0.0f, 0.9f}) {
+        DensePostProcessOptions o;
+        if (centerness.defined()) o.score_rule = ScoreRule::geometric_mean;
+        o.score_thr = threshold;
+        o.nms_pre = most;
+        o.nms_iou = 1;
+        o.max_per_image = 2 * most;
+        o.min_size = -1;
+        const auto found =
+            dense_post_process({{logits, centerness, delta_decoder(deltas, anchors, {}, images)}},
+                               sizes, classes, o)
+                .get();
+        for (int64_t n = 0; n < images; ++n) {
+          std::vector<float> got;
+          for (size_t i = 0; i < found[n].scores.size(); ++i)
+            got.insert(got.end(), {static_cast<float>(found[n].labels[i]), found[n].scores[i]});
+          EXPECT_EQ(got, best_slowly(logits, centerness, n, o)) << most << " of " << threshold;
+        }
+      }
+}
+
 TEST(Checks, SayWhatTheyWanted) {
   const Tensor boxes = tensor_of(random_boxes(3, 1));
   EXPECT_THROW(pairwise_iou(boxes, boxes.alias({12})), ShapeError);
