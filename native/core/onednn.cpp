@@ -82,16 +82,21 @@ void reorder(const memory::desc& from, const void* source, const memory::desc& t
   stream().wait();
 }
 
-Tensor pack_weight(const Tensor& weight, const memory::desc& plain, const memory::desc& packed) {
-  if (plain == packed) return weight;
-  using Packs = std::shared_ptr<std::vector<std::pair<memory::desc, Tensor>>>;
-  const Packs packs = weight.derived<Packs>(
-      "onednn", [] { return std::make_shared<std::vector<std::pair<memory::desc, Tensor>>>(); });
-  for (const auto& [desc, tensor] : *packs)
-    if (desc == packed) return tensor;
-  const Tensor tensor = scratchpad(packed);
-  reorder(plain, weight.raw(), packed, tensor.raw());
-  packs->emplace_back(packed, tensor);
+Tensor pack_weight(const Tensor& weight, const memory::desc& plain, const memory::desc& packed,
+                   const std::function<Tensor()>& other_order) {
+  if (plain == packed && !other_order) return weight;
+  struct Pack {
+    memory::desc plain, packed;
+    Tensor tensor;
+  };
+  using Packs = std::shared_ptr<std::vector<Pack>>;
+  const Packs packs = weight.derived<Packs>(other_order ? "onednn, other order" : "onednn",
+                                            [] { return std::make_shared<std::vector<Pack>>(); });
+  for (const Pack& pack : *packs)
+    if (pack.plain == plain && pack.packed == packed) return pack.tensor;
+  const Tensor source = other_order ? other_order() : weight, tensor = scratchpad(packed);
+  reorder(plain, source.raw(), packed, tensor.raw());
+  packs->push_back({plain, packed, tensor});
   return tensor;
 }
 

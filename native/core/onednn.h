@@ -4,6 +4,7 @@
 
 #include <dnnl.hpp>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <vector>
@@ -35,8 +36,11 @@ void reorder(const dnnl::memory::desc& from, const void* source, const dnnl::mem
 
 /// `weight` (f32, described by `plain`) in the layout and type of `packed`: made once per version
 /// of the weight, and handed over without a copy when the layouts agree.
+/// @param other_order makes what `plain` describes instead of the weight, in an order that no
+///                    strides express: not kept once it is packed
 Tensor pack_weight(const Tensor& weight, const dnnl::memory::desc& plain,
-                   const dnnl::memory::desc& packed);
+                   const dnnl::memory::desc& packed,
+                   const std::function<Tensor()>& other_order = {});
 
 /// Primitives by shape: `make` runs once per key and thread count.
 template <typename Value>

@@ -1,6 +1,8 @@
 #include "ops/conv2d/onednn_cpu.h"
 
 #include <algorithm>
+#include <cstring>
+#include <functional>
 
 #include "core/onednn.h"
 #include "core/parallel.h"
@@ -104,15 +106,22 @@ void run(const dnnl::primitive& primitive, const memory::desc& scratch,
 
 }  // namespace
 
-void onednn_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
-                    const Tensor& residual, const Conv2dOptions& o, Tensor& y) {
-  const Problem p(x.shape(), weight.shape(), y.shape(), x.dtype(), o);
+namespace {
+
+// What a convolution multiplies by, as its problem's w_plain() describes it.
+struct Filters {
+  const Tensor& weight;
+  std::function<Tensor()> other_order;  // see pack_weight
+};
+
+void convolve(const Problem& p, const Tensor& x, const Filters& filters, const Tensor& bias,
+              const Tensor& residual, bool relu, Tensor& y) {
   const bool add = residual.defined();
-  const auto ready =
-      cache<dnnl::convolution_forward>().get(p.key(bias.defined() + 2 * add + 4 * o.relu), [&] {
-        return Ready<dnnl::convolution_forward>(forward_desc(p, bias.defined(), add, o.relu));
-      });
-  const Tensor packed = onednn::pack_weight(weight, p.w_plain(), ready->desc.weights_desc());
+  const auto ready = cache<dnnl::convolution_forward>().get(
+      p.key(bias.defined() + 2 * add + 4 * relu),
+      [&] { return Ready<dnnl::convolution_forward>(forward_desc(p, bias.defined(), add, relu)); });
+  const Tensor packed = onednn::pack_weight(filters.weight, p.w_plain(), ready->desc.weights_desc(),
+                                            filters.other_order);
   std::unordered_map<int, memory> args{
       {DNNL_ARG_SRC, onednn::view(p.x_desc(), x)},
       {DNNL_ARG_WEIGHTS, onednn::view(ready->desc.weights_desc(), packed)},
@@ -122,6 +131,14 @@ void onednn_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
     args.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1,
                  onednn::view(p.y_desc(), residual));
   run(ready->primitive, ready->desc.scratchpad_desc(), std::move(args));
+}
+
+}  // namespace
+
+void onednn_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                    const Tensor& residual, const Conv2dOptions& o, Tensor& y) {
+  const Problem p(x.shape(), weight.shape(), y.shape(), x.dtype(), o);
+  convolve(p, x, {weight, {}}, bias, residual, o.relu, y);
 }
 
 namespace {
@@ -150,23 +167,31 @@ void spread(const Tensor& dense, int64_t stride, Tensor& dx) {
   });
 }
 
-Tensor turned_weight(const Tensor& weight) {
-  return weight.derived<Tensor>("turned", [&] {
-    const int64_t k = weight.size(0), c = weight.size(3), rs = weight.size(1) * weight.size(2);
-    Tensor turned = Tensor::empty({c, weight.size(1), weight.size(2), k}, DType::f32);
-    const float* in = weight.data<float>();
-    float* out = turned.data<float>();
-    constexpr int64_t kTile = 16;  // both sides of a tile stay in the first cache
-    const int64_t tiles = (c + kTile - 1) / kTile;
-    parallel_for(rs * tiles, std::max<int64_t>(1, 16384 / (k * kTile)), [&](int64_t i) {
-      const int64_t at = i / tiles, begin = i % tiles * kTile, end = std::min(c, begin + kTile);
-      for (int64_t row = 0; row < k; row += kTile)
-        for (int64_t col = begin; col < end; ++col)
-          for (int64_t j = row; j < std::min(k, row + kTile); ++j)
-            out[(col * rs + rs - 1 - at) * k + j] = in[(j * rs + at) * c + col];
-    });
-    return turned;
+// The taps of each filter in reverse: OHWI still.
+Tensor reversed_taps(const Tensor& weight) {
+  const int64_t taps = weight.size(1) * weight.size(2), c = weight.size(3);
+  Tensor reversed = Tensor::empty_like(weight);
+  const float* in = weight.data<float>();
+  float* out = reversed.data<float>();
+  parallel_for(weight.size(0), std::max<int64_t>(1, 16384 / (taps * c)), [&](int64_t k) {
+    for (int64_t at = 0; at < taps; ++at)
+      std::memcpy(out + (k * taps + taps - 1 - at) * c, in + (k * taps + at) * c,
+                  c * sizeof(float));
   });
+  return reversed;
+}
+
+// dx, where the gradient is a convolution.
+void convolve_back(const Tensor& dy, const Tensor& weight, const Conv2dOptions& o, Tensor& dx) {
+  const int64_t k = weight.size(0), r = weight.size(1), s = weight.size(2), c = weight.size(3);
+  Conv2dOptions turned;
+  turned.dilation = o.dilation;
+  turned.padding = o.dilation * (static_cast<int>(r) - 1) - o.padding;
+  Problem p(dy.shape(), {c, r, s, k}, dx.shape(), dy.dtype(), turned);
+  p.w_stride = {1, r * s * c, s * c, c};
+  Filters filters{weight, {}};
+  if (r * s > 1) filters.other_order = [&] { return reversed_taps(weight); };
+  convolve(p, dy, filters, {}, {}, false, dx);
 }
 
 }  // namespace
@@ -181,13 +206,7 @@ void onednn_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOp
     spread(dense, o.stride, dx);
     return;
   }
-  if (gradient_is_convolution(weight.shape(), o)) {
-    Conv2dOptions turned;
-    turned.dilation = o.dilation;
-    turned.padding = o.dilation * (static_cast<int>(weight.size(1)) - 1) - o.padding;
-    onednn_forward(dy, turned_weight(weight), {}, {}, turned, dx);
-    return;
-  }
+  if (gradient_is_convolution(weight.shape(), o)) return convolve_back(dy, weight, o, dx);
   const Problem p(dx.shape(), weight.shape(), dy.shape(), dy.dtype(), o);
   const auto ready = cache<dnnl::convolution_backward_data>().get(p.key(0), [&] {
     const dnnl::convolution_backward_data::desc desc(
