@@ -67,7 +67,7 @@ export async function* runBench(options: BenchOptions = {}): AsyncGenerator<Benc
   using peer = options.peer
     ? await TorchPeer.start({ device, threads: native.buildInfo().threads })
     : undefined;
-  const limits = await measureLimits(device, dtypes, peer);
+  const limits = await measureLimits(device, dtypes, peer, signal);
   options.onLimits?.(limits);
   for (const bench of cases)
     for (const dtype of dtypes.filter((type) => bench.dtypes.includes(type)))

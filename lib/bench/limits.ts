@@ -22,11 +22,15 @@ interface Rate {
   source: string;
 }
 
-/** @param peer its product counts where it is the faster one; it may lack or fail it */
+/**
+ * @param peer its product counts where it is the faster one; it may lack or fail it
+ * @throws `signal.reason`
+ */
 export async function measureLimits(
   device: string,
   dtypes: readonly ('f32' | 'bf16')[],
   peer?: Pick<TorchPeer, 'name' | 'prepare'>,
+  signal?: AbortSignal,
 ): Promise<Limits> {
   const gpu = device !== 'cpu';
   const copy = await copySpeed(device, gpu ? 1 << 28 : 1 << 24);
@@ -39,6 +43,7 @@ export async function measureLimits(
     const n = gpu ? 8192 : 1536;
     const rates = [await gemmSpeed(device, dtype, n)];
     const other = peer && (await peerGemmSpeed(peer, dtype, n).catch(() => null));
+    signal?.throwIfAborted(); // Ctrl-C ends the peer, too
     if (other) rates.push(other);
     const best = fastest(rates);
     limits.gemm[dtype] = best.rate;
