@@ -7,6 +7,6 @@ export default defineConfig({
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 60_000,
-    env: { OMP_NUM_THREADS: '1' },
+    env: { OMP_NUM_THREADS: '1', MIXPL_CHECK_MEMORY: '1' },
   },
 });

@@ -17,6 +17,7 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
+export MIXPL_CHECK_MEMORY=1
 # The calls to the CUDA runtime, on one of the tests' own; first, for its report is of the other tests.
 run() { # folder
   if [ ${#arguments[@]} -eq 0 ]; then env -u GTEST_OUTPUT "$1/mixpl_runtime_tests" --gtest_brief=1; fi

@@ -4,32 +4,28 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <map>
 #include <mutex>
 #include <vector>
 
 #include "core/cuda/runtime.h"
 #include "core/error.h"
+#include "core/fence.h"
+#include "core/free_blocks.h"
 #include "core/side_memory.h"
 
 namespace mixpl {
 namespace {
 
-constexpr int64_t kAlignment = 64;
-constexpr int64_t kHugePage = 2 << 20;
-
-// Sizes are rounded up to eight steps per power of two, so that similar shapes share blocks and at
-// most an eighth is wasted.
-int64_t rounded_size(int64_t bytes) {
-  if (bytes <= 1024) return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  int64_t step = kAlignment;
-  while (step * 16 < bytes) step *= 2;
-  return (bytes + step - 1) / step * step;
-}
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kCutsSegments = false;  // it knows where segments end, not blocks
+#else
+constexpr bool kCutsSegments = true;
+#endif
 
 class SystemMemory final : public MemorySource {
  public:
   void* allocate(int64_t size) override {
+    constexpr int64_t kAlignment = 64, kHugePage = 2 << 20;
     const bool large = size >= 2 * kHugePage;
     const int64_t alignment = large ? kHugePage : kAlignment;
     void* block = std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
@@ -51,56 +47,33 @@ thread_local Pool* side_pool = nullptr;  // whose side stream this thread works 
 
 class Pool {
  public:
+  /// @param cuts  see FreeBlocks
   /// @param trims gives unused blocks back before memory runs out
-  Pool(MemorySource& source, bool trims) : source_(source), trims_(trims) {}
+  Pool(MemorySource& source, bool cuts, bool trims)
+      : source_(source), trims_(trims), free_{FreeBlocks(cuts), FreeBlocks(cuts)} {}
 
-  void* take(int64_t bytes, int64_t& actual, Home& home) {
-    const int64_t size = rounded_size(bytes);
+  Block* take(int64_t bytes, Home& home) {
     std::lock_guard lock(mutex_);
     home = {side_pool == this, forks_};
-    // Best fit; a block may serve a request down to two thirds of its size.
-    auto& free = free_[home.side];
-    auto found = free.lower_bound(size);
-    if (found != free.end() && found->first <= size + size / 2) {
-      void* block = found->second;
-      actual = found->first;
-      stats_.cached_bytes -= actual;
-      free.erase(found);
-      note_live(actual);
-      source_.on_take(block, bytes, actual);
-      return block;
-    }
-    // Shapes that vary from step to step must not pile up: what is cached stays below what is in
-    // use. Not so on a GPU, where freeing waits for all work: there it is done when memory is out.
-    if (trims_ && stats_.cached_bytes > std::max<int64_t>(stats_.peak_live_bytes / 2, 64 << 20))
-      release_locked();
-    actual = size;
-    void* block = source_.allocate(size);
-    if (!block) {
-      release_locked();
-      block = source_.allocate(size);
-    }
-    if (!block)
-      throw OutOfMemoryError(str("out of memory: wanted ", size, " bytes on ", source_.describe(),
-                                 "; tensors hold ", stats_.live_bytes));
-    ++stats_.system_allocations;
-    note_live(size);
-    source_.on_take(block, bytes, size);
+    Block* block = take_locked(bytes, free_[home.side]);
+    stats_.live_bytes += block->size;
+    stats_.peak_live_bytes = std::max(stats_.peak_live_bytes, stats_.live_bytes);
+    source_.on_take(block->at, bytes, block->size);
     return block;
   }
 
-  void give_back(void* block, int64_t size, Home home) {
+  void give_back(Block* block, Home home) {
     std::lock_guard lock(mutex_);
-    stats_.live_bytes -= size;
-    stats_.cached_bytes += size;
-    source_.on_give_back(block, size);
+    stats_.live_bytes -= block->size;
+    stats_.cached_bytes += block->size;
+    source_.on_give_back(block->at, block->size);
     // A side stream's block may be read by the other until the next fork, which waits for that. Of
     // the others the side stream may read those that were there at the fork, until the join.
     const bool held = home.side ? side_pool != this : is_open_ && home.forks < forks_;
     if (held)
-      held_[home.side].emplace_back(size, block);
+      held_[home.side].push_back(block);
     else
-      free_[home.side].emplace(size, block);
+      free_[home.side].give_back(block);
   }
 
   void fork() {
@@ -131,30 +104,51 @@ class Pool {
   }
 
  private:
+  Block* take_locked(int64_t bytes, FreeBlocks& blocks) {
+    const int64_t size = blocks.block_size(bytes);
+    if (Block* block = blocks.take(size)) {
+      stats_.cached_bytes -= block->size;
+      return block;
+    }
+    // Shapes that vary from step to step must not pile up: what is cached stays below what is in
+    // use. Not so on a GPU, where freeing waits for all work: there it is done when memory is out.
+    if (trims_ && stats_.cached_bytes > std::max<int64_t>(stats_.peak_live_bytes / 2, 64 << 20))
+      release_locked();
+    const int64_t segment_size = blocks.segment_size(size);
+    void* segment = source_.allocate(segment_size);
+    if (!segment) {
+      release_locked();
+      segment = source_.allocate(segment_size);
+    }
+    if (!segment)
+      throw OutOfMemoryError(str("out of memory: wanted ", size, " bytes on ", source_.describe(),
+                                 "; tensors hold ", stats_.live_bytes));
+    ++stats_.system_allocations;
+    Block* block = blocks.take_of(segment, segment_size, size);
+    stats_.cached_bytes += segment_size - block->size;
+    return block;
+  }
   void free_held(bool side) {
-    free_[side].insert(held_[side].begin(), held_[side].end());
+    for (Block* block : held_[side]) free_[side].give_back(block);
     held_[side].clear();
   }
   // A GPU frees memory when all of its work is done: those that are held, too.
   void release_locked() {
     for (const bool side : {false, true}) {
       free_held(side);
-      for (auto& [size, block] : free_[side]) source_.free(block, size);
-      free_[side].clear();
+      free_[side].release([&](void* segment, int64_t bytes) {
+        stats_.cached_bytes -= bytes;
+        source_.free(segment, bytes);
+      });
     }
-    stats_.cached_bytes = 0;
-  }
-  void note_live(int64_t size) {
-    stats_.live_bytes += size;
-    stats_.peak_live_bytes = std::max(stats_.peak_live_bytes, stats_.live_bytes);
   }
 
   MemorySource& source_;
   const bool trims_;
   std::mutex mutex_;
   // [1]: of the side stream.
-  std::multimap<int64_t, void*> free_[2];
-  std::vector<std::pair<int64_t, void*>> held_[2];
+  FreeBlocks free_[2];
+  std::vector<Block*> held_[2];
   int64_t forks_ = 0;
   bool is_open_ = false;  // between a fork and its join
   MemoryStats stats_;
@@ -162,14 +156,14 @@ class Pool {
 
 // Never destroyed: tensors held by JavaScript may outlive static destructors.
 Pool& pool_of(Device device) {
-  static Pool* cpu = new Pool(*new SystemMemory, true);
+  static Pool* cpu = new Pool(*new SystemMemory, kCutsSegments, true);
   if (device.is_cpu()) return *cpu;
   static std::mutex mutex;
   static auto* gpus = new std::vector<std::unique_ptr<Pool>>;
   std::lock_guard lock(mutex);
   if (gpus->size() <= static_cast<size_t>(device.index)) gpus->resize(device.index + 1);
   std::unique_ptr<Pool>& pool = (*gpus)[device.index];
-  if (!pool) pool = std::make_unique<Pool>(cuda::memory_source(device.index), false);
+  if (!pool) pool = std::make_unique<Pool>(cuda::memory_source(device.index), false, false);
   return *pool;
 }
 
@@ -177,11 +171,19 @@ Pool& pool_of(Device device) {
 
 std::shared_ptr<void> allocate(int64_t bytes, Device device) {
   Pool& pool = pool_of(device);
-  int64_t size = 0;
+  const bool fenced = device.is_cpu() && fence::is_wanted();
+  bytes = std::max<int64_t>(bytes, 1);
   Home home;
-  void* block = pool.take(std::max<int64_t>(bytes, 1), size, home);
-  return std::shared_ptr<void>(block,
-                               [&pool, size, home](void* p) { pool.give_back(p, size, home); });
+  Block* block = pool.take(bytes + (fenced ? 2 * fence::kBytes : 0), home);
+  if (!fenced)
+    return std::shared_ptr<void>(block->at,
+                                 [&pool, block, home](void*) { pool.give_back(block, home); });
+  char* inside = block->at + fence::kBytes;
+  fence::build(inside, bytes);
+  return std::shared_ptr<void>(inside, [&pool, block, home, inside, bytes](void*) {
+    fence::check(inside, bytes);
+    pool.give_back(block, home);
+  });
 }
 
 MemoryStats memory_stats(Device device) {

@@ -21,16 +21,19 @@ const onGpu = (process.env.BENCH_DEVICE ?? 'cpu') !== 'cpu';
 const dtypes =
   onGpu || native.buildInfo().cpuFeatures.includes('avx512_bf16') ? ['fp32', 'bf16'] : ['fp32'];
 const iterations = onGpu ? { train: 10, mixpl: 10, infer: 20 } : { train: 3, mixpl: 1, infer: 5 };
-// The peers' allocator settings that make them fastest; ours has its own pool.
-const environment = {
-  ...process.env,
-  OMP_NUM_THREADS: threads,
+// The allocator settings that make the peers fastest; ours has its own pool.
+const peerSettings = {
   MALLOC_MMAP_THRESHOLD_: '4294967296',
   MALLOC_TRIM_THRESHOLD_: '4294967296',
 };
 
 function measure(command, args) {
-  const child = spawnSync(command, args, { env: environment, encoding: 'utf8' });
+  const env = {
+    ...process.env,
+    OMP_NUM_THREADS: threads,
+    ...(command === python ? peerSettings : {}),
+  };
+  const child = spawnSync(command, args, { env, encoding: 'utf8' });
   if (child.status !== 0) throw new Error(`${command} ${args.join(' ')}: ${child.stderr}`);
   const result = JSON.parse(child.stdout.trim().split('\n').at(-1));
   if (!result.checked) throw new Error(`${command} ${args.join(' ')}: the result is wrong`);

@@ -37,14 +37,11 @@ void fill_without_input(const Tensor& bias, const Tensor& residual, bool relu, T
 // y += residual, then ReLU. oneDNN 2.6 adds wrong numbers where it groups channels that fill no
 // vector.
 void add_after(const Tensor& residual, bool relu, Tensor& y) {
-  dispatch_floating(y.dtype(), [&](auto tag) {
-    using T = decltype(tag);
-    const T* add = residual.data<T>();
-    T* out = y.data<T>();
-    parallel_for(y.numel(), [&](int64_t i) {
-      const float sum = float(out[i]) + float(add[i]);
-      out[i] = T(relu && sum < 0 ? 0.0f : sum);
-    });
+  const float* add = residual.data<float>();
+  float* out = y.data<float>();
+  parallel_for(y.numel(), [&](int64_t i) {
+    const float sum = out[i] + add[i];
+    out[i] = relu && sum < 0 ? 0.0f : sum;
   });
 }
 
@@ -54,7 +51,8 @@ void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
                     const Tensor& residual, const Conv2dOptions& o, Tensor& y) {
   if (y.numel() == 0) return;
   if (x.numel() == 0) return fill_without_input(bias, residual, o.relu, y);
-  if (needs_f32(x)) {
+  const bool apart = o.groups > 1 && residual.defined();  // and rounded once
+  if (needs_f32(x) || (apart && x.dtype() == DType::bf16)) {
     Tensor wide = Tensor::empty(y.shape(), DType::f32);
     conv2d_forward(widened(x), weight.to(DType::bf16).to(DType::f32), bias, widened(residual), o,
                    wide);
@@ -62,7 +60,7 @@ void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
   }
   if (winograd_pays(x.shape(), weight.shape(), y.shape(), o, x.dtype()))
     return winograd_forward(x, weight, bias, residual, o, y);
-  if (o.groups > 1 && residual.defined()) {
+  if (apart) {
     Conv2dOptions plain = o;
     plain.relu = false;
     onednn_forward(x, weight, bias, Tensor(), plain, y);

@@ -108,6 +108,17 @@ void run(const dnnl::primitive& primitive, const memory::desc& scratch,
 
 namespace {
 
+// oneDNN takes channels of bf16 in pairs: of an odd number, the last pixel's last one meets, times
+// zero, what lies behind the tensor. That may be NaN: here it is zero.
+Tensor finite_behind(const Tensor& x) {
+  if (x.dtype() != DType::bf16 || x.size(3) % 2 == 0) return x;
+  constexpr int64_t kBehind = 64;
+  const Tensor copy = Tensor::empty({x.nbytes() + kBehind}, DType::u8);
+  std::memcpy(copy.raw(), x.raw(), x.nbytes());
+  std::memset(static_cast<char*>(copy.raw()) + x.nbytes(), 0, kBehind);
+  return copy;
+}
+
 // What a convolution multiplies by, as its problem's w_plain() describes it.
 struct Filters {
   const Tensor& weight;
@@ -122,8 +133,9 @@ void convolve(const Problem& p, const Tensor& x, const Filters& filters, const T
       [&] { return Ready<dnnl::convolution_forward>(forward_desc(p, bias.defined(), add, relu)); });
   const Tensor packed = onednn::pack_weight(filters.weight, p.w_plain(), ready->desc.weights_desc(),
                                             filters.other_order);
+  const Tensor source = finite_behind(x);
   std::unordered_map<int, memory> args{
-      {DNNL_ARG_SRC, onednn::view(p.x_desc(), x)},
+      {DNNL_ARG_SRC, onednn::view(p.x_desc(), source)},
       {DNNL_ARG_WEIGHTS, onednn::view(ready->desc.weights_desc(), packed)},
       {DNNL_ARG_DST, onednn::view(p.y_desc(), y)}};
   if (bias.defined()) args.emplace(DNNL_ARG_BIAS, onednn::view(ready->desc.bias_desc(), bias));
@@ -216,8 +228,9 @@ void onednn_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOp
         {desc, attributes(nullptr, false), onednn::engine(), forward_desc(p, false, false, false)});
   });
   const Tensor packed = onednn::pack_weight(weight, p.w_plain(), ready->desc.weights_desc());
+  const Tensor source = finite_behind(dy);
   run(ready->primitive, ready->desc.scratchpad_desc(),
-      {{DNNL_ARG_DIFF_DST, onednn::view(p.y_desc(), dy)},
+      {{DNNL_ARG_DIFF_DST, onednn::view(p.y_desc(), source)},
        {DNNL_ARG_WEIGHTS, onednn::view(ready->desc.weights_desc(), packed)},
        {DNNL_ARG_DIFF_SRC, onednn::view(p.x_desc(), dx)}});
 }
