@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -12,6 +13,7 @@
 #include "core/options.h"
 #include "core/parallel.h"
 #include "core/philox.h"
+#include "core/simd.h"
 #include "core/tensor.h"
 
 namespace mixpl {
@@ -24,6 +26,21 @@ TEST(Bfloat16, RoundsToNearestEvenAndKeepsNan) {
   EXPECT_TRUE(std::isnan(float(bfloat16(std::nanf("")))));
   EXPECT_EQ(float(bfloat16(INFINITY)), INFINITY);
   EXPECT_EQ(float(bfloat16(-0.0f)), 0.0f);
+}
+
+TEST(Bfloat16, EightAtATimeAsOneByOne) {
+  for (uint32_t high = 0; high < 0x10000; ++high) {
+    const uint32_t low[8] = {0, 1, 0x7fff, 0x8000, 0x8001, 0xffff, 0x4000, 0xc000};
+    float from[8], back[8];
+    bfloat16 got[8];
+    for (int i = 0; i < 8; ++i) from[i] = std::bit_cast<float>(high << 16 | low[i]);
+    simd::store(got, simd::load(from));
+    simd::store(back, simd::load(got));
+    for (int i = 0; i < 8; ++i) {
+      ASSERT_EQ(got[i].bits, bfloat16(from[i]).bits) << high << " " << low[i];
+      ASSERT_EQ(std::bit_cast<uint32_t>(back[i]), uint32_t{got[i].bits} << 16);
+    }
+  }
 }
 
 TEST(Tensor, HoldsWhatItWasGiven) {

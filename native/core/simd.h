@@ -5,6 +5,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #include "core/dtype.h"
 
 // A second copy of a function for AVX-512, picked when the library is loaded. Arithmetic is the
@@ -30,12 +34,31 @@ inline f32x8 load(const float* p) {
   std::memcpy(&v, p, sizeof v);
   return v;
 }
+inline void store(float* p, f32x8 v) { std::memcpy(p, &v, sizeof v); }
+#if defined(__AVX2__)
+// As below, which GCC 12 makes three times as many instructions of.
+inline f32x8 load(const bfloat16* p) {
+  const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return (f32x8)_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16);
+}
+inline void store(bfloat16* p, f32x8 v) {
+  const __m256i u = (__m256i)v;
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
+  const __m256i rounded = _mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+  const __m256 quiet = _mm256_or_ps(v, (__m256)_mm256_set1_epi32(0x400000));
+  const __m256 is_nan = _mm256_cmp_ps(v, v, _CMP_UNORD_Q);
+  const __m256i bits =
+      _mm256_srli_epi32((__m256i)_mm256_blendv_ps((__m256)rounded, quiet, is_nan), 16);
+  _mm_storeu_si128(
+      reinterpret_cast<__m128i*>(p),
+      _mm_packus_epi32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256(bits, 1)));
+}
+#else
 inline f32x8 load(const bfloat16* p) {
   u16x8 bits;
   std::memcpy(&bits, p, sizeof bits);
   return (f32x8)(__builtin_convertvector(bits, u32x8) << 16);
 }
-inline void store(float* p, f32x8 v) { std::memcpy(p, &v, sizeof v); }
 /// Rounds to nearest even as bfloat16(float) does; NaN stays NaN.
 inline void store(bfloat16* p, f32x8 v) {
   const u32x8 u = (u32x8)v;
@@ -45,6 +68,7 @@ inline void store(bfloat16* p, f32x8 v) {
   const u16x8 narrow = __builtin_convertvector(bits, u16x8);
   std::memcpy(p, &narrow, sizeof narrow);
 }
+#endif
 inline f32x8 splat(float x) { return f32x8{x, x, x, x, x, x, x, x}; }
 /// a where mask is all ones, else zero.
 inline f32x8 keep(i32x8 mask, f32x8 a) { return (f32x8)((u32x8)mask & (u32x8)a); }
