@@ -28,6 +28,7 @@ typedef float f32x8 __attribute__((vector_size(32)));
 typedef uint32_t u32x8 __attribute__((vector_size(32)));
 typedef int32_t i32x8 __attribute__((vector_size(32)));
 typedef uint16_t u16x8 __attribute__((vector_size(16)));
+typedef uint8_t u8x8 __attribute__((vector_size(8)));
 
 inline f32x8 load(const float* p) {
   f32x8 v;
@@ -53,6 +54,19 @@ inline void store(bfloat16* p, f32x8 v) {
       reinterpret_cast<__m128i*>(p),
       _mm_packus_epi32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256(bits, 1)));
 }
+/// a where the mask's highest bit is set, else b.
+inline f32x8 select(i32x8 mask, f32x8 a, f32x8 b) {
+  return (f32x8)_mm256_blendv_ps(b, a, (__m256)mask);
+}
+inline i32x8 load_i32(const uint8_t* p) {
+  return (i32x8)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+}
+inline void store(uint8_t* p, i32x8 v) {
+  const __m256i low = _mm256_and_si256((__m256i)v, _mm256_set1_epi32(0xff));
+  const __m128i words =
+      _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
+}
 #else
 inline f32x8 load(const bfloat16* p) {
   u16x8 bits;
@@ -66,6 +80,17 @@ inline void store(bfloat16* p, f32x8 v) {
   const u32x8 is_nan = (u32x8)((u & 0x7fffffffu) > 0x7f800000u);
   const u32x8 bits = (is_nan & ((u >> 16) | 0x40u)) | (~is_nan & rounded);
   const u16x8 narrow = __builtin_convertvector(bits, u16x8);
+  std::memcpy(p, &narrow, sizeof narrow);
+}
+inline f32x8 select(i32x8 mask, f32x8 a, f32x8 b) { return mask < 0 ? a : b; }
+inline i32x8 load_i32(const uint8_t* p) {
+  u8x8 v;
+  std::memcpy(&v, p, sizeof v);
+  return __builtin_convertvector(v, i32x8);
+}
+/// The low byte of each.
+inline void store(uint8_t* p, i32x8 v) {
+  const u8x8 narrow = __builtin_convertvector(v, u8x8);
   std::memcpy(p, &narrow, sizeof narrow);
 }
 #endif
