@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=build/sanitized-address-undefined
 bash scripts/build-native.sh --sanitize address,undefined
+npm run --silent build:ts # commands under test are run as they are built
 # As in scripts/test-native.sh.
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1
