@@ -114,10 +114,11 @@ class Pool {
     // use. Not so on a GPU, where freeing waits for all work: there it is done when memory is out.
     if (trims_ && stats_.cached_bytes > std::max<int64_t>(stats_.peak_live_bytes / 2, 64 << 20))
       release_locked();
-    const int64_t segment_size = blocks.segment_size(size);
+    int64_t segment_size = blocks.segment_size(size);
     void* segment = source_.allocate(segment_size);
     if (!segment) {
       release_locked();
+      segment_size = size;  // no more than is needed
       segment = source_.allocate(segment_size);
     }
     if (!segment)

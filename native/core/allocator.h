@@ -32,12 +32,12 @@ class MemorySource {
 };
 
 /// 64-byte aligned memory, returned to the device's pool when the last owner lets go.
-/// @throws OutOfMemoryError, after the pool's unused blocks were given back and it still failed
+/// @throws OutOfMemoryError, after what the pool could give back was given back and it still failed
 std::shared_ptr<void> allocate(int64_t bytes, Device device);
 
 MemoryStats memory_stats(Device device);
 void reset_peak_memory(Device device);
-/// Gives every unused block back to the system.
+/// Gives back to the system what lies in segments of which nothing is in use.
 void release_cached_memory(Device device);
 
 }  // namespace mixpl

@@ -27,18 +27,15 @@ const peerSettings = {
   MALLOC_TRIM_THRESHOLD_: '4294967296',
 };
 
-function measure(command, args) {
-  const env = {
-    ...process.env,
-    OMP_NUM_THREADS: threads,
-    ...(command === python ? peerSettings : {}),
-  };
+function measure(command, args, settings = {}) {
+  const env = { ...process.env, OMP_NUM_THREADS: threads, ...settings };
   const child = spawnSync(command, args, { env, encoding: 'utf8' });
   if (child.status !== 0) throw new Error(`${command} ${args.join(' ')}: ${child.stderr}`);
   const result = JSON.parse(child.stdout.trim().split('\n').at(-1));
   if (!result.checked) throw new Error(`${command} ${args.join(' ')}: the result is wrong`);
   return result;
 }
+const measurePeer = (command, args) => measure(command, args, peerSettings);
 const median = (values) => values.sort((a, b) => a - b)[values.length >> 1];
 
 const folder = mkdtempSync(join(tmpdir(), 'mixpl-compare-'));
@@ -59,14 +56,18 @@ for (const [model, kind] of wanted) {
     sides[`ours ${dtype}`] = () =>
       measure('node', ['scripts/bench/detector.mjs', ...arguments_(dtype)]);
     sides[`torchvision ${dtype}`] = () =>
-      measure(python, ['scripts/peers/detector_torchvision.py', ...arguments_(dtype)]);
+      measurePeer(python, ['scripts/peers/detector_torchvision.py', ...arguments_(dtype)]);
   }
   if (model === 'retinanet' && kind === 'infer' && process.env.BENCH_ONNXRUNTIME)
     sides['onnxruntime fp32'] = () =>
-      measure('node', ['scripts/bench/onnxruntime.mjs', onnx, iterations[kind]]);
+      measurePeer('node', ['scripts/bench/onnxruntime.mjs', onnx, iterations[kind]]);
   if (onGpu)
     sides['torch.compile bf16'] = () =>
-      measure(python, ['scripts/peers/detector_torchvision.py', ...arguments_('bf16'), 'compile']);
+      measurePeer(python, [
+        'scripts/peers/detector_torchvision.py',
+        ...arguments_('bf16'),
+        'compile',
+      ]);
   const times = {};
   const memory = {};
   for (let round = 0; round < rounds; round++)

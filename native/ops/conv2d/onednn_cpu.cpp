@@ -41,6 +41,7 @@ struct Problem {
       k.insert(k.end(), d->begin(), d->end());
     return k;
   }
+  int64_t groups() const { return w.size() == 5 ? w[0] : 1; }
   memory::desc x_desc() const { return {x, type, Tag::nhwc}; }
   memory::desc y_desc() const { return {y, type, Tag::nhwc}; }
   memory::desc w_any(memory::data_type t) const { return {w, t, Tag::any}; }
@@ -108,10 +109,10 @@ void run(const dnnl::primitive& primitive, const memory::desc& scratch,
 
 namespace {
 
-// oneDNN takes channels of bf16 in pairs: of an odd number, the last pixel's last one meets, times
-// zero, what lies behind the tensor. That may be NaN: here it is zero.
-Tensor finite_behind(const Tensor& x) {
-  if (x.dtype() != DType::bf16 || x.size(3) % 2 == 0) return x;
+// oneDNN takes a group's channels of bf16 in pairs: of an odd number, the last pixel's last one
+// meets, times zero, what lies behind the tensor. That may be NaN: here it is zero.
+Tensor finite_behind(const Tensor& x, int64_t groups) {
+  if (x.dtype() != DType::bf16 || x.size(3) / groups % 2 == 0) return x;
   constexpr int64_t kBehind = 64;
   const Tensor copy = Tensor::empty({x.nbytes() + kBehind}, DType::u8);
   std::memcpy(copy.raw(), x.raw(), x.nbytes());
@@ -133,7 +134,7 @@ void convolve(const Problem& p, const Tensor& x, const Filters& filters, const T
       [&] { return Ready<dnnl::convolution_forward>(forward_desc(p, bias.defined(), add, relu)); });
   const Tensor packed = onednn::pack_weight(filters.weight, p.w_plain(), ready->desc.weights_desc(),
                                             filters.other_order);
-  const Tensor source = finite_behind(x);
+  const Tensor source = finite_behind(x, p.groups());
   std::unordered_map<int, memory> args{
       {DNNL_ARG_SRC, onednn::view(p.x_desc(), source)},
       {DNNL_ARG_WEIGHTS, onednn::view(ready->desc.weights_desc(), packed)},
@@ -228,7 +229,7 @@ void onednn_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOp
         {desc, attributes(nullptr, false), onednn::engine(), forward_desc(p, false, false, false)});
   });
   const Tensor packed = onednn::pack_weight(weight, p.w_plain(), ready->desc.weights_desc());
-  const Tensor source = finite_behind(dy);
+  const Tensor source = finite_behind(dy, o.groups);
   run(ready->primitive, ready->desc.scratchpad_desc(),
       {{DNNL_ARG_DIFF_DST, onednn::view(p.y_desc(), source)},
        {DNNL_ARG_WEIGHTS, onednn::view(ready->desc.weights_desc(), packed)},
