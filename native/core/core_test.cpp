@@ -146,7 +146,7 @@ TEST(FreeBlocks, AreCutAndJoinAgain) {
 }
 
 TEST(FreeBlocks, VaryingSizesShareMemory) {
-  // A tenth more of each size in turn, as pictures of different heights are.
+  // Each a little smaller than the last, as pictures of different heights are.
   FreeBlocks blocks(true);
   int64_t segments = 0;
   char* next = reinterpret_cast<char*>(int64_t{1} << 40);

@@ -8,7 +8,7 @@
 
 #include "autograd/tape.h"
 #include "core/cuda/runtime.h"
-#include "core/philox.h"
+#include "core/normals_test.h"
 #include "ops/conv2d/conv2d.h"
 #include "ops/conv2d/gemm_settings_cuda.h"
 #include "ops/registry.h"
@@ -29,13 +29,6 @@ struct Case {
                << ", bias " << v.bias << ", residual " << v.residual;
   }
 };
-
-Tensor normals(const Shape& shape, DType dtype, uint64_t seed) {
-  Tensor t = Tensor::empty(shape, DType::f32);
-  const Philox random{seed, 0};
-  for (int64_t i = 0; i < t.numel(); ++i) t.data<float>()[i] = random.normal(i);
-  return t.to(dtype);
-}
 
 // y, then the gradients of x, weight, bias and residual.
 constexpr int kResults = 5;

@@ -6,7 +6,7 @@
 
 #include "autograd/tape.h"
 #include "core/cuda/runtime.h"
-#include "core/philox.h"
+#include "core/normals_test.h"
 #include "ops/conv2d/conv2d.h"
 #include "ops/conv2d/gemm_settings_cuda.h"
 
@@ -21,11 +21,8 @@ struct Case {
   bool bias = true;
 };
 
-Tensor normals(const Shape& shape, DType dtype, uint64_t seed) {
-  Tensor t = Tensor::empty(shape, DType::f32);
-  const Philox random{seed, 0};
-  for (int64_t i = 0; i < t.numel(); ++i) t.data<float>()[i] = random.normal(i);
-  return t.to(dtype).to(Device::cuda(0));
+Tensor on_gpu(const Shape& shape, DType dtype, uint64_t seed) {
+  return normals(shape, dtype, seed).to(Device::cuda(0));
 }
 
 /// Outputs and gradients of the maps, then gradients of weight and bias, on the host in f32.
@@ -42,11 +39,11 @@ Results run(const Case& v, DType dtype, bool together) {
   const auto leaf = [](Tensor t) { return t.set_requires_grad(true); };
   std::vector<Tensor> xs, dys;
   const int64_t c = v.maps[0][3] / v.options.groups;
-  const Tensor weight = leaf(normals({v.filters, v.kernel, v.kernel, c}, DType::f32, 1));
-  const Tensor bias = v.bias ? leaf(normals({v.filters}, DType::f32, 2)) : Tensor();
+  const Tensor weight = leaf(on_gpu({v.filters, v.kernel, v.kernel, c}, DType::f32, 1));
+  const Tensor bias = v.bias ? leaf(on_gpu({v.filters}, DType::f32, 2)) : Tensor();
   for (const Shape& shape : v.maps) {
-    xs.push_back(leaf(normals(shape, dtype, 10 + xs.size())));
-    dys.push_back(normals(conv2d_shape(shape, weight.shape(), v.options), dtype, 100 + dys.size()));
+    xs.push_back(leaf(on_gpu(shape, dtype, 10 + xs.size())));
+    dys.push_back(on_gpu(conv2d_shape(shape, weight.shape(), v.options), dtype, 100 + dys.size()));
   }
   std::vector<Tensor> ys;
   if (together)
@@ -186,8 +183,8 @@ TEST_F(Conv2dLevelsCuda, TakesNothing) {
 }
 
 TEST_F(Conv2dLevelsCuda, RefusesMoreThanKernelsTake) {
-  Tensor weight = normals({16, 3, 3, 16}, DType::f32, 1);
-  EXPECT_THROW(conv2d(std::vector<Tensor>(9, normals({1, 1, 1, 16}, DType::f32, 2)), weight, {}),
+  Tensor weight = on_gpu({16, 3, 3, 16}, DType::f32, 1);
+  EXPECT_THROW(conv2d(std::vector<Tensor>(9, on_gpu({1, 1, 1, 16}, DType::f32, 2)), weight, {}),
                ShapeError);
 }
 

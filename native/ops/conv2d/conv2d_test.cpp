@@ -2,18 +2,11 @@
 
 #include <cmath>
 
-#include "core/philox.h"
+#include "core/normals_test.h"
 #include "ops/conv2d/conv2d.h"
 
 namespace mixpl {
 namespace {
-
-Tensor normals(const Shape& shape, DType dtype, uint64_t seed) {
-  Tensor t = Tensor::empty(shape, DType::f32);
-  const Philox random{seed, 0};
-  for (int64_t i = 0; i < t.numel(); ++i) t.data<float>()[i] = random.normal(i);
-  return t.to(dtype);
-}
 
 // Largest difference over largest value.
 double difference(const Tensor& got, const Tensor& want) {

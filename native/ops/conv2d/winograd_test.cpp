@@ -3,8 +3,8 @@
 #include <cmath>
 
 #include "core/avx512.h"
+#include "core/normals_test.h"
 #include "core/parallel.h"
-#include "core/philox.h"
 #include "ops/conv2d/winograd/kernels.h"
 
 namespace mixpl {
@@ -15,13 +15,6 @@ struct Case {
   int padding = 1;
   bool bias = false, residual = false, relu = false;
 };
-
-Tensor normals(const Shape& shape, DType dtype, uint64_t seed) {
-  Tensor t = Tensor::empty(shape, DType::f32);
-  const Philox random{seed, 0};
-  for (int64_t i = 0; i < t.numel(); ++i) t.data<float>()[i] = random.normal(i);
-  return dtype == DType::f32 ? t : t.to(dtype);
-}
 
 // The sum over taps and channels in double, and bias, residual and ReLU.
 std::vector<double> slow(const Tensor& x, const Tensor& weight, const Tensor& bias,
