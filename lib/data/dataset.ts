@@ -73,6 +73,17 @@ export function selectImages(
   });
 }
 
+/** [K] by label: boxes without crowds an annotated image has, on average; 0 without annotated images. */
+export function boxesPerImage({ categories, images }: DetectionDataset): number[] {
+  const annotated = images.flatMap(({ annotations }) => annotations ?? []);
+  const counts = new Array<number>(categories.length).fill(0);
+  for (const { labels, crowd } of annotated)
+    labels.forEach((label, i) => {
+      if (!crowd[i]) counts[label]!++;
+    });
+  return counts.map((count) => count / Math.max(annotated.length, 1));
+}
+
 function countOf(images: readonly ImageRecord[]): { annotations: number; crowd: number } {
   let count = 0;
   let crowds = 0;

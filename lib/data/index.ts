@@ -1,7 +1,7 @@
 export * from './check.js';
 export * from './coco.js';
 export * from './coco-writer.js';
-export { makeDataset, selectImages } from './dataset.js';
+export { boxesPerImage, makeDataset, selectImages } from './dataset.js';
 export * from './decode.js';
 export * from './filter.js';
 export * from './fingerprint.js';

@@ -1,5 +1,5 @@
 import { dirname } from 'node:path';
-import { type LoadedBatch, loadBatches, type SamplerState } from '../data/index.js';
+import { boxesPerImage, type LoadedBatch, loadBatches, type SamplerState } from '../data/index.js';
 import type { TeachableDetector } from '../detector/types.js';
 import { MixplError, type MixplErrorCode } from '../errors.js';
 import { type CocoMetrics, statNames } from '../eval/index.js';
@@ -91,7 +91,14 @@ class Training {
   constructor(setup: TrainingSetup) {
     const { settings, semi, sampler, images, datasets, resumed } = setup;
     this.#setup = setup;
-    this.#watch = new TrainingWatch({ scoreThr: semi.scoreThr });
+    const rates = boxesPerImage(datasets[0]!);
+    this.#watch = new TrainingWatch({
+      scoreThr: semi.scoreThr,
+      classes: datasets[0]!.categories.map(({ name }, label) => ({
+        name,
+        perImage: rates[label]!,
+      })),
+    });
     this.#random = new Random(settings.seed);
     this.#views = new ViewDrawer({
       options: settings.augment,

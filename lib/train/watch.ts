@@ -2,6 +2,7 @@ import type { StepReport } from '../semi/index.js';
 
 export type WarningCode =
   | 'no-pseudo-labels'
+  | 'class-without-pseudo-labels'
   | 'branch-silenced'
   | 'teacher-behind'
   | 'buffers-skipped'
@@ -22,24 +23,45 @@ export interface WatchState {
   labelled: number;
   /** Highest score in them. */
   bestScore: number;
+  /** [K] pseudo labels in them, by class. */
+  perClass: number[];
+  /** [K] classes that a warning has named; one that recovers is forgotten. */
+  starved: boolean[];
   /** Iterations in a row in which every branch was silenced. */
   silent: number;
 }
 
-const fresh = { iterations: 0, images: 0, labelled: 0, bestScore: 0 };
+const fresh = { iterations: 0, images: 0, labelled: 0, bestScore: 0, perClass: [] as number[] };
 
 /** With fewer pictures than this share, pseudo labels teach next to nothing. */
 const leastLabelled = 0.05;
+/** A class with less than this share of the annotations' rate is unlearned: its objects count as background. */
+const leastOfClass = 0.1;
+/** Annotations of a class that as many pictures must make us expect before its absence says anything. */
+const leastExpected = 50;
+/** Classes that a warning names. */
+const namedClasses = 5;
+
+/** A class and how many boxes of it an annotated picture has. */
+export interface ClassRate {
+  name: string;
+  perImage: number;
+}
 
 /** Names the usual failures early: see reference-facts, section 11. */
 export class TrainingWatch {
   readonly #scoreThr: number;
   readonly #patience: number;
-  #state: WatchState = { ...fresh, silent: 0 };
+  readonly #classes: readonly ClassRate[];
+  #state: WatchState = { ...fresh, starved: [], silent: 0 };
 
-  /** @param options.patience iterations before a warning, and again after as many. @defaultValue 200 */
-  constructor(options: { scoreThr: number; patience?: number }) {
+  /**
+   * @param options.classes by label; classes that starve are named when given
+   * @param options.patience iterations before a warning, and again after as many. @defaultValue 200
+   */
+  constructor(options: { scoreThr: number; classes?: readonly ClassRate[]; patience?: number }) {
     this.#scoreThr = options.scoreThr;
+    this.#classes = options.classes ?? [];
     this.#patience = options.patience ?? 200;
   }
 
@@ -58,9 +80,11 @@ export class TrainingWatch {
     state.images += pseudo.images;
     state.labelled += pseudo.images - pseudo.emptyImages;
     state.bestScore = Math.max(state.bestScore, pseudo.bestScore ?? 0);
+    state.perClass = pseudo.perClass.map((count, label) => count + (state.perClass[label] ?? 0));
     if (state.iterations === this.#patience) {
       if (state.labelled < leastLabelled * state.images)
         warnings.push({ code: 'no-pseudo-labels', message: this.#withoutLabels(state) });
+      else warnings.push(...this.#starvedClasses(state));
       Object.assign(state, fresh);
     }
     const learned = Object.keys(losses).some((name) => name.includes('unsup_') && losses[name]);
@@ -82,6 +106,34 @@ export class TrainingWatch {
       ? `only ${labelled} of ${images} pictures had a pseudo label above ${this.#scoreThr} in ${iterations} iterations (${best}): the student learns next to nothing from the others`
       : `no pseudo label above ${this.#scoreThr} for ${iterations} iterations (${best}): the student learns from labelled pictures alone`;
     return `${what}; try a longer semi.burnIn, a lower semi.scoreThr, or weights of a supervised run`;
+  }
+
+  /** Told once, until a class has recovered: many runs live with a class that nothing finds. */
+  #starvedClasses(state: WatchState): TrainingWarning[] {
+    const { images, perClass, iterations } = state;
+    const now = this.#classes.map(
+      ({ perImage }, label) =>
+        perImage * images >= leastExpected && perClass[label]! < leastOfClass * perImage * images,
+    );
+    const told = state.starved;
+    state.starved = now;
+    const news = this.#classes.filter((_, label) => now[label] && !told[label]);
+    if (news.length === 0) return [];
+    const rates = this.#classes.flatMap(({ name, perImage }, label) =>
+      now[label]
+        ? `${name} ${(perClass[label]! / images).toFixed(2)} (annotated pictures ${perImage.toFixed(2)})`
+        : [],
+    );
+    const more = rates.length > namedClasses ? ` and ${rates.length - namedClasses} more` : '';
+    return [
+      {
+        code: 'class-without-pseudo-labels',
+        message:
+          `pseudo labels a picture in ${iterations} iterations: ${rates.slice(0, namedClasses).join(', ')}${more}: ` +
+          'the student takes such objects for background; try a longer semi.burnIn, semi.resampling, or ' +
+          'annotate more pictures with them',
+      },
+    ];
   }
 
   afterValidation(ap: { teacher: number; student: number }): TrainingWarning[] {

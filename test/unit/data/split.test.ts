@@ -1,12 +1,21 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { selectImages } from '../../../lib/data/dataset.js';
+import { boxesPerImage, selectImages } from '../../../lib/data/dataset.js';
 import { filterLabelled } from '../../../lib/data/filter.js';
 import { Mt19937 } from '../../../lib/data/mt19937.js';
 import { repeatedIndices, repeatFactors } from '../../../lib/data/resampling.js';
 import { asUnlabelled, splitDataset, splitIndices } from '../../../lib/data/split.js';
 import { Random } from '../../../lib/random.js';
 import { memoryDataset } from './memory-dataset.js';
+
+test('boxes an annotated image has, by class; crowds and images without annotations do not count', () => {
+  const dataset = memoryDataset([[0, 0, 1], [0], [], [1]], { crowd: (image) => image === 3 });
+  expect(boxesPerImage(dataset)).toEqual([3 / 4, 1 / 4, 0]);
+  const unlabelled = dataset.images.map((image) => ({ ...image, annotations: null }));
+  const mixed = [...dataset.images.slice(0, 2), ...unlabelled];
+  expect(boxesPerImage(selectImages(dataset, mixed))).toEqual([3 / 2, 1 / 2, 0]);
+  expect(boxesPerImage(selectImages(dataset, unlabelled))).toEqual([0, 0, 0]);
+});
 
 describe('the published COCO splits', () => {
   const train2017 = 118287;

@@ -77,6 +77,61 @@ describe('pseudo labels', () => {
   });
 });
 
+describe('classes without pseudo labels', () => {
+  const classes = [
+    { name: 'common', perImage: 5 },
+    { name: 'tail', perImage: 1 },
+    { name: 'rare', perImage: 0.2 },
+  ];
+  const found = (...perClass: number[]) => report({ perClass });
+  const watching = () => new TrainingWatch({ scoreThr: 0.4, classes, patience: 20 });
+  const run = (watch: TrainingWatch, step: StepReport) =>
+    Array.from({ length: 20 }, () => watch.afterStep(step)).flat();
+
+  test('what the annotations have and pseudo labels lack is named, with both rates', () => {
+    const warnings = run(watching(), found(20, 0, 0));
+    expect(warnings).toMatchObject([{ code: 'class-without-pseudo-labels' }]);
+    // 80 pictures would have 16 of the rare class: its absence may be chance.
+    expect(warnings[0]!.message).toMatch(
+      /^pseudo labels a picture in 20 iterations: tail 0.00 \(annotated pictures 1.00\): .*background/,
+    );
+  });
+
+  test('a tenth of the rate is enough', () => {
+    const watch = watching();
+    const few = [...Array(19).fill(found(20, 0, 4)), found(20, 8, 4)];
+    expect(few.flatMap((step) => watch.afterStep(step))).toEqual([]);
+    const fewer = [...Array(19).fill(found(20, 0, 4)), found(20, 7, 4)];
+    expect(fewer.flatMap((step) => watch.afterStep(step))).toHaveLength(1);
+  });
+
+  test('told once, again after it had recovered, across a checkpoint, too', () => {
+    const first = watching();
+    expect(run(first, found(20, 0, 4))).toHaveLength(1);
+    const second = watching();
+    second.state = JSON.parse(JSON.stringify(first.state));
+    expect(run(second, found(20, 0, 4))).toEqual([]);
+    expect(run(second, found(20, 4, 4))).toEqual([]);
+    expect(run(second, found(20, 0, 4))).toHaveLength(1);
+    const both = run(second, found(0, 0, 4));
+    expect(both[0]!.message).toContain('common 0.00 (annotated pictures 5.00), tail 0.00');
+  });
+
+  test('not where hardly any picture has a label: that is another warning', () => {
+    const empty = report({ boxes: 0, emptyImages: 4, perClass: [0, 0, 0] });
+    expect(run(watching(), empty).map((w) => w.code)).toEqual(['no-pseudo-labels']);
+  });
+
+  test('five classes by name, the others counted', () => {
+    const many = Array.from({ length: 8 }, (_, i) => ({ name: `c${i}`, perImage: 1 }));
+    const watch = new TrainingWatch({ scoreThr: 0.4, classes: many, patience: 20 });
+    const [warning] = run(watch, report({ perClass: [4, ...Array(7).fill(0)] }));
+    expect(warning!.message).toMatch(
+      /: c1 0.00 .*, c5 0.00 \(annotated pictures 1.00\) and 2 more:/,
+    );
+  });
+});
+
 test('a teacher far below its student', () => {
   const watch = new TrainingWatch({ scoreThr: 0.4 });
   const codes = (teacher: number, student: number) =>
