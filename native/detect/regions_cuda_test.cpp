@@ -217,7 +217,7 @@ TEST(CudaAnchorTargets, AsOnTheHost) {
         MaxIouOptions assign;
         assign.pos_iou = 0.5f;
         assign.neg_iou = 0.3f;
-        return sample_anchor_targets(anchors, random_truth(truth, d), valid, {}, assign, sampler,
+        return sample_anchor_targets(anchors, random_truth(truth, d), valid, {}, assign, sampler, 1,
                                      Philox{3, 9});
       };
       const AnchorTargets found = run(test_gpu()), wanted = run({});

@@ -7,7 +7,8 @@ namespace mixpl {
 
 AnchorTargets sample_anchor_targets(const Anchors& anchors, const Truth& truth, const Tensor& valid,
                                     const DeltaCoder& coder, const MaxIouOptions& assign,
-                                    const SamplerOptions& sampler, const Philox& random) {
+                                    const SamplerOptions& sampler, int64_t least,
+                                    const Philox& random) {
   const int64_t images = truth.images();
   const Device device = truth.device();
   const Pyramid& pyramid = anchors.pyramid;
@@ -15,7 +16,7 @@ AnchorTargets sample_anchor_targets(const Anchors& anchors, const Truth& truth, 
   Tensor drawn = Tensor::empty({images, pyramid.count()}, DType::u8, device);
   AnchorTargets out;
   out.num_sampled = Tensor::empty({1}, DType::f32, device);
-  MIXPL_DISPATCH(device, mark_sampled, assigned, sampler, random, drawn, out.num_sampled);
+  MIXPL_DISPATCH(device, mark_sampled, assigned, sampler, least, random, drawn, out.num_sampled);
   for (auto* list : {&out.objectness, &out.sampled, &out.positive})
     *list = per_level(pyramid, images, DType::f32, device);
   out.deltas = per_level(pyramid, images, DType::f32, device, {4});

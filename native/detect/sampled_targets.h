@@ -19,16 +19,19 @@ struct AnchorTargets {
   std::vector<Tensor> sampled;     // f32: 1 where an anchor counts
   std::vector<Tensor> deltas;      // f32 [N, A_l, 4]
   std::vector<Tensor> positive;    // f32: 1 where the deltas count
-  Tensor num_sampled;              // f32 [1]: of all images, at least 1
+  Tensor num_sampled;              // f32 [1]: counted over all images, at least 1
 };
 
 /// Assigns the anchors of all levels together, image by image, and draws from them.
 /// @param valid  u8 [N, A], undefined = all
+/// @param least  an image's positives count as at least so many in num_sampled, its negatives, too:
+///               1 in mmdetection (SamplingResult.avg_factor), 0 in torchvision
 /// @param random image n draws from the stream random.stream + n
 /// @source       mmdetection RPNHead, torchvision RegionProposalNetwork
 AnchorTargets sample_anchor_targets(const Anchors& anchors, const Truth& truth, const Tensor& valid,
                                     const DeltaCoder& coder, const MaxIouOptions& assign,
-                                    const SamplerOptions& sampler, const Philox& random);
+                                    const SamplerOptions& sampler, int64_t least,
+                                    const Philox& random);
 
 /// Valid anchors that do not reach further than `border` pixels over the edge of their image.
 /// @param valid u8 [N, A], undefined = all; sizes f32 [N, 2], see ImageSize

@@ -22,15 +22,15 @@ std::vector<Sampled> draw(const Tensor& assigned, const SamplerOptions& sampler,
 
 }  // namespace
 
-void mark_sampled(const Tensor& assigned, const SamplerOptions& sampler, const Philox& random,
-                  Tensor& drawn, Tensor& count) {
+void mark_sampled(const Tensor& assigned, const SamplerOptions& sampler, int64_t least,
+                  const Philox& random, Tensor& drawn, Tensor& count) {
   drawn.fill(0);
   int64_t sampled = 0;
   uint8_t* mark = drawn.data<uint8_t>();
   for (const Sampled& image : draw(assigned, sampler, random)) {
     for (const auto* list : {&image.positives, &image.negatives}) {
       for (int32_t i : *list) mark[i] = 1;
-      sampled += static_cast<int64_t>(list->size());
+      sampled += std::max(static_cast<int64_t>(list->size()), least);
     }
     mark += assigned.size(1);
   }

@@ -18,15 +18,14 @@ struct MarkView {
 // How many were drawn from all images, at least 1; and per image, where somebody asks.
 struct CountView {
   const int32_t *positives, *negatives;
-  int64_t images;
+  int64_t images, least;
   int32_t* counts;  // [N] or null
   float* count;
   MIXPL_DEVICE void operator()(int64_t) const {
     int64_t sum = 0;
     for (int64_t n = 0; n < images; ++n) {
-      const int32_t own = positives[n] + negatives[n];
-      if (counts) counts[n] = own;
-      sum += own;
+      if (counts) counts[n] = positives[n] + negatives[n];
+      for (int64_t kind : {positives[n], negatives[n]}) sum += kind > least ? kind : least;
     }
     count[0] = static_cast<float>(sum > 1 ? sum : 1);
   }
@@ -55,8 +54,8 @@ struct RowsView {
 
 }  // namespace
 
-void mark_sampled(const Tensor& assigned, const SamplerOptions& sampler, const Philox& random,
-                  Tensor& drawn, Tensor& count) {
+void mark_sampled(const Tensor& assigned, const SamplerOptions& sampler, int64_t least,
+                  const Philox& random, Tensor& drawn, Tensor& count) {
   const int64_t images = assigned.size(0), boxes = assigned.size(1);
   drawn.fill(0);
   const Drawn chosen = sample_boxes(assigned, sampler, random);
@@ -64,7 +63,7 @@ void mark_sampled(const Tensor& assigned, const SamplerOptions& sampler, const P
     for_each(images * s.most(), MarkView{SelectionView(s), boxes, drawn.data<uint8_t>()});
   for_each(
       1, CountView{chosen.positives.counts.data<int32_t>(), chosen.negatives.counts.data<int32_t>(),
-                   images, nullptr, count.data<float>()});
+                   images, least, nullptr, count.data<float>()});
 }
 
 void fill_anchor_targets(int64_t images, const AnchorTargetView& view) {
@@ -95,7 +94,7 @@ RegionTargets draw_regions(const RegionCandidates& candidates, Tensor& assigned,
                                      places, rows_of(out, candidates, assigned, truth, classes)});
   for_each(1,
            CountView{drawn.positives.counts.data<int32_t>(), drawn.negatives.counts.data<int32_t>(),
-                     images, out.regions.counts.data<int32_t>(), out.num_regions.data<float>()});
+                     images, 0, out.regions.counts.data<int32_t>(), out.num_regions.data<float>()});
   return out;
 }
 

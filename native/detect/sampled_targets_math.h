@@ -130,9 +130,9 @@ RegionRowView rows_of(const RegionTargets& targets, const RegionCandidates& cand
                       const Tensor& assigned, const Truth& truth, int64_t classes);
 
 namespace cpu {
-/// 1 in `drawn` u8 [N, A] for what was drawn, else 0; `count` f32 [1] of them, at least 1.
-void mark_sampled(const Tensor& assigned, const SamplerOptions& sampler, const Philox& random,
-                  Tensor& drawn, Tensor& count);
+/// 1 in `drawn` u8 [N, A] for what was drawn, else 0; `count` f32 [1]: see num_sampled.
+void mark_sampled(const Tensor& assigned, const SamplerOptions& sampler, int64_t least,
+                  const Philox& random, Tensor& drawn, Tensor& count);
 void fill_anchor_targets(int64_t images, const AnchorTargetView& view);
 void mark_inside(int64_t count, const InsideView& view);
 RegionCandidates join_candidates(const Regions& proposals, const Truth& truth);
@@ -142,8 +142,8 @@ RegionTargets draw_regions(const RegionCandidates& candidates, Tensor& assigned,
 void fill_region_deltas(int64_t count, const RegionDeltaView& view);
 }  // namespace cpu
 namespace cuda {
-void mark_sampled(const Tensor& assigned, const SamplerOptions& sampler, const Philox& random,
-                  Tensor& drawn, Tensor& count);
+void mark_sampled(const Tensor& assigned, const SamplerOptions& sampler, int64_t least,
+                  const Philox& random, Tensor& drawn, Tensor& count);
 void fill_anchor_targets(int64_t images, const AnchorTargetView& view);
 void mark_inside(int64_t count, const InsideView& view);
 RegionCandidates join_candidates(const Regions& proposals, const Truth& truth);

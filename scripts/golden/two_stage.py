@@ -160,7 +160,8 @@ def rpn_losses(outs, targets, o):
         cls = cls + F.binary_cross_entropy_with_logits(logit[used], pos[used].double(), reduction="sum")
         if pos.any():
             reg = reg + smooth_l1(delta[pos] - encode(a[pos], boxes[owner[pos]]), o["rpn_beta"]).sum()
-        count += int(used.sum())
+        # mmdetection: an image's positives and negatives count as at least 1 each.
+        count += max(int(pos.sum()), 1) + max(int((used & ~pos).sum()), 1)
     return cls / count, reg / count
 
 

@@ -110,9 +110,10 @@ Tensor RpnHead::valid_anchors(const RpnOutputs& out, const ImageBatch& images) c
 
 std::pair<Tensor, Tensor> RpnHead::loss(const RpnOutputs& out, const ImageBatch& images,
                                         const Truth& truth, const Philox& random) const {
+  const int64_t least = options_.numerics == Numerics::mmdetection ? 1 : 0;
   const AnchorTargets wanted =
       sample_anchor_targets(out.anchors, truth, valid_anchors(out, images), options_.coder,
-                            options_.assign, options_.sampler, random);
+                            options_.assign, options_.sampler, least, random);
   std::vector<Tensor> classification, regression;
   for (size_t l = 0; l < out.logits.size(); ++l) {
     classification.push_back(sigmoid_bce(out.logits[l], wanted.objectness[l], wanted.sampled[l]));
