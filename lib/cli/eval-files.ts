@@ -1,5 +1,6 @@
 import { type CocoMetrics, type EvaluationProtocol, evaluateCoco } from '../eval/coco.js';
 import { readCocoGroundTruth, readCocoResults } from '../eval/coco-files.js';
+import type { VocInterpolation } from '../eval/voc.js';
 
 export interface FileEvaluation {
   metrics: CocoMetrics;
@@ -17,10 +18,12 @@ export async function evaluateFiles(input: {
   detections: string;
   /** @defaultValue 'coco' */
   protocol?: EvaluationProtocol;
+  /** @defaultValue null */
+  voc?: VocInterpolation | null | undefined;
 }): Promise<FileEvaluation> {
-  const { protocol = 'coco' } = input;
+  const { protocol = 'coco', voc = null } = input;
   const groundTruth = await readCocoGroundTruth(input.annotations);
   const detections = await readCocoResults(input.detections, groundTruth);
-  const metrics = await evaluateCoco({ groundTruth, detections }, { protocol });
+  const metrics = await evaluateCoco({ groundTruth, detections }, { protocol, voc });
   return { metrics, warnings: [...groundTruth.warnings, ...detections.warnings] };
 }

@@ -15,6 +15,7 @@ interface EvalFlags extends DatasetFlags {
   save?: string;
   device: string;
   protocol: 'coco' | 'mmdetection';
+  voc?: '11point' | 'area';
   json?: boolean;
 }
 
@@ -35,15 +36,24 @@ export function addEvalCommand(program: Command): void {
         .choices(['coco', 'mmdetection'])
         .default('coco'),
     )
-    .option('--json', 'print { "stats": [12 numbers], "perClassAP": { id: number or null } }')
+    .addOption(
+      new Option(
+        '--voc <rule>',
+        "Pascal VOC's metrics, too: VOC2007's 11point or the later area; crowds count as difficult",
+      ).choices(['11point', 'area']),
+    )
+    .option(
+      '--json',
+      'print { "stats": [12 numbers], "perClassAP": { id: number or null } }, with --voc "voc", too',
+    )
     .action(async (dataset: string | undefined, flags: EvalFlags, command: Command) => {
       const output = createOutput(flags);
       if (flags.checkpoint !== undefined) return evaluateCheckpoint(dataset, flags, output);
-      const { annotations, detections, protocol } = flags;
+      const { annotations, detections, protocol, voc } = flags;
       if (annotations === undefined || detections === undefined)
         command.error('error: eval needs --annotations and --detections, or --checkpoint');
       const { evaluateFiles } = await import('./eval-files.js');
-      const { metrics, warnings } = await evaluateFiles({ annotations, detections, protocol });
+      const { metrics, warnings } = await evaluateFiles({ annotations, detections, protocol, voc });
       for (const warning of warnings) output.warn(warning);
       const { metricNumbers } = await import('../eval/index.js');
       await output.result(metricNumbers(metrics), () => describe(metrics));
@@ -77,7 +87,10 @@ async function evaluateCheckpoint(
         onProgress: (done, total) => status.set(`${file}: ${done}/${total}`),
       });
       if (save !== undefined) await writeCocoResults(save, { dataset, detections });
-      return await evaluateDetections({ dataset, detections }, { protocol: flags.protocol });
+      return await evaluateDetections(
+        { dataset, detections },
+        { protocol: flags.protocol, voc: flags.voc ?? null },
+      );
     } finally {
       detector.dispose();
     }
@@ -116,7 +129,10 @@ async function testData(
   const { flags, checkpoint, categories, signal } = of;
   const { loadDataset } = await import('../data/index.js');
   if (path !== undefined)
-    return loadDataset(await datasetArgument(path, flags), { categories, signal });
+    return loadDataset(await datasetArgument(path, flags), {
+      ...{ categories, signal },
+      purpose: 'evaluation',
+    });
   const { datasetSource, loadConfig } = await import('../config/index.js');
   const config = await loadConfig(join(checkpoint, 'config.yaml')).catch((cause: unknown) => {
     throw new MixplError(
@@ -131,7 +147,10 @@ async function testData(
       'ERR_CONFIG',
       `eval: name a data set; the config of ${checkpoint} has none`,
     );
-  return loadDataset(source, { categories, signal, policy: config.data.policy });
+  return loadDataset(source, {
+    ...{ categories, signal, policy: config.data.policy },
+    purpose: 'evaluation',
+  });
 }
 
 async function describe(metrics: CocoMetrics): Promise<string> {

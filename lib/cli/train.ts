@@ -135,7 +135,8 @@ function fieldsOf(event: StepEvent): Record<string, number | string> {
 
 function describeValidation({ iteration, headline, teacher, student, best }: ValidationEvent) {
   const numbers = (metrics: CocoMetrics) =>
-    `AP ${metrics.stats[0]!.toFixed(3)} AP50 ${metrics.stats[1]!.toFixed(3)}`;
+    `AP ${metrics.stats[0]!.toFixed(3)} AP50 ${metrics.stats[1]!.toFixed(3)}` +
+    (metrics.voc ? ` VOC AP50 ${metrics.voc.mapPerThreshold[0]!.toFixed(3)}` : '');
   const branches = [
     ...(teacher ? [`teacher ${numbers(teacher)}`] : []),
     `student ${numbers(student)}`,

@@ -68,6 +68,11 @@ export const validationSchema = z
       .enum(['coco', 'mmdetection'])
       .default('coco')
       .describe('limits of detections per image and class: 1, 10, 100 or 100, 300, 1000'),
+    voc: z
+      .enum(['11point', 'area'])
+      .nullable()
+      .default(null)
+      .describe("Pascal VOC's metrics, too: VOC2007's rule or the later one"),
   })
   .prefault({});
 

@@ -5,7 +5,12 @@ import { type CategoryOptions, chooseCategories } from './categories.js';
 import { finishDataset } from './dataset.js';
 import { checkFiles, type HeaderOptions, type ImageDraft, readSizes } from './image-files.js';
 import { readJsonEntries } from './json-stream.js';
-import { type DatasetProblem, ProblemLog, type ProblemPolicy } from './problems.js';
+import {
+  type DatasetProblem,
+  type DatasetPurpose,
+  ProblemLog,
+  type ProblemPolicy,
+} from './problems.js';
 import type { Category, DetectionDataset } from './types.js';
 
 export interface LoadCocoOptions extends CategoryOptions, HeaderOptions {
@@ -15,6 +20,8 @@ export interface LoadCocoOptions extends CategoryOptions, HeaderOptions {
   labelled?: boolean | undefined;
   /** What to do with problems, by kind. @defaultValue the first action of each problemRules entry */
   policy?: ProblemPolicy | undefined;
+  /** 'evaluation' keeps every annotation that metrics count, as pycocotools does. @defaultValue 'training' */
+  purpose?: DatasetPurpose | undefined;
   /** Whether to look for every image file. @defaultValue true */
   checkFiles?: boolean | undefined;
   /** @defaultValue the file's name */
@@ -25,7 +32,7 @@ type Entry = Record<string, unknown>;
 
 /**
  * Reads a COCO annotation file of any size. Images keep the order of the file, labels that of its
- * categories. As in the reference, annotations are left out that are flagged `ignore`, miss the
+ * categories. As in the reference, annotations are left out of training that are flagged `ignore`, miss the
  * image, are less than a pixel wide or high, or have no area; crowds are kept and flagged; boxes
  * are not clipped. Unlike it, ids that do not exist or repeat are refused unless `policy` skips them.
  *
@@ -46,7 +53,7 @@ export async function loadCoco(
     signal,
     onProgress,
   } = options;
-  const log = new ProblemLog('loadCoco', policy);
+  const log = new ProblemLog('loadCoco', policy, { purpose: options.purpose });
   const file = new CocoFile(annotationFile, { folder, labelled, log });
   const root = await readJsonEntries(annotationFile, (entry) => file.visit(entry), { signal });
   if (root !== 'object')
@@ -284,8 +291,8 @@ class CocoFile {
       }
       ids.add(id);
       if (get(columns.ignore)) {
-        this.#problem({ ...at, kind: 'ignored-annotation', message: 'flagged ignore' });
-        continue;
+        const problem = { ...at, kind: 'ignored-annotation', message: 'flagged ignore' } as const;
+        if (this.#problem(problem) !== 'keep') continue;
       }
       const label = choice.labelOf.get(categoryId);
       if (label === undefined) {

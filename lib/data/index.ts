@@ -13,6 +13,7 @@ export * from './loader.js';
 export * from './prefetch.js';
 export {
   type DatasetProblem,
+  type DatasetPurpose,
   type DatasetReport,
   describe as describeProblem,
   lenientPolicy,

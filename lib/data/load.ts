@@ -2,7 +2,7 @@ import type { CategoryOptions } from './categories.js';
 import { loadCoco } from './coco.js';
 import type { HeaderOptions } from './image-files.js';
 import { loadImageFolder } from './image-folder.js';
-import type { ProblemPolicy } from './problems.js';
+import type { DatasetPurpose, ProblemPolicy } from './problems.js';
 import type { DetectionDataset } from './types.js';
 import { loadVoc } from './voc.js';
 
@@ -16,6 +16,8 @@ export interface LoadDatasetOptions extends CategoryOptions, HeaderOptions {
   /** false: as an unlabelled source. A folder always is one. @defaultValue true */
   labelled?: boolean | undefined;
   policy?: ProblemPolicy | undefined;
+  /** 'evaluation' keeps every annotation that metrics count. @defaultValue 'training' */
+  purpose?: DatasetPurpose | undefined;
   name?: string | undefined;
 }
 

@@ -14,7 +14,15 @@ interface ProblemRule {
   readonly what: string;
   /** The first is the default. */
   readonly actions: readonly [ProblemAction, ...ProblemAction[]];
+  /** What training cannot use and metrics count all the same: an evaluation keeps it where training skips. */
+  readonly evaluated?: true;
 }
+
+/**
+ * What a data set is read for. COCO's tools count every annotation of a file; training leaves out what
+ * problemRules skip.
+ */
+export type DatasetPurpose = 'training' | 'evaluation';
 
 /**
  * Every kind of problem with its allowed actions, the default first. Defaults follow the reference
@@ -58,15 +66,28 @@ export const problemRules = {
   'ignored-annotation': {
     what: 'annotations with an ignore flag',
     actions: ['skip', 'refuse'],
+    evaluated: true,
   },
   'box-not-finite': { what: 'boxes with NaN or infinity', actions: ['refuse', 'skip'] },
   'box-huge': {
     what: 'boxes more than 4 times as wide or high as their image',
     actions: ['refuse', 'skip', 'keep'],
   },
-  'box-reversed': { what: 'boxes of negative width or height', actions: ['skip', 'refuse'] },
-  'box-zero-size': { what: 'boxes less than a pixel wide or high', actions: ['skip', 'refuse'] },
-  'box-outside': { what: 'boxes wholly outside their image', actions: ['skip', 'refuse'] },
+  'box-reversed': {
+    what: 'boxes of negative width or height',
+    actions: ['skip', 'refuse'],
+    evaluated: true,
+  },
+  'box-zero-size': {
+    what: 'boxes less than a pixel wide or high',
+    actions: ['skip', 'refuse'],
+    evaluated: true,
+  },
+  'box-outside': {
+    what: 'boxes wholly outside their image',
+    actions: ['skip', 'refuse'],
+    evaluated: true,
+  },
   'box-partly-outside': {
     what: 'boxes that reach outside their image',
     actions: ['keep', 'refuse', 'skip'],
@@ -74,6 +95,7 @@ export const problemRules = {
   'area-not-positive': {
     what: 'annotations whose area is zero or less',
     actions: ['skip', 'refuse', 'keep'],
+    evaluated: true,
   },
 } as const satisfies Record<string, ProblemRule>;
 
@@ -132,7 +154,16 @@ export class ProblemLog {
   readonly #found = new Map<ProblemKind, { count: number; examples: DatasetProblem[] }>();
 
   /** @throws MixplError ERR_CONFIG for an unknown kind or an action that the kind does not have */
-  constructor(operation: string, policy: ProblemPolicy = {}) {
+  constructor(
+    operation: string,
+    policy: ProblemPolicy = {},
+    { purpose = 'training' }: { purpose?: DatasetPurpose | undefined } = {},
+  ) {
+    if (purpose !== 'training' && purpose !== 'evaluation')
+      throw new MixplError(
+        'ERR_CONFIG',
+        `${operation}: purpose must be 'training' or 'evaluation', got '${purpose}'`,
+      );
     this.#operation = operation;
     const kinds = Object.keys(problemRules) as ProblemKind[];
     for (const [kind, action] of Object.entries(policy)) {
@@ -151,7 +182,12 @@ export class ProblemLog {
         );
     }
     this.#actions = Object.fromEntries(
-      kinds.map((kind) => [kind, policy[kind] ?? problemRules[kind].actions[0]]),
+      kinds.map((kind) => {
+        const rule: ProblemRule = problemRules[kind];
+        const action = policy[kind] ?? rule.actions[0];
+        const counts = purpose === 'evaluation' && rule.evaluated && action === 'skip';
+        return [kind, counts ? 'keep' : action];
+      }),
     ) as Record<ProblemKind, ProblemAction>;
   }
 

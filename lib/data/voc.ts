@@ -12,7 +12,7 @@ import {
   readSizes,
 } from './image-files.js';
 import { mapBounded } from './prefetch.js';
-import { ProblemLog, type ProblemPolicy } from './problems.js';
+import { type DatasetPurpose, ProblemLog, type ProblemPolicy } from './problems.js';
 import type { DetectionDataset } from './types.js';
 import { parseVocXml, type VocAnnotation, type VocObject } from './voc-xml.js';
 
@@ -25,6 +25,8 @@ export interface LoadVocOptions extends CategoryOptions, HeaderOptions {
   subtractOne?: boolean | undefined;
   /** What to do with problems, by kind. @defaultValue the first action of each problemRules entry */
   policy?: ProblemPolicy | undefined;
+  /** 'evaluation' keeps every object that metrics count. @defaultValue 'training' */
+  purpose?: DatasetPurpose | undefined;
   /** @defaultValue the folder's name, with the image set */
   name?: string | undefined;
 }
@@ -46,7 +48,7 @@ export async function loadVoc(
   const { concurrency = 8 } = options;
   const suffix = imageSet === undefined ? '' : `-${basename(imageSet, extname(imageSet))}`;
   const { name = `${basename(resolve(root))}${suffix}` } = options;
-  const log = new ProblemLog('loadVoc', policy);
+  const log = new ProblemLog('loadVoc', policy, { purpose: options.purpose });
 
   const imageFolder = join(root, 'JPEGImages');
   const files = await listImages(imageFolder, { recursive: true, operation: 'loadVoc' });

@@ -108,7 +108,7 @@ export async function runDemo(options: DemoOptions): Promise<DemoResult> {
   const [labelled, unlabelled, test] = await Promise.all([
     loadCoco(files.labelled, { images: files.images }),
     loadCoco(files.unlabelled, { images: files.images, labelled: false }),
-    loadCoco(files.test, { images: files.images }),
+    loadCoco(files.test, { images: files.images, purpose: 'evaluation' }),
   ]);
 
   const metrics: Partial<Record<DemoMethod, CocoMetrics>> = {};

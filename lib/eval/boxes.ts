@@ -80,6 +80,12 @@ export function ascendingRanks(ids: readonly number[]): Int32Array {
   return ranks;
 }
 
+/** xywh boxes as xyxy. */
+export function asCorners<T extends { readonly boxes: Float64Array }>(flat: T): T {
+  const boxes = flat.boxes.map((value, i) => (i % 4 < 2 ? value : value + flat.boxes[i - 2]!));
+  return { ...flat, boxes };
+}
+
 /**
  * The ground truth of a data set in memory.
  *

@@ -1,6 +1,7 @@
 import { MixplError } from '../errors.js';
 import { native } from '../native.js';
 import {
+  asCorners,
   type DetectedBoxes,
   detectionsOf,
   type EvaluationCategory,
@@ -10,6 +11,7 @@ import {
   type ImageDetections,
   refuseUnknownOptions,
 } from './boxes.js';
+import { evaluateVoc, type VocInterpolation, type VocMetrics } from './voc.js';
 
 /**
  * Whose limits of detections per image and class: the COCO tools' (1, 10, 100), or mmdetection's
@@ -18,6 +20,8 @@ import {
 export type EvaluationProtocol = 'coco' | 'mmdetection';
 
 export interface CocoOptions {
+  /** Pascal VOC's metrics, too, at IoU 0.50:0.05:0.95, by this rule. @defaultValue null */
+  voc?: VocInterpolation | null;
   /** @defaultValue 'coco' */
   protocol?: EvaluationProtocol;
   /** [T] in [0, 1]. @defaultValue 0.50:0.05:0.95 */
@@ -67,6 +71,8 @@ export interface CocoMetrics {
   stats: number[];
   perClass: ClassMetrics[];
   tables: CocoTables;
+  /** When asked for. Difficult objects and crowds count as difficult. */
+  voc: VocMetrics | null;
 }
 
 /** Names of CocoMetrics.stats, in order; the AR limits are those of the COCO tools. */
@@ -101,7 +107,7 @@ const protocolLimits: Record<EvaluationProtocol, readonly [number, number, numbe
   coco: [1, 10, 100],
   mmdetection: [100, 300, 1000],
 };
-const optionKeys = ['protocol', 'iouThresholds', 'areaRanges', 'maxDetections'];
+const optionKeys = ['voc', 'protocol', 'iouThresholds', 'areaRanges', 'maxDetections'];
 
 /** numpy.linspace, bit for bit: the thresholds decide ties. */
 function linspace(start: number, stop: number, count: number): number[] {
@@ -124,6 +130,7 @@ export async function evaluateCoco(
 ): Promise<CocoMetrics> {
   refuseUnknownOptions('evaluateCoco', options, optionKeys);
   const {
+    voc = null,
     protocol = 'coco',
     iouThresholds = linspace(0.5, 0.95, 10),
     areaRanges = defaultAreaRanges,
@@ -172,7 +179,18 @@ export async function evaluateCoco(
       view.classMetrics(category, { label, numGroundTruths: result.numGroundTruths }),
     ),
     tables,
+    voc: voc && (await vocMetrics(input, voc)),
   };
+}
+
+async function vocMetrics(
+  { groundTruth, detections }: { groundTruth: GroundTruthBoxes; detections: DetectedBoxes },
+  interpolation: VocInterpolation,
+): Promise<VocMetrics> {
+  return evaluateVoc(
+    { groundTruth: asCorners(groundTruth), detections: asCorners(detections) },
+    { interpolation, iouThresholds: linspace(0.5, 0.95, 10) },
+  );
 }
 
 /**

@@ -1,5 +1,6 @@
 import type { CocoMetrics } from './coco.js';
 import { statNames } from './coco.js';
+import type { VocInterpolation, VocMetrics } from './voc.js';
 
 const summaryRows: readonly {
   kind: 'AP' | 'AR';
@@ -26,7 +27,7 @@ export function formatSummary(metrics: CocoMetrics): string {
   const { iouThresholds, maxDetections } = metrics.tables;
   const range = `${iouThresholds[0]!.toFixed(2)}:${iouThresholds.at(-1)!.toFixed(2)}`;
   const headline = maxDetections.includes(100) ? 100 : maxDetections[2]!;
-  return summaryRows
+  const coco = summaryRows
     .map(({ kind, iou, area, limit }, i) => {
       const title = (kind === 'AP' ? 'Average Precision' : 'Average Recall').padEnd(18);
       const most = String(limit < 0 ? headline : maxDetections[limit]).padStart(3);
@@ -34,6 +35,12 @@ export function formatSummary(metrics: CocoMetrics): string {
       return ` ${title} (${kind}) @[ IoU=${(iou ?? range).padEnd(9)} | area=${area.padStart(6)} | maxDets=${most} ] = ${value}`;
     })
     .join('\n');
+  return metrics.voc ? `${coco}\n${vocLine(metrics.voc)}` : coco;
+}
+
+function vocLine({ interpolation, map, mapPerThreshold }: VocMetrics): string {
+  const [ap50, all] = [mapPerThreshold[0]!, map].map(shown);
+  return ` Pascal VOC (${interpolation}): AP50 = ${ap50}, mean over IoU 0.50:0.95 = ${all}`;
 }
 
 /** What the command line prints with --json. */
@@ -42,23 +49,43 @@ export interface MetricNumbers {
   stats: number[];
   /** AP by category id; null for a category without ground truth that counts. */
   perClassAP: Record<string, number | null>;
+  /** When asked for: Pascal VOC's means, and AP50 by category id. */
+  voc?: {
+    interpolation: VocInterpolation;
+    AP50: number;
+    AP: number;
+    perClassAP50: Record<string, number | null>;
+  };
 }
 
-export function metricNumbers({ stats, perClass }: CocoMetrics): MetricNumbers {
+export function metricNumbers({ stats, perClass, voc }: CocoMetrics): MetricNumbers {
   return {
     stats,
     perClassAP: Object.fromEntries(perClass.map(({ category, ap }) => [String(category.id), ap])),
+    ...(voc && {
+      voc: {
+        interpolation: voc.interpolation,
+        AP50: voc.mapPerThreshold[0]!,
+        AP: voc.map,
+        perClassAP50: Object.fromEntries(
+          voc.perClass.map(({ category, ap }) => [String(category.id), ap[0]!]),
+        ),
+      },
+    }),
   };
 }
 
 /** A table with one row per class. */
 export async function formatPerClass(metrics: CocoMetrics): Promise<string> {
-  const table = await tableOf(['class', 'boxes', 'AP', 'AP50', 'AP75', 'AP_S', 'AP_M', 'AP_L']);
-  for (const c of metrics.perClass)
+  const { voc } = metrics;
+  const head = ['class', 'boxes', 'AP', 'AP50', 'AP75', 'AP_S', 'AP_M', 'AP_L'];
+  const table = await tableOf(voc ? [...head, 'VOC AP50'] : head);
+  for (const [label, c] of metrics.perClass.entries())
     table.push([
       c.category.name,
       String(c.numGroundTruths),
       ...[c.ap, c.ap50, c.ap75, c.apSmall, c.apMedium, c.apLarge].map(shown),
+      ...(voc ? [shown(voc.perClass[label]!.ap[0]!)] : []),
     ]);
   return table.toString();
 }
@@ -86,6 +113,11 @@ export async function formatComparison(
       runs.map((run) => run.stats[i]!),
     );
   });
+  if (first.voc)
+    add(
+      'VOC AP50',
+      runs.map((run) => run.voc?.mapPerThreshold[0] ?? null),
+    );
   for (const { category } of first.perClass)
     add(
       `AP ${category.name}`,

@@ -7,9 +7,12 @@ import {
   refuseUnknownOptions,
 } from './boxes.js';
 
+/** '11point' is VOC2007's mean over eleven recalls, 'area' the rule since VOC2010. */
+export type VocInterpolation = '11point' | 'area';
+
 export interface VocOptions {
-  /** '11point' is VOC2007's mean over eleven recalls, 'area' the later rule. @defaultValue '11point' */
-  interpolation?: '11point' | 'area';
+  /** @defaultValue '11point' */
+  interpolation?: VocInterpolation;
   /** [T] in [0, 1]. @defaultValue [0.5] */
   iouThresholds?: readonly number[];
   /** Width is x2 - x1 + 1, edges being inclusive pixel indices. @defaultValue true */
@@ -28,6 +31,7 @@ export interface VocClassMetrics {
 }
 
 export interface VocMetrics {
+  interpolation: VocInterpolation;
   iouThresholds: readonly number[];
   /** Mean over thresholds and classes with ground truth; -1 without any. Not rounded. */
   map: number;
@@ -82,6 +86,7 @@ export async function evaluateVoc(
     mean(perClass.map(({ ap }) => ap[t] ?? null).filter((ap) => ap !== null)),
   );
   return {
+    interpolation,
     iouThresholds: [...iouThresholds],
     map: mean(mapPerThreshold),
     mapPerThreshold,

@@ -9,7 +9,12 @@ import {
 import { type ImageCache, prefetch } from '../data/index.js';
 import type { DetectionDataset } from '../data/types.js';
 import type { Detections, TeachableDetector } from '../detector/types.js';
-import { type CocoMetrics, type EvaluationProtocol, evaluateDetections } from '../eval/index.js';
+import {
+  type CocoMetrics,
+  type EvaluationProtocol,
+  evaluateDetections,
+  type VocInterpolation,
+} from '../eval/index.js';
 
 export interface DetectOptions {
   /** How the pictures are resized. */
@@ -75,13 +80,13 @@ export async function detectDataset(
   return found;
 }
 
-/** COCO metrics of a detector on an annotated data set. @throws as detectDataset and evaluateDetections */
+/** COCO (and VOC) metrics of a detector on an annotated data set. @throws as detectDataset and evaluateDetections */
 export async function evaluateDetector(
   detector: TeachableDetector,
   dataset: DetectionDataset,
-  options: DetectOptions & { protocol?: EvaluationProtocol },
+  options: DetectOptions & { protocol?: EvaluationProtocol; voc?: VocInterpolation | null },
 ): Promise<CocoMetrics> {
-  const { protocol = 'coco', ...detect } = options;
+  const { protocol = 'coco', voc = null, ...detect } = options;
   const detections = await detectDataset(detector, dataset, detect);
-  return evaluateDetections({ dataset, detections }, { protocol });
+  return evaluateDetections({ dataset, detections }, { protocol, voc });
 }

@@ -10,7 +10,7 @@ export interface TrainOptions {
     labelled: DetectionDataset;
     /** Needed by every method but 'supervised'. */
     unlabelled?: DetectionDataset | null;
-    /** Without one nothing is evaluated. */
+    /** Read with `purpose: 'evaluation'`. Without one nothing is evaluated. */
     test?: DetectionDataset | null;
   };
   /** What is left out is the paper's. */

@@ -55,7 +55,9 @@ export async function loadRunData(
     ? await loadDataset(unlabelledSource, { ...common, labelled: false, categories })
     : (parts?.unlabelled ?? null);
   const testSource = datasetSource(config, 'test');
-  const test = testSource ? await loadDataset(testSource, { ...common, categories }) : null;
+  const test = testSource
+    ? await loadDataset(testSource, { ...common, categories, purpose: 'evaluation' })
+    : null;
   return {
     labelled: filterLabelled(parts?.labelled ?? whole, filter),
     unlabelled: unlabelled && asUnlabelled(unlabelled),

@@ -316,6 +316,7 @@ class Training {
         device: this.#setup.device,
         batch: settings.validation.batch,
         protocol: settings.validation.protocol,
+        voc: settings.validation.voc,
         cache: this.#setup.images,
         signal: options.signal,
       });
@@ -381,7 +382,7 @@ class Training {
   }
 }
 
-/** COCO's twelve numbers and the AP of each class by name; null where no class has ground truth for one. */
+/** COCO's twelve numbers, VOC's two when asked for, and the AP of each class by name; null where no class has ground truth for one. */
 function summaryOf(metrics: CocoMetrics) {
   return {
     ...Object.fromEntries(
@@ -390,6 +391,10 @@ function summaryOf(metrics: CocoMetrics) {
         metrics.stats[i] === -1 ? null : metrics.stats[i]!,
       ]),
     ),
+    ...(metrics.voc && {
+      VOC_AP50: metrics.voc.mapPerThreshold[0]!,
+      VOC_AP: metrics.voc.map,
+    }),
     perClass: Object.fromEntries(metrics.perClass.map(({ category, ap }) => [category.name, ap])),
   };
 }

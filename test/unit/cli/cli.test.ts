@@ -179,6 +179,17 @@ describe('eval', () => {
     expect(result.perClassAP).toEqual({ 3: expect.closeTo(1, 6), 7: null });
   });
 
+  test("--voc adds Pascal VOC's numbers", async () => {
+    const args = ['eval', '--annotations', await write('gt.json', truth), '--voc', '11point'];
+    args.push('--detections', await write('dt.json', found));
+    const { voc } = JSON.parse((await runCli([...args, '--json'])).stdout);
+    expect(voc).toEqual({
+      ...{ interpolation: '11point', AP50: 1, AP: 1 },
+      perClassAP50: { 3: 1, 7: null },
+    });
+    expect((await runCli(args)).stdout).toContain('Pascal VOC (11point): AP50 = 1.000');
+  });
+
   test('for people: the twelve lines and a table', async () => {
     const args = ['eval', '--annotations', await write('gt.json', truth)];
     args.push('--detections', await write('dt.json', found));

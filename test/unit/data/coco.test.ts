@@ -1,10 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { evaluateFiles } from '../../../lib/cli/eval-files.js';
 import { type LoadCocoOptions, loadCoco } from '../../../lib/data/coco.js';
 import { toCoco, writeCoco } from '../../../lib/data/coco-writer.js';
 import { makeDataset } from '../../../lib/data/dataset.js';
 import { type ProblemKind, problemRules } from '../../../lib/data/problems.js';
 import type { DetectionDataset } from '../../../lib/data/types.js';
+import { evaluateDetections } from '../../../lib/eval/coco.js';
 import { put, putImage, temporaryFolder } from './temporary.js';
 
 const folder = await temporaryFolder();
@@ -190,6 +192,56 @@ describe('loadCoco', () => {
       if (actions[0] === 'refuse') await expect(loading).rejects.toThrow(says);
       else expect((await loading).report.problems).toMatchObject([{ kind, action: actions[0] }]);
     });
+  });
+
+  test('an evaluation counts what the file has: the same metrics as of the file itself', async () => {
+    const boxes: [number[], Entry][] = [
+      [[2, 2, 20, 20], {}],
+      [[30, 10, 20, 20], { ignore: 1 }],
+      [[10, 30, 15, 0.5], {}],
+      [[40, 40, 10, -5], {}],
+      [[70, 10, 10, 10], {}],
+      [[30, 30, 12, 12], { area: 0 }],
+      [[5, 25, 10, 15], { iscrowd: 1 }],
+    ];
+    const annotations = boxes.map(([bbox, more], i) => annotation(i + 1, { bbox, ...more }));
+    const file = await put(folder, 'test.json', { images, annotations, categories });
+    const training = await loadCoco(file);
+    expect(training.report.annotations).toBe(2);
+    const dataset = await loadCoco(file, { purpose: 'evaluation' });
+    expect(dataset.report.annotations).toBe(7);
+    expect(dataset.report.problems.map(({ action }) => action)).toEqual(Array(5).fill('keep'));
+    // Of every annotated box a detection, some of them shifted.
+    const found = annotations.map(({ bbox, category_id }, i) => {
+      const [x, y, w, h] = bbox as [number, number, number, number];
+      return { image_id: 5, category_id, bbox: [x + (i % 3), y, w, h], score: 0.9 - 0.1 * i };
+    });
+    const { metrics: expected } = await evaluateFiles({
+      annotations: file,
+      detections: await put(folder, 'found.json', found),
+    });
+    const none = new Float32Array(0);
+    const empty = { boxes: none, scores: none, labels: new Int32Array(0) };
+    const all = {
+      boxes: Float32Array.from(
+        found.flatMap(({ bbox: [x, y, w, h] }) => [x!, y!, x! + w!, y! + h!]),
+      ),
+      scores: Float32Array.from(found, ({ score }) => score),
+      labels: new Int32Array(found.length),
+    };
+    const { stats } = await evaluateDetections({ dataset, detections: [empty, all] });
+    stats.forEach((value, i) => {
+      expect(value).toBeCloseTo(expected.stats[i]!, 6);
+    });
+    expect(expected.stats[0]).toBeGreaterThan(0.2);
+    // A policy that refuses still does, and one that skips is about training.
+    const refuse = { policy: { 'ignored-annotation': 'refuse' }, purpose: 'evaluation' } as const;
+    await expect(loadCoco(file, refuse)).rejects.toThrow(/flagged ignore/);
+    const skip = { policy: { 'box-outside': 'skip' }, purpose: 'evaluation' } as const;
+    expect((await loadCoco(file, skip)).report.annotations).toBe(7);
+    await expect(loadCoco(file, { purpose: 'test' as never })).rejects.toThrow(
+      /purpose must be 'training' or 'evaluation', got 'test'/,
+    );
   });
 
   test('NaN and Infinity as Python writes them', async () => {

@@ -3,7 +3,13 @@ import { describe, expect, test } from 'vitest';
 import type { DetectedBoxes, GroundTruthBoxes } from '../../../lib/eval/boxes.js';
 import { type CocoMetrics, evaluateCoco } from '../../../lib/eval/coco.js';
 import { parseCocoGroundTruth, parseCocoResults } from '../../../lib/eval/coco-files.js';
-import { formatComparison, formatPerClass, formatSummary } from '../../../lib/eval/report.js';
+import {
+  formatComparison,
+  formatPerClass,
+  formatSummary,
+  metricNumbers,
+} from '../../../lib/eval/report.js';
+import { evaluateVoc } from '../../../lib/eval/voc.js';
 import { native } from '../../../lib/native.js';
 import { Random } from '../../../lib/random.js';
 import { cocoTables, type OracleDetection, type OracleTruth } from '../../oracle/coco-eval.js';
@@ -267,6 +273,61 @@ describe('evaluateCoco', () => {
     await expect(
       evaluateCoco({ groundTruth, detections }, { iouThresholds: [1.5] }),
     ).rejects.toMatchObject({ code: 'ERR_RANGE' });
+  });
+});
+
+describe("VOC's metrics beside COCO's", () => {
+  // A duplicate, and an object that does not count (crowd, difficult) found twice: COCO passes over
+  // both, VOC over both, too, but it measures boxes with inclusive edges.
+  const groundTruth = groundTruthBoxes(
+    [
+      { image: 0, label: 0, box: [10, 10, 20, 20], area: 400, crowd: false, id: 1 },
+      { image: 0, label: 0, box: [50, 50, 20, 20], area: 400, crowd: false, id: 2 },
+      { image: 0, label: 0, box: [90, 0, 30, 30], area: 900, crowd: true, id: 3 },
+    ],
+    { numImages: 1, numClasses: 2 },
+  );
+  const detections = detectedBoxes([
+    { image: 0, label: 0, box: [10, 10, 20, 20], score: 0.9 },
+    { image: 0, label: 0, box: [90, 0, 30, 30], score: 0.8 },
+    { image: 0, label: 0, box: [12, 10, 20, 20], score: 0.7 },
+    { image: 0, label: 0, box: [50, 56, 20, 20], score: 0.6 },
+  ]);
+
+  test('the same as evaluateVoc gives for corners', async () => {
+    const { voc } = await evaluateCoco({ groundTruth, detections }, { voc: '11point' });
+    const corners = (flat: Float64Array) =>
+      flat.map((value, i) => (i % 4 < 2 ? value : value + flat[i - 2]!));
+    const direct = await evaluateVoc(
+      {
+        groundTruth: { ...groundTruth, boxes: corners(groundTruth.boxes) },
+        detections: { ...detections, boxes: corners(detections.boxes) },
+      },
+      { iouThresholds: [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95] },
+    );
+    expect(voc!.map).toBeCloseTo(direct.map, 12);
+    // Inclusive edges: 21 * 15 of 2 * 441 - 315, IoU 0.556. Precision 1 up to recall 1/2, then 2/3.
+    expect(voc!.mapPerThreshold[0]).toBeCloseTo((6 + 5 * (2 / 3)) / 11, 12);
+    expect(voc!.mapPerThreshold[2]).toBeCloseTo(6 / 11, 12);
+    const area = await evaluateCoco({ groundTruth, detections }, { voc: 'area' });
+    expect(area.voc!.mapPerThreshold[0]).toBeCloseTo(0.5 + 0.5 * (2 / 3), 12);
+    expect((await evaluateCoco({ groundTruth, detections })).voc).toBeNull();
+  });
+
+  test('in numbers and tables', async () => {
+    const metrics = await evaluateCoco({ groundTruth, detections }, { voc: '11point' });
+    const ap50 = metrics.voc!.mapPerThreshold[0]!;
+    expect(metricNumbers(metrics).voc).toEqual({
+      ...{ interpolation: '11point', AP50: ap50, AP: metrics.voc!.map },
+      perClassAP50: { 0: ap50, 1: null },
+    });
+    expect(formatSummary(metrics)).toContain('Pascal VOC (11point): AP50 = 0.848');
+    expect(await formatPerClass(metrics)).toMatch(/VOC AP50.*c0.*0\.848/s);
+    const both = await formatComparison({ student: metrics, teacher: metrics });
+    expect(both).toMatch(/VOC AP50 +│ +0\.848 │ +0\.848 │ +\+0\.000/);
+    await expect(
+      evaluateCoco({ groundTruth, detections }, { voc: '2007' as never }),
+    ).rejects.toThrow(/interpolation must be '11point' or 'area', got '2007'/);
   });
 });
 

@@ -244,7 +244,18 @@ describe('phases', () => {
     expect(new Set(student.calls.map((c) => c.what))).toEqual(
       new Set(['loss', 'backward', 'step', 'predict']),
     );
-    expect(events.find((e) => e.type === 'validation')).toMatchObject({ headline: 'student' });
+    const validation = events.find((e) => e.type === 'validation')!;
+    expect(validation).toMatchObject({ headline: 'student', student: { voc: null } });
+  });
+
+  test("VOC's metrics on request, in the run's record, too", async () => {
+    const settings = { validation: { voc: '11point' as const } };
+    const { events } = await train({ out: folder }, settings);
+    const { student } = events.find((e) => e.type === 'validation')!;
+    expect(student.voc).toMatchObject({ interpolation: '11point' });
+    const records = (await readFile(join(folder, 'metrics.jsonl'), 'utf8')).trim().split('\n');
+    const record = records.map((line) => JSON.parse(line)).find((r) => r.type === 'validation');
+    expect(record.student.VOC_AP50).toBe(student.voc!.mapPerThreshold[0]);
   });
 
   test('boxes that the labelled pipeline erased are no targets', async () => {
