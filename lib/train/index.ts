@@ -7,5 +7,11 @@ export * from './run.js';
 export { learningRate, type RateSchedule } from './schedule.js';
 export { resolveTrainSettings, type TrainSettings, type TrainSettingsInput } from './settings.js';
 export { trainSemiSupervised } from './trainer.js';
-export { type BatchAndRate, paperBatch, type TrainingWarning, type WarningCode } from './watch.js';
+export {
+  type BatchAndRate,
+  paperBatches,
+  recipeFor,
+  type TrainingWarning,
+  type WarningCode,
+} from './watch.js';
 export { findWeights, type WeightsFiles } from './weights-file.js';

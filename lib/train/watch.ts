@@ -157,8 +157,25 @@ export interface BatchAndRate {
   lr: number;
 }
 
-/** The paper's: SGD, 8 processes of 1 + 4 pictures (reference-facts, section 9, and issue 10 there). */
-export const paperBatch: BatchAndRate = { labelled: 8, unlabelled: 32, lr: 0.01 };
+/**
+ * The paper's, all with SGD on 8 processes: 1 + 4 pictures each (COCO-Standard), 4 + 4 (COCO-Full and
+ * VOC-Mixture).
+ * @source reference-facts 0.2, section 9, and issue 10 there
+ */
+export const paperBatches: readonly BatchAndRate[] = [
+  { labelled: 8, unlabelled: 32, lr: 0.01 },
+  { labelled: 32, unlabelled: 32, lr: 0.01 },
+];
+/** mmdetection's for one-stage detectors without a teacher: 8 processes of 2 pictures; two-stage ones take twice the rate. */
+const supervisedBatch: BatchAndRate = { labelled: 16, unlabelled: 0, lr: 0.01 };
+
+/** The recipe with the ratio of labelled to unlabelled pictures that is closest to the batch's. */
+export function recipeFor(batch: { labelled: number; unlabelled: number }): BatchAndRate {
+  if (batch.unlabelled === 0) return supervisedBatch;
+  const ratio = (b: typeof batch) => Math.log(b.unlabelled / b.labelled);
+  const away = (recipe: BatchAndRate) => Math.abs(ratio(recipe) - ratio(batch));
+  return paperBatches.reduce((best, recipe) => (away(recipe) < away(best) ? recipe : best));
+}
 
 /** Compares a run with a recipe: the linear rule wants the rate to follow the batch. */
 export function batchWarning(run: BatchAndRate, recipe: BatchAndRate): TrainingWarning[] {

@@ -50,6 +50,35 @@ describe('every preset', () => {
   });
 });
 
+test.each(['retinanet', 'fcos', 'faster-rcnn'])("the paper's settings of %s", async (type) => {
+  const load = (setting: string) =>
+    loadConfig(`${type}-r50-${setting}`, { overrides: ['data.root=/d'] });
+  const scoreThr = { retinanet: 0.4, fcos: 0.3, 'faster-rcnn': 0.7 }[type];
+  for (const percent of [1, 2, 5, 10])
+    expect(await load(`coco-${percent}`)).toMatchObject({
+      model: { type },
+      data: { split: { percent, fold: 1, scheme: 'reference' } },
+      batch: { labelled: 1, unlabelled: 4 },
+      semi: { method: 'mixpl', scoreThr },
+      schedule: { iterations: 180_000, decay: { type: 'constant' } },
+    });
+  expect(await load('coco-full')).toMatchObject({
+    model: { type },
+    data: { split: null, unlabelled: { format: 'folder' } },
+    batch: { labelled: 4, unlabelled: 4 },
+    semi: { method: 'mixpl', scoreThr },
+    schedule: { iterations: 540_000, decay: { milestones: [360_000], factor: 0.1 } },
+  });
+  expect(await load('voc-mixture')).toMatchObject({
+    model: { type },
+    data: { split: null, test: { format: 'voc' } },
+    batch: { labelled: 4, unlabelled: 4 },
+    semi: { method: 'mixpl', scoreThr },
+    schedule: { iterations: 36_000 },
+    validation: { voc: '11point' },
+  });
+});
+
 describe('advice', () => {
   test('there is none for the small preset', async () => {
     expect(adviceFor(await loadConfig('bccd-5'))).toEqual([]);

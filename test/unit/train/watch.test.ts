@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { StepReport } from '../../../lib/semi/index.js';
-import { batchWarning, paperBatch, TrainingWatch } from '../../../lib/train/watch.js';
+import { batchWarning, paperBatches, recipeFor, TrainingWatch } from '../../../lib/train/watch.js';
 
 function report(changes: Partial<NonNullable<StepReport['pseudo']>> = {}, silenced: string[] = []) {
   return {
@@ -143,19 +143,36 @@ test('a teacher far below its student', () => {
 });
 
 describe('batch and learning rate', () => {
-  test('the paper is silent about itself', () => {
-    expect(batchWarning(paperBatch, paperBatch)).toEqual([]);
+  const messages = (labelled: number, unlabelled: number, lr: number) => {
+    const run = { labelled, unlabelled, lr };
+    return batchWarning(run, recipeFor(run)).map(({ code, message }) => `${code}: ${message}`);
+  };
+
+  test("the paper's recipes are silent about themselves, and scaled by the linear rule", () => {
+    for (const { labelled, unlabelled, lr } of paperBatches) {
+      expect(messages(labelled, unlabelled, lr)).toEqual([]);
+      expect(messages(labelled / 8, unlabelled / 8, lr / 8)).toEqual([]);
+    }
   });
   test('one process with the rate of eight: the linear rule is named', () => {
-    const [warning] = batchWarning({ labelled: 1, unlabelled: 4, lr: 0.01 }, paperBatch);
-    expect(warning).toMatchObject({ code: 'batch-and-rate' });
-    expect(warning!.message).toMatch(/by the linear rule this batch wants 0.00125/);
-    expect(batchWarning({ labelled: 1, unlabelled: 4, lr: 0.00125 }, paperBatch)).toEqual([]);
+    expect(messages(1, 4, 0.01)).toEqual([
+      'batch-and-rate: learning rate 0.01 with 1 + 4 pictures an iteration; the recipe has 0.01 with 8 + 32: ' +
+        'by the linear rule this batch wants 0.00125',
+    ]);
+    // Of 32 + 32 pictures, not of 8 + 32.
+    expect(messages(4, 4, 0.01)[0]).toMatch(/has 0.01 with 32 \+ 32: .* wants 0.00125$/);
+  });
+  test('without a teacher: 16 pictures, of which none is unlabelled', () => {
+    expect(messages(16, 0, 0.01)).toEqual([]);
+    expect(messages(2, 0, 0.0025)).toEqual([]);
+    expect(messages(1, 0, 0.01)[0]).toMatch(/with 1 \+ 0 .* with 16 \+ 0: .* wants 0.000625$/);
   });
   test('another ratio of the sources', () => {
-    const warnings = batchWarning({ labelled: 4, unlabelled: 4, lr: 0.002 }, paperBatch);
-    expect(warnings.map((w) => w.message)).toEqual([
-      '4 labelled to 4 unlabelled pictures an iteration; the recipe has 8 to 32',
+    expect(messages(1, 12, 13 / 4000)).toEqual([
+      'batch-and-rate: 1 labelled to 12 unlabelled pictures an iteration; the recipe has 8 to 32',
+    ]);
+    expect(messages(12, 4, 16 / 6400)).toEqual([
+      'batch-and-rate: 12 labelled to 4 unlabelled pictures an iteration; the recipe has 32 to 32',
     ]);
   });
 });
