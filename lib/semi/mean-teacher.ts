@@ -114,8 +114,8 @@ interface Pass {
   values?: Record<string, number>;
 }
 
-/** Batches of unlabelled pictures are padded to at least this multiple (reference-facts 1.4). */
-const unlabelledPadDivisor = 32;
+/** Batches of mixed pictures are padded to at least this multiple (reference-facts 1.4). */
+const leastMixedDivisor = 32;
 
 /**
  * DetMeanTeacher: a student trained by gradient, a teacher that is its moving average and labels the
@@ -189,8 +189,8 @@ export class MeanTeacher {
     if (teachersBoxes) {
       const labelled = this.#label(input.unlabelled, await teachersBoxes());
       pseudo = labelled.report;
-      const padDivisor = Math.max(unlabelledPadDivisor, this.#input.padDivisor);
-      for (const branch of this.policy.branches(labelled.strong, padDivisor, input.random)) {
+      const { strong } = labelled;
+      for (const branch of this.policy.branches(strong, this.#mixedDivisor, input.random)) {
         passes.push(await this.#learnPseudo(branch));
       }
     }
@@ -379,7 +379,12 @@ export class MeanTeacher {
     compositions: readonly Composition[],
     padTo: ComposeOptions['padTo'],
   ): Promise<ImageBatch> {
-    return composeBatch(compositions, { ...this.#input, padTo });
+    const padDivisor = padTo === 'batch' ? this.#mixedDivisor : this.#input.padDivisor;
+    return composeBatch(compositions, { ...this.#input, padDivisor, padTo });
+  }
+
+  get #mixedDivisor(): number {
+    return Math.max(leastMixedDivisor, this.#input.padDivisor);
   }
 }
 

@@ -84,6 +84,11 @@ describe('prepareCached', () => {
     });
     expect([view.width, view.height]).toEqual([77, 25]); // 25.41
     expect([...instances.boxes]).toEqual([0, 0, 77, 25]);
+    // By the asked 0.77, not by the 25 / 33 that came of it.
+    const inside = prepareCached(labelled(100, 33, 1, [10, 5, 60, 20]), { width: 77, height: 77 });
+    expect([...inside.instances.boxes]).toEqual(
+      [77 - 46.2, 3.85, 77 - 7.7, 15.4].map((v) => expect.closeTo(v, 4)),
+    );
   });
 
   test('shows the mirrored picture, sampled from the original', async () => {

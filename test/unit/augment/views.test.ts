@@ -92,7 +92,7 @@ describe('geometric operations', () => {
     expect([...new Set(odd.map((v) => v.matrix[5] + 0))].sort()).toEqual([-7, 0, 7]);
   });
 
-  test('Rotate turns clockwise for positive angles, in tenths of degrees, about the centre', () => {
+  test('Rotate turns by up to 30 degrees either way, in tenths of them, about the centre', () => {
     const angles = draw(500, onlyGeometric('rotate')).map(({ matrix: m, width, height }) => {
       const scale = [width / 640, height / 480] as const;
       const angle = (Math.atan2(m[3] / scale[0], m[0] / scale[0]) * 180) / Math.PI;

@@ -79,6 +79,9 @@ describe('assignAtss', () => {
     const one: Box[][] = [[[0, 0, 8, 8]]];
     expect(await assign(one, [[3, 3, 5, 5]])).toEqual([0]);
     expect(await assign(one, [[4, 3, 6, 5]])).toEqual([-1]);
+    // By more than 0.01 pixels, as in TOOD's assigner.
+    expect(await assign(one, [[3.98, 3, 6, 5]])).toEqual([0]);
+    expect(await assign(one, [[3.995, 3, 6, 5]])).toEqual([-1]);
     expect(await assign([[], []], [[3, 3, 5, 5]])).toEqual([]);
     expect(await assign([], [[3, 3, 5, 5]])).toEqual([]);
     expect(await assign(one, [[3, 3, 5, 5]], {}, [false])).toEqual([-2]);

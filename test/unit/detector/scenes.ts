@@ -24,12 +24,16 @@ export const tinyDetector: DetectorOptions = {
 export async function sceneBatch(
   count: number,
   dtype: ComposeOptions['dtype'],
-  { width = 128, height = 96, seed = 3, device = 'cpu' } = {},
+  {
+    width = 128,
+    height = 96,
+    seed = 3,
+    device = 'cpu',
+    order = Array.from({ length: count }, (_, i) => i),
+  } = {},
 ): Promise<{ batch: ImageBatch; targets: Targets[] }> {
   const random = new Random(seed);
-  const scenes = Array.from({ length: count }, (_, i) =>
-    drawScene(random.fork(i), { width, height }),
-  );
+  const scenes = order.map((i) => drawScene(random.fork(i), { width, height }));
   const batch = await composeBatch(
     scenes.map((scene) =>
       compositionOf(

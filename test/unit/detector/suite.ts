@@ -255,13 +255,29 @@ export function testDetector(name: string, suite: DetectorSuite): void {
       batch.dispose();
     });
 
-    test('an image without boxes changes nothing for the others but the sums', async () => {
-      await using detector = await createDetector(options, { dtype: 'fp32', seed: 2 });
-      const { batch, targets } = await sceneBatch(2, 'f32');
+    test('an image without boxes takes no part in what the others lose, wherever it stands', async () => {
+      await using detector = await createDetector(
+        { ...options, ...suite.compared } as DetectorOptions,
+        { dtype: 'fp32', seed: 2 },
+      );
       const none = { boxes: new Float32Array(0), labels: new Int32Array(0) };
-      for (const value of Object.values(await detector.loss(batch, [targets[0]!, none])))
-        expect(Number.isFinite(value)).toBe(true);
-      batch.dispose();
+      const { batch, targets } = await sceneBatch(2, 'f32');
+      const swapped = await sceneBatch(2, 'f32', { order: [1, 0] });
+      const single = await sceneBatch(1, 'f32');
+      const last = await detector.loss(batch, [targets[0]!, none]);
+      const first = await detector.loss(swapped.batch, [none, targets[0]!]);
+      const alone = await detector.loss(single.batch, [targets[0]!]);
+      expect(single.targets[0]).toEqual(targets[0]);
+      for (const [name, value] of Object.entries(last)) {
+        expect(value, name).toBeGreaterThan(0);
+        expect(Math.abs(first[name]! - value) / value, name).toBeLessThan(1e-4);
+        // What is summed over boxes stays. It may count as one positive, or as its regions, in what divides.
+        if (!/bbox|iou|centerness|dfl/.test(name)) continue;
+        const share = value / alone[name]!;
+        expect(share, name).toBeGreaterThan(/rcnn/.test(options.type!) ? 0.4 : 0.97);
+        expect(share, name).toBeLessThan(1 + 1e-4);
+      }
+      for (const b of [batch, swapped.batch, single.batch]) b.dispose();
     });
 
     test("takes weights under mmdetection's names, all of them", async () => {

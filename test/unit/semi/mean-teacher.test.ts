@@ -363,18 +363,44 @@ describe('empty pictures', () => {
 
   test('a mixed picture is empty only when both of its sources are', async () => {
     const loop = meanTeacher({ mosaic: false });
-    for (const step of [0, 1]) await loop.step(input(step));
-    calls.length = 0;
-    // Current pictures all have boxes, so every mixed picture has.
-    teacher.predict_ = (batch) => batch.sizes.map(() => detections([8, 8, 40, 40, 0.9, 0]));
-    expect((await loop.step(input(2))).silenced).toEqual([]);
-    expect(calls.filter((c) => c.what === 'loss')).toHaveLength(2);
+    const step = async (i: number, ...boxes: number[][]) => {
+      teacher.predict_ = (batch) => batch.sizes.map(() => detections(...boxes));
+      calls.length = 0;
+      const { silenced } = await loop.step(input(i));
+      const learned = calls.filter((c) => c.what === 'loss')[1];
+      return { silenced, labels: learned?.labels };
+    };
+    const box = [8, 8, 40, 40, 0.9, 0];
+    for (const i of [0, 1]) await step(i, box);
+    // Partners come from two steps before, once the cache of 8 is full.
+    expect(await step(2, box)).toEqual({ silenced: [], labels: Array(4).fill([0, 0]) });
+    expect(await step(3)).toEqual({ silenced: [], labels: Array(4).fill([0]) });
+    expect(await step(4)).toEqual({ silenced: [], labels: Array(4).fill([0]) });
+    expect(await step(5)).toEqual({ silenced: ['mixup_unsup_'], labels: undefined });
+    expect(await step(6, box)).toEqual({ silenced: [], labels: Array(4).fill([0]) });
   });
 
   test('weight 0 saves the passes', async () => {
     const report = await meanTeacher({ unsupWeight: 0 }).step(input(0));
     expect(report.silenced).toEqual(['mixup_unsup_']);
   });
+});
+
+test('mixed pictures are padded to 32 whatever the detector pads its own to', async () => {
+  const padded = async (padDivisor: number) => {
+    calls.length = 0;
+    await new MeanTeacher({
+      ...{ student, teacher, dtype: 'f32', preprocess: { ...preprocess, padDivisor } },
+      options: resolveSemiOptions({ erase: null }),
+    }).step(input(0));
+    return calls.filter((c) => c.what === 'loss').map((c) => c.padSizes![0]);
+  };
+  // Pictures of 64 × 48: the labelled one, then the strong views.
+  expect(await padded(1)).toEqual([
+    { width: 64, height: 48 },
+    { width: 64, height: 64 },
+  ]);
+  expect(await padded(128)).toEqual(Array(2).fill({ width: 128, height: 128 }));
 });
 
 test('losses that the step reads are reported as those of loss()', async () => {

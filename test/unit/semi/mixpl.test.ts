@@ -8,12 +8,12 @@ import { cached } from './pictures.js';
 const noErase = { erase: null } as const;
 
 /** Runs batches of consecutive picture numbers; gives the branches of each step. */
-function play(steps: number, changes: SemiChanges, { count = 4, seed = 1 } = {}) {
+function play(steps: number, changes: SemiChanges, { count = 4, seed = 1, width = 64 } = {}) {
   const policy = new MixPL<CachedView>(resolveSemiOptions({ ...noErase, ...changes }));
   const root = new Random(seed);
   const history = Array.from({ length: steps }, (_, step) =>
     policy.branches(
-      Array.from({ length: count }, (_, i) => cached(step * count + i)),
+      Array.from({ length: count }, (_, i) => cached(step * count + i, { width })),
       32,
       root.fork('mixing', step),
     ),
@@ -168,4 +168,14 @@ test('partners are scaled to the padded canvas and mirrored', () => {
   // 64 × 48 pictures, canvas 64 × 64: no enlargement, the ratio binds.
   expect(composition).toMatchObject({ width: 64, height: 48 });
   expect([...instances.boxes]).toEqual([8, 8, 40, 40, 24, 8, 56, 40]);
+  // 60 × 48 pictures, canvas 64 × 64, not 60 × 48: partners are enlarged by 64/60, to 64 × 51.
+  const enlarged = play(3, {}, { width: 60 }).history[2]![0]!.samples[0]!;
+  expect(enlarged.composition).toMatchObject({ width: 64, height: 51 });
+  const s = 64 / 60;
+  const offset = enlarged.instances.boxes[0]! - 8; // of the picture itself, on a canvas that is larger
+  expect([0, 1, 2, 3, 4]).toContain(offset);
+  const partner = [...enlarged.instances.boxes.subarray(4)];
+  expect(partner).toEqual(
+    [64 - 40 * s, 8 * s, 64 - 8 * s, 40 * s].map((v) => expect.closeTo(v, 4)),
+  );
 });

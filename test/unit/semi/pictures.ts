@@ -21,10 +21,10 @@ export function plainPair(image: number): UnlabelledPair {
 }
 
 /** A strong view of picture `image` with one box of the given score. */
-export function cached(image: number, { score = 0.9 } = {}): CachedView {
+export function cached(image: number, { score = 0.9, width = 64 } = {}): CachedView {
   return {
     image,
-    view: plainView(picture(image)),
+    view: plainView(picture(image, { width })),
     instances: {
       boxes: Float32Array.of(8, 8, 40, 40),
       labels: Int32Array.of(image % 3),
