@@ -393,7 +393,9 @@ test('mixed pictures are padded to 32 whatever the detector pads its own to', as
       ...{ student, teacher, dtype: 'f32', preprocess: { ...preprocess, padDivisor } },
       options: resolveSemiOptions({ erase: null }),
     }).step(input(0));
-    return calls.filter((c) => c.what === 'loss').map((c) => c.padSizes![0]);
+    return calls
+      .filter((c) => c.what === 'loss')
+      .map((c) => (c.padSizes as { width: number; height: number }[])[0]);
   };
   // Pictures of 64 × 48: the labelled one, then the strong views.
   expect(await padded(1)).toEqual([
