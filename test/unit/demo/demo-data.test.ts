@@ -1,10 +1,10 @@
-import { mkdtemp, readFile, stat } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { makeDemoData } from '../../../lib/demo/demo-data.js';
 import { demoClasses, drawScene } from '../../../lib/demo/scene.js';
 import { loadCoco, Random } from '../../../lib/index.js';
+import { temporaryFolder } from '../temporary-folder.js';
 
 const size = { width: 256, height: 192 };
 
@@ -39,7 +39,7 @@ test('classes have a long tail and sizes a wide range', () => {
 });
 
 test('the data set reads back, and is made once', async () => {
-  const folder = await mkdtemp(join(tmpdir(), 'mixpl-demo-'));
+  const folder = await temporaryFolder();
   const options = { labelled: 3, unlabelled: 2, test: 2, ...size, seed: 4 };
   const files = await makeDemoData(folder, options);
   const labelled = await loadCoco(files.labelled, { images: files.images });

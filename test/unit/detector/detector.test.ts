@@ -1,9 +1,9 @@
-import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { drawScene } from '../../../lib/demo/scene.js';
 import { createDetector, type Detector, Random, type Targets } from '../../../lib/index.js';
+import { temporaryFolder } from '../temporary-folder.js';
 import { sceneBatch, tinyDetector } from './scenes.js';
 
 const adam = { type: 'adamw' as const, weightDecay: 1e-4, clipNorm: 10 };
@@ -164,7 +164,7 @@ describe('Detector', () => {
   });
 
   test('saves and loads its weights', async () => {
-    const file = join(await mkdtemp(join(tmpdir(), 'mixpl-')), 'weights.safetensors');
+    const file = join(await temporaryFolder(), 'weights.safetensors');
     await using a = await createDetector(tinyDetector, { seed: 1 });
     await using b = await createDetector(tinyDetector, { seed: 2 });
     await a.save(file);

@@ -1,6 +1,4 @@
 // What every detector has to pass, whatever its head.
-import { mkdtemp } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { detectorOptions } from '../../../lib/config/parts.js';
@@ -14,6 +12,7 @@ import {
   trainSemiSupervised,
   writeSafetensors,
 } from '../../../lib/index.js';
+import { temporaryFolder } from '../temporary-folder.js';
 import { bf16Detector } from '../tolerances.js';
 import { decodeTiny, tinyData, tinySettings } from '../train/tiny-data.js';
 import { sceneBatch } from './scenes.js';
@@ -286,7 +285,7 @@ export function testDetector(name: string, suite: DetectorSuite): void {
       const named = (n: string) => (isHead(n) ? n : `bbox_head.${n}`);
       const own = detector.parameters().filter((p) => isHead(p.name));
       expect(own.map((p) => p.name).sort()).toEqual(Object.keys(suite.head).map(named).sort());
-      const folder = await mkdtemp(join(tmpdir(), 'mixpl-names-'));
+      const folder = await temporaryFolder();
       const file = join(folder, 'head.safetensors');
       await detector.exportWeights(file, { layout: 'mmdetection' });
       await using other = await createDetector(options, { seed: 2 });

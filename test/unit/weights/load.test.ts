@@ -1,5 +1,4 @@
-import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { resolvePreset, type TorchvisionPreset } from '../../../lib/detector/torchvision.js';
@@ -13,10 +12,11 @@ import {
 } from '../../../lib/index.js';
 import { layoutOf } from '../../../lib/weights/layouts.js';
 import { sceneBatch } from '../detector/scenes.js';
+import { temporaryFolder } from '../temporary-folder.js';
 import { tensor, torchZip } from './torch-bytes.js';
 
 const golden = (name: string) => new URL(`../../golden/weights/${name}`, import.meta.url).pathname;
-const folder = await mkdtemp(join(tmpdir(), 'mixpl-weights-'));
+const folder = await temporaryFolder();
 let files = 0;
 const fresh = (ending = 'safetensors') => join(folder, `${files++}.${ending}`);
 

@@ -1,9 +1,9 @@
-import { mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { deflateRawSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { MixplError, openWeights, Random, type WeightsFile } from '../../../lib/index.js';
+import { temporaryFolder } from '../temporary-folder.js';
 import {
   call,
   encode,
@@ -18,7 +18,7 @@ import {
 } from './torch-bytes.js';
 
 const golden = (name: string) => new URL(`../../golden/weights/${name}`, import.meta.url).pathname;
-const folder = await mkdtemp(join(tmpdir(), 'mixpl-pth-'));
+const folder = await temporaryFolder();
 let files = 0;
 
 async function fileOf(bytes: Buffer): Promise<string> {
