@@ -1,5 +1,4 @@
 import { readFile, stat } from 'node:fs/promises';
-import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { makeDemoData } from '../../../lib/demo/demo-data.js';
 import { demoClasses, drawScene } from '../../../lib/demo/scene.js';
