@@ -22,15 +22,26 @@ export interface InputOptions {
 /** A picture, or an array; each may say for itself what has been done to it. */
 export type InputImage = (DecodedImage | NormalizedImage) & InputOptions;
 
-/** What holds for all images of a call. @throws MixplError ERR_CONFIG, ERR_SHAPE */
+/**
+ * What has been done to the images of a call: `options` for all, else what each says.
+ * @throws MixplError ERR_CONFIG, ERR_SHAPE, ERR_DTYPE, ERR_RANGE (a number that is not finite)
+ */
 export function inputOptions(
   method: string,
   images: readonly InputImage[],
   options: InputOptions = {},
-): Required<InputOptions> {
-  const [first = {}] = images as readonly InputOptions[];
-  const { normalized = first.normalized ?? false, resized = first.resized ?? false } = options;
-  if (normalized && !resized)
+): { normalized: boolean; resized: boolean[] } {
+  const resized = images.map((image) => options.resized ?? image.resized ?? false);
+  const kinds = images.map((image) => options.normalized ?? image.normalized ?? false);
+  const [normalized = false] = kinds;
+  const other = kinds.findIndex((kind) => kind !== normalized);
+  if (other >= 0)
+    throw new MixplError(
+      'ERR_CONFIG',
+      `${method}: images must be pictures or normalised arrays, all of them, got image 0 ` +
+        `${normalized ? 'normalised' : 'not'} and image ${other} ${normalized ? 'not' : 'normalised'}`,
+    );
+  if (normalized && !resized.every(Boolean))
     throw new MixplError(
       'ERR_CONFIG',
       `${method}: resized must be true for normalised images (only pictures of 8 bits are resized), got false`,
@@ -53,11 +64,23 @@ export function inputOptions(
         'ERR_SHAPE',
         `${method}: data of image ${i} must hold height x width x 3 numbers (${height}x${width}x3), got ${data.length}`,
       );
+    const bad = normalized ? firstNotFinite(data as Float32Array) : -1;
+    if (bad >= 0)
+      throw new MixplError(
+        'ERR_RANGE',
+        `${method}: data[${bad}] of image ${i} must be finite, got ${data[bad]}`,
+      );
   });
   return { normalized, resized };
 }
 
-function nameOf(value: unknown): string {
+function firstNotFinite(data: Float32Array): number {
+  for (let i = 0; i < data.length; i++) if (data[i]! - data[i]! !== 0) return i;
+  return -1;
+}
+
+/** What a message calls a value of the wrong kind. */
+export function nameOf(value: unknown): string {
   return value === null || value === undefined ? String(value) : (value as object).constructor.name;
 }
 
@@ -86,11 +109,8 @@ export function batchOfArrays(
   return { tensor, sizes, padSizes, dispose: () => tensor.dispose() };
 }
 
-/** Rounded to nearest, ties to even; NaN stays NaN. */
+/** Rounded to nearest, ties to even; of finite numbers. */
 function toBfloat16(values: Float32Array): Uint16Array {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
-  return Uint16Array.from(bits, (u) => {
-    if ((u & 0x7fffffff) > 0x7f800000) return (u >>> 16) | 0x40;
-    return (u + 0x7fff + ((u >>> 16) & 1)) >>> 16;
-  });
+  return Uint16Array.from(bits, (u) => (u + 0x7fff + ((u >>> 16) & 1)) >>> 16);
 }

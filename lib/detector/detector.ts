@@ -17,7 +17,9 @@ import {
   type InputOptions,
   inputOptions,
   type NormalizedImage,
+  nameOf,
 } from './batch.js';
+import { type CallOrder, callOrderOf } from './call-order.js';
 import type { DetectorPreprocess } from './create.js';
 import type { DetectorOptions } from './options.js';
 import type {
@@ -67,12 +69,14 @@ export class Detector implements TeachableDetector, AsyncDisposable {
   readonly #handle: NativeDetector;
   readonly options: DetectorOptions;
   readonly #runtime: ResolvedRuntime;
+  readonly #order: CallOrder;
 
   /** @internal use createDetector */
   constructor(handle: NativeDetector, options: DetectorOptions, runtime: ResolvedRuntime) {
     this.#handle = handle;
     this.options = options;
     this.#runtime = runtime;
+    this.#order = callOrderOf(runtime.device);
   }
 
   /** How pictures become the network's input. */
@@ -116,19 +120,40 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     targets: readonly Targets[],
     options: InputOptions = {},
   ): Promise<Record<string, number>> {
-    if (isBatch(images)) return this.#handle.loss(...passOf('loss', images, targets));
-    const { batch, views } = await this.#prepare('loss', images, options);
-    try {
+    if (isBatch('loss', images)) {
+      const pass = passOf('loss', images, targets);
+      return this.#order.now(() => this.#handle.loss(...pass));
+    }
+    checkTargets('loss', targets, images.length);
+    return this.#withBatch('loss', { images, options }, ({ batch, views }) => {
       const own = targets.map((target, i) => {
         const view = views?.[i];
         const labels = this.firstLabel
           ? target.labels.map((label) => label - this.firstLabel)
           : target.labels;
-        return { labels, boxes: view ? mapBoxes(view.matrix, target.boxes, view) : target.boxes };
+        const boxes = view
+          ? boxesIn(view, target.boxes, { picture: images[i]!, image: i })
+          : target.boxes;
+        return { labels, boxes };
       });
-      return await this.#handle.loss(...passOf('loss', batch, own));
+      return this.#handle.loss(...passOf('loss', batch, own));
+    });
+  }
+
+  /** Prepares pictures or arrays, queues the job in call order, and lets go of the batch after it. */
+  async #withBatch<T>(
+    method: string,
+    { images, options }: { images: readonly InputImage[]; options: InputOptions },
+    queue: (input: { batch: ImageBatch; views: View[] | null }) => Promise<T>,
+  ): Promise<T> {
+    const ready = this.#prepare(method, images, options);
+    try {
+      return await this.#order.after(ready, queue);
     } finally {
-      batch.dispose();
+      await ready.then(
+        ({ batch }) => batch.dispose(),
+        () => undefined,
+      );
     }
   }
 
@@ -145,8 +170,8 @@ export class Detector implements TeachableDetector, AsyncDisposable {
       return { batch, views: null };
     }
     const pictures = images as readonly DecodedImage[];
-    const views = pictures.map((image) =>
-      resized ? resizedView(image, image) : testView(image, preprocess.resize),
+    const views = pictures.map((image, i) =>
+      resized[i] ? resizedView(image, image) : testView(image, preprocess.resize),
     );
     const batch = await composeBatch(views.map(compositionOf), {
       ...preprocess,
@@ -163,7 +188,8 @@ export class Detector implements TeachableDetector, AsyncDisposable {
    * @throws as loss()
    */
   async forward(batch: ImageBatch, targets: readonly Targets[]): Promise<void> {
-    await this.#handle.forward(...passOf('forward', batch, targets));
+    const pass = passOf('forward', batch, targets);
+    await this.#order.now(() => this.#handle.forward(...pass));
   }
 
   /**
@@ -171,15 +197,15 @@ export class Detector implements TeachableDetector, AsyncDisposable {
    * no more than the last 256. Before step() a GPU has to be waited for.
    */
   async lossValues(): Promise<Record<string, number>[]> {
-    return this.#handle.lossValues();
+    return this.#order.now(() => this.#handle.lossValues());
   }
 
   async backward({ weight = 1 }: { weight?: number } = {}): Promise<void> {
-    await this.#handle.backward(weight);
+    await this.#order.now(() => this.#handle.backward(weight));
   }
 
   async discard(): Promise<void> {
-    await this.#handle.discard();
+    await this.#order.now(() => this.#handle.discard());
   }
 
   /**
@@ -188,7 +214,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
    * @throws MixplError ERR_DIVERGED when one of them is not finite: the weights stay, the gradients are cleared
    */
   async step({ lr }: { lr: number }): Promise<{ gradNorm: number }> {
-    return { gradNorm: await this.#handle.step(lr) };
+    return { gradNorm: await this.#order.now(() => this.#handle.step(lr)) };
   }
 
   /**
@@ -201,18 +227,16 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     images: ImageBatch | readonly InputImage[],
     options: InputOptions = {},
   ): Promise<Detections[]> {
-    if (isBatch(images)) return this.#handle.predict(images.tensor, flatten(images.sizes));
-    const { batch, views } = await this.#prepare('predict', images, options);
-    try {
-      const found = await this.predict(batch);
+    const predict = ({ tensor, sizes }: ImageBatch) => this.#handle.predict(tensor, flatten(sizes));
+    if (isBatch('predict', images)) return this.#order.now(() => predict(images));
+    return this.#withBatch('predict', { images, options }, async ({ batch, views }) => {
+      const found = await predict(batch);
       return found.map(({ boxes, scores, labels }, i) => ({
         boxes: views ? mapBoxes(views[i]!.layer.map, boxes, images[i]!) : boxes,
         scores,
         labels: this.firstLabel ? labels.map((label) => label + this.firstLabel) : labels,
       }));
-    } finally {
-      batch.dispose();
-    }
+    });
   }
 
   /**
@@ -221,7 +245,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
    * @throws as predict()
    */
   async predictLater(batch: ImageBatch): Promise<void> {
-    await this.#handle.predictLater(batch.tensor, flatten(batch.sizes));
+    await this.#order.now(() => this.#handle.predictLater(batch.tensor, flatten(batch.sizes)));
   }
 
   /**
@@ -229,20 +253,19 @@ export class Detector implements TeachableDetector, AsyncDisposable {
    * waited for until it has them, not until it has done what it was given after them.
    */
   async predictions(): Promise<Detections[][]> {
-    return this.#handle.predictions();
+    return this.#order.now(() => this.#handle.predictions());
   }
 
   async createTeacher(): Promise<Detector> {
     const { device, dtype, seed } = this.#runtime;
-    const handle = await native.createDetector(
+    const made = native.createDetector(
       optionsJson('createTeacher', this.options),
       device,
       dtype,
       seed,
     );
-    const teacher = new Detector(handle, this.options, this.#runtime);
-    await handle.ema(this.#handle, 1, 'copy');
-    return teacher;
+    await this.#order.after(made, (handle) => handle.ema(this.#handle, 1, 'copy'));
+    return new Detector(await made, this.options, this.#runtime);
   }
 
   async ema(
@@ -250,7 +273,8 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     momentum: number,
     { buffers = 'skip' }: { buffers?: BufferPolicy } = {},
   ): Promise<void> {
-    await this.#handle.ema(Detector.#handleOf(student), momentum, buffers);
+    const handle = Detector.#handleOf(student);
+    await this.#order.now(() => this.#handle.ema(handle, momentum, buffers));
   }
 
   /**
@@ -263,9 +287,9 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     student: TeachableDetector,
     { lr, momentum, buffers = 'skip' }: { lr: number; momentum: number; buffers?: BufferPolicy },
   ): Promise<{ gradNorm: number }> {
-    return {
-      gradNorm: await this.#handle.stepStudent(Detector.#handleOf(student), lr, momentum, buffers),
-    };
+    const handle = Detector.#handleOf(student);
+    const stepping = () => this.#handle.stepStudent(handle, lr, momentum, buffers);
+    return { gradNorm: await this.#order.now(stepping) };
   }
 
   static #handleOf(student: TeachableDetector): NativeDetector {
@@ -283,44 +307,60 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     name: string,
     { layout = 'mixpl' }: { layout?: LayoutName } = {},
   ): Promise<Float32Array | null> {
-    if (layout === 'mixpl') return this.#handle.gradient(name);
+    const read = (own: string) => this.#order.now(() => this.#handle.gradient(own));
+    if (layout === 'mixpl') return read(name);
     const { parameter, fromOwn } = parameterNamed(this, name, layout);
-    const gradient = await this.#handle.gradient(parameter.name);
+    const gradient = await read(parameter.name);
     return gradient && fromOwn(gradient);
   }
 
   /** Forgets the gradients gathered so far, and the losses of their forward(). */
   async zeroGradients(): Promise<void> {
-    await this.#handle.zeroGradients();
+    await this.#order.now(() => this.#handle.zeroGradients());
   }
 
   /** Values of one parameter, buffer or optimizer state. @throws MixplError ERR_RANGE unknown name */
   async readTensor(name: string): Promise<Float32Array> {
-    return this.#handle.read(name);
+    return this.#order.now(() => this.#handle.read(name));
   }
 
   /** Overwrites one parameter, buffer or optimizer state. @throws MixplError ERR_SHAPE */
   async writeTensor(name: string, values: Float32Array): Promise<void> {
-    await this.#handle.write(name, values);
+    await this.#order.now(() => this.#handle.write(name, values));
   }
 
+  /** All of one moment, whatever is called meanwhile. */
   async state(): Promise<DetectorState> {
-    const state: DetectorState = new Map();
-    const shapes = new Map(this.parameters().map((p) => [p.name, p.shape]));
-    for (const [name, shape] of shapes)
-      state.set(name, { shape, data: await this.#handle.read(name) });
-    for (const name of await this.#handle.optimizerState()) {
-      const data = await this.#handle.read(name);
-      state.set(name, { shape: [data.length], data });
-    }
-    return state;
+    const shapes = new Map<string, number[]>(this.parameters().map((p) => [p.name, p.shape]));
+    return this.#order.after(this.#optimizerState(), (optimizer) =>
+      this.#readAll(
+        [...shapes.keys(), ...optimizer],
+        (name, { length }) => shapes.get(name) ?? [length],
+      ),
+    );
+  }
+
+  #optimizerState(): Promise<string[]> {
+    return this.#order.now(() => this.#handle.optimizerState());
+  }
+
+  /** Queues every read before it waits for one. */
+  async #readAll(
+    names: readonly string[],
+    shapeOf: (name: string, data: Float32Array) => number[],
+  ): Promise<Map<string, StoredTensor>> {
+    const values = await Promise.all(names.map((name) => this.#handle.read(name)));
+    return new Map(
+      names.map((name, i) => [name, { shape: shapeOf(name, values[i]!), data: values[i]! }]),
+    );
   }
 
   async loadState(state: DetectorState): Promise<void> {
-    const optimizer = new Set(await this.#handle.optimizerState());
-    const problems = this.#misfits(state, optimizer);
-    if (problems.length) throw misfit('detector.loadState: the weights do not fit', problems);
-    for (const [name, { data }] of state) await this.#handle.write(name, data);
+    await this.#order.after(this.#optimizerState(), (optimizer) => {
+      const problems = this.#misfits(state, new Set(optimizer));
+      if (problems.length) throw misfit('detector.loadState: the weights do not fit', problems);
+      return Promise.all([...state].map(([name, { data }]) => this.#handle.write(name, data)));
+    });
   }
 
   /**
@@ -330,9 +370,10 @@ export class Detector implements TeachableDetector, AsyncDisposable {
    * @throws MixplError ERR_IO
    */
   async save(path: string, metadata: Readonly<Record<string, string>> = {}): Promise<void> {
-    const tensors = new Map<string, StoredTensor>();
-    for (const { name, shape } of this.parameters())
-      tensors.set(name, { shape, data: await this.#handle.read(name) });
+    const shapes = new Map(this.parameters().map((p) => [p.name, p.shape]));
+    const tensors = await this.#order.now(() =>
+      this.#readAll([...shapes.keys()], (name) => shapes.get(name)!),
+    );
     await writeSafetensors(path, tensors, { ...this.metadata(), ...metadata });
   }
 
@@ -396,8 +437,52 @@ function misfit(what: string, problems: readonly string[]): MixplError {
   return new MixplError('ERR_CHECKPOINT', `${what}: ${shown}${more}`);
 }
 
-function isBatch(images: ImageBatch | readonly InputImage[]): images is ImageBatch {
-  return 'tensor' in images;
+/** @throws MixplError ERR_DTYPE when it is neither */
+function isBatch(method: string, images: ImageBatch | readonly InputImage[]): images is ImageBatch {
+  if (Array.isArray(images)) return false;
+  if (typeof images === 'object' && images !== null && 'tensor' in images) return true;
+  throw new MixplError(
+    'ERR_DTYPE',
+    `detector.${method}: images must be a list of pictures or arrays, or a prepared batch, got ${nameOf(images)}`,
+  );
+}
+
+/** @throws MixplError ERR_SHAPE */
+function checkTargets(method: string, targets: readonly Targets[], count: number): void {
+  if (targets?.length !== count)
+    throw new MixplError(
+      'ERR_SHAPE',
+      `detector.${method}: targets must have one entry per image (${count}), got ${targets?.length ?? 'none'}`,
+    );
+}
+
+/**
+ * Boxes of a picture in the pixels of its view.
+ * @throws MixplError ERR_RANGE, in the picture's pixels: what is no box, or not in the picture
+ */
+function boxesIn(
+  view: View,
+  boxes: Float32Array,
+  { picture, image }: { picture: Size; image: number },
+): Float32Array {
+  const mapped = mapBoxes(view.matrix, boxes, view);
+  const { width, height } = picture;
+  for (let k = 0; k + 3 < boxes.length; k += 4) {
+    const [x1, y1, x2, y2] = boxes.subarray(k, k + 4) as unknown as [
+      number,
+      number,
+      number,
+      number,
+    ];
+    const isBox = Number.isFinite(x1 + y1 + x2 + y2) && x1 < x2 && y1 < y2;
+    if (isBox && x1 < width && y1 < height && x2 > 0 && y2 > 0) continue;
+    throw new MixplError(
+      'ERR_RANGE',
+      `detector.loss: boxes[${k / 4}] of image ${image} must be x1 < x2, y1 < y2 in 0 … ${width} by 0 … ${height}, ` +
+        `got [${x1}, ${y1}, ${x2}, ${y2}]`,
+    );
+  }
+  return mapped;
 }
 
 function flatten(sizes: readonly Size[]): Float32Array {
@@ -411,11 +496,7 @@ function passOf(
   targets: readonly Targets[],
 ): Parameters<NativeDetector['loss']> {
   const count = batch.tensor.shape[0]!;
-  if (targets.length !== count)
-    throw new MixplError(
-      'ERR_SHAPE',
-      `detector.${method}: targets must have one entry per image (${count}), got ${targets.length}`,
-    );
+  checkTargets(method, targets, count);
   const boxes = concat(
     Float32Array,
     targets.map((t) => t.boxes),

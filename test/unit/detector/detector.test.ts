@@ -261,6 +261,110 @@ describe('Detector', () => {
     await expect(
       detector.predict([{ ...image, height: 31 }], { normalized: true, resized: true }),
     ).rejects.toThrow('must hold height x width x 3 numbers (31x32x3), got 3072');
+    const call = (method: 'predict' | 'loss', ...args: unknown[]) =>
+      (detector[method] as (...args: unknown[]) => Promise<unknown>).apply(detector, args);
+    await expect(call('predict')).rejects.toThrow(
+      'detector.predict: images must be a list of pictures or arrays, or a prepared batch, got undefined',
+    );
+    await expect(call('predict', image)).rejects.toThrow('prepared batch, got Object');
+    await expect(call('loss', [image])).rejects.toThrow(
+      'detector.loss: targets must have one entry per image (1), got none',
+    );
+    // A fused ReLU would make 0 of it, and the losses finite.
+    const broken = { ...image, data: image.data.with(1000, Number.NaN) };
+    await expect(detector.predict([broken], { normalized: true, resized: true })).rejects.toThrow(
+      'predict: data[1000] of image 0 must be finite, got NaN',
+    );
+    const picture = { data: new Uint8Array(32 * 32 * 3), height: 32, width: 32 };
+    await expect(
+      detector.predict([picture, { ...image, normalized: true, resized: true }]),
+    ).rejects.toThrow('got image 0 not and image 1 normalised');
+  });
+
+  test('what has been done to a picture is its own matter', async () => {
+    await using detector = await createDetector(
+      { ...tinyDetector, test: { scoreThr: 0 } },
+      {
+        dtype: 'fp32',
+        preprocess: { resize: { long: 128, short: 96 } },
+      },
+    );
+    const scene = drawScene(new Random(3), { width: 64, height: 48 });
+    const [small] = await detector.predict([{ ...scene, resized: true }]);
+    const [large] = await detector.predict([scene]);
+    expect(small).not.toEqual(large);
+    // In one batch the smaller one is padded, which reaches its border.
+    const scores = (found: { scores: Float32Array }) => [...found.scores.subarray(0, 3)];
+    for (const order of [
+      [true, false],
+      [false, true],
+    ]) {
+      const both = await detector.predict(order.map((resized) => ({ ...scene, resized })));
+      expect(scores(both[order.indexOf(false)]!)).toEqual(scores(large!));
+      expect(scores(both[order.indexOf(true)]!)).not.toEqual(scores(large!));
+    }
+  });
+
+  test('boxes that are none in a picture are refused in its own pixels', async () => {
+    await using detector = await createDetector(tinyDetector, { dtype: 'fp32' });
+    const scene = drawScene(new Random(3), { width: 64, height: 48 });
+    const losing = (...box: number[]) =>
+      detector.loss(
+        [scene, scene],
+        [
+          { boxes: Float32Array.of(1, 1, 9, 9), labels: Int32Array.of(0) },
+          { boxes: Float32Array.of(2, 2, 8, 8, ...box), labels: Int32Array.of(1, 2) },
+        ],
+      );
+    for (const box of [
+      [40, 5, 4, 40],
+      [5, 40, 9, 40],
+      [70, 10, 90, 20],
+      [0, -9, 10, -1],
+      [0, 0, Number.NaN, 9],
+    ])
+      await expect(losing(...box)).rejects.toMatchObject({
+        code: 'ERR_RANGE',
+        message: `detector.loss: boxes[1] of image 1 must be x1 < x2, y1 < y2 in 0 … 64 by 0 … 48, got [${box.join(', ')}]`,
+      });
+    expect(Object.values(await losing(-5, -5, 90, 90)).every(Number.isFinite)).toBe(true);
+  });
+
+  test('calls run in the order in which they are made, pictures or not', async () => {
+    const make = () => createDetector(tinyDetector, { dtype: 'fp32', seed: 2, optimizer: adam });
+    const scene = drawScene(new Random(3), { width: 64, height: 48 });
+    const targets = [
+      {
+        boxes: Float32Array.from(scene.objects.flatMap((o) => o.box)),
+        labels: Int32Array.from(scene.objects, (o) => o.label),
+      },
+    ];
+    await using one = await make();
+    const waited = [
+      await one.loss([scene], targets),
+      await one.backward(),
+      await one.predict([scene]),
+      await one.step({ lr: 0.5 }),
+      await one.predict([scene]),
+      await one.state(),
+    ];
+    await using other = await make();
+    const atOnce = await Promise.all([
+      other.loss([scene], targets),
+      other.backward(),
+      other.predict([scene]),
+      other.step({ lr: 0.5 }),
+      other.predict([scene]),
+      other.state(),
+      other.writeTensor('backbone.conv1.weight', new Float32Array(16 * 7 * 7 * 3)),
+    ]);
+    expect(atOnce.slice(0, 6)).toEqual(waited);
+    expect(atOnce[2]).not.toEqual(atOnce[4]);
+    // A call that fails holds up none of those behind it.
+    const failing = other.predict([{ ...scene, width: 9 }]);
+    const next = other.predict([scene]);
+    await expect(failing).rejects.toThrow('must hold');
+    expect(await next).toHaveLength(1);
   });
 
   test('names what is wrong', async () => {
