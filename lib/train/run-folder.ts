@@ -1,8 +1,9 @@
-import { stat } from 'node:fs/promises';
+import { rmdir, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { DetectorState } from '../detector/types.js';
 import { MixplError } from '../errors.js';
 import { makeFolder } from '../files.js';
+import { FolderLock } from '../folder-lock.js';
 import { JsonLinesWriter, trimJsonLines } from '../log/index.js';
 import { writeRunReport } from '../report/index.js';
 import { writeSafetensors } from '../safetensors.js';
@@ -25,6 +26,7 @@ export class RunFolder {
   /** What the run goes on from. */
   readonly resumed: Checkpoint | null;
   readonly #log: JsonLinesWriter;
+  readonly #lock: FolderLock;
   readonly #metadata: Readonly<Record<string, string>>;
 
   private constructor(
@@ -33,6 +35,7 @@ export class RunFolder {
       checkpoints: CheckpointStore;
       resumed: Checkpoint | null;
       log: JsonLinesWriter;
+      lock: FolderLock;
       metadata: Readonly<Record<string, string>>;
     },
   ) {
@@ -40,14 +43,15 @@ export class RunFolder {
     this.checkpoints = parts.checkpoints;
     this.resumed = parts.resumed;
     this.#log = parts.log;
+    this.#lock = parts.lock;
     this.#metadata = parts.metadata;
   }
 
   /**
-   * Nothing in the folder changes before `accept` has seen the checkpoint.
+   * Nothing in the folder changes before `accept` has seen the checkpoint, but for the lock in it.
    * @param accept throws when the run cannot go on from the checkpoint
-   * @throws MixplError ERR_STATE when the folder holds a run already or another training writes into
-   *   it; ERR_IO; what readCheckpoint throws
+   * @throws MixplError ERR_STATE when the folder holds a run already or another training, of whatever
+   *   process, writes into it; ERR_IO; what readCheckpoint throws
    */
   static async open(
     folder: string,
@@ -61,7 +65,11 @@ export class RunFolder {
         `${path}: must be free, got one that a training writes into`,
       );
     inUse.add(path);
+    const isNew = !(await stat(path).catch(() => null));
+    let lock: FolderLock | null = null;
     try {
+      await makeFolder(path);
+      lock = await FolderLock.take(path);
       const checkpoints = new CheckpointStore(join(path, 'checkpoints'), metadata);
       const metrics = join(path, 'metrics.jsonl');
       const existing = await checkpoints.list();
@@ -73,13 +81,14 @@ export class RunFolder {
       const from = typeof resume === 'string' ? resume : resume ? existing[0] : undefined;
       const resumed = from === undefined ? null : await readOrHint(from, existing);
       if (resumed) accept(resumed);
-      await makeFolder(path);
       const done = resumed?.state.iteration ?? 0;
       if (await isFilled(metrics))
         await trimJsonLines(metrics, ({ iteration }) => Number(iteration) <= done);
       const log = await JsonLinesWriter.open(metrics);
-      return new RunFolder(path, { checkpoints, resumed, log, metadata });
+      return new RunFolder(path, { checkpoints, resumed, log, lock, metadata });
     } catch (error) {
+      await lock?.release();
+      if (isNew) await rmdir(path).catch(() => undefined); // only when it is empty
       inUse.delete(path);
       throw error;
     }
@@ -98,9 +107,13 @@ export class RunFolder {
 
   /** Also writes the report. @throws MixplError ERR_IO */
   async close(): Promise<void> {
-    inUse.delete(this.path);
-    await this.#log.close();
-    await writeRunReport(this.path);
+    try {
+      await this.#log.close();
+      await writeRunReport(this.path);
+    } finally {
+      await this.#lock.release();
+      inUse.delete(this.path);
+    }
   }
 }
 
