@@ -6,14 +6,14 @@ import type { CocoMetrics } from '../eval/index.js';
 import { type DatasetFlags, datasetArgument, withDatasetOptions } from './dataset-argument.js';
 import { withInterrupt } from './interrupt.js';
 import { createOutput, type Output } from './output.js';
+import { deviceOption, dtypeOption, type RuntimeFlags, runtimeOf } from './runtime-options.js';
 import { createStatus } from './status.js';
 
-interface EvalFlags extends DatasetFlags {
+interface EvalFlags extends DatasetFlags, RuntimeFlags {
   annotations?: string;
   detections?: string;
   checkpoint?: string;
   save?: string;
-  device: string;
   protocol: 'coco' | 'mmdetection';
   voc?: '11point' | 'area';
   json?: boolean;
@@ -30,7 +30,8 @@ export function addEvalCommand(program: Command): void {
     .option('--detections <file>', 'detections, COCO results JSON')
     .option('--checkpoint <path>', 'weights file, checkpoint or folder of a run')
     .option('--save <file>', 'write the detections of --checkpoint as COCO results JSON')
-    .option('--device <name>', 'auto, cpu, cuda or cuda:N', 'auto')
+    .addOption(deviceOption())
+    .addOption(dtypeOption())
     .addOption(
       new Option('--protocol <name>', 'limits of detections per image and class')
         .choices(['coco', 'mmdetection'])
@@ -78,7 +79,7 @@ async function evaluateCheckpoint(
   let dataset: DetectionDataset | undefined;
   const cache = new ImageCache();
   const evaluate = async (file: string, signal: AbortSignal, save?: string) => {
-    const { detector, categories } = await openDetector(file, { device: flags.device });
+    const { detector, categories } = await openDetector(file, runtimeOf(flags));
     try {
       dataset ??= await testData(path, { flags, checkpoint, categories, signal });
       const { preprocess, computeDtype: dtype, device } = detector;

@@ -1,17 +1,17 @@
 import { stat } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { basename, dirname, join, parse } from 'node:path';
 import type { Command } from 'commander';
 import type { Detections } from '../detector/types.js';
 import { MixplError } from '../errors.js';
 import { withInterrupt } from './interrupt.js';
 import { createOutput, exitCodes } from './output.js';
+import { deviceOption, dtypeOption, type RuntimeFlags, runtimeOf } from './runtime-options.js';
 import { createStatus } from './status.js';
 
-interface PredictFlags {
+interface PredictFlags extends RuntimeFlags {
   checkpoint: string;
   scoreThr: string;
   draw?: string;
-  device: string;
   json?: boolean;
 }
 
@@ -32,7 +32,8 @@ export function addPredictCommand(program: Command): void {
     .requiredOption('--checkpoint <path>', 'weights file, checkpoint or folder of a run')
     .option('--score-thr <number>', 'lowest score that is shown', '0.3')
     .option('--draw <dir>', 'also write every image with its boxes as PNG')
-    .option('--device <name>', 'auto, cpu, cuda or cuda:N', 'auto')
+    .addOption(deviceOption())
+    .addOption(dtypeOption())
     .option(
       '--json',
       'print { "images": [{ file, width, height, detections: [{ box: [x1, y1, x2, y2], score, label, category }] }] }',
@@ -49,7 +50,7 @@ async function predict(paths: string[], flags: PredictFlags, command: Command): 
   const { findWeights } = await import('../train/weights-file.js');
   const files = await imageFiles(paths);
   const { headline } = await findWeights(flags.checkpoint);
-  const { detector, categories } = await openDetector(headline, { device: flags.device });
+  const { detector, categories } = await openDetector(headline, runtimeOf(flags));
   const status = createStatus();
   const nameOf = (label: number) => categories[label]?.name ?? String(label);
   const images: FilePrediction[] = [];
@@ -58,11 +59,11 @@ async function predict(paths: string[], flags: PredictFlags, command: Command): 
     await withInterrupt(async (signal) => {
       const decoded = prefetch(
         files,
-        (file) => decodeImage(file).catch((error: unknown) => refused(error)),
+        ({ file }) => decodeImage(file).catch((error: unknown) => refused(error)),
         { concurrency: 2, signal },
       );
       for await (const image of decoded) {
-        const file = files[images.length]!;
+        const { file, name } = files[images.length]!;
         status.set(`${images.length}/${files.length} ${file}`);
         if (image instanceof MixplError) {
           images.push({ file, error: { code: image.code, message: image.message } });
@@ -81,7 +82,7 @@ async function predict(paths: string[], flags: PredictFlags, command: Command): 
           })),
         });
         if (flags.draw !== undefined)
-          await draw(flags.draw, { file, image, found, names: categories.map((c) => c.name) });
+          await draw(flags.draw, { name, image, found, names: categories.map((c) => c.name) });
       }
     });
   } finally {
@@ -99,19 +100,36 @@ function refused(error: unknown): MixplError {
   throw error;
 }
 
-async function imageFiles(paths: readonly string[]): Promise<string[]> {
-  const { loadImageFolder } = await import('../data/index.js');
-  const files: string[] = [];
+/** A picture, and what one of it with its boxes is called. */
+interface NamedFile {
+  file: string;
+  name: string;
+}
+
+/** What a folder has keeps its place in it; of equal names the later ones are numbered. */
+async function imageFiles(paths: readonly string[]): Promise<NamedFile[]> {
+  const { listImages } = await import('../data/image-files.js');
+  const taken = new Set<string>();
+  const files: NamedFile[] = [];
+  const add = (file: string, name: string) => {
+    const { dir, name: stem, ext } = parse(name);
+    let free = name;
+    for (let n = 2; taken.has(free); n++) free = join(dir, `${stem}-${n}${ext}`);
+    taken.add(free);
+    files.push({ file, name: free });
+  };
   for (const path of paths) {
     const folder = await stat(path).then(
       (found) => found.isDirectory(),
       () => false,
     );
-    if (!folder) files.push(path);
-    else
-      for (const image of (await loadImageFolder(path, { policy: { 'unreadable-image': 'skip' } }))
-        .images)
-        files.push(image.path);
+    if (!folder) add(path, basename(path));
+    else {
+      const found = await listImages(path, { recursive: true, operation: 'predict' });
+      if (found.length === 0)
+        throw new MixplError('ERR_DATA', `${path}: must hold images, got a folder without`);
+      for (const name of found) add(join(path, name), name);
+    }
   }
   return files;
 }
@@ -129,7 +147,7 @@ function above({ boxes, scores, labels }: Detections, threshold: number): Detect
 async function draw(
   folder: string,
   picture: {
-    file: string;
+    name: string;
     image: { data: Uint8Array; width: number; height: number };
     found: Detections;
     names: readonly string[];
@@ -137,13 +155,10 @@ async function draw(
 ): Promise<void> {
   const { writePanel } = await import('../report/pictures.js');
   const { makeFolder } = await import('../files.js');
-  const { file, image, found, names } = picture;
-  await makeFolder(folder);
-  await writePanel(
-    join(folder, `${basename(file)}.png`),
-    [[{ image, boxes: found, title: basename(file) }]],
-    names,
-  );
+  const { name, image, found, names } = picture;
+  const path = join(folder, `${name}.png`);
+  await makeFolder(dirname(path));
+  await writePanel(path, [[{ image, boxes: found, title: name }]], names);
 }
 
 function describe({ file, detections = [], error }: FilePrediction): string[] {

@@ -4,6 +4,8 @@ import { createDetector, type DetectorPreprocess, type DetectorRuntime } from '.
 import type { Detector } from './detector.js';
 import type { DetectorOptions } from './options.js';
 
+const dtypes = ['auto', 'fp32', 'tf32', 'bf16'] as const;
+
 /** A detector that came from a file, and its classes. */
 export interface OpenedDetector {
   detector: Detector;
@@ -15,7 +17,7 @@ export interface OpenedDetector {
 
 /**
  * Builds the detector that a weights file describes (of `detector.save`, or of a training) and loads
- * its weights.
+ * its weights. It computes in the type that the file's training was asked for, unless `runtime` says otherwise.
  * @throws MixplError ERR_IO, ERR_BAD_FILE (no safetensors, cut off, not of mixpl), ERR_CHECKPOINT
  */
 export async function openDetector(
@@ -43,7 +45,9 @@ export async function openDetector(
   const options = part<DetectorOptions | null>('detector', null)!;
   const preprocess = part<Partial<DetectorPreprocess>>('preprocess', {});
   const firstLabel = part<number>('firstLabel', 0);
-  const detector = await createDetector(options, { preprocess, firstLabel, ...runtime });
+  const dtype = dtypes.find((name) => name === metadata.dtype) ?? 'auto';
+  const given = { ...runtime, dtype: runtime.dtype ?? dtype };
+  const detector = await createDetector(options, { preprocess, firstLabel, ...given });
   try {
     await detector.loadWeights(path);
   } catch (error) {

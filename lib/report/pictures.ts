@@ -106,7 +106,9 @@ function boxMarks({ boxes, labels, scores }: DrawnBoxes, left: number, top: numb
 }
 
 function text(x: number, y: number, content: string, size = 12, color = '#eeeeee'): string {
-  const safe = content.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
+  // XML has no place for control characters.
+  const visible = content.replace(/\p{Cc}/gu, '\u{fffd}');
+  const safe = visible.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
   return `<text x="${x}" y="${y}" font-family="sans-serif" font-size="${size}" fill="${color}">${safe}</text>`;
 }
 

@@ -160,7 +160,7 @@ export async function runTraining(config: ResolvedConfig, options: RunOptions): 
       out,
       config,
       recipe: options.recipe === undefined ? recipeOf(config) : options.recipe,
-      metadata: { name: config.name },
+      metadata: { name: config.name, dtype: config.dtype },
       unreadable: policy['unreadable-image'] === 'skip' ? 'skip' : 'refuse',
       sizeMismatch: policy['size-mismatch'] === 'repair' ? 'refuse' : policy['size-mismatch'],
       decode: (path) => decodeImage(path, { damaged: damagedImages }),

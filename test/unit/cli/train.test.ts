@@ -1,9 +1,20 @@
 import { spawn } from 'node:child_process';
-import { cp, mkdtemp, readdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
+import {
+  cp,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rm,
+  symlink,
+  truncate,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { makeDemoData } from '../../../lib/demo/demo-data.js';
+import { openDetector } from '../../../lib/detector/open.js';
 import { readSafetensors } from '../../../lib/safetensors.js';
 import { cliPath, runCli } from './run-cli.js';
 
@@ -242,5 +253,49 @@ describe('mixpl predict', () => {
     const { code, stdout } = await runCli(['predict', '--checkpoint', run(), images, '--json']);
     expect(code).toBe(0);
     expect((JSON.parse(stdout) as { images: object[] }).images).toHaveLength(18);
+  });
+
+  test('folders: what cannot be read is told, pictures of one name are all drawn', async () => {
+    const [name] = await readdir(images);
+    const tree = join(folder, 'tree');
+    for (const path of ['a.png', join('sub', 'a.png')])
+      await cp(join(images, name!), join(tree, path));
+    await writeFile(join(tree, 'text.png'), 'no picture');
+    const drawn = join(folder, 'drawn-tree');
+    const args = ['predict', '--checkpoint', run(), tree, join(tree, 'a.png'), '--draw', drawn];
+    const { code, stderr } = await runCli(args);
+    expect(code).toBe(1);
+    expect(stderr).toContain('text.png: must be a readable image');
+    const files = (await readdir(drawn, { recursive: true })).filter((f) => f.endsWith('.png'));
+    expect(files.sort()).toEqual(['a-2.png.png', 'a.png.png', join('sub', 'a.png.png')]);
+    await mkdir(join(folder, 'none-here'));
+    const none = await runCli(['predict', '--checkpoint', run(), join(folder, 'none-here')]);
+    expect(none.stderr).toContain('must hold images, got a folder without');
+  });
+
+  test('computes in what the training was asked for, or in what --dtype says', async () => {
+    const best = join(run(), 'best.safetensors');
+    const opened = await openDetector(best);
+    expect(opened.metadata.dtype).toBe('fp32');
+    expect(opened.detector.dtype).toBe('f32');
+    opened.detector.dispose();
+    const bf16 = await openDetector(best, { dtype: 'bf16' });
+    expect(bf16.detector.dtype).toBe('bf16');
+    bf16.detector.dispose();
+    const scores = async (...more: string[]) =>
+      (
+        await runCli([
+          'predict',
+          '--checkpoint',
+          run(),
+          images,
+          '--score-thr',
+          '0',
+          '--json',
+          ...more,
+        ])
+      ).stdout;
+    expect(await scores('--dtype', 'fp32')).toBe(await scores());
+    expect(await scores('--dtype', 'bf16')).not.toBe(await scores());
   });
 });
