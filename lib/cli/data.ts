@@ -1,7 +1,15 @@
 import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { DatasetCheck, DetectionDataset, ProblemSummary } from '../data/index.js';
-import { type DatasetFlags, datasetArgument, withDatasetArgument } from './dataset-argument.js';
+import {
+  type DatasetFlags,
+  datasetArgument,
+  type PolicyFlags,
+  policyOf,
+  policyOption,
+  warnOfProblems,
+  withDatasetArgument,
+} from './dataset-argument.js';
 import { withInterrupt } from './interrupt.js';
 import { createOutput, exitCodes, type Output } from './output.js';
 import { createStatus } from './status.js';
@@ -37,6 +45,7 @@ export function addDataCommands(program: Command): void {
     )
     .option('--keep-annotations', "leave the unlabelled part's annotations in its file")
     .option('--out <folder>', 'where the two files go', '.')
+    .addOption(policyOption())
     .option('--json', 'print files, counts and the hash of the split')
     .action(split);
 
@@ -44,6 +53,7 @@ export function addDataCommands(program: Command): void {
     .description('write a data set as a COCO file')
     .requiredOption('--out <file>', 'the COCO file')
     .option('--unlabelled', 'without its annotations')
+    .addOption(policyOption())
     .option('--json', 'print file and counts')
     .action(convert);
 }
@@ -126,13 +136,14 @@ function describeCheck(
 
 async function split(
   path: string,
-  flags: CommonFlags & {
-    percent: number;
-    fold: number;
-    scheme: 'exact' | 'reference';
-    keepAnnotations?: boolean;
-    out: string;
-  },
+  flags: CommonFlags &
+    PolicyFlags & {
+      percent: number;
+      fold: number;
+      scheme: 'exact' | 'reference';
+      keepAnnotations?: boolean;
+      out: string;
+    },
 ): Promise<void> {
   const { splitDataset, writeCoco } = await import('../data/index.js');
   const output = createOutput(flags);
@@ -160,7 +171,7 @@ async function split(
 
 async function convert(
   path: string,
-  flags: CommonFlags & { out: string; unlabelled?: boolean },
+  flags: CommonFlags & PolicyFlags & { out: string; unlabelled?: boolean },
 ): Promise<void> {
   const { asUnlabelled, writeCoco } = await import('../data/index.js');
   const output = createOutput(flags);
@@ -174,16 +185,16 @@ async function convert(
   );
 }
 
-/** Reads with the default policy and says what was passed over. */
+/** Reads and says what was passed over. */
 async function load(
   path: string,
-  flags: DatasetFlags,
+  flags: DatasetFlags & PolicyFlags,
   { output }: { output: Output },
 ): Promise<DetectionDataset> {
-  const { loadDataset, problemRules } = await import('../data/index.js');
+  const { loadDataset } = await import('../data/index.js');
   const source = await datasetArgument(path, flags);
-  const dataset = await withInterrupt((signal) => loadDataset(source, { signal }));
-  for (const { kind, action, count } of dataset.report.problems)
-    output.warn(`${dataset.name}: ${count} ${problemRules[kind].what}: ${action}`);
+  const policy = policyOf(flags);
+  const dataset = await withInterrupt((signal) => loadDataset(source, { policy, signal }));
+  await warnOfProblems(dataset, output);
   return dataset;
 }

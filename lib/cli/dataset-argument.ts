@@ -2,8 +2,9 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
-import type { DatasetSource } from '../data/index.js';
+import type { DatasetSource, DetectionDataset, ProblemPolicy } from '../data/index.js';
 import { MixplError } from '../errors.js';
+import type { Output } from './output.js';
 
 export interface DatasetFlags {
   format?: DatasetSource['format'];
@@ -29,6 +30,29 @@ export function withDatasetOptions(command: Command): Command {
     )
     .option('--images <folder>', "COCO: where its images are (default: the file's folder)")
     .option('--image-set <name>', 'VOC: list in ImageSets/Main (default: every annotated image)');
+}
+
+export interface PolicyFlags {
+  policy: Record<string, string>;
+}
+
+/** What data.policy is to a run. */
+export const policyOption = () =>
+  new Option('--policy <kind=action>', 'what to do with problems of the data; may be repeated')
+    .default({} as Record<string, string>, 'see mixpl data check')
+    .argParser((text: string, before: Record<string, string>) => {
+      const [kind = '', action = ''] = text.split('=', 2);
+      return { ...before, [kind]: action };
+    });
+
+/** The reader refuses what it does not know. */
+export const policyOf = ({ policy }: PolicyFlags) => policy as ProblemPolicy;
+
+/** Says what was passed over while a data set was read, and what was used in spite of a problem. */
+export async function warnOfProblems(dataset: DetectionDataset, output: Output): Promise<void> {
+  const { problemRules } = await import('../data/index.js');
+  for (const { kind, action, count } of dataset.report.problems)
+    output.warn(`${dataset.name}: ${count} ${problemRules[kind].what}: ${action}`);
 }
 
 /** @throws MixplError ERR_IO when there is nothing at `path` */

@@ -1,15 +1,28 @@
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
-import type { DetectionDataset } from '../data/index.js';
+import type {
+  CategoryOptions,
+  DatasetSource,
+  DetectionDataset,
+  ProblemPolicy,
+} from '../data/index.js';
 import { MixplError } from '../errors.js';
 import type { CocoMetrics } from '../eval/index.js';
-import { type DatasetFlags, datasetArgument, withDatasetOptions } from './dataset-argument.js';
+import {
+  type DatasetFlags,
+  datasetArgument,
+  type PolicyFlags,
+  policyOf,
+  policyOption,
+  warnOfProblems,
+  withDatasetOptions,
+} from './dataset-argument.js';
 import { withInterrupt } from './interrupt.js';
 import { createOutput, type Output } from './output.js';
 import { deviceOption, dtypeOption, type RuntimeFlags, runtimeOf } from './runtime-options.js';
 import { createStatus } from './status.js';
 
-interface EvalFlags extends DatasetFlags, RuntimeFlags {
+interface EvalFlags extends DatasetFlags, RuntimeFlags, PolicyFlags {
   annotations?: string;
   detections?: string;
   checkpoint?: string;
@@ -30,6 +43,7 @@ export function addEvalCommand(program: Command): void {
     .option('--detections <file>', 'detections, COCO results JSON')
     .option('--checkpoint <path>', 'weights file, checkpoint or folder of a run')
     .option('--save <file>', 'write the detections of --checkpoint as COCO results JSON')
+    .addOption(policyOption())
     .addOption(deviceOption())
     .addOption(dtypeOption())
     .addOption(
@@ -73,25 +87,32 @@ async function evaluateCheckpoint(
     '../eval/index.js'
   );
   const { ImageCache } = await import('../data/index.js');
-  const { detectDataset, findWeights } = await import('../train/index.js');
+  const { detectReadable, findWeights } = await import('../train/index.js');
   const { headline, student, teacher } = await findWeights(checkpoint);
   const status = createStatus();
-  let dataset: DetectionDataset | undefined;
+  let test: TestData | undefined;
+  const told = new Set<string>();
   const cache = new ImageCache();
   const evaluate = async (file: string, signal: AbortSignal, save?: string) => {
     const { detector, categories } = await openDetector(file, runtimeOf(flags));
     try {
-      dataset ??= await testData(path, { flags, checkpoint, categories, signal });
+      if (!test) {
+        test = await testData(path, { flags, checkpoint, categories, signal });
+        await warnOfProblems(test.dataset, output);
+      }
       const { preprocess, computeDtype: dtype, device } = detector;
-      const detections = await detectDataset(detector, dataset, {
+      const found = await detectReadable(detector, test.dataset, {
         ...{ preprocess, dtype, device, cache, signal, resize: preprocess.resize },
+        unreadable: test.unreadable,
+        onUnreadable: ({ message }) => {
+          if (!told.has(message)) output.warn(`${message}; the metrics are without it`);
+          told.add(message);
+        },
         onProgress: (done, total) => status.set(`${file}: ${done}/${total}`),
       });
-      if (save !== undefined) await writeCocoResults(save, { dataset, detections });
-      return await evaluateDetections(
-        { dataset, detections },
-        { protocol: flags.protocol, voc: flags.voc ?? null },
-      );
+      if (save !== undefined) await writeCocoResults(save, found);
+      const { protocol, voc = null } = flags;
+      return await evaluateDetections(found, { protocol, voc });
     } finally {
       detector.dispose();
     }
@@ -117,6 +138,11 @@ async function evaluateCheckpoint(
   );
 }
 
+interface TestData {
+  dataset: DetectionDataset;
+  unreadable: 'refuse' | 'skip';
+}
+
 /** @throws MixplError ERR_CONFIG when neither the command line nor the run names test data */
 async function testData(
   path: string | undefined,
@@ -126,14 +152,21 @@ async function testData(
     categories: readonly { id: number; name: string }[];
     signal: AbortSignal;
   },
-): Promise<DetectionDataset> {
+): Promise<TestData> {
   const { flags, checkpoint, categories, signal } = of;
   const { loadDataset } = await import('../data/index.js');
-  if (path !== undefined)
-    return loadDataset(await datasetArgument(path, flags), {
-      ...{ categories, signal },
+  const read = async (
+    source: DatasetSource,
+    policy: ProblemPolicy,
+    options: CategoryOptions = {},
+  ) => ({
+    dataset: await loadDataset(source, {
+      ...{ ...options, categories, signal, policy },
       purpose: 'evaluation',
-    });
+    }),
+    unreadable: policy['unreadable-image'] === 'skip' ? ('skip' as const) : ('refuse' as const),
+  });
+  if (path !== undefined) return read(await datasetArgument(path, flags), policyOf(flags));
   const { datasetSource, loadConfig } = await import('../config/index.js');
   const config = await loadConfig(join(checkpoint, 'config.yaml')).catch((cause: unknown) => {
     throw new MixplError(
@@ -148,10 +181,11 @@ async function testData(
       'ERR_CONFIG',
       `eval: name a data set; the config of ${checkpoint} has none`,
     );
-  return loadDataset(source, {
-    ...{ categories, signal, policy: config.data.policy },
-    purpose: 'evaluation',
-  });
+  return read(
+    source,
+    { ...config.data.policy, ...policyOf(flags) },
+    { otherClasses: config.data.classes ? 'skip' : 'policy' },
+  );
 }
 
 async function describe(metrics: CocoMetrics): Promise<string> {

@@ -18,6 +18,11 @@ export interface CategoryOptions {
   categories?: readonly Category[] | undefined;
   /** Only these classes; labels still follow the file's order, as in the reference. */
   classes?: readonly string[] | undefined;
+  /**
+   * Annotations of classes that the data have and `categories` lacks: by the policy of 'unknown-category',
+   * or left out without a word, as `classes` leaves out others. @defaultValue 'policy'
+   */
+  otherClasses?: 'policy' | 'skip' | undefined;
 }
 
 /**
@@ -30,7 +35,7 @@ export function chooseCategories(
   inFile: readonly Category[],
   options: CategoryOptions & { source: string },
 ): CategoryChoice {
-  const { categories: given, classes, source } = options;
+  const { categories: given, classes, otherClasses, source } = options;
   refuseRepeats(inFile, source);
   let pool: readonly Category[] = inFile;
   if (given?.length) {
@@ -57,7 +62,8 @@ export function chooseCategories(
     }
   const chosen = classes ? pool.filter(({ name }) => classes.includes(name)) : pool;
   const labelOf = new Map(chosen.map(({ id }, label) => [id, label]));
-  const notChosen = new Set(pool.map(({ id }) => id).filter((id) => !labelOf.has(id)));
+  const known = otherClasses === 'skip' ? [...pool, ...inFile] : pool;
+  const notChosen = new Set(known.map(({ id }) => id).filter((id) => !labelOf.has(id)));
   return { categories: chosen, labelOf, notChosen };
 }
 

@@ -255,6 +255,7 @@ class CocoFile {
     return chooseCategories(this.#categories, {
       categories: options.categories,
       classes: options.classes,
+      otherClasses: options.otherClasses,
       source: this.#path,
     });
   }

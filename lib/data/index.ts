@@ -1,3 +1,4 @@
+export type { CategoryOptions } from './categories.js';
 export * from './check.js';
 export * from './coco.js';
 export * from './coco-writer.js';
@@ -22,6 +23,7 @@ export {
   type ProblemPolicy,
   type ProblemSummary,
   problemRules,
+  withPolicyHint,
 } from './problems.js';
 export * from './resampling.js';
 export * from './sampler.js';

@@ -1,7 +1,7 @@
 import { MixplError } from '../errors.js';
 import { ImageCache } from './image-cache.js';
 import { prefetch } from './prefetch.js';
-import type { DatasetProblem } from './problems.js';
+import { type DatasetProblem, withPolicyHint } from './problems.js';
 import type { BatchSampler, SampledBatch } from './sampler.js';
 import type { DecodedImage, DetectionDataset, ImageRecord } from './types.js';
 
@@ -23,7 +23,7 @@ export interface LoadBatchesOptions {
    */
   sizeMismatch?: 'refuse' | 'skip' | 'keep';
   /** Called once for each file that was replaced. */
-  onProblem?: (problem: DatasetProblem) => void;
+  onProblem?: (problem: DatasetProblem, action: 'skip' | 'keep') => void;
   signal?: AbortSignal;
 }
 
@@ -94,6 +94,8 @@ function imageLoader(
 ): (place: Place) => Promise<{ place: Place; loaded: LoadedImage }> {
   const { cache = new ImageCache(), unreadable = 'refuse', sizeMismatch = 'refuse' } = options;
   const bad = new Map<string, MixplError>();
+  /** One stands for all that are used in spite of their size. */
+  let toldKept = false;
 
   /** The image, or why it cannot be used. */
   const open = async (record: ImageRecord): Promise<DecodedImage | MixplError> => {
@@ -104,7 +106,7 @@ function imageLoader(
     try {
       const image = await cache.get(record.path);
       const fits = image.width === record.width && image.height === record.height;
-      if (fits || sizeMismatch === 'keep' || !record.annotations) return image;
+      if (fits || !record.annotations || (sizeMismatch === 'keep' && toldKept)) return image;
       kind = 'size-mismatch';
       problem = new MixplError(
         'ERR_DATA',
@@ -116,16 +118,17 @@ function imageLoader(
       problem = reason;
     }
     const action = kind === 'size-mismatch' ? sizeMismatch : unreadable;
-    if (action === 'refuse' && record.annotations)
-      throw new MixplError(
-        problem.code,
-        `${problem.message}\ntry the policy { '${kind}': 'skip' } to leave such pictures out`,
-        { cause: problem },
-      );
+    const message = problem.message.replace(`${record.path}: `, '');
+    const report = { kind, file: record.path, id: record.fileName, message };
+    if (action === 'keep') {
+      toldKept = true;
+      options.onProblem?.(report, action);
+      return cache.get(record.path);
+    }
+    if (action === 'refuse' && record.annotations) throw withPolicyHint(problem, kind);
     if (!bad.has(record.path)) {
       bad.set(record.path, problem);
-      const message = problem.message.replace(`${record.path}: `, '');
-      options.onProblem?.({ kind, file: record.path, id: record.fileName, message });
+      options.onProblem?.(report, 'skip');
     }
     return problem;
   };

@@ -229,6 +229,15 @@ export class ProblemLog {
   }
 }
 
+/** The error of one picture with the policy that would leave such pictures out. */
+export function withPolicyHint(problem: MixplError, kind: ProblemKind): MixplError {
+  return new MixplError(
+    problem.code,
+    `${problem.message}\ntry the policy { '${kind}': 'skip' } to leave such pictures out`,
+    { cause: problem },
+  );
+}
+
 /** `file:line: (id) message`. */
 export function describe(problem: DatasetProblem): string {
   const line = problem.line === undefined ? '' : `:${problem.line}`;

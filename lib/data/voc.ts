@@ -119,6 +119,7 @@ export async function loadVoc(
     of: new Map(choice.categories.map((category, label) => [category.name, label])),
     notChosen: new Set(names.filter((_, index) => choice.notChosen.has(index + 1))),
     // With classes chosen out of given categories, the others are known too.
+    others: options.otherClasses ?? 'policy',
   };
   for (const category of options.categories ?? [])
     if (!labels.of.has(category.name)) labels.notChosen.add(category.name);
@@ -165,6 +166,7 @@ export async function loadVoc(
 interface Labels {
   of: ReadonlyMap<string, number>;
   notChosen: Set<string>;
+  others: 'policy' | 'skip';
 }
 
 function annotate(
@@ -186,7 +188,9 @@ function annotate(
       const at = { file, line: object.line, id: image.fileName };
       const label = labels.of.get(object.name);
       if (label === undefined) {
-        if (!labels.notChosen.has(object.name)) unknownClass(object, { at, labels, log });
+        const passed =
+          labels.notChosen.has(object.name) || (labels.others === 'skip' && object.name);
+        if (!passed) unknownClass(object, { at, labels, log });
         continue;
       }
       if (

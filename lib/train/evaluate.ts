@@ -6,9 +6,10 @@ import {
   type TestResizeOptions,
   testView,
 } from '../augment/index.js';
-import { type ImageCache, prefetch } from '../data/index.js';
-import type { DetectionDataset } from '../data/types.js';
+import { type ImageCache, prefetch, selectImages, withPolicyHint } from '../data/index.js';
+import type { DecodedImage, DetectionDataset, ImageRecord } from '../data/types.js';
 import type { Detections, TeachableDetector } from '../detector/types.js';
+import { MixplError } from '../errors.js';
 import {
   type CocoMetrics,
   type EvaluationProtocol,
@@ -32,6 +33,14 @@ export interface DetectOptions {
   onProgress?: (done: number, total: number) => void;
 }
 
+/** What to do with pictures that cannot be read. */
+export interface UnreadableOptions {
+  /** 'skip': they are left out of the evaluation. @defaultValue 'refuse' */
+  unreadable?: 'refuse' | 'skip' | undefined;
+  /** Told of each that is left out. */
+  onUnreadable?: ((problem: MixplError) => void) | undefined;
+}
+
 /**
  * A detector's boxes for every picture of a data set, in original pixels, clipped to the picture.
  * @throws MixplError ERR_BAD_FILE, ERR_IO for a picture that cannot be read; `signal.reason`
@@ -41,26 +50,42 @@ export async function detectDataset(
   dataset: DetectionDataset,
   options: DetectOptions,
 ): Promise<Detections[]> {
-  const {
-    resize,
-    preprocess,
-    dtype,
-    device = 'cpu',
-    batch = 1,
-    cache,
-    signal,
-    onProgress,
-  } = options;
-  const found: Detections[] = [];
+  return (await detectReadable(detector, dataset, options)).detections;
+}
+
+/** As detectDataset, with the part of the data set that could be read. @throws as detectDataset */
+export async function detectReadable(
+  detector: TeachableDetector,
+  dataset: DetectionDataset,
+  options: DetectOptions & UnreadableOptions,
+): Promise<{ dataset: DetectionDataset; detections: Detections[] }> {
+  const { unreadable = 'refuse', onUnreadable } = options;
+  const open = async (path: string): Promise<DecodedImage | null> => {
+    try {
+      return await options.cache.get(path);
+    } catch (problem) {
+      if (!(problem instanceof MixplError)) throw problem;
+      if (unreadable === 'refuse') throw withPolicyHint(problem, 'unreadable-image');
+      onUnreadable?.(problem);
+      return null;
+    }
+  };
+  const { resize, preprocess, dtype, device = 'cpu', batch = 1, signal, onProgress } = options;
+  const detections: Detections[] = [];
+  const readable: ImageRecord[] = [];
+  let done = 0;
   const groups = Array.from({ length: Math.ceil(dataset.images.length / batch) }, (_, i) =>
     dataset.images.slice(i * batch, (i + 1) * batch),
   );
-  const decoded = prefetch(
-    groups,
-    (group) => Promise.all(group.map(({ path }) => cache.get(path))),
-    { concurrency: 2, ...(signal ? { signal } : {}) },
-  );
-  for await (const images of decoded) {
+  const decoded = prefetch(groups, (group) => Promise.all(group.map(({ path }) => open(path))), {
+    concurrency: 2,
+    ...(signal ? { signal } : {}),
+  });
+  for await (const opened of decoded) {
+    const images = opened.filter((image) => image !== null);
+    readable.push(...groups[done++]!.filter((_, i) => opened[i]));
+    onProgress?.(Math.min(done * batch, dataset.images.length), dataset.images.length);
+    if (images.length === 0) continue;
     const views = images.map((image) => testView(image, resize));
     const input = await composeBatch(views.map(compositionOf), {
       ...preprocess,
@@ -69,24 +94,29 @@ export async function detectDataset(
       padTo: 'image',
     });
     try {
-      const detections = await detector.predict(input);
-      for (const [i, { boxes, ...rest }] of detections.entries())
-        found.push({ ...rest, boxes: mapBoxes(views[i]!.layer.map, boxes, images[i]!) });
+      for (const [i, { boxes, ...rest }] of (await detector.predict(input)).entries())
+        detections.push({ ...rest, boxes: mapBoxes(views[i]!.layer.map, boxes, images[i]!) });
     } finally {
       input.dispose();
     }
-    onProgress?.(found.length, dataset.images.length);
   }
-  return found;
+  if (readable.length === 0 && dataset.images.length > 0)
+    throw new MixplError(
+      'ERR_DATA',
+      `${dataset.name}: must have images that can be read, got ${dataset.images.length} that cannot`,
+    );
+  const whole = readable.length === dataset.images.length;
+  return { dataset: whole ? dataset : selectImages(dataset, readable), detections };
 }
 
 /** COCO (and VOC) metrics of a detector on an annotated data set. @throws as detectDataset and evaluateDetections */
 export async function evaluateDetector(
   detector: TeachableDetector,
   dataset: DetectionDataset,
-  options: DetectOptions & { protocol?: EvaluationProtocol; voc?: VocInterpolation | null },
+  options: DetectOptions &
+    UnreadableOptions & { protocol?: EvaluationProtocol; voc?: VocInterpolation | null },
 ): Promise<CocoMetrics> {
   const { protocol = 'coco', voc = null, ...detect } = options;
-  const detections = await detectDataset(detector, dataset, detect);
-  return evaluateDetections({ dataset, detections }, { protocol, voc });
+  const found = await detectReadable(detector, dataset, detect);
+  return evaluateDetections(found, { protocol, voc });
 }

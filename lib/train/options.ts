@@ -35,12 +35,12 @@ export interface TrainOptions {
   policy?: MixingPolicy<CachedView>;
   /**
    * Labelled pictures that cannot be decoded end the run, or are replaced and told, as unlabelled ones
-   * always are. @defaultValue 'refuse'
+   * always are; test pictures end it, or are left out of the metrics and told. @defaultValue 'refuse'
    */
   unreadable?: 'refuse' | 'skip';
   /**
    * Labelled pictures of another size than their record, which boxes would not fit: end the run, are
-   * replaced and told, or are used. @defaultValue 'refuse'
+   * replaced and told, or are used, of which the first is told. @defaultValue 'refuse'
    */
   sizeMismatch?: 'refuse' | 'skip' | 'keep';
   /** @defaultValue decodeImage */

@@ -56,7 +56,10 @@ export async function loadRunData(
     : (parts?.unlabelled ?? null);
   const testSource = datasetSource(config, 'test');
   const test = testSource
-    ? await loadDataset(testSource, { ...common, categories, purpose: 'evaluation' })
+    ? await loadDataset(testSource, {
+        ...{ ...common, categories, purpose: 'evaluation' },
+        otherClasses: classes ? 'skip' : 'policy',
+      })
     : null;
   return {
     labelled: filterLabelled(parts?.labelled ?? whole, filter),

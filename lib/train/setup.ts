@@ -224,6 +224,12 @@ function warningsOf(facts: {
 }): TrainingWarning[] {
   const { own, semi, settings, supervised, options, resumed, environment } = facts;
   const warnings: TrainingWarning[] = [];
+  const { test } = options.data;
+  if (test && !test.images.some(({ annotations }) => annotations?.crowd.includes(0)))
+    warnings.push({
+      code: 'nothing-to-find',
+      message: `${test.name} has no annotated object: its metrics say nothing, and no weights are kept as the best`,
+    });
   if (!supervised && own && hasLiveBatchNorm(own.options) && semi.ema.buffers === 'skip')
     warnings.push({
       code: 'buffers-skipped',

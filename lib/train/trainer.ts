@@ -75,6 +75,9 @@ class Training {
   /** Found while the loader works ahead, told after the step under way. */
   readonly #warnings: TrainingWarning[];
 
+  /** Test pictures that were told to be left out. */
+  readonly #unreadable = new Set<string>();
+
   /** Steps done. */
   #iteration = 0;
   #sampler: SamplerState;
@@ -178,11 +181,20 @@ class Training {
       ahead: settings.loader.prefetch,
       unreadable: options.unreadable ?? 'refuse',
       sizeMismatch: options.sizeMismatch ?? 'refuse',
-      onProblem: ({ file, message }) =>
-        this.#warnings.push({
-          code: 'unusable-image',
-          message: `${file}: ${message}; another picture takes its place`,
-        }),
+      onProblem: ({ file, message }, action) =>
+        this.#warnings.push(
+          action === 'skip'
+            ? {
+                code: 'unusable-image',
+                message: `${file}: ${message}; another picture takes its place`,
+              }
+            : {
+                code: 'size-mismatch',
+                message:
+                  `${file}: ${message}; its boxes are used as they are, here and wherever sizes differ ` +
+                  "(`mixpl data check` lists them; data.policy.size-mismatch 'skip' leaves them out)",
+              },
+        ),
     });
   }
 
@@ -319,6 +331,8 @@ class Training {
         voc: settings.validation.voc,
         cache: this.#setup.images,
         signal: options.signal,
+        unreadable: options.unreadable,
+        onUnreadable: ({ message }) => this.#leftOut(message),
       });
     const metrics = {
       teacher: teacher ? await evaluate(teacher) : null,
@@ -326,7 +340,8 @@ class Training {
     };
     const headline = teacher ? 'teacher' : 'student';
     const ap = metrics[headline]!.stats[0]!;
-    const best = this.#best === null || ap > this.#best.ap;
+    // -1: nothing in the test data to find.
+    const best = ap >= 0 && (this.#best === null || ap > this.#best.ap);
     if (best) {
       const weights = withoutOptimizer(await (teacher ?? student).state());
       const facts = { iteration: String(this.#iteration), branch: headline, ap: String(ap) };
@@ -344,6 +359,16 @@ class Training {
       best,
     });
     return { type: 'validation', iteration: this.#iteration, headline, ...metrics, best };
+  }
+
+  /** Once a picture: a run has many validations, and two branches. */
+  #leftOut(message: string): void {
+    if (this.#unreadable.has(message)) return;
+    this.#unreadable.add(message);
+    this.#warnings.push({
+      code: 'unusable-image',
+      message: `${message}; the metrics are without it`,
+    });
   }
 
   async *#checkpoint(): AsyncGenerator<CheckpointEvent, void, undefined> {

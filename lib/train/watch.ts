@@ -7,7 +7,9 @@ export type WarningCode =
   | 'teacher-behind'
   | 'buffers-skipped'
   | 'batch-and-rate'
+  | 'nothing-to-find'
   | 'unusable-image'
+  | 'size-mismatch'
   | 'environment-changed';
 
 /** Something that usually ends in a failed run, while it can still be helped. */

@@ -170,6 +170,17 @@ describe('mixpl train', () => {
   });
 });
 
+test('data.classes leaves the others out of the test data, too', async () => {
+  const out = join(folder, 'one-class');
+  const { categories } = JSON.parse(await readFile(join(folder, 'data', 'test.json'), 'utf8'));
+  const { name } = categories[1] as { name: string };
+  const args = ['train', config, '--out', out, '--set', `data.classes=[${name}]`, '--json'];
+  const { code, stdout } = await runCli([...args, '--set', 'schedule.iterations=2']);
+  expect(code).toBe(0);
+  expect(Object.keys(JSON.parse(stdout).student.perClassAP)).toHaveLength(1);
+  expect((await runCli(['eval', '--checkpoint', out])).code).toBe(0);
+});
+
 describe('mixpl eval --checkpoint', () => {
   test('a run: on its own test data, both branches side by side', async () => {
     const saved = join(folder, 'found.json');
@@ -194,6 +205,28 @@ describe('mixpl eval --checkpoint', () => {
     again.stats.forEach((value, i) => {
       expect(value).toBeCloseTo(stats[i]!, 6);
     });
+  });
+
+  test('policies: what the detector does not know, and what cannot be read', async () => {
+    const dataset = JSON.parse(await readFile(join(folder, 'data', 'test.json'), 'utf8'));
+    dataset.categories[0].name = 'renamed';
+    const renamed = join(folder, 'renamed.json');
+    await writeFile(renamed, JSON.stringify(dataset));
+    const broken = join(folder, 'broken');
+    await cp(images, broken, { recursive: true });
+    await truncate(join(broken, dataset.images[0].file_name), 100);
+    const args = ['eval', renamed, '--images', broken, '--checkpoint', run(), '--json'];
+    const refused = await runCli(args);
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toContain('(renamed)');
+    args.push('--policy', 'unknown-category=skip');
+    expect((await runCli(args)).stderr).toContain("try the policy { 'unreadable-image': 'skip' }");
+    const { code, stderr } = await runCli([...args, '--policy', 'unreadable-image=skip']);
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/annotations of categories that are not listed: skip/);
+    expect(stderr.match(/the metrics are without it/g)).toHaveLength(1);
+    const typo = await runCli([...args, '--policy', 'unreadable-image=skp']);
+    expect(typo.stderr).toContain("must be one of refuse, skip, got 'skp'");
   });
 
   test('a single file needs a data set', async () => {

@@ -313,6 +313,23 @@ describe('loadCoco', () => {
     ).rejects.toThrow('category_id must be one of 3 cat, got 18 (dog)');
   });
 
+  test('of classes that a list of categories lacks: refused, or left out on request', async () => {
+    const annotations = [annotation(1), annotation(2, { category_id: 3 })];
+    const cats = [{ id: 1, name: 'cat' }];
+    await expect(loadAnnotations(annotations, { categories: cats })).rejects.toThrow(
+      /category_id must be one of 3 cat, got 18 \(dog\)/,
+    );
+    const dataset = await loadAnnotations(annotations, { categories: cats, otherClasses: 'skip' });
+    expect(dataset.report).toMatchObject({ annotations: 1, problems: [] });
+    // One that the file does not list either is still a contradiction.
+    await expect(
+      loadAnnotations([annotation(1, { category_id: 5 })], {
+        categories: cats,
+        otherClasses: 'skip',
+      }),
+    ).rejects.toThrow(/got 5/);
+  });
+
   test('chosen classes keep the order of the file', async () => {
     const annotations = [annotation(1), annotation(2, { category_id: 3 })];
     const dataset = await loadAnnotations(annotations, { classes: ['cat'] });

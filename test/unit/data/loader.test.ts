@@ -106,12 +106,15 @@ describe('images that cannot be used', () => {
       const options = { unreadable: 'skip', onProblem, concurrency } as const;
       const batches = await take(loadBatches(samplerOf([dataset]), [dataset], options), 20);
       expect(onProblem).toHaveBeenCalledTimes(1);
-      expect(onProblem).toHaveBeenCalledWith({
-        kind: 'unreadable-image',
-        file: path,
-        id: '000002.png',
-        message: expect.stringMatching(/^must be a readable image, got /),
-      });
+      expect(onProblem).toHaveBeenCalledWith(
+        {
+          kind: 'unreadable-image',
+          file: path,
+          id: '000002.png',
+          message: expect.stringMatching(/^must be a readable image, got /),
+        },
+        'skip',
+      );
       runs.push(batches.map(({ images }) => images[0]!.map(({ index }) => index)));
       expect(runs.at(-1)!.flat()).not.toContain(2);
     }
@@ -156,7 +159,12 @@ describe('images that cannot be used', () => {
     const skipped = await run('skip');
     expect(skipped.indices).not.toContain(1);
     expect(skipped.onProblem).toHaveBeenCalledTimes(1);
-    expect((await run('keep')).indices).toContain(1);
+    const kept = await run('keep');
+    expect(kept.indices).toContain(1);
+    // One is told for all.
+    expect(kept.onProblem.mock.calls).toEqual([
+      [expect.objectContaining({ kind: 'size-mismatch', id: '000001.png' }), 'keep'],
+    ]);
     expect((await run('refuse', asUnlabelled(dataset))).indices).toContain(1);
   });
 });

@@ -2,7 +2,9 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { noAnnotations, selectImages } from '../../../lib/data/index.js';
 import { MixplError } from '../../../lib/errors.js';
+import type { CocoMetrics } from '../../../lib/eval/index.js';
 import { loadNative, native } from '../../../lib/native.js';
 import { readSafetensors } from '../../../lib/safetensors.js';
 import type { TrainSettingsInput } from '../../../lib/train/index.js';
@@ -58,6 +60,8 @@ async function train(
   return { events, steps: stepsOf(events), student };
 }
 
+const numGroundTruths = ({ perClass }: CocoMetrics) =>
+  perClass.reduce((sum, c) => sum + c.numGroundTruths, 0);
 const stepsOf = (events: TrainEvent[]) => events.filter((e): e is StepEvent => e.type === 'step');
 /** What must be the same to the last bit. */
 const essence = (steps: StepEvent[]) =>
@@ -516,6 +520,41 @@ describe('warnings', () => {
         message: expect.stringMatching(/^unlabelled\/3: must be an image/),
       },
     ]);
+  });
+
+  test('a test picture that cannot be read: refused, or left out of the metrics and told once', async () => {
+    const decode = (path: string) =>
+      path === 'test/1'
+        ? Promise.reject(new MixplError('ERR_BAD_FILE', `${path}: must be an image`))
+        : decodeTiny(path);
+    await expect(train({ decode })).rejects.toMatchObject({
+      code: 'ERR_BAD_FILE',
+      message: expect.stringContaining("try the policy { 'unreadable-image': 'skip' }"),
+    });
+    const { events } = await train({ decode, unreadable: 'skip' });
+    expect(events.filter((e) => e.type === 'warning')).toMatchObject([
+      { iteration: 6, message: 'test/1: must be an image; the metrics are without it' },
+    ]);
+    // Of four pictures three count.
+    const boxes = events.flatMap((e) =>
+      e.type === 'validation' ? [e.teacher!, e.student].map(numGroundTruths) : [],
+    );
+    expect(boxes).toEqual([3, 3, 3, 3]);
+  });
+
+  test('test data without anything to find: told, and nothing is the best', async () => {
+    const { test: whole, ...rest } = tinyData();
+    const empty = { ...whole.images[0]!, annotations: noAnnotations() };
+    const data = { ...rest, test: selectImages(whole, [empty]) };
+    const { events } = await train({ data, out: folder });
+    expect(events[0]).toMatchObject({
+      ...{ type: 'warning', code: 'nothing-to-find' },
+      message:
+        'test has no annotated object: its metrics say nothing, and no weights are kept as the best',
+    });
+    const validations = events.filter((e) => e.type === 'validation');
+    expect(validations.map(({ best }) => best)).toEqual([false, false]);
+    expect(await readdir(folder)).not.toContain('best.safetensors');
   });
 });
 
