@@ -1,4 +1,4 @@
-import { MixplError } from '../errors.js';
+import { MixplError, nearestName } from '../errors.js';
 
 /** What a checkpoint must share with the run that resumes it. */
 export interface RunIdentity {
@@ -32,6 +32,19 @@ const freeOptions = [
   'loader',
   'logging',
 ];
+
+/** @throws MixplError ERR_CONFIG for a key that is neither an option of the config nor a section of it */
+export function checkAllowed(allowed: readonly string[], config: Record<string, unknown>): void {
+  const known = [...flat(config).keys()];
+  for (const key of allowed) {
+    if (known.some((name) => name === key || name.startsWith(`${key}.`))) continue;
+    const near = nearestName(key, known);
+    throw new MixplError(
+      'ERR_CONFIG',
+      `allowChanges must name options of the config, got '${key}'${near ? `; nearest is ${near}` : ''}`,
+    );
+  }
+}
 
 /** The options that differ and matter. @param allowed keys (or sections) that may differ all the same */
 export function differencesOf(

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { augmentSchema } from '../config/augment-schema.js';
+import { describeIssues } from '../config/problems.js';
 import { semiSchema } from '../config/semi-schema.js';
 import {
   batchSchema,
@@ -36,12 +37,14 @@ export type TrainSettingsInput = z.input<typeof settingsSchema>;
 export function resolveTrainSettings(input: TrainSettingsInput = {}): TrainSettings {
   const result = settingsSchema.safeParse(input);
   if (result.success) return result.data;
-  throw new MixplError(
-    'ERR_CONFIG',
-    result.error.issues
-      .map(({ path, message }) => `trainSemiSupervised: settings.${path.join('.')}: ${message}`)
-      .join('\n'),
+  const { issues } = result.error;
+  const lines = describeIssues(
+    issues,
+    settingsSchema,
+    input,
+    () => 'trainSemiSupervised: settings',
   );
+  throw new MixplError('ERR_CONFIG', lines.join('\n'));
 }
 
 /** The loop's options. Without 'mixpl' nothing is mixed: DetMeanTeacher. */

@@ -10,7 +10,7 @@ import { MixplError } from '../errors.js';
 import { native, resolveDevice } from '../native.js';
 import { checkMixing, MeanTeacher, type SemiOptions, viewOfRecipe } from '../semi/index.js';
 import type { Checkpoint } from './checkpoint.js';
-import { checkIdentity, type RunIdentity } from './identity.js';
+import { checkAllowed, checkIdentity, type RunIdentity } from './identity.js';
 import type { TrainOptions } from './options.js';
 import { RunFolder } from './run-folder.js';
 import { resolveTrainSettings, semiOptionsOf, type TrainSettings } from './settings.js';
@@ -83,6 +83,7 @@ export async function setUpTraining(
     ...(options.decode ? { decode: options.decode } : {}),
   });
 
+  checkAllowed(options.allowChanges ?? [], identity.config);
   const folder =
     options.out === undefined
       ? null

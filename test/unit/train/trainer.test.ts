@@ -578,8 +578,19 @@ describe('wrong options', () => {
       { batch: { labelled: 1, unlabelled: 6 } },
       /cacheSize must be at least 10/,
     ],
-    ['an unknown setting', {}, { semi: { mixUp: true } as object }, /settings.semi: .*mixUp/],
-    ['a negative rate', {}, { lr: -1 }, /settings.lr/],
+    [
+      'an unknown setting',
+      {},
+      { semi: { mixUp: true } as object },
+      /settings: semi.mixUp: unknown key; nearest is mixup/,
+    ],
+    ['a negative rate', {}, { lr: -1 }, /settings: lr must be .*, got -1/],
+    [
+      'a change of nothing',
+      { allowChanges: ['schedule', 'semi.mixUp'] },
+      {},
+      /allowChanges must name options of the config, got 'semi.mixUp'; nearest is semi.mixup/,
+    ],
   ])('%s', async (_, changes, settings, message) => {
     await expect(train({ out: folder, ...changes }, settings)).rejects.toMatchObject({
       code: 'ERR_CONFIG',
