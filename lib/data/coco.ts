@@ -65,7 +65,17 @@ export async function loadCoco(
   const choice = file.categories(options);
 
   let images = file.images;
-  if (check) images = await checkFiles(images, { log, source: annotationFile });
+  if (check) {
+    const listed = images.length;
+    images = await checkFiles(images, { log, source: annotationFile });
+    const [first] = log.summaries().find(({ kind }) => kind === 'missing-image')?.examples ?? [];
+    if (first && listed > 0 && images.length === 0)
+      throw new MixplError(
+        'ERR_DATA',
+        `${annotationFile}: its images must be in ${folder}, got none of ${listed} there: ${first.message}; ` +
+          'try to give the folder of its images',
+      );
+  }
   images = await readSizes(images, { log, concurrency, signal, onProgress });
   if (labelled) file.annotate(images, choice);
   else for (const image of images) image.annotations = null;

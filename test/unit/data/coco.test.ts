@@ -377,7 +377,9 @@ describe('loadCoco', () => {
   test('every image missing', () =>
     expect(
       load({ images, annotations: [], categories }, { images: `${folder}/nowhere` }),
-    ).rejects.toThrow(/'missing-image', 2.*got no folder/s));
+    ).rejects.toThrow(
+      /its images must be in .*nowhere, got none of 2 there: .*got no folder .*; try to give the folder of its images/,
+    ));
 
   test('fingerprint: same content elsewhere, same; other content, other', async () => {
     const base = await loadAnnotations([annotation(1)]);
