@@ -70,6 +70,11 @@ export async function createDetector(
   options: (DetectorOptions | TorchvisionOptions) & DetectorRuntime,
   runtime: DetectorRuntime = {},
 ): Promise<Detector> {
+  if (typeof options !== 'object' || options === null)
+    throw new MixplError(
+      'ERR_CONFIG',
+      `createDetector: options must be an object with type and numClasses, or a preset, got ${String(options)}`,
+    );
   const { device, dtype, seed, optimizer, preprocess, firstLabel, ...model } = options;
   const beside = { device, dtype, seed, optimizer, preprocess, firstLabel };
   const { resolved, ...rest } = 'preset' in model ? fromPreset(model) : fromOptions(model);

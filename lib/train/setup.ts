@@ -51,6 +51,11 @@ export async function setUpTraining(
   student: TeachableDetector,
   options: TrainOptions,
 ): Promise<TrainingSetup> {
+  if (!options?.data?.labelled)
+    throw new MixplError(
+      'ERR_CONFIG',
+      'trainSemiSupervised: data.labelled must be a data set, got none',
+    );
   const settings = resolveTrainSettings(options.settings);
   const own = student instanceof Detector ? student : null;
   const semi = semiOptionsOf(settings, own?.options.type);

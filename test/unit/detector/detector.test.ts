@@ -240,6 +240,9 @@ describe('Detector', () => {
   });
 
   test('presets and inputs say what does not fit', async () => {
+    await expect((createDetector as () => Promise<Detector>)()).rejects.toThrow(
+      'createDetector: options must be an object with type and numClasses, or a preset, got undefined',
+    );
     const preset = 'torchvision/fcos_resnet50_fpn';
     await expect(createDetector({ preset: 'torchvision/fcos' as typeof preset })).rejects.toThrow(
       'createDetector: preset must be one of torchvision/retinanet_resnet50_fpn',

@@ -560,6 +560,7 @@ describe('warnings', () => {
 
 describe('wrong options', () => {
   test.each<[string, Partial<TrainOptions>, TrainSettingsInput, RegExp]>([
+    ['no data', { data: undefined as never }, {}, /data.labelled must be a data set, got none/],
     [
       'no unlabelled data',
       { data: { labelled: tinyData().labelled } },
