@@ -5,6 +5,7 @@
 //   --detectors a,b,…   instead of RetinaNet's table: those detectors at 10%, supervised and MixPL
 //   --iterations N      of each run (what the preset says); two fifths of them are burn-in
 //   --only TEXT         rows whose folder's name has this in it
+//   --set KEY=VALUE     changes an option of every run; may be repeated (give another OUT)
 import { spawn } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -19,6 +20,7 @@ const { positionals, values } = parseArgs({
     detectors: { type: 'string' },
     iterations: { type: 'string' },
     only: { type: 'string', default: '' },
+    set: { type: 'string', multiple: true, default: [] },
   },
 });
 const [data, out = 'runs/bccd'] = positionals;
@@ -58,7 +60,7 @@ const runs = (values.detectors?.split(',').flatMap(detectorRuns) ?? retinaNetRun
 
 function train(entry) {
   const { percent, fold, settings, preset } = entry;
-  const options = ['threads=1', ...settings];
+  const options = ['threads=1', ...settings, ...values.set];
   if (values.iterations) {
     const iterations = Number(values.iterations);
     options.push(
@@ -114,13 +116,20 @@ function resultOf(entry) {
 }
 
 function printTable() {
-  console.log('| labels | method | fold | iterations | AP | AP50 | AP75 |');
-  console.log('|---|---|---|---|---|---|---|');
+  console.log('| labels | method | fold | iterations | AP | AP50 | AP75 | AP of each class |');
+  console.log('|---|---|---|---|---|---|---|---|');
   for (const entry of runs) {
     const result = resultOf(entry);
+    const classes = Object.entries(result?.perClass ?? {}).map(
+      ([name, ap]) => `${name} ${ap?.toFixed(3) ?? '-'}`,
+    );
     const cells = result
-      ? [result.iteration, ...['AP', 'AP50', 'AP75'].map((name) => result[name].toFixed(3))]
-      : ['-', '-', '-', '-'];
+      ? [
+          result.iteration,
+          ...['AP', 'AP50', 'AP75'].map((name) => result[name].toFixed(3)),
+          classes.join(', '),
+        ]
+      : ['-', '-', '-', '-', '-'];
     console.log(`| ${[`${entry.percent}%`, entry.name, entry.fold, ...cells].join(' | ')} |`);
   }
   for (const m of methods) {
