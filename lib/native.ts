@@ -16,6 +16,8 @@ export interface NativeTensor {
   readonly disposed: boolean;
   /** [async] Numbers in row-major order; bf16 widened to Float32Array. */
   read(): Promise<Float32Array | Int32Array | Uint8Array>;
+  /** [sync] Another handle of the same memory, which lives until both have let go. */
+  retain(): NativeTensor;
   /** [sync] Lets go of the memory; idempotent. */
   dispose(): void;
 }

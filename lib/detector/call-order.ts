@@ -1,42 +1,55 @@
 /**
- * Keeps the order of calls on a device where some of them have pictures to prepare before they can be
- * queued: what is called later waits until they are. From there the device's own queue keeps it.
+ * The order of a detector's calls, where some of them have pictures to prepare before they can be queued
+ * on the device: what is called later waits until they are. From there the device's queue keeps it.
  */
 export class CallOrder {
   /** Until the newest call that waits has been queued; null: nobody waits. */
-  #ahead: Promise<void> | null = null;
+  #last: Promise<void> | null = null;
 
-  /** Queues at once unless an earlier call waits. @param queue hands the job to the device, synchronously */
-  now<T>(queue: () => Promise<T>): Promise<T> {
-    return this.#ahead ? this.after(Promise.resolve(), queue) : queue();
+  get waiting(): boolean {
+    return this.#last !== null;
   }
 
-  /** Queues when `ready` is there and every earlier call has been queued. */
-  async after<P, T>(ready: Promise<P>, queue: (prepared: P) => Promise<T>): Promise<T> {
-    const before = this.#ahead;
+  /** Takes the next place. `leave` when the call has been queued. */
+  enter(): { before: Promise<void> | null; leave: () => void } {
+    const before = this.#last;
     let queued!: () => void;
-    const turn = new Promise<void>((resolve) => {
+    const mine = new Promise<void>((resolve) => {
       queued = resolve;
     });
-    this.#ahead = turn;
-    ready.catch(() => undefined); // told when its turn comes
-    let result: Promise<T>;
-    try {
-      await before;
-      result = queue(await ready);
-    } finally {
+    this.#last = mine;
+    const leave = () => {
       queued();
-      if (this.#ahead === turn) this.#ahead = null;
-    }
-    return result;
+      if (this.#last === mine) this.#last = null;
+    };
+    return { before, leave };
   }
 }
 
-const orders = new Map<string, CallOrder>();
+/**
+ * Queues a call when `ready` is there and every earlier call of all `orders` has been queued.
+ * @param queue hands the job to the device, synchronously
+ */
+export async function inTurn<P, T>(
+  orders: readonly CallOrder[],
+  ready: Promise<P>,
+  queue: (prepared: P) => Promise<T>,
+): Promise<T> {
+  ready.catch(() => undefined); // told when its turn comes
+  // All places at once: two calls cannot wait for each other.
+  const places = orders.map((order) => order.enter());
+  let result: Promise<T>;
+  try {
+    for (const { before } of places) await before;
+    result = queue(await ready);
+  } finally {
+    for (const { leave } of places) leave();
+  }
+  return result;
+}
 
-/** The one of a device: a teacher's calls and its student's have one order. */
-export function callOrderOf(device: string): CallOrder {
-  let order = orders.get(device);
-  if (!order) orders.set(device, (order = new CallOrder()));
-  return order;
+/** Queues at once unless an earlier call waits. */
+export function now<T>(orders: readonly CallOrder[], queue: () => Promise<T>): Promise<T> {
+  if (!orders.some((order) => order.waiting)) return queue();
+  return inTurn(orders, Promise.resolve(), queue);
 }

@@ -8,7 +8,7 @@ import {
   testView,
   type View,
 } from '../image/index.js';
-import { type NativeDetector, native, optionsJson } from '../native.js';
+import { type NativeDetector, type NativeTensor, native, optionsJson } from '../native.js';
 import { type StoredTensor, writeSafetensors } from '../safetensors.js';
 import type { LayoutName } from '../weights/layouts.js';
 import {
@@ -19,7 +19,7 @@ import {
   type NormalizedImage,
   nameOf,
 } from './batch.js';
-import { type CallOrder, callOrderOf } from './call-order.js';
+import { CallOrder, inTurn, now } from './call-order.js';
 import type { DetectorPreprocess } from './create.js';
 import type { DetectorOptions } from './options.js';
 import type {
@@ -33,11 +33,11 @@ import type {
 } from './types.js';
 import {
   type ExportLayout,
-  exportWeights,
+  exportPlan,
   type LoadedWeights,
   type LoadWeightsOptions,
-  loadWeights,
   parameterNamed,
+  readWeights,
 } from './weights.js';
 
 /** Shape, kind and name of one parameter or buffer. */
@@ -64,19 +64,18 @@ interface ResolvedRuntime {
   firstLabel: number;
 }
 
-/** A native detector; all methods but dispose are queued on its device and run in call order. */
+/** A native detector; its calls are queued on its device and run in the order in which they are made. */
 export class Detector implements TeachableDetector, AsyncDisposable {
   readonly #handle: NativeDetector;
   readonly options: DetectorOptions;
   readonly #runtime: ResolvedRuntime;
-  readonly #order: CallOrder;
+  readonly #order = new CallOrder();
 
   /** @internal use createDetector */
   constructor(handle: NativeDetector, options: DetectorOptions, runtime: ResolvedRuntime) {
     this.#handle = handle;
     this.options = options;
     this.#runtime = runtime;
-    this.#order = callOrderOf(runtime.device);
   }
 
   /** How pictures become the network's input. */
@@ -121,12 +120,16 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     options: InputOptions = {},
   ): Promise<Record<string, number>> {
     if (isBatch('loss', images)) {
-      const pass = passOf('loss', images, targets);
-      return this.#order.now(() => this.#handle.loss(...pass));
+      const [tensor, ...rest] = passOf('loss', images, targets);
+      return this.#nowWith(tensor, (held) => this.#handle.loss(held, ...rest));
     }
     checkTargets('loss', targets, images.length);
+    const wanted = targets.map(({ boxes, labels }) => ({
+      boxes: boxes.slice(),
+      labels: labels.slice(),
+    }));
     return this.#withBatch('loss', { images, options }, ({ batch, views }) => {
-      const own = targets.map((target, i) => {
+      const own = wanted.map((target, i) => {
         const view = views?.[i];
         const labels = this.firstLabel
           ? target.labels.map((label) => label - this.firstLabel)
@@ -140,6 +143,21 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     });
   }
 
+  /** Queues a call in call order. */
+  #now<T>(queue: () => Promise<T>): Promise<T> {
+    return now([this.#order], queue);
+  }
+  /** Queues one that has something to wait for. */
+  #after<P, T>(ready: Promise<P>, queue: (prepared: P) => Promise<T>): Promise<T> {
+    return inTurn([this.#order], ready, queue);
+  }
+  /** Queues one that reads a tensor, which the caller may dispose of while the call waits. */
+  #nowWith<T>(tensor: NativeTensor, queue: (held: NativeTensor) => Promise<T>): Promise<T> {
+    if (!this.#order.waiting) return queue(tensor);
+    const held = tensor.retain();
+    return this.#now(() => queue(held)).finally(() => held.dispose());
+  }
+
   /** Prepares pictures or arrays, queues the job in call order, and lets go of the batch after it. */
   async #withBatch<T>(
     method: string,
@@ -148,7 +166,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
   ): Promise<T> {
     const ready = this.#prepare(method, images, options);
     try {
-      return await this.#order.after(ready, queue);
+      return await this.#after(ready, queue);
     } finally {
       await ready.then(
         ({ batch }) => batch.dispose(),
@@ -188,8 +206,8 @@ export class Detector implements TeachableDetector, AsyncDisposable {
    * @throws as loss()
    */
   async forward(batch: ImageBatch, targets: readonly Targets[]): Promise<void> {
-    const pass = passOf('forward', batch, targets);
-    await this.#order.now(() => this.#handle.forward(...pass));
+    const [tensor, ...rest] = passOf('forward', batch, targets);
+    await this.#nowWith(tensor, (held) => this.#handle.forward(held, ...rest));
   }
 
   /**
@@ -197,15 +215,15 @@ export class Detector implements TeachableDetector, AsyncDisposable {
    * no more than the last 256. Before step() a GPU has to be waited for.
    */
   async lossValues(): Promise<Record<string, number>[]> {
-    return this.#order.now(() => this.#handle.lossValues());
+    return this.#now(() => this.#handle.lossValues());
   }
 
   async backward({ weight = 1 }: { weight?: number } = {}): Promise<void> {
-    await this.#order.now(() => this.#handle.backward(weight));
+    await this.#now(() => this.#handle.backward(weight));
   }
 
   async discard(): Promise<void> {
-    await this.#order.now(() => this.#handle.discard());
+    await this.#now(() => this.#handle.discard());
   }
 
   /**
@@ -214,7 +232,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
    * @throws MixplError ERR_DIVERGED when one of them is not finite: the weights stay, the gradients are cleared
    */
   async step({ lr }: { lr: number }): Promise<{ gradNorm: number }> {
-    return { gradNorm: await this.#order.now(() => this.#handle.step(lr)) };
+    return { gradNorm: await this.#now(() => this.#handle.step(lr)) };
   }
 
   /**
@@ -227,10 +245,12 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     images: ImageBatch | readonly InputImage[],
     options: InputOptions = {},
   ): Promise<Detections[]> {
-    const predict = ({ tensor, sizes }: ImageBatch) => this.#handle.predict(tensor, flatten(sizes));
-    if (isBatch('predict', images)) return this.#order.now(() => predict(images));
+    if (isBatch('predict', images)) {
+      const sizes = flatten(images.sizes);
+      return this.#nowWith(images.tensor, (held) => this.#handle.predict(held, sizes));
+    }
     return this.#withBatch('predict', { images, options }, async ({ batch, views }) => {
-      const found = await predict(batch);
+      const found = await this.#handle.predict(batch.tensor, flatten(batch.sizes));
       return found.map(({ boxes, scores, labels }, i) => ({
         boxes: views ? mapBoxes(views[i]!.layer.map, boxes, images[i]!) : boxes,
         scores,
@@ -245,7 +265,8 @@ export class Detector implements TeachableDetector, AsyncDisposable {
    * @throws as predict()
    */
   async predictLater(batch: ImageBatch): Promise<void> {
-    await this.#order.now(() => this.#handle.predictLater(batch.tensor, flatten(batch.sizes)));
+    const sizes = flatten(batch.sizes);
+    await this.#nowWith(batch.tensor, (held) => this.#handle.predictLater(held, sizes));
   }
 
   /**
@@ -253,7 +274,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
    * waited for until it has them, not until it has done what it was given after them.
    */
   async predictions(): Promise<Detections[][]> {
-    return this.#order.now(() => this.#handle.predictions());
+    return this.#now(() => this.#handle.predictions());
   }
 
   async createTeacher(): Promise<Detector> {
@@ -264,7 +285,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
       dtype,
       seed,
     );
-    await this.#order.after(made, (handle) => handle.ema(this.#handle, 1, 'copy'));
+    await this.#after(made, (handle) => handle.ema(this.#handle, 1, 'copy'));
     return new Detector(await made, this.options, this.#runtime);
   }
 
@@ -273,8 +294,8 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     momentum: number,
     { buffers = 'skip' }: { buffers?: BufferPolicy } = {},
   ): Promise<void> {
-    const handle = Detector.#handleOf(student);
-    await this.#order.now(() => this.#handle.ema(handle, momentum, buffers));
+    const { handle, orders } = this.#with(student);
+    await now(orders, () => this.#handle.ema(handle, momentum, buffers));
   }
 
   /**
@@ -287,15 +308,16 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     student: TeachableDetector,
     { lr, momentum, buffers = 'skip' }: { lr: number; momentum: number; buffers?: BufferPolicy },
   ): Promise<{ gradNorm: number }> {
-    const handle = Detector.#handleOf(student);
+    const { handle, orders } = this.#with(student);
     const stepping = () => this.#handle.stepStudent(handle, lr, momentum, buffers);
-    return { gradNorm: await this.#order.now(stepping) };
+    return { gradNorm: await now(orders, stepping) };
   }
 
-  static #handleOf(student: TeachableDetector): NativeDetector {
+  /** Of a call that concerns both: it has a place in the order of either. */
+  #with(student: TeachableDetector): { handle: NativeDetector; orders: CallOrder[] } {
     if (!(student instanceof Detector))
       throw new MixplError('ERR_CONFIG', 'detector.ema: student must be a mixpl Detector');
-    return student.#handle;
+    return { handle: student.#handle, orders: [this.#order, student.#order] };
   }
 
   /**
@@ -307,7 +329,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     name: string,
     { layout = 'mixpl' }: { layout?: LayoutName } = {},
   ): Promise<Float32Array | null> {
-    const read = (own: string) => this.#order.now(() => this.#handle.gradient(own));
+    const read = (own: string) => this.#now(() => this.#handle.gradient(own));
     if (layout === 'mixpl') return read(name);
     const { parameter, fromOwn } = parameterNamed(this, name, layout);
     const gradient = await read(parameter.name);
@@ -316,23 +338,24 @@ export class Detector implements TeachableDetector, AsyncDisposable {
 
   /** Forgets the gradients gathered so far, and the losses of their forward(). */
   async zeroGradients(): Promise<void> {
-    await this.#order.now(() => this.#handle.zeroGradients());
+    await this.#now(() => this.#handle.zeroGradients());
   }
 
   /** Values of one parameter, buffer or optimizer state. @throws MixplError ERR_RANGE unknown name */
   async readTensor(name: string): Promise<Float32Array> {
-    return this.#order.now(() => this.#handle.read(name));
+    return this.#now(() => this.#handle.read(name));
   }
 
   /** Overwrites one parameter, buffer or optimizer state. @throws MixplError ERR_SHAPE */
   async writeTensor(name: string, values: Float32Array): Promise<void> {
-    await this.#order.now(() => this.#handle.write(name, values));
+    const own = this.#order.waiting ? values.slice() : values;
+    await this.#now(() => this.#handle.write(name, own));
   }
 
   /** All of one moment, whatever is called meanwhile. */
   async state(): Promise<DetectorState> {
     const shapes = new Map<string, number[]>(this.parameters().map((p) => [p.name, p.shape]));
-    return this.#order.after(this.#optimizerState(), (optimizer) =>
+    return this.#after(this.#optimizerState(), (optimizer) =>
       this.#readAll(
         [...shapes.keys(), ...optimizer],
         (name, { length }) => shapes.get(name) ?? [length],
@@ -341,7 +364,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
   }
 
   #optimizerState(): Promise<string[]> {
-    return this.#order.now(() => this.#handle.optimizerState());
+    return this.#now(() => this.#handle.optimizerState());
   }
 
   /** Queues every read before it waits for one. */
@@ -356,7 +379,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
   }
 
   async loadState(state: DetectorState): Promise<void> {
-    await this.#order.after(this.#optimizerState(), (optimizer) => {
+    await this.#after(this.#optimizerState(), (optimizer) => {
       const problems = this.#misfits(state, new Set(optimizer));
       if (problems.length) throw misfit('detector.loadState: the weights do not fit', problems);
       return Promise.all([...state].map(([name, { data }]) => this.#handle.write(name, data)));
@@ -371,7 +394,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
    */
   async save(path: string, metadata: Readonly<Record<string, string>> = {}): Promise<void> {
     const shapes = new Map(this.parameters().map((p) => [p.name, p.shape]));
-    const tensors = await this.#order.now(() =>
+    const tensors = await this.#now(() =>
       this.#readAll([...shapes.keys()], (name) => shapes.get(name)!),
     );
     await writeSafetensors(path, tensors, { ...this.metadata(), ...metadata });
@@ -385,7 +408,11 @@ export class Detector implements TeachableDetector, AsyncDisposable {
    *   unexpected, of another shape or not finite; then nothing was changed
    */
   async loadWeights(path: string, options: LoadWeightsOptions = {}): Promise<LoadedWeights> {
-    return loadWeights(this, path, options);
+    const reading = readWeights(this, path, options);
+    await this.#after(reading, ({ values }) =>
+      Promise.all([...values].map(([name, numbers]) => this.#handle.write(name, numbers))),
+    );
+    return (await reading).loaded;
   }
 
   /**
@@ -394,7 +421,9 @@ export class Detector implements TeachableDetector, AsyncDisposable {
    * @throws MixplError ERR_IO, ERR_CONFIG (no such layout, or one without a name for a parameter)
    */
   async exportWeights(path: string, { layout }: { layout: ExportLayout }): Promise<void> {
-    await exportWeights(this, path, { layout, metadata: this.metadata() });
+    const { names, write } = exportPlan(this, layout);
+    const tensors = await this.#now(() => this.#readAll(names, (_, { length }) => [length]));
+    await write(path, (name) => tensors.get(name)!.data, this.metadata());
   }
 
   #misfits(tensors: ReadonlyMap<string, StoredTensor>, optional = new Set<string>()): string[] {
@@ -422,9 +451,9 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     };
   }
 
-  /** Lets go of the native memory; idempotent. Jobs already queued still finish. */
+  /** Lets go of the native memory; idempotent. Calls already made still finish. */
   dispose(): void {
-    this.#handle.dispose();
+    void this.#now(async () => this.#handle.dispose());
   }
   async [Symbol.asyncDispose](): Promise<void> {
     this.dispose();

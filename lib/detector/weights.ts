@@ -48,16 +48,14 @@ interface WeightsOwner {
   readonly options: DetectorOptions;
   readonly preprocess: DetectorPreprocess;
   parameters(): ParameterInfo[];
-  readTensor(name: string): Promise<Float32Array>;
-  writeTensor(name: string, values: Float32Array): Promise<void>;
 }
 
-/** Detector.loadWeights. */
-export async function loadWeights(
+/** What a file has for a detector: values by its own names, and what to tell. @throws as Detector.loadWeights */
+export async function readWeights(
   detector: WeightsOwner,
   path: string,
   options: LoadWeightsOptions = {},
-): Promise<LoadedWeights> {
+): Promise<{ values: Map<string, Float32Array>; loaded: LoadedWeights }> {
   const { layout: asked, strict = true, prefix } = known(options);
   await using file = await openWeights(path, { prefix });
   const own = detector.parameters();
@@ -74,15 +72,16 @@ export async function loadWeights(
   refuseWholeNumbers(file, match.pairs);
 
   const values = await readValues(file, match.pairs, layout);
-  for (const [name, numbers] of values) await detector.writeTensor(name, numbers);
-
   const notes = notesOn(detector, { file, layout, classes: classes[0], unused: match.unused });
   return {
-    layout: layout.name,
-    loaded: [...values.keys()],
-    missing: [...match.missing, ...classes.map(({ name }) => name)],
-    unexpected: match.unexpected,
-    ...(notes.length ? { note: notes.join('; ') } : {}),
+    values,
+    loaded: {
+      layout: layout.name,
+      loaded: [...values.keys()],
+      missing: [...match.missing, ...classes.map(({ name }) => name)],
+      unexpected: match.unexpected,
+      ...(notes.length ? { note: notes.join('; ') } : {}),
+    },
   };
 }
 
@@ -222,30 +221,43 @@ function notesOn(
   return notes;
 }
 
-/** Detector.exportWeights. */
-export async function exportWeights(
-  detector: WeightsOwner,
-  path: string,
-  { layout: asked, metadata = {} }: { layout: ExportLayout; metadata?: Record<string, string> },
-): Promise<void> {
+/** How a detector's weights go into another library's file. */
+interface ExportPlan {
+  /** Our names of what the file has. */
+  names: string[];
+  /** @param valuesOf by our names */
+  write(
+    path: string,
+    valuesOf: (name: string) => Float32Array,
+    metadata: Record<string, string>,
+  ): Promise<void>;
+}
+
+/** @throws MixplError ERR_CONFIG (no such layout, or one without a name for a parameter) */
+export function exportPlan(detector: WeightsOwner, asked: ExportLayout): ExportPlan {
   const layout = foreignLayout(
     detector,
     checkLayout('exportWeights', asked ?? '', exportLayouts) as ExportLayout,
   );
-  const tensors = new Map<string, StoredTensor>();
-  for (const { name, shape } of detector.parameters()) {
+  const entries = detector.parameters().map(({ name, shape }) => {
     const [stored] = layout.namesOf(name);
     if (stored === undefined)
       throw new MixplError(
         'ERR_CONFIG',
         `exportWeights: layout must have a name for every parameter, got none in ${asked} for ${name}`,
       );
-    const codec = layout.codec({ name, shape });
-    const data = codec.fromOwn(await detector.readTensor(name));
-    tensors.set(stored, { shape: codec.shape, data });
-  }
-  // Readers of other libraries look for format 'pt'.
-  await writeSafetensors(path, tensors, { ...metadata, format: 'pt', layout: asked });
+    return { name, stored, codec: layout.codec({ name, shape }) };
+  });
+  return {
+    names: entries.map(({ name }) => name),
+    async write(path, valuesOf, metadata) {
+      const tensors = new Map<string, StoredTensor>();
+      for (const { name, stored, codec } of entries)
+        tensors.set(stored, { shape: codec.shape, data: codec.fromOwn(valuesOf(name)) });
+      // Readers of other libraries look for format 'pt'.
+      await writeSafetensors(path, tensors, { ...metadata, format: 'pt', layout: asked });
+    },
+  };
 }
 
 /** The parameter that a layout calls so. @throws MixplError ERR_RANGE naming the nearest */

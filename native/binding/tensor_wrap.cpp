@@ -67,7 +67,8 @@ Napi::Function TensorWrap::define(Napi::Env env) {
       {InstanceAccessor<&TensorWrap::shape>("shape"), InstanceAccessor<&TensorWrap::dtype>("dtype"),
        InstanceAccessor<&TensorWrap::device>("device"),
        InstanceAccessor<&TensorWrap::disposed>("disposed"),
-       InstanceMethod<&TensorWrap::read>("read"), InstanceMethod<&TensorWrap::dispose>("dispose")});
+       InstanceMethod<&TensorWrap::read>("read"), InstanceMethod<&TensorWrap::retain>("retain"),
+       InstanceMethod<&TensorWrap::dispose>("dispose")});
 }
 
 TensorWrap::TensorWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<TensorWrap>(info) {
@@ -114,6 +115,12 @@ Napi::Value TensorWrap::read(const Napi::CallbackInfo& info) {
         return
             [v = tensor.to(DType::f32).to_vector<float>()](Napi::Env env) { return to_js(env, v); };
     }
+  });
+}
+
+Napi::Value TensorWrap::retain(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    return wrap_tensor(info.Env(), unwrap_tensor(info.This(), "Tensor.retain", "this"));
   });
 }
 

@@ -22,6 +22,7 @@ class TensorWrap : public Napi::ObjectWrap<TensorWrap> {
   Napi::Value device(const Napi::CallbackInfo& info);
   Napi::Value disposed(const Napi::CallbackInfo& info);
   Napi::Value read(const Napi::CallbackInfo& info);     // [async] numbers as a typed array
+  Napi::Value retain(const Napi::CallbackInfo& info);   // [sync] another handle of the same memory
   Napi::Value dispose(const Napi::CallbackInfo& info);  // [sync] idempotent
   void release();
 

@@ -363,11 +363,76 @@ describe('Detector', () => {
     ]);
     expect(atOnce.slice(0, 6)).toEqual(waited);
     expect(atOnce[2]).not.toEqual(atOnce[4]);
+    // What a call that waits was given stays its own.
+    const bias = 'neck.fpn_convs.0.conv.bias';
+    const { batch } = await sceneBatch(1, 'f32');
+    const values = new Float32Array(32).fill(1);
+    const ahead = other.predict([scene]);
+    const behind = other.predict(batch);
+    batch.dispose();
+    const written = other.writeTensor(bias, values);
+    values.fill(7);
+    expect([...new Set(await other.readTensor(bias))]).toEqual([1]);
+    expect(await behind).toHaveLength(1);
+    await Promise.all([ahead, written]);
     // A call that fails holds up none of those behind it.
     const failing = other.predict([{ ...scene, width: 9 }]);
     const next = other.predict([scene]);
     await expect(failing).rejects.toThrow('must hold');
     expect(await next).toHaveLength(1);
+  });
+
+  test('weights are read and written in call order, and a detector lets go in its turn', async () => {
+    const folder = await temporaryFolder();
+    const [file, exported] = [join(folder, 'a.safetensors'), join(folder, 'b.safetensors')];
+    const scene = drawScene(new Random(3), { width: 64, height: 48 });
+    const options = { ...tinyDetector, test: { scoreThr: 0 } };
+    await using one = await createDetector(options, { dtype: 'fp32', seed: 2 });
+    await one.save(file);
+    const wanted = await one.predict([scene]);
+
+    const other = await createDetector(options, { dtype: 'fp32', seed: 5 });
+    const [before, , after] = await Promise.all([
+      other.predict([scene]),
+      other.loadWeights(file),
+      other.predict([scene]),
+    ]);
+    expect(after).toEqual(wanted);
+    expect(before).not.toEqual(wanted);
+    const [, , last] = await Promise.all([
+      other.exportWeights(exported, { layout: 'mmdetection' }),
+      other.writeTensor('neck.fpn_convs.0.conv.weight', new Float32Array(32 * 9 * 32)),
+      other.predict([scene]),
+      other.dispose(),
+    ]);
+    expect(last).not.toEqual(wanted);
+    await expect(other.predict([scene])).rejects.toMatchObject({ code: 'ERR_DISPOSED' });
+    await one.loadWeights(exported, { layout: 'mmdetection' });
+    expect(await one.predict([scene])).toEqual(wanted);
+  });
+
+  test('a teacher follows its student in the order of both', async () => {
+    const scene = drawScene(new Random(3), { width: 64, height: 48 });
+    await using student = await createDetector(tinyDetector, { dtype: 'fp32', seed: 2 });
+    await using teacher = await student.createTeacher();
+    const name = 'neck.fpn_convs.0.conv.bias';
+    const fill = (value: number) => student.writeTensor(name, new Float32Array(32).fill(value));
+    const [, , , , ofTeacher, ofStudent] = await Promise.all([
+      student.predict([scene]),
+      fill(1),
+      teacher.ema(student, 1),
+      fill(2),
+      teacher.readTensor(name),
+      student.readTensor(name),
+    ]);
+    expect([ofTeacher[0], ofStudent[0]]).toEqual([1, 2]);
+    const [, , , again] = await Promise.all([
+      teacher.predict([scene]),
+      teacher.ema(student, 1),
+      fill(3),
+      teacher.readTensor(name),
+    ]);
+    expect(again[0]).toBe(2);
   });
 
   test('names what is wrong', async () => {
