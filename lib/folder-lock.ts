@@ -1,105 +1,137 @@
-import { link, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { randomUUID } from 'node:crypto';
+import { link, readFile, readlink, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { MixplError } from './errors.js';
 import { ioError } from './files.js';
 
 /** Who writes into a folder. */
 interface Owner {
+  token: string;
   pid: number;
   host: string;
+  /**
+   * Where pids mean the same: host, boot and pid namespace. A container's pids say nothing in another
+   * one, though both may have one host name.
+   */
+  realm: string;
   /** When the process started, as Linux counts; null where that is unknown. A pid alone may be another's by now. */
   started: string | null;
 }
 
-const lockName = '.lock';
+export interface FolderLockOptions {
+  /** The lock's time of change is renewed as often. @defaultValue 10 000 */
+  beatMs?: number;
+}
 
-/** A folder that one process at a time writes into: a file in it names the process. */
+const lockName = '.lock';
+/** Owners that cannot be asked have ended when they miss as many beats. */
+const missedBeats = 3;
+/** Two that replace a lock at once: the later one's stands after this. */
+const settleMs = 150;
+
+/** A folder that one training at a time writes into: a file in it names the process, and is kept fresh. */
 export class FolderLock {
   readonly #path: string;
+  readonly #text: string;
+  readonly #beat: NodeJS.Timeout;
 
-  private constructor(path: string) {
+  private constructor(path: string, text: string, beatMs: number) {
     this.#path = path;
+    this.#text = text;
+    this.#beat = setInterval(() => {
+      const time = new Date();
+      utimes(path, time, time).catch(() => undefined);
+    }, beatMs).unref();
   }
 
   /**
-   * Takes the folder, which exists; also when its last owner ended without letting go.
+   * Takes the folder, which exists; also when its last owner ended without letting go. Whether one of
+   * another machine or container has ended takes 30 seconds to see.
    * @throws MixplError ERR_STATE naming the process that has it, ERR_IO
    */
-  static async take(folder: string): Promise<FolderLock> {
+  static async take(
+    folder: string,
+    { beatMs = 10_000 }: FolderLockOptions = {},
+  ): Promise<FolderLock> {
     const path = join(folder, lockName);
-    const mine = JSON.stringify({
-      pid: process.pid,
-      host: hostname(),
+    const token = randomUUID();
+    const draft = `${path}.${token}`;
+    const owner: Owner = {
+      ...{ token, pid: process.pid, host: hostname(), realm: await realm() },
       started: await startOf(process.pid),
-    } satisfies Owner);
-    const draft = `${path}.${process.pid}.tmp`;
+    };
+    const mine = JSON.stringify(owner);
     try {
       await writeFile(draft, mine);
       for (let attempt = 0; attempt < 3; attempt++) {
-        if (await place(draft, path)) return new FolderLock(path);
-        const text = await readFile(path, 'utf8').catch(() => null);
-        if (text === null) continue; // let go of just now
-        const owner = parse(text);
-        if (!owner || (await mayLive(owner))) throw heldBy(folder, path, owner);
-        await clear(path, text);
+        if (await place(draft, path)) return new FolderLock(path, mine, beatMs);
+        const theirs = await readFile(path, 'utf8').catch(absent);
+        if (theirs === null) continue; // let go of just now
+        if (!(await hasEnded(path, theirs, beatMs))) throw heldBy(folder, path, theirs);
+        if ((await readFile(path, 'utf8').catch(absent)) !== theirs) continue;
+        await rename(draft, path);
+        await sleep(settleMs);
+        if ((await readFile(path, 'utf8').catch(absent)) === mine)
+          return new FolderLock(path, mine, beatMs);
+        await writeFile(draft, mine);
       }
+      throw heldBy(folder, path, (await readFile(path, 'utf8').catch(absent)) ?? '');
     } catch (cause) {
       if (cause instanceof MixplError) throw cause;
       throw ioError(folder, 'must be a writable folder', cause);
     } finally {
       await rm(draft, { force: true }).catch(() => undefined);
     }
-    throw heldBy(folder, path, null);
   }
 
-  /** Lets go; never throws. */
+  /** Lets go, unless another has taken the folder by force; never throws. */
   async release(): Promise<void> {
-    await rm(this.#path, { force: true }).catch(() => undefined);
+    clearInterval(this.#beat);
+    const text = await readFile(this.#path, 'utf8').catch(() => null);
+    if (text === this.#text) await rm(this.#path, { force: true }).catch(() => undefined);
   }
+}
+
+function absent(cause: NodeJS.ErrnoException): null {
+  if (cause.code === 'ENOENT') return null;
+  throw cause;
 }
 
 /** Whether the draft stands at `path` now: whole, and only where nothing was. */
 async function place(draft: string, path: string): Promise<boolean> {
-  const failure = await link(draft, path).then(
-    () => null,
-    (cause: NodeJS.ErrnoException) => cause,
-  );
-  if (!failure) return true;
-  if (failure.code === 'EEXIST') return false;
-  // A file system without hard links: not whole at once, but still only where nothing was.
-  return writeFile(path, await readFile(draft), { flag: 'wx' }).then(
-    () => true,
-    (cause: NodeJS.ErrnoException) => {
-      if (cause.code === 'EEXIST') return false;
-      throw cause;
-    },
-  );
-}
-
-/** Removes a lock that still says `text`; another process may have replaced it meanwhile. */
-async function clear(path: string, text: string): Promise<void> {
-  const aside = `${path}.${process.pid}.old`;
-  await rename(path, aside).catch(() => undefined);
-  const moved = await readFile(aside, 'utf8').catch(() => null);
-  if (moved !== null && moved !== text) await link(aside, path).catch(() => undefined);
-  await rm(aside, { force: true });
-}
-
-function parse(text: string): Owner | null {
   try {
-    const { pid, host, started } = JSON.parse(text) as Owner;
-    return Number.isSafeInteger(pid) && pid > 0 && typeof host === 'string'
-      ? { pid, host, started }
-      : null;
-  } catch {
-    return null;
+    await link(draft, path);
+    return true;
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'EEXIST') return false;
+  }
+  // A file system without hard links: not whole at once, but still only where nothing was.
+  try {
+    await writeFile(path, await readFile(draft), { flag: 'wx' });
+    return true;
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'EEXIST') return false;
+    throw cause;
   }
 }
 
-/** Processes of other machines cannot be asked. Of this process: taken before it was this one. */
-async function mayLive({ pid, host, started }: Owner): Promise<boolean> {
-  if (host !== hostname()) return true;
+/** By its pid where that says something, else by the beats that it misses. */
+async function hasEnded(path: string, text: string, beatMs: number): Promise<boolean> {
+  const owner = parse(text);
+  if (owner?.realm === (await realm())) return !(await lives(owner));
+  const time = async () => (await stat(path).catch(absent))?.mtimeMs ?? null;
+  const before = await time();
+  for (let beat = 0; beat < 2 * missedBeats; beat++) {
+    await sleep(beatMs / 2);
+    if ((await time()) !== before) return false;
+  }
+  return true;
+}
+
+/** As a signal and the time of its start say. */
+async function lives({ pid, started }: Owner): Promise<boolean> {
   try {
     process.kill(pid, 0);
   } catch (cause) {
@@ -109,13 +141,31 @@ async function mayLive({ pid, host, started }: Owner): Promise<boolean> {
   return started === null || now === null || started === now;
 }
 
-/** The 22nd field of /proc/PID/stat; the second is a name in brackets, which may hold anything. */
-async function startOf(pid: number): Promise<string | null> {
-  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null);
-  return stat?.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? null;
+function parse(text: string): Owner | null {
+  try {
+    const owner = JSON.parse(text) as Owner;
+    return Number.isSafeInteger(owner.pid) && owner.pid > 0 ? owner : null;
+  } catch {
+    return null;
+  }
 }
 
-function heldBy(folder: string, path: string, owner: Owner | null): MixplError {
+async function realm(): Promise<string> {
+  const parts = [
+    readFile('/proc/sys/kernel/random/boot_id', 'utf8').then((id) => id.trim()),
+    readlink('/proc/self/ns/pid'),
+  ].map((part) => part.catch(() => ''));
+  return [hostname(), ...(await Promise.all(parts))].join(' ');
+}
+
+/** The 22nd field of /proc/PID/stat; the second is a name in brackets, which may hold anything. */
+async function startOf(pid: number): Promise<string | null> {
+  const line = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null);
+  return line?.slice(line.lastIndexOf(')') + 2).split(' ')[19] ?? null;
+}
+
+function heldBy(folder: string, path: string, text: string): MixplError {
+  const owner = parse(text);
   const who = owner ? `process ${owner.pid} on ${owner.host}` : 'another process';
   return new MixplError(
     'ERR_STATE',
