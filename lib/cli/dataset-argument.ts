@@ -39,7 +39,7 @@ export interface PolicyFlags {
 /** What data.policy is to a run. */
 export const policyOption = () =>
   new Option('--policy <kind=action>', 'what to do with problems of the data; may be repeated')
-    .default({} as Record<string, string>, 'see mixpl data check')
+    .default({} as Record<string, string>, 'see mixpl data check; eval counts what training skips')
     .argParser((text: string, before: Record<string, string>) => {
       const [kind = '', action = ''] = text.split('=', 2);
       return { ...before, [kind]: action };

@@ -1,11 +1,7 @@
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
-import type {
-  CategoryOptions,
-  DatasetSource,
-  DetectionDataset,
-  ProblemPolicy,
-} from '../data/index.js';
+import type { ResolvedConfig } from '../config/index.js';
+import type { DetectionDataset, ImageCache, ProblemPolicy } from '../data/index.js';
 import { MixplError } from '../errors.js';
 import type { CocoMetrics } from '../eval/index.js';
 import {
@@ -67,6 +63,10 @@ export function addEvalCommand(program: Command): void {
       const { annotations, detections, protocol, voc } = flags;
       if (annotations === undefined || detections === undefined)
         command.error('error: eval needs --annotations and --detections, or --checkpoint');
+      if (Object.keys(flags.policy).length > 0)
+        command.error(
+          'error: --policy goes with --checkpoint: files are counted as pycocotools does',
+        );
       const { evaluateFiles } = await import('./eval-files.js');
       const { metrics, warnings } = await evaluateFiles({ annotations, detections, protocol, voc });
       for (const warning of warnings) output.warn(warning);
@@ -86,13 +86,11 @@ async function evaluateCheckpoint(
   const { evaluateDetections, formatComparison, metricNumbers, writeCocoResults } = await import(
     '../eval/index.js'
   );
-  const { ImageCache } = await import('../data/index.js');
   const { detectReadable, findWeights } = await import('../train/index.js');
   const { headline, student, teacher } = await findWeights(checkpoint);
   const status = createStatus();
   let test: TestData | undefined;
   const told = new Set<string>();
-  const cache = new ImageCache();
   const evaluate = async (file: string, signal: AbortSignal, save?: string) => {
     const { detector, categories } = await openDetector(file, runtimeOf(flags));
     try {
@@ -102,11 +100,11 @@ async function evaluateCheckpoint(
       }
       const { preprocess, computeDtype: dtype, device } = detector;
       const found = await detectReadable(detector, test.dataset, {
-        ...{ preprocess, dtype, device, cache, signal, resize: preprocess.resize },
+        ...{ preprocess, dtype, device, signal, cache: test.cache, resize: preprocess.resize },
         unreadable: test.unreadable,
-        onUnreadable: ({ message }) => {
-          if (!told.has(message)) output.warn(`${message}; the metrics are without it`);
-          told.add(message);
+        onUnreadable: ({ message }, path) => {
+          if (!told.has(path)) output.warn(`${message}; the metrics are without it`);
+          told.add(path);
         },
         onProgress: (done, total) => status.set(`${file}: ${done}/${total}`),
       });
@@ -141,9 +139,14 @@ async function evaluateCheckpoint(
 interface TestData {
   dataset: DetectionDataset;
   unreadable: 'refuse' | 'skip';
+  cache: ImageCache;
 }
 
-/** @throws MixplError ERR_CONFIG when neither the command line nor the run names test data */
+/**
+ * Named on the command line, or by the run's config, which also says how its pictures are decoded and
+ * which classes it leaves out.
+ * @throws MixplError ERR_CONFIG when neither names test data
+ */
 async function testData(
   path: string | undefined,
   of: {
@@ -154,38 +157,39 @@ async function testData(
   },
 ): Promise<TestData> {
   const { flags, checkpoint, categories, signal } = of;
-  const { loadDataset } = await import('../data/index.js');
-  const read = async (
-    source: DatasetSource,
-    policy: ProblemPolicy,
-    options: CategoryOptions = {},
-  ) => ({
-    dataset: await loadDataset(source, {
-      ...{ ...options, categories, signal, policy },
-      purpose: 'evaluation',
-    }),
-    unreadable: policy['unreadable-image'] === 'skip' ? ('skip' as const) : ('refuse' as const),
-  });
-  if (path !== undefined) return read(await datasetArgument(path, flags), policyOf(flags));
+  const { decodeImage, ImageCache, loadDataset } = await import('../data/index.js');
   const { datasetSource, loadConfig } = await import('../config/index.js');
-  const config = await loadConfig(join(checkpoint, 'config.yaml')).catch((cause: unknown) => {
-    throw new MixplError(
-      'ERR_CONFIG',
-      `eval: name a data set; ${checkpoint} is no folder of a run, whose config would name one`,
-      { cause },
-    );
-  });
-  const source = datasetSource(config, 'test');
+  let config: ResolvedConfig | null = null;
+  try {
+    config = await loadConfig(join(checkpoint, 'config.yaml'));
+  } catch (cause) {
+    if (path === undefined)
+      throw new MixplError(
+        'ERR_CONFIG',
+        `eval: name a data set; ${checkpoint} is no folder of a run, whose config would name one`,
+        { cause },
+      );
+  }
+  const source =
+    path === undefined ? datasetSource(config!, 'test') : await datasetArgument(path, flags);
   if (!source)
     throw new MixplError(
       'ERR_CONFIG',
       `eval: name a data set; the config of ${checkpoint} has none`,
     );
-  return read(
-    source,
-    { ...config.data.policy, ...policyOf(flags) },
-    { otherClasses: config.data.classes ? 'skip' : 'policy' },
-  );
+  const ofRun = path === undefined ? config!.data.policy : {};
+  const policy: ProblemPolicy = { ...ofRun, ...policyOf(flags) };
+  const dataset = await loadDataset(source, {
+    ...{ categories, signal, policy },
+    purpose: 'evaluation',
+    otherClasses: config?.data.classes ? 'skip' : 'policy',
+  });
+  const damaged = config?.data.damagedImages ?? 'refuse';
+  return {
+    dataset,
+    unreadable: policy['unreadable-image'] === 'skip' ? 'skip' : 'refuse',
+    cache: new ImageCache({ decode: (file) => decodeImage(file, { damaged }) }),
+  };
 }
 
 async function describe(metrics: CocoMetrics): Promise<string> {

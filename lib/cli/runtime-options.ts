@@ -12,7 +12,7 @@ export const deviceOption = () =>
 export const dtypeOption = () =>
   new Option(
     '--dtype <name>',
-    'what it computes in (default: what its training was asked for)',
+    'what it computes in (default: what the weights were made with)',
   ).choices(['auto', 'fp32', 'tf32', 'bf16']);
 
 export function runtimeOf({

@@ -22,7 +22,7 @@ export interface LoadBatchesOptions {
    * an error, take a random other one, or use it. Unlabelled images are always used. @defaultValue 'refuse'
    */
   sizeMismatch?: 'refuse' | 'skip' | 'keep';
-  /** Called once for each file that was replaced. */
+  /** Called once for each file that is replaced ('skip'), and for the first that is used in spite of its size ('keep'). */
   onProblem?: (problem: DatasetProblem, action: 'skip' | 'keep') => void;
   signal?: AbortSignal;
 }

@@ -139,6 +139,7 @@ async function build(
   const detector = new Detector(handle, options, {
     device,
     dtype: compute,
+    asked: dtype,
     seed,
     preprocess,
     firstLabel,

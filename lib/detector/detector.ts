@@ -58,6 +58,8 @@ export type ComputeType = 'f32' | 'tf32' | 'bf16';
 interface ResolvedRuntime {
   device: string;
   dtype: ComputeType;
+  /** What was asked for. */
+  asked: 'auto' | 'fp32' | 'tf32' | 'bf16';
   seed: number;
   preprocess: DetectorPreprocess;
   /** What the API calls class 0. */
@@ -447,6 +449,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
       layout: 'ohwi',
       detector: JSON.stringify(this.options),
       preprocess: JSON.stringify(this.preprocess),
+      dtype: this.#runtime.asked,
       ...(this.firstLabel ? { firstLabel: String(this.firstLabel) } : {}),
     };
   }

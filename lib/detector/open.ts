@@ -17,7 +17,8 @@ export interface OpenedDetector {
 
 /**
  * Builds the detector that a weights file describes (of `detector.save`, or of a training) and loads
- * its weights. It computes in the type that the file's training was asked for, unless `runtime` says otherwise.
+ * its weights. It computes in the type that the detector was asked for that wrote the file ('auto': what this device is good at),
+ * unless `runtime` says otherwise.
  * @throws MixplError ERR_IO, ERR_BAD_FILE (no safetensors, cut off, not of mixpl), ERR_CHECKPOINT
  */
 export async function openDetector(

@@ -38,7 +38,7 @@ export interface UnreadableOptions {
   /** 'skip': they are left out of the evaluation. @defaultValue 'refuse' */
   unreadable?: 'refuse' | 'skip' | undefined;
   /** Told of each that is left out. */
-  onUnreadable?: ((problem: MixplError) => void) | undefined;
+  onUnreadable?: ((problem: MixplError, path: string) => void) | undefined;
 }
 
 /**
@@ -66,7 +66,7 @@ export async function detectReadable(
     } catch (problem) {
       if (!(problem instanceof MixplError)) throw problem;
       if (unreadable === 'refuse') throw withPolicyHint(problem, 'unreadable-image');
-      onUnreadable?.(problem);
+      onUnreadable?.(problem, path);
       return null;
     }
   };

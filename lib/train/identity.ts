@@ -33,9 +33,12 @@ const freeOptions = [
   'logging',
 ];
 
-/** @throws MixplError ERR_CONFIG for a key that is neither an option of the config nor a section of it */
-export function checkAllowed(allowed: readonly string[], config: Record<string, unknown>): void {
-  const known = [...flat(config).keys()];
+/** @throws MixplError ERR_CONFIG for a key that is neither an option of one of the configs nor a section of it */
+export function checkAllowed(
+  allowed: readonly string[],
+  ...configs: Record<string, unknown>[]
+): void {
+  const known = configs.flatMap((config) => [...flat(config).keys()]);
   for (const key of allowed) {
     if (known.some((name) => name === key || name.startsWith(`${key}.`))) continue;
     const near = nearestName(key, known);

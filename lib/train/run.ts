@@ -163,7 +163,7 @@ export async function runTraining(config: ResolvedConfig, options: RunOptions): 
       out,
       config,
       recipe: options.recipe === undefined ? recipeOf(config) : options.recipe,
-      metadata: { name: config.name, dtype: config.dtype },
+      metadata: { name: config.name },
       unreadable: policy['unreadable-image'] === 'skip' ? 'skip' : 'refuse',
       sizeMismatch: policy['size-mismatch'] === 'repair' ? 'refuse' : policy['size-mismatch'],
       decode: (path) => decodeImage(path, { damaged: damagedImages }),

@@ -88,7 +88,9 @@ export async function setUpTraining(
     ...(options.decode ? { decode: options.decode } : {}),
   });
 
-  checkAllowed(options.allowChanges ?? [], identity.config);
+  const allowed = options.allowChanges ?? [];
+  // What a checkpoint has beside is allowed, too: known once it is read.
+  if (!options.resume) checkAllowed(allowed, identity.config);
   const folder =
     options.out === undefined
       ? null
@@ -100,12 +102,14 @@ export async function setUpTraining(
           },
           (checkpoint) => {
             const { path, state } = checkpoint;
-            checkIdentity({ path, identity: state.identity }, identity, options.allowChanges);
+            checkAllowed(allowed, identity.config, state.identity.config);
+            checkIdentity({ path, identity: state.identity }, identity, allowed);
           },
         );
   let teacher: TeachableDetector | null = null;
   try {
     const resumed = folder?.resumed ?? null;
+    if (!resumed) checkAllowed(allowed, identity.config);
     if (resumed) await student.loadState(resumed.student);
     if (!supervised) teacher = await student.createTeacher();
     if (resumed?.teacher) await teacher?.loadState(resumed.teacher);

@@ -332,7 +332,7 @@ class Training {
         cache: this.#setup.images,
         signal: options.signal,
         unreadable: options.unreadable,
-        onUnreadable: ({ message }) => this.#leftOut(message),
+        onUnreadable: ({ message }, path) => this.#leftOut(path, message),
       });
     const metrics = {
       teacher: teacher ? await evaluate(teacher) : null,
@@ -362,9 +362,9 @@ class Training {
   }
 
   /** Once a picture: a run has many validations, and two branches. */
-  #leftOut(message: string): void {
-    if (this.#unreadable.has(message)) return;
-    this.#unreadable.add(message);
+  #leftOut(path: string, message: string): void {
+    if (this.#unreadable.has(path)) return;
+    this.#unreadable.add(path);
     this.#warnings.push({
       code: 'unusable-image',
       message: `${message}; the metrics are without it`,
@@ -407,18 +407,18 @@ class Training {
   }
 }
 
+/** Metrics say -1 where there is nothing to find. */
+function known(metric: number): number | null {
+  return metric === -1 ? null : metric;
+}
+
 /** COCO's twelve numbers, VOC's two when asked for, and the AP of each class by name; null where no class has ground truth for one. */
 function summaryOf(metrics: CocoMetrics) {
   return {
-    ...Object.fromEntries(
-      statNames(metrics).map((name, i) => [
-        name,
-        metrics.stats[i] === -1 ? null : metrics.stats[i]!,
-      ]),
-    ),
+    ...Object.fromEntries(statNames(metrics).map((name, i) => [name, known(metrics.stats[i]!)])),
     ...(metrics.voc && {
-      VOC_AP50: metrics.voc.mapPerThreshold[0]!,
-      VOC_AP: metrics.voc.map,
+      VOC_AP50: known(metrics.voc.mapPerThreshold[0]!),
+      VOC_AP: known(metrics.voc.map),
     }),
     perClass: Object.fromEntries(metrics.perClass.map(({ category, ap }) => [category.name, ap])),
   };

@@ -71,7 +71,9 @@ export class TrainingWatch {
     return { ...this.#state };
   }
   set state(state: WatchState) {
-    this.#state = { ...this.#state, ...state };
+    // One without counts by class, of an earlier version, starts its window anew.
+    const window = state.perClass ? {} : fresh;
+    this.#state = { ...this.#state, ...state, ...window };
   }
 
   afterStep({ pseudo, silenced, losses }: StepReport): TrainingWarning[] {

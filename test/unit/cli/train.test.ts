@@ -179,6 +179,12 @@ test('data.classes leaves the others out of the test data, too', async () => {
   expect(code).toBe(0);
   expect(Object.keys(JSON.parse(stdout).student.perClassAP)).toHaveLength(1);
   expect((await runCli(['eval', '--checkpoint', out])).code).toBe(0);
+  const dataset = join(folder, 'data', 'test.json');
+  const named = await runCli(['eval', dataset, '--images', images, '--checkpoint', out]);
+  expect(named.code).toBe(0);
+  const files = ['eval', '--annotations', dataset, '--detections', dataset];
+  const useless = await runCli([...files, '--policy', 'box-outside=skip']);
+  expect(useless.stderr).toContain('--policy goes with --checkpoint');
 });
 
 describe('mixpl eval --checkpoint', () => {

@@ -43,6 +43,7 @@ test.skipIf(platform() !== 'linux')('all native work shares one pool of threads'
     ['--input-type=module', '--eval', script],
     { env: { ...process.env, OMP_NUM_THREADS: '4', GOMP_SPINCOUNT: '0' } },
   );
-  // The executor and its three helpers.
-  expect(Number(stdout)).toBe(4);
+  // The executor and its three helpers; Node itself may start one late. A second pool would be three more.
+  expect(Number(stdout)).toBeGreaterThanOrEqual(4);
+  expect(Number(stdout)).toBeLessThan(7);
 });

@@ -368,6 +368,20 @@ describe('resuming', () => {
     expect(steps.map((s) => s.iteration)).toEqual([13, 14]);
   });
 
+  test('what a refusal says to allow can be allowed, options that are gone too', async () => {
+    const decay = { type: 'step' as const, milestones: [9], factor: 0.5 };
+    await train({ out: folder }, { schedule: { ...tinySettings.schedule, decay } });
+    const again = { schedule: { ...tinySettings.schedule, iterations: 13 } };
+    const refusal = await train({ out: folder, resume: true }, again).catch(
+      (e: Error) => e.message,
+    );
+    const [, listed] = /allow the change of (.*)$/.exec(refusal as string)!;
+    const allowChanges = listed!.split(', ');
+    expect(allowChanges).toContain('schedule.decay.milestones');
+    const { steps } = await train({ out: folder, resume: true, allowChanges }, again);
+    expect(steps.map((s) => s.iteration)).toEqual([13]);
+  });
+
   test('other data or options are refused with the difference, and nothing changes', async () => {
     await train({ out: folder });
     const before = await snapshot();
@@ -546,7 +560,13 @@ describe('warnings', () => {
     const { test: whole, ...rest } = tinyData();
     const empty = { ...whole.images[0]!, annotations: noAnnotations() };
     const data = { ...rest, test: selectImages(whole, [empty]) };
-    const { events } = await train({ data, out: folder });
+    const { events } = await train(
+      { data, out: folder },
+      { validation: { ...tinySettings.validation, voc: 'area' } },
+    );
+    const lines = (await readFile(join(folder, 'metrics.jsonl'), 'utf8')).trim().split('\n');
+    const record = lines.map((line) => JSON.parse(line)).find((r) => r.type === 'validation');
+    expect(record.student).toMatchObject({ AP: null, VOC_AP50: null, VOC_AP: null });
     expect(events[0]).toMatchObject({
       ...{ type: 'warning', code: 'nothing-to-find' },
       message:

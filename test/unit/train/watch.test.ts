@@ -117,6 +117,13 @@ describe('classes without pseudo labels', () => {
     expect(both[0]!.message).toContain('common 0.00 (annotated pictures 5.00), tail 0.00');
   });
 
+  test('a window that an earlier version began is begun anew', () => {
+    const { perClass: _, starved: __, ...before } = watching().state;
+    const watch = watching();
+    watch.state = { ...before, iterations: 18, images: 72, labelled: 72 } as never;
+    expect(run(watch, found(20, 4, 4))).toEqual([]);
+  });
+
   test('not where hardly any picture has a label: that is another warning', () => {
     const empty = report({ boxes: 0, emptyImages: 4, perClass: [0, 0, 0] });
     expect(run(watching(), empty).map((w) => w.code)).toEqual(['no-pseudo-labels']);
