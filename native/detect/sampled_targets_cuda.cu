@@ -21,11 +21,12 @@ struct CountView {
   int64_t images, least;
   int32_t* counts;  // [N] or null
   float* count;
+  MIXPL_DEVICE int64_t counted(int64_t own) const { return own > least ? own : least; }
   MIXPL_DEVICE void operator()(int64_t) const {
     int64_t sum = 0;
     for (int64_t n = 0; n < images; ++n) {
       if (counts) counts[n] = positives[n] + negatives[n];
-      for (int64_t kind : {positives[n], negatives[n]}) sum += kind > least ? kind : least;
+      sum += counted(positives[n]) + counted(negatives[n]);
     }
     count[0] = static_cast<float>(sum > 1 ? sum : 1);
   }

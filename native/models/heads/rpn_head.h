@@ -44,7 +44,8 @@ class RpnHead {
   RpnHead(const Scope& scope, int64_t in, const RpnOptions& options);
 
   RpnOutputs operator()(const std::vector<Tensor>& levels, const ImageBatch& images);
-  /// Classification and box loss, both over the number of sampled anchors, see sample_anchor_targets.
+  /// Classification and box loss, both over the number of sampled anchors, see
+  /// sample_anchor_targets.
   std::pair<Tensor, Tensor> loss(const RpnOutputs& out, const ImageBatch& images,
                                  const Truth& truth, const Philox& random) const;
   /// See propose_regions.
