@@ -1,10 +1,11 @@
 import { Option } from 'commander';
 import type { DetectorRuntime } from '../detector/create.js';
+import { type DtypeChoice, dtypeChoices } from '../detector/dtype.js';
 
 /** Flags of commands that compute. */
 export interface RuntimeFlags {
   device: string;
-  dtype?: NonNullable<DetectorRuntime['dtype']>;
+  dtype?: DtypeChoice;
 }
 
 export const deviceOption = () =>
@@ -13,7 +14,7 @@ export const dtypeOption = () =>
   new Option(
     '--dtype <name>',
     'what it computes in (default: what the weights were made with)',
-  ).choices(['auto', 'fp32', 'tf32', 'bf16']);
+  ).choices(dtypeChoices);
 
 export function runtimeOf({
   device,

@@ -3,6 +3,7 @@
  * 1.1 and 3.1); only `data` has to be given. Types are inferred from it.
  */
 import { z } from 'zod';
+import { dtypeChoices } from '../detector/dtype.js';
 import { torchvisionDefaults } from '../detector/torchvision.js';
 import { defaultScoreThr } from '../semi/options.js';
 import { augmentSchema } from './augment-schema.js';
@@ -31,7 +32,7 @@ const runSchema = z.strictObject({
     .regex(/^(auto|cpu|cuda(:\d+)?)$/, { error: 'must be auto, cpu, cuda or cuda:N' })
     .default('auto'),
   dtype: z
-    .enum(['auto', 'fp32', 'tf32', 'bf16'])
+    .enum(dtypeChoices)
     .default('auto')
     .describe(
       'of activations; tf32: fp32, products on tensor cores of a GPU; auto: bf16 on GPUs, and where the processor has it',

@@ -69,7 +69,7 @@ export async function loadCoco(
     const listed = images.length;
     images = await checkFiles(images, { log, source: annotationFile });
     const [first] = log.summaries().find(({ kind }) => kind === 'missing-image')?.examples ?? [];
-    if (first && listed > 0 && images.length === 0)
+    if (first && images.length === 0)
       throw new MixplError(
         'ERR_DATA',
         `${annotationFile}: its images must be in ${folder}, got none of ${listed} there: ${first.message}; ` +

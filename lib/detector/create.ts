@@ -2,6 +2,7 @@ import { MixplError } from '../errors.js';
 import type { PreprocessOptions, TestResizeOptions } from '../image/index.js';
 import { native, optionsJson, resolveDevice } from '../native.js';
 import { Detector } from './detector.js';
+import type { DtypeChoice } from './dtype.js';
 import type { DetectorOptions } from './options.js';
 import {
   overDefaults,
@@ -33,7 +34,7 @@ export interface DetectorRuntime {
    * factors of 11 bits (TF32); on the CPU it is fp32.
    * @defaultValue 'auto': bf16 on GPUs, and where the CPU has avx512_bf16
    */
-  dtype?: 'auto' | 'fp32' | 'tf32' | 'bf16';
+  dtype?: DtypeChoice;
   /** Seed of the initial weights. @defaultValue 0 */
   seed?: number;
   optimizer?: OptimizerOptions;

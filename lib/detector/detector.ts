@@ -21,6 +21,7 @@ import {
 } from './batch.js';
 import { CallOrder, inTurn, now } from './call-order.js';
 import type { DetectorPreprocess } from './create.js';
+import type { DtypeChoice } from './dtype.js';
 import type { DetectorOptions } from './options.js';
 import type {
   BufferPolicy,
@@ -59,7 +60,7 @@ interface ResolvedRuntime {
   device: string;
   dtype: ComputeType;
   /** What was asked for. */
-  asked: 'auto' | 'fp32' | 'tf32' | 'bf16';
+  asked: DtypeChoice;
   seed: number;
   preprocess: DetectorPreprocess;
   /** What the API calls class 0. */

@@ -2,9 +2,8 @@ import { MixplError } from '../errors.js';
 import { readSafetensors } from '../safetensors.js';
 import { createDetector, type DetectorPreprocess, type DetectorRuntime } from './create.js';
 import type { Detector } from './detector.js';
+import { dtypeChoices } from './dtype.js';
 import type { DetectorOptions } from './options.js';
-
-const dtypes = ['auto', 'fp32', 'tf32', 'bf16'] as const;
 
 /** A detector that came from a file, and its classes. */
 export interface OpenedDetector {
@@ -46,7 +45,7 @@ export async function openDetector(
   const options = part<DetectorOptions | null>('detector', null)!;
   const preprocess = part<Partial<DetectorPreprocess>>('preprocess', {});
   const firstLabel = part<number>('firstLabel', 0);
-  const dtype = dtypes.find((name) => name === metadata.dtype) ?? 'auto';
+  const dtype = dtypeChoices.find((name) => name === metadata.dtype) ?? 'auto';
   const given = { ...runtime, dtype: runtime.dtype ?? dtype };
   const detector = await createDetector(options, { preprocess, firstLabel, ...given });
   try {

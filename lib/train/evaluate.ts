@@ -73,7 +73,6 @@ export async function detectReadable(
   const { resize, preprocess, dtype, device = 'cpu', batch = 1, signal, onProgress } = options;
   const detections: Detections[] = [];
   const readable: ImageRecord[] = [];
-  let done = 0;
   const groups = Array.from({ length: Math.ceil(dataset.images.length / batch) }, (_, i) =>
     dataset.images.slice(i * batch, (i + 1) * batch),
   );
@@ -81,11 +80,7 @@ export async function detectReadable(
     concurrency: 2,
     ...(signal ? { signal } : {}),
   });
-  for await (const opened of decoded) {
-    const images = opened.filter((image) => image !== null);
-    readable.push(...groups[done++]!.filter((_, i) => opened[i]));
-    onProgress?.(Math.min(done * batch, dataset.images.length), dataset.images.length);
-    if (images.length === 0) continue;
+  const look = async (images: readonly DecodedImage[]) => {
     const views = images.map((image) => testView(image, resize));
     const input = await composeBatch(views.map(compositionOf), {
       ...preprocess,
@@ -99,6 +94,13 @@ export async function detectReadable(
     } finally {
       input.dispose();
     }
+  };
+  let done = 0;
+  for await (const opened of decoded) {
+    const images = opened.filter((image) => image !== null);
+    if (images.length > 0) await look(images);
+    readable.push(...groups[done++]!.filter((_, i) => opened[i]));
+    onProgress?.(Math.min(done * batch, dataset.images.length), dataset.images.length);
   }
   if (readable.length === 0 && dataset.images.length > 0)
     throw new MixplError(

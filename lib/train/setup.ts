@@ -89,7 +89,7 @@ export async function setUpTraining(
   });
 
   const allowed = options.allowChanges ?? [];
-  // What a checkpoint has beside is allowed, too: known once it is read.
+  // Of a run that goes on, those that its checkpoint has count, too: see below.
   if (!options.resume) checkAllowed(allowed, identity.config);
   const folder =
     options.out === undefined
@@ -109,7 +109,6 @@ export async function setUpTraining(
   let teacher: TeachableDetector | null = null;
   try {
     const resumed = folder?.resumed ?? null;
-    if (!resumed) checkAllowed(allowed, identity.config);
     if (resumed) await student.loadState(resumed.student);
     if (!supervised) teacher = await student.createTeacher();
     if (resumed?.teacher) await teacher?.loadState(resumed.teacher);
