@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { positive, positiveCount } from './fields.js';
 import { atss } from './models/atss.js';
 import { centernet } from './models/centernet.js';
+import { deformableDetr, dino } from './models/detr.js';
 import { fcos } from './models/fcos.js';
 import { gfl } from './models/gfl.js';
 import { paa } from './models/paa.js';
@@ -21,6 +22,8 @@ export const modelSchema = z.discriminatedUnion('type', [
   fasterRcnn,
   cascadeRcnn,
   paa,
+  deformableDetr,
+  dino,
 ]);
 
 const perChannel = (bound: z.ZodNumber) => z.tuple([bound, bound, bound]);

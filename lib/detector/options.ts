@@ -280,6 +280,62 @@ export interface PaaOptions extends MmdetectionOptions {
   };
 }
 
+export interface ChannelMapperOptions {
+  type?: 'channel-mapper';
+  /** Of every token, a multiple of 4. @defaultValue 256 */
+  channels?: number;
+  firstLevel?: number;
+  numOutputs?: number;
+  norm?: 'none' | 'gn';
+}
+
+export interface DeformableTransformerOptions {
+  heads?: number;
+  /** Samples of a head in each level. @defaultValue 4 */
+  points?: number;
+  encoderLayers?: number;
+  decoderLayers?: number;
+  ffnChannels?: number;
+  dropout?: number;
+}
+
+interface DetrOptions extends Omit<MmdetectionOptions, 'neck'> {
+  neck?: ChannelMapperOptions;
+  transformer?: DeformableTransformerOptions;
+  /** Objects that an image can have. */
+  queries?: number;
+  train?: {
+    focalAlpha?: number;
+    focalGamma?: number;
+    /** What assigning a query to an object costs. @defaultValue 2, 5 and 2 */
+    matchCosts?: { classification?: number; boxes?: number; iou?: number };
+    lossWeights?: { classification?: number; boxes?: number; iou?: number };
+  };
+  test?: { maxPerImage?: number };
+}
+
+/** Deformable DETR (Zhu et al. 2021). */
+export interface DeformableDetrOptions extends DetrOptions {
+  type: 'deformable-detr';
+  /** Each layer moves the boxes of the one before. @defaultValue true */
+  refine?: boolean;
+  /** Queries start at the encoder's best boxes; needs `refine`. @defaultValue true */
+  twoStage?: boolean;
+}
+
+/** DINO (Zhang et al. 2023). */
+export interface DinoOptions extends DetrOptions {
+  type: 'dino';
+  denoising?: {
+    /** Objects that the noisy groups hold; 0: none. @defaultValue 100 */
+    queries?: number;
+    /** Half of it is the share of labels that are drawn anew. @defaultValue 0.5 */
+    labelNoise?: number;
+    /** Of half a side. @defaultValue 1 */
+    boxNoise?: number;
+  };
+}
+
 export type DetectorOptions =
   | RetinaNetOptions
   | FcosOptions
@@ -289,7 +345,9 @@ export type DetectorOptions =
   | GflOptions
   | FasterRcnnOptions
   | CascadeRcnnOptions
-  | PaaOptions;
+  | PaaOptions
+  | DeformableDetrOptions
+  | DinoOptions;
 /** Whether some of its BatchNorm goes by the batch in training, and keeps statistics of what it saw. */
 export function hasLiveBatchNorm({ backbone, neck, ...rest }: DetectorOptions): boolean {
   const roi = 'roi' in rest ? rest.roi : undefined;

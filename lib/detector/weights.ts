@@ -215,8 +215,8 @@ function notesOn(
       `ResNets of ${layout.name} have their stride on the 3x3; backbone.style is caffe, not pytorch`,
     );
   // Two-stage detectors have no such levels: theirs are pooled.
-  const { extra } = options.neck ?? {};
-  if (!layout.backboneOnly && extra && extra !== 'none' && !options.neck?.reluBeforeExtra)
+  const neck = options.neck ?? {};
+  if (!layout.backboneOnly && 'extra' in neck && neck.extra !== 'none' && !neck.reluBeforeExtra)
     notes.push(`torchvision has a ReLU between P6 and P7; neck.reluBeforeExtra is false`);
   return notes;
 }

@@ -27,6 +27,14 @@ int64_t read_num_classes(const Options& options) {
   return classes;
 }
 
+int64_t read_count(const Options& options, const char* section, const char* name,
+                   int64_t fallback) {
+  const int64_t count = options.integer(name, fallback);
+  if (count < 1 || count > 1 << 20)
+    throw ConfigError(str(section, name, " must be in [1, ", 1 << 20, "], got ", count));
+  return count;
+}
+
 std::vector<double> read_point_strides(const Options& options, int levels) {
   const Options points = options.object("points");
   const std::vector<double> strides = points.numbers("strides", {8, 16, 32, 64, 128});
@@ -128,6 +136,8 @@ constexpr Entry kDetectors[] = {
     {"faster-rcnn", create_faster_rcnn},
     {"cascade-rcnn", create_cascade_rcnn},
     {"paa", create_paa},
+    {"deformable-detr", create_deformable_detr},
+    {"dino", create_dino},
 };
 // clang-format on
 

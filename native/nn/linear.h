@@ -13,18 +13,18 @@ class Linear {
  public:
   Linear() = default;
   Linear(const Scope& scope, const std::string& name, int64_t in, int64_t out, const Init& init,
-         bool relu = false)
-      : relu_(relu) {
+         const LinearOptions& options = {}, const Init& bias = init::constant(0))
+      : options_(options) {
     const Scope at = scope.child(name);
     weight_ = at.weight("weight", {out, in}, init);
-    bias_ = at.weight("bias", {out}, init::constant(0));
+    bias_ = at.weight("bias", {out}, bias);
   }
 
-  Tensor operator()(const Tensor& x) const { return linear(x, weight_, bias_, {relu_}); }
+  Tensor operator()(const Tensor& x) const { return linear(x, weight_, bias_, options_); }
 
  private:
   Tensor weight_, bias_;
-  bool relu_ = false;
+  LinearOptions options_;
 };
 
 }  // namespace mixpl

@@ -44,7 +44,7 @@ BoxHead::BoxHead(const Scope& scope, const BoxHeadOptions& o) : options_(o) {
   int64_t in = channels * o.size * o.size;
   for (int i = 0; i < o.fcs; ++i) {
     fcs_.emplace_back(scope.child("shared_fcs"), str(i), in, o.fc_channels, init::xavier_uniform(),
-                      true);
+                      LinearOptions{true});
     in = o.fc_channels;
   }
   cls_ = Linear(scope, "fc_cls", o.fc_channels, o.classes + 1, init::normal(0.01f));

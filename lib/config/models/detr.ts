@@ -1,0 +1,95 @@
+import { z } from 'zod';
+import { channels, count, nonNegative, positiveCount, share } from '../fields.js';
+import { common, focal, onlyMmdetection } from './parts.js';
+
+const channelMapper = z
+  .strictObject({
+    type: z.literal('channel-mapper').default('channel-mapper'),
+    channels: channels().multipleOf(4).default(256).describe('of every token'),
+    firstLevel: z.int().min(2).max(5).default(3),
+    numOutputs: z.int().min(1).max(8).default(4).describe('levels, those beyond C5 by strides of 2'),
+    norm: z.enum(['none', 'gn']).default('gn'),
+  })
+  .prefault({});
+
+function transformer(defaults: { ffnChannels: number; dropout: number }) {
+  return z
+    .strictObject({
+      heads: z.int().min(1).max(64).default(8),
+      points: z.int().min(1).max(16).default(4).describe('samples of a head in each level'),
+      encoderLayers: z.int().min(0).max(64).default(6),
+      decoderLayers: z.int().min(1).max(64).default(6),
+      ffnChannels: channels().default(defaults.ffnChannels),
+      dropout: share().lt(1).default(defaults.dropout),
+    })
+    .prefault({});
+}
+
+const train = ({ classification }: { classification: number }) =>
+  z
+    .strictObject({
+      ...focal,
+      matchCosts: z
+        .strictObject({
+          classification: nonNegative().default(2),
+          boxes: nonNegative().default(5),
+          iou: nonNegative().default(2),
+        })
+        .prefault({})
+        .describe('what assigning a query to an object costs'),
+      lossWeights: z
+        .strictObject({
+          classification: nonNegative().default(classification),
+          boxes: nonNegative().default(5),
+          iou: nonNegative().default(2),
+        })
+        .prefault({}),
+    })
+    .prefault({});
+
+const test = ({ maxPerImage }: { maxPerImage: number }) =>
+  z.strictObject({ maxPerImage: positiveCount().default(maxPerImage) }).prefault({});
+
+const headsDivide = {
+  path: ['transformer', 'heads'],
+  error: 'must divide model.neck.channels',
+};
+
+export const deformableDetr = z
+  .strictObject({
+    type: z.literal('deformable-detr'),
+    ...common,
+    numerics: onlyMmdetection(),
+    neck: channelMapper,
+    transformer: transformer({ ffnChannels: 1024, dropout: 0.1 }),
+    queries: positiveCount().default(300).describe('objects that an image can have'),
+    refine: z.boolean().default(true).describe('each layer moves the boxes of the one before'),
+    twoStage: z.boolean().default(true).describe("queries start at the encoder's best boxes"),
+    train: train({ classification: 2 }),
+    test: test({ maxPerImage: 100 }),
+  })
+  .refine((model) => model.neck.channels % model.transformer.heads === 0, headsDivide)
+  .refine((model) => model.refine || !model.twoStage, {
+    path: ['twoStage'],
+    error: 'needs model.refine: boxes of proposals are refined',
+  });
+
+export const dino = z
+  .strictObject({
+    type: z.literal('dino'),
+    ...common,
+    numerics: onlyMmdetection(),
+    neck: channelMapper,
+    transformer: transformer({ ffnChannels: 2048, dropout: 0 }),
+    queries: positiveCount().default(900).describe('objects that an image can have'),
+    denoising: z
+      .strictObject({
+        queries: count().default(100).describe('objects that the noisy groups hold; 0: none'),
+        labelNoise: share().default(0.5).describe('half of it is the share of labels drawn anew'),
+        boxNoise: nonNegative().max(10).default(1).describe('of half a side'),
+      })
+      .prefault({}),
+    train: train({ classification: 1 }),
+    test: test({ maxPerImage: 300 }),
+  })
+  .refine((model) => model.neck.channels % model.transformer.heads === 0, headsDivide);
