@@ -216,7 +216,13 @@ function notesOn(
     );
   // Two-stage detectors have no such levels: theirs are pooled.
   const neck = options.neck ?? {};
-  if (!layout.backboneOnly && 'extra' in neck && neck.extra !== 'none' && !neck.reluBeforeExtra)
+  if (
+    !layout.backboneOnly &&
+    'extra' in neck &&
+    neck.extra &&
+    neck.extra !== 'none' &&
+    !neck.reluBeforeExtra
+  )
     notes.push(`torchvision has a ReLU between P6 and P7; neck.reluBeforeExtra is false`);
   return notes;
 }

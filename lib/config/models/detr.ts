@@ -7,7 +7,12 @@ const channelMapper = z
     type: z.literal('channel-mapper').default('channel-mapper'),
     channels: channels().multipleOf(4).default(256).describe('of every token'),
     firstLevel: z.int().min(2).max(5).default(3),
-    numOutputs: z.int().min(1).max(8).default(4).describe('levels, those beyond C5 by strides of 2'),
+    numOutputs: z
+      .int()
+      .min(1)
+      .max(8)
+      .default(4)
+      .describe('levels, those beyond C5 by strides of 2'),
     norm: z.enum(['none', 'gn']).default('gn'),
   })
   .prefault({});
