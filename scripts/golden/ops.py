@@ -265,6 +265,37 @@ def side_distributions():
     write("distribution-focal-loss", "torch.nn.functional.cross_entropy", focal_cases)
 
 
+def layer_norm():
+    torch.manual_seed(SEED + 20)
+    cases = []
+    for channels, eps, with_residual, offset in ((24, 1e-5, False, 0.0), (64, 1e-5, True, 3.0),
+                                                 (13, 1e-2, True, 0.0)):
+        x = (torch.randn(2, 5, channels) * 2 + offset).requires_grad_()
+        inputs = {"x": x, "gamma": torch.randn(channels, requires_grad=True),
+                  "beta": torch.randn(channels, requires_grad=True)}
+        if with_residual:
+            inputs["residual"] = torch.randn(2, 5, channels, requires_grad=True)
+        total = x + inputs["residual"] if with_residual else x
+        y = F.layer_norm(total, (channels,), inputs["gamma"], inputs["beta"], eps)
+        dout = torch.randn_like(y)
+        y.backward(dout)
+        cases.append(case(f"C={channels} eps={eps} residual={with_residual}", inputs, {"eps": eps}, y,
+                          {name: t.grad for name, t in inputs.items()}, dout))
+    write("layer-norm", "torch.nn.functional.layer_norm", cases)
+
+
+def gelu():
+    torch.manual_seed(SEED + 21)
+    cases = []
+    for scale in (1, 4):
+        x = (torch.randn(3, 41) * scale).requires_grad_()
+        y = F.gelu(x)
+        dout = torch.randn_like(y)
+        y.backward(dout)
+        cases.append(case(f"scale={scale}", {"x": x}, {}, y, {"x": x.grad}, dout))
+    write("gelu", "torch.nn.functional.gelu", cases)
+
+
 if __name__ == "__main__":
     focal()
     overlap()
@@ -275,3 +306,5 @@ if __name__ == "__main__":
     deform_sampling()
     quality_focal()
     side_distributions()
+    layer_norm()
+    gelu()

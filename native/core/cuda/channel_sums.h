@@ -81,9 +81,9 @@ MIXPL_DEVICE void add_rows(const ChannelBlocks& b, const ChannelShare& s, const 
 
 constexpr int kMergeWarps = 16;
 
-template <typename Unused = void>
+template <typename Put>
 MIXPL_KERNEL __launch_bounds__(kMergeWarps * 32)
-    merge_chunks_kernel(const float* partial, uint32_t chunks, int64_t sums, double* out) {
+    merge_chunks_kernel(const float* partial, uint32_t chunks, int64_t sums, Put put) {
   MIXPL_SHARED(double, of_warps, kMergeWarps * 32);
   const int64_t image = blockIdx.x, i = int64_t{blockIdx.y} * 32 + lane();
   double sum = 0;
@@ -94,13 +94,32 @@ MIXPL_KERNEL __launch_bounds__(kMergeWarps * 32)
   sync_block();
   if (warp() > 0 || i >= sums) return;
   for (int w = 1; w < kMergeWarps; ++w) sum += of_warps[w * 32 + lane()];
-  out[image * sums + i] = sum;
+  put(image, i, sum);
 }
+
+/// put(image, i, sum over chunks of partial[image][chunk][i]) for i in [0, sums). Put is plain data
+/// with `MIXPL_DEVICE void operator()(int64_t image, int64_t i, double sum) const`.
+template <typename Put>
+void merge_chunks(int64_t images, uint32_t chunks, const float* partial, int64_t sums, Put put) {
+  launch(merge_chunks_kernel<Put>, dim3(index_of(images), static_cast<unsigned>((sums + 31) / 32)),
+         kMergeWarps * 32, 0, partial, chunks, sums, put);
+}
+template <typename Put>
+void merge_chunks(const ChannelBlocks& b, const float* partial, int64_t sums, Put put) {
+  merge_chunks(b.images, b.chunks, partial, sums, put);
+}
+
+struct KeepSum {
+  double* out;
+  int64_t sums;
+  MIXPL_DEVICE void operator()(int64_t image, int64_t i, double sum) const {
+    out[image * sums + i] = sum;
+  }
+};
 
 /// out[image][i] = sum over chunks of partial[image][chunk][i], i in [0, sums).
 inline void merge_chunks(const ChannelBlocks& b, const float* partial, int64_t sums, double* out) {
-  launch(merge_chunks_kernel<>, dim3(index_of(b.images), static_cast<unsigned>((sums + 31) / 32)),
-         kMergeWarps * 32, 0, partial, b.chunks, sums, out);
+  merge_chunks(b, partial, sums, KeepSum{out, sums});
 }
 
 }  // namespace mixpl::cuda
