@@ -1,10 +1,9 @@
 #include "detect/set_matching.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 
 #include "core/check.h"
+#include "core/part.h"
 #include "detect/set_matching_costs.h"
 #include "ops/registry.h"
 
@@ -91,12 +90,15 @@ std::vector<QueryTargets> match_queries(const std::vector<Tensor>& logits,
   const int64_t images = logits[0].size(0), queries = logits[0].size(1);
   int64_t positives = 0;
   for (int64_t count : truth.counts) positives += std::min(count, queries);
+  // In one fill, and of memory of their own: who gets them may change them.
+  const Tensor positive = Tensor::full({static_cast<int64_t>(logits.size())},
+                                       static_cast<float>(positives), DType::f32, device);
   for (size_t l = 0; l < logits.size(); ++l)
     targets.push_back({Tensor::empty({images, queries}, DType::i32, device),
                        Tensor::empty({images, queries, 4}, DType::f32, device),
                        Tensor::empty({images, queries}, DType::f32, device),
                        Tensor::empty({images, queries}, DType::i32, device),
-                       Tensor::full({}, static_cast<float>(positives), DType::f32, device)});
+                       part_of(positive, 4 * static_cast<int64_t>(l), {}, DType::f32)});
   for (size_t l = 0; l < logits.size(); l += kMostLayers) {
     const int64_t layers = std::min<int64_t>(kMostLayers, logits.size() - l);
     MatchView view = view_of(&logits[l], &boxes[l], layers, truth, sizes, options);
