@@ -30,6 +30,8 @@ export interface OpSpec {
   casts?: readonly string[];
   /** Inputs of type i32. */
   integers?: readonly string[];
+  /** Inputs of type u8: masks. */
+  bytes?: readonly string[];
   /** The output is a sum (a loss): f32 whatever the inputs are. */
   loss?: boolean;
   /** The output is f32 whatever the inputs are. */
@@ -76,6 +78,8 @@ export function tensor(
 ): NativeTensor {
   if (dtype === 'i32')
     return native.createTensor(Int32Array.from(array.data), array.shape, dtype, device);
+  if (dtype === 'u8')
+    return native.createTensor(Uint8Array.from(array.data), array.shape, dtype, device);
   const values = Float32Array.from(array.data);
   if (dtype === 'f32') return native.createTensor(values, array.shape, dtype, device);
   const words = new Uint32Array(Float32Array.from(values, toBf16).buffer);
@@ -97,7 +101,7 @@ export interface OpResult {
 
 export interface RunOptions {
   dtype?: 'f32' | 'bf16';
-  spec: Pick<OpSpec, 'activations' | 'integers'>;
+  spec: Pick<OpSpec, 'activations' | 'integers' | 'bytes'>;
   /** Gradient of the (first) output; without it none is computed. */
   dout?: NdArray;
   /** @defaultValue 'cpu', or MIXPL_TEST_DEVICE */
@@ -109,17 +113,12 @@ export async function runOp(name: string, call: OpCase, run: RunOptions): Promis
   const dtype = run.dtype ?? 'f32';
   const device = run.device ?? testDevices[0]!;
   const names = Object.keys(call.inputs);
-  const inputs = names.map((input) =>
-    tensor(
-      call.inputs[input]!,
-      run.spec.integers?.includes(input)
-        ? 'i32'
-        : run.spec.activations.includes(input)
-          ? dtype
-          : 'f32',
-      device,
-    ),
-  );
+  const typeOf = (input: string): DType => {
+    if (run.spec.integers?.includes(input)) return 'i32';
+    if (run.spec.bytes?.includes(input)) return 'u8';
+    return run.spec.activations.includes(input) ? dtype : 'f32';
+  };
+  const inputs = names.map((input) => tensor(call.inputs[input]!, typeOf(input), device));
   const options = JSON.stringify(call.options ?? {});
   const mode = { compute: dtype, training: call.training ?? false, device };
   const forward = await native.runOp(name, inputs, options, mode);
