@@ -106,7 +106,8 @@ void best_tokens(const Tensor& logits, int64_t count, int64_t by, Tensor& rows) 
   std::vector<float> scores(static_cast<size_t>(images * tokens));
   dispatch_floating(logits.dtype(), [&](auto tag) {
     const auto* x = logits.data<decltype(tag)>();
-    parallel_for(images * tokens, int64_t{256}, [&](int64_t i) {
+    const int64_t numbers = by < 0 ? classes : 1;  // that a token takes
+    parallel_for(images * tokens, std::max<int64_t>((1 << 16) / numbers, 1), [&](int64_t i) {
       scores[i] = by < 0 ? largest(x + i * classes, classes) : float(x[i * classes + by]);
     });
   });
