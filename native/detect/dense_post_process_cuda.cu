@@ -27,28 +27,15 @@ struct LevelsView {
 };
 
 // The pairs of one segment.
-struct PairPacks {
+struct PairPacks : top_items::NumberRow {
   DenseScores level;
-  int64_t image, length;
-  const void* logits;  // the first
+  int64_t image;
 
   MIXPL_DEVICE PairPacks(const DenseScores& level, int64_t image)
-      : level(level),
-        image(image),
-        length(level.anchors * level.classes),
-        logits(static_cast<const char*>(level.logits.data) + image * length * bytes()) {}
-  MIXPL_DEVICE int bytes() const { return level.logits.bf16 ? 2 : 4; }
-  MIXPL_DEVICE int64_t offset() const {
-    return static_cast<int64_t>(reinterpret_cast<uintptr_t>(logits) / bytes() % top_items::kPack);
-  }
-  MIXPL_DEVICE float value(int64_t pair) const { return Numbers{logits, level.logits.bf16}[pair]; }
-  MIXPL_DEVICE void load(int64_t i, float (&x)[top_items::kPack]) const {
-    if (i >= 0 && i + top_items::kPack <= length)
-      return level.logits.bf16 ? load_as<bfloat16>(i, x) : load_as<float>(i, x);
-#pragma unroll
-    for (int u = 0; u < top_items::kPack; ++u)
-      x[u] = i + u >= 0 && i + u < length ? value(i + u) : NAN;
-  }
+      : NumberRow(level.logits, image * level.anchors * level.classes,
+                  level.anchors * level.classes),
+        level(level),
+        image(image) {}
   MIXPL_DEVICE Span span(top_items::Keys keys) const {
     const Span of_keys = level.logits_of({number_of_key(keys.last), number_of_key(keys.first)});
     return {greater(of_keys.least, level.sieve), of_keys.most};
@@ -56,17 +43,6 @@ struct PairPacks {
   MIXPL_DEVICE uint64_t item(int64_t pair, float logit) const {
     const float score = LevelsView::deciding(level, image, pair, logit);
     return score != score ? kNoItem : ordered_item(descending_key(score), pair);
-  }
-
- private:
-  template <typename T>
-  MIXPL_DEVICE void load_as(int64_t i, float (&x)[top_items::kPack]) const {
-#pragma unroll
-    for (int v = 0; v < top_items::kPack; v += kVecWidth<T>) {
-      const auto numbers = load_vec<T, kVecWidth<T>>(static_cast<const T*>(logits) + i + v);
-#pragma unroll
-      for (int u = 0; u < kVecWidth<T>; ++u) x[v + u] = static_cast<float>(numbers[u]);
-    }
   }
 };
 

@@ -182,7 +182,8 @@ MIXPL_KERNEL __launch_bounds__(kVoteThreads, 2)
 // Rows of one image: its count, then boxes, scores, labels of `most` places.
 struct PackView {
   RankedView in;
-  const int32_t *ranks, *counts;
+  const int32_t* ranks;  // null: all
+  const int32_t* counts;
   const Box* boxes;  // null: as ranked
   int64_t most;
   float* out;
@@ -193,7 +194,7 @@ struct PackView {
     float* to = out + image * row(most);
     if (k == 0) to[0] = static_cast<float>(counts[image]);
     const bool used = k < counts[image];
-    const int64_t from = image * in.capacity + (used ? ranks[i] : 0);
+    const int64_t from = image * in.capacity + (!used ? 0 : ranks ? ranks[i] : k);
     const Box b = !used ? Box{0, 0, 0, 0} : boxes ? boxes[i] : in.boxes[from];
     to += 1 + 4 * k;
     to[0] = b.x1;
@@ -205,6 +206,33 @@ struct PackView {
     to[most] = used ? static_cast<float>(in.labels[from]) : 0.0f;  // below 2^24: exact
   }
 };
+
+/// @param kept  null: all
+/// @param boxes null: as ranked
+PendingDetections download(const Ranked& ranked, const Kept* kept, const float* boxes) {
+  const int64_t images = ranked.images(), most = kept ? kept->most() : ranked.capacity(),
+                row = PackView::row(most);
+  const Tensor packed = Tensor::empty({images, row}, DType::f32, ranked.boxes.device());
+  const Tensor& counts = kept ? kept->counts : ranked.counts;
+  for_each(images * most, PackView{RankedView(ranked), kept ? kept->ranks.data<int32_t>() : nullptr,
+                                   counts.data<int32_t>(), reinterpret_cast<const Box*>(boxes),
+                                   most, packed.data<float>()});
+  if (packed.numel() == 0 || most == 0) return std::vector<Detections>(images);
+  const auto readback = std::make_shared<Readback>(packed.raw(), packed.nbytes());
+  return PendingDetections([=] {
+    const float* host = static_cast<const float*>(readback->wait());
+    std::vector<Detections> out(images);
+    for (int64_t n = 0; n < images; ++n) {
+      const float* from = host + n * row;
+      const int64_t count = static_cast<int64_t>(from[0]);
+      out[n].boxes.assign(from + 1, from + 1 + 4 * count);
+      out[n].scores.assign(from + 1 + 4 * most, from + 1 + 4 * most + count);
+      for (int64_t k = 0; k < count; ++k)
+        out[n].labels.push_back(static_cast<int32_t>(from[1 + 5 * most + k]));
+    }
+    return out;
+  });
+}
 
 }  // namespace
 
@@ -237,27 +265,8 @@ Tensor vote_boxes(const Ranked& ranked, const Kept& kept) {
 }
 
 PendingDetections download(const Ranked& ranked, const Kept& kept, const Tensor& boxes) {
-  const int64_t images = ranked.images(), most = kept.most(), row = PackView::row(most);
-  const Tensor packed = Tensor::empty({images, row}, DType::f32, ranked.boxes.device());
-  for_each(images * most,
-           PackView{RankedView(ranked), kept.ranks.data<int32_t>(), kept.counts.data<int32_t>(),
-                    boxes.defined() ? reinterpret_cast<const Box*>(boxes.data<float>()) : nullptr,
-                    most, packed.data<float>()});
-  if (packed.numel() == 0 || most == 0) return std::vector<Detections>(images);
-  const auto readback = std::make_shared<Readback>(packed.raw(), packed.nbytes());
-  return PendingDetections([=] {
-    const float* host = static_cast<const float*>(readback->wait());
-    std::vector<Detections> out(images);
-    for (int64_t n = 0; n < images; ++n) {
-      const float* from = host + n * row;
-      const int64_t count = static_cast<int64_t>(from[0]);
-      out[n].boxes.assign(from + 1, from + 1 + 4 * count);
-      out[n].scores.assign(from + 1 + 4 * most, from + 1 + 4 * most + count);
-      for (int64_t k = 0; k < count; ++k)
-        out[n].labels.push_back(static_cast<int32_t>(from[1 + 5 * most + k]));
-    }
-    return out;
-  });
+  return download(ranked, &kept, boxes.defined() ? boxes.data<float>() : nullptr);
 }
+PendingDetections download(const Ranked& ranked) { return download(ranked, nullptr, nullptr); }
 
 }  // namespace mixpl::cuda

@@ -101,5 +101,7 @@ Tensor vote_boxes(const Ranked& ranked, const Kept& kept);
 /// The kept boxes on the host: one copy, which is waited for when they are asked for.
 /// @param boxes of the kept ones, f32 [N, most, 4]; undefined: as they were ranked
 PendingDetections download(const Ranked& ranked, const Kept& kept, const Tensor& boxes = {});
+/// All of them.
+PendingDetections download(const Ranked& ranked);
 
 }  // namespace mixpl::cuda

@@ -7,6 +7,7 @@
 #include "core/cuda/kernel.h"
 #include "core/cuda/places.h"
 #include "core/tensor.h"
+#include "detect/box_decoder.h"
 #include "detect/select_cuda.h"
 
 namespace mixpl::cuda {
@@ -84,6 +85,38 @@ MIXPL_DEVICE bool append(bool has, uint64_t item, uint64_t* list, int64_t capaci
 template <typename View>
 constexpr bool kInPacks = requires(const View& view) {
   view.packs(0);
+};
+
+/// Numbers in a row, as the packs of a View read them.
+struct NumberRow {
+  Numbers numbers;  // the first is the row's
+  int64_t length;
+
+  MIXPL_DEVICE NumberRow(Numbers all, int64_t first, int64_t length)
+      : numbers{static_cast<const char*>(all.data) + first * (all.bf16 ? 2 : 4), all.bf16},
+        length(length) {}
+  MIXPL_DEVICE int64_t offset() const {
+    return static_cast<int64_t>(reinterpret_cast<uintptr_t>(numbers.data) / (numbers.bf16 ? 2 : 4) %
+                                kPack);
+  }
+  MIXPL_DEVICE float value(int64_t i) const { return numbers[i]; }
+  MIXPL_DEVICE void load(int64_t i, float (&x)[kPack]) const {
+    if (i >= 0 && i + kPack <= length)
+      return numbers.bf16 ? load_as<bfloat16>(i, x) : load_as<float>(i, x);
+#pragma unroll
+    for (int u = 0; u < kPack; ++u) x[u] = i + u >= 0 && i + u < length ? value(i + u) : NAN;
+  }
+
+ private:
+  template <typename T>
+  MIXPL_DEVICE void load_as(int64_t i, float (&x)[kPack]) const {
+#pragma unroll
+    for (int v = 0; v < kPack; v += kVecWidth<T>) {
+      const auto values = load_vec<T, kVecWidth<T>>(static_cast<const T*>(numbers.data) + i + v);
+#pragma unroll
+      for (int u = 0; u < kVecWidth<T>; ++u) x[v + u] = static_cast<float>(values[u]);
+    }
+  }
 };
 
 /// f(item) for the block's share of a segment's items, as for_items.
@@ -226,7 +259,8 @@ MIXPL_KERNEL __launch_bounds__(kThreads, 4)
 ///
 /// @param view     plain data: int64_t length(int segment); int64_t wanted(int segment), at most
 ///                 `most` or all; uint64_t item(int segment, int64_t i), an ordered_item or
-///                 kNoItem, or, where items are made of numbers in a row, packs(int segment) with
+///                 kNoItem, or, where items are made of numbers in a row, packs(int segment) with,
+///                 as NumberRow has them,
 ///                   int64_t length; int64_t offset(), from an aligned number to the first;
 ///                   void load(int64_t i, float (&x)[kPack]), NaN for those beyond the segment;
 ///                   float value(int64_t i); uint64_t item(int64_t i, float value);

@@ -23,7 +23,7 @@ class FeedForward {
       : gelu_(activation == Activation::gelu) {
     const Scope layers = scope.child(name).child("layers");
     // A ReLU is part of the product's kernel.
-    inner_ = Linear(layers.child("0"), "0", channels, hidden, init::xavier_uniform(), !gelu_);
+    inner_ = Linear(layers.child("0"), "0", channels, hidden, init::xavier_uniform(), {!gelu_});
     outer_ = Linear(layers, "1", hidden, channels, init::xavier_uniform());
   }
 

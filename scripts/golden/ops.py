@@ -296,6 +296,37 @@ def gelu():
     write("gelu", "torch.nn.functional.gelu", cases)
 
 
+def inverse_sigmoid(x, eps):
+    """mmdetection's."""
+    x = x.clamp(min=0, max=1)
+    return torch.log(x.clamp(min=eps) / (1 - x).clamp(min=eps))
+
+
+def query_boxes():
+    """Boxes that decoders refine, as DeformableDETRHead.forward does, and their corners in pixels."""
+    torch.manual_seed(SEED + 9)
+    refined, corners = [], []
+    for width, eps in ((4, 1e-5), (4, 1e-3), (2, 1e-5)):
+        deltas = (torch.randn(2, 11, 4) * 2).requires_grad_()
+        references = (torch.rand(2, 11, width) * 1.2 - 0.1).requires_grad_()
+        logits = inverse_sigmoid(references, eps)
+        boxes = torch.cat([deltas[..., :width] + logits, deltas[..., width:]], -1).sigmoid()
+        dout = torch.randn_like(boxes)
+        boxes.backward(dout)
+        refined.append(case(f"{width} numbers, eps {eps}",
+                            {"deltas": deltas, "references": references}, {"eps": eps}, boxes,
+                            {"deltas": deltas.grad, "references": references.grad}, dout))
+    write("refined-boxes", "torch.sigmoid after mmdetection's inverse_sigmoid", refined)
+    boxes = (torch.rand(2, 11, 4) * 1.2 - 0.1).requires_grad_()
+    sizes = torch.tensor([[480.0, 640.0], [333.0, 200.5]])
+    xyxy = ops.box_convert(boxes, "cxcywh", "xyxy") * sizes.flip(-1).repeat(1, 2)[:, None]
+    dout = torch.randn_like(xyxy)
+    xyxy.backward(dout)
+    corners.append(case("two images", {"boxes": boxes, "sizes": sizes}, {}, xyxy,
+                        {"boxes": boxes.grad}, dout))
+    write("boxes-from-centers", "torchvision.ops.box_convert", corners)
+
+
 if __name__ == "__main__":
     focal()
     overlap()
@@ -308,3 +339,4 @@ if __name__ == "__main__":
     side_distributions()
     layer_norm()
     gelu()
+    query_boxes()

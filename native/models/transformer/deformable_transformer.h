@@ -49,7 +49,7 @@ class DeformableEncoder {
     DeformableAttention self_attention;
     FeedForward ffn;
     LayerNorm norms[2];
-    Dropout dropouts[2];
+    Dropout dropout;
   };
   std::vector<Layer> layers_;
 };
@@ -73,7 +73,7 @@ class DeformableDecoderLayer {
   DeformableAttention cross_attention_;
   FeedForward ffn_;
   LayerNorm norms_[3];
-  Dropout dropouts_[3];
+  Dropout dropouts_[2];
 };
 
 }  // namespace mixpl

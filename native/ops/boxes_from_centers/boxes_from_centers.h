@@ -13,4 +13,13 @@ namespace mixpl {
 /// @throws      ShapeError, DTypeError, DeviceError
 Tensor boxes_from_centers(const Tensor& boxes, const Tensor& sizes);
 
+namespace cpu {
+void boxes_from_centers_forward(const Tensor& boxes, const Tensor& sizes, Tensor& corners);
+void boxes_from_centers_backward(const Tensor& dcorners, const Tensor& sizes, Tensor& dboxes);
+}  // namespace cpu
+namespace cuda {
+void boxes_from_centers_forward(const Tensor& boxes, const Tensor& sizes, Tensor& corners);
+void boxes_from_centers_backward(const Tensor& dcorners, const Tensor& sizes, Tensor& dboxes);
+}  // namespace cuda
+
 }  // namespace mixpl

@@ -32,12 +32,13 @@ namespace {
 // On the host: waits for a GPU that has the rows.
 void check_rows(const Tensor& rows, int64_t count) {
   Check("gatherRows").dtype("rows", rows, DType::i32);
-  int64_t before = -1, i = 0;
+  std::vector<bool> taken(static_cast<size_t>(count));
+  int64_t i = 0;
   for (int32_t row : rows.to_vector<int32_t>()) {
-    if (row <= before || row >= count)
-      throw RangeError(
-          str("gatherRows: rows must be rising and in [0, ", count - 1, "], got ", row, " at ", i));
-    before = row;
+    if (row < 0 || row >= count || taken[static_cast<size_t>(row)])
+      throw RangeError(str("gatherRows: rows must be in [0, ", count - 1,
+                           "], none of them twice, got ", row, " at ", i));
+    taken[static_cast<size_t>(row)] = true;
     ++i;
   }
 }

@@ -104,6 +104,13 @@ testOp('gatherRows', {
     },
     { name: 'many', inputs: { x: normals(random, [900, 4]), rows: rising(random, 700, 900) } },
     {
+      name: 'in any order',
+      inputs: {
+        x: normals(random, [2, 300, 6]),
+        rows: ndarray([500], random.permutation(600).slice(0, 500)),
+      },
+    },
+    {
       name: 'columns as an option',
       inputs: { x: normals(random, [3, 20]), rows: rising(random, 4, 12) },
       options: { columns: 5 },
@@ -249,11 +256,12 @@ test('ops of GFL say what was wrong', async () => {
       [zeros([3, 2]), ndarray([rows.length], rows)],
       [1],
       'ERR_RANGE',
-      `rows must be rising and in [0, 2], got ${rows.at(-1)} at ${rows.length - 1}`,
+      `rows must be in [0, 2], none of them twice, got ${rows.at(-1)} at ${rows.length - 1}`,
     );
   await gather([0, 3]);
   await gather([-1]);
   await gather([1, 1]);
+  await gather([2, 0, 2]);
   await refused(
     'gatherRows',
     [zeros([3, 2]), zeros([0])],
