@@ -162,7 +162,8 @@ TokenProposals token_proposals(const TokenGrid& grid) {
   return out;
 }
 
-Tensor coordinate_encoding(const Tensor& boxes, int64_t each, CoordinateOrder order, DType dtype) {
+Tensor coordinate_encoding(const Tensor& boxes, int64_t each, CoordinateOrder order, DType dtype,
+                           const Tensor& ratios) {
   const Check check("coordinateEncoding");
   check.dtype("boxes", boxes, DType::f32);
   check.rank("boxes", boxes, 3, "N, Q, 4 or 2");
@@ -174,10 +175,21 @@ Tensor coordinate_encoding(const Tensor& boxes, int64_t each, CoordinateOrder or
     throw RangeError(str("coordinateEncoding: each must be an even number, got ", each));
   Tensor out = Tensor::empty({boxes.size(0), boxes.size(1), numbers * each}, dtype, boxes.device());
   check.floating("dtype", out);
-  const CoordinateView view{boxes.data<float>(), boxes.size(0) * boxes.size(1), numbers, each / 2,
+  CoordinateView view{boxes.data<float>(), boxes.size(0) * boxes.size(1), numbers, each / 2,
                             std::log2(10000.0f), order == CoordinateOrder::yxwh};
+  if (ratios.defined()) {
+    check.dtype("ratios", ratios, DType::f32);
+    check.rank("ratios", ratios, 3, "N, L, 2");
+    check.size("ratios", ratios, 0, boxes.size(0), "the images of boxes");
+    check.size("ratios", ratios, 2, 2, "x and y");
+    check.at_least("levels of ratios", static_cast<double>(ratios.size(1)), 1);
+    check.same_device("ratios", ratios, boxes);
+    view.ratios = ratios.data<float>();
+    view.of_image = boxes.size(1) * numbers;
+    view.levels = ratios.size(1);
+  }
   MIXPL_DISPATCH(boxes.device(), encode_coordinates, view, out);
-  record(out, {boxes}, [boxes, view](const Tensor& dout) {  // boxes keeps what the view points to
+  record(out, {boxes}, [boxes, ratios, view](const Tensor& dout) {  // which the view points to
     Tensor dboxes = Tensor::empty_like(boxes);
     MIXPL_DISPATCH(boxes.device(), encode_coordinates_backward, view, dout, dboxes);
     return Gradients{dboxes};
@@ -254,11 +266,12 @@ const bool registered =
                   return Tensors{p.logits, p.mask};
                 }) &&
     register_op("coordinateEncoding", [](const Tensors& in, const Options& o) {
-      if (in.size() != 1)
-        throw ShapeError(str("coordinateEncoding: needs 1 tensor, got ", in.size()));
+      if (in.size() != 1 && in.size() != 2)
+        throw ShapeError(str("coordinateEncoding: needs 1 or 2 tensors, got ", in.size()));
       return Tensors{coordinate_encoding(in[0], o.integer("each", 128),
                                          read_order(o.text("order", "yxwh")),
-                                         Context::current().compute)};
+                                         Context::current().compute,
+                                         in.size() > 1 ? in[1] : Tensor())};
     });
 
 }  // namespace

@@ -70,11 +70,13 @@ enum class CoordinateOrder : uint8_t { yxwh, xywh };
 ///
 /// @param boxes f32 [N, Q, 4 | 2] (cx, cy, w, h) or (cx, cy)
 /// @param each  even, >= 2
+/// @param ratios f32 [N, L, 2]: boxes count times those of level 0, see TokenGrid; or undefined
 /// @return      dtype [N, Q, 4 * each | 2 * each]; NaN for a number that is not finite
 /// @grad        boxes: DAB-DETR's anchors learn through it
 /// @throws      ShapeError, DTypeError, RangeError
 /// @source      mmdetection coordinate_to_encoding (yxwh), get_proposal_pos_embed (xywh)
-Tensor coordinate_encoding(const Tensor& boxes, int64_t each, CoordinateOrder order, DType dtype);
+Tensor coordinate_encoding(const Tensor& boxes, int64_t each, CoordinateOrder order, DType dtype,
+                           const Tensor& ratios = {});
 
 struct PaddingView;
 struct ReferenceView;

@@ -92,7 +92,7 @@ MIXPL_KERNEL __launch_bounds__(kSlopeWarps * 32)
     sum += frequency * (float(d[0]) * cosf(at) - float(d[1]) * sinf(at));
   }
   sum = warp_sum(sum);
-  if (lane() == 0) dboxes[view.source(i)] = sum * kTwoPi;
+  if (lane() == 0) dboxes[view.source(i)] = sum * view.ratio(i) * kTwoPi;
 }
 
 }  // namespace

@@ -107,11 +107,16 @@ struct CoordinateView {
   int64_t boxes_count, numbers, pairs;  // numbers: of a box, 2 or 4
   float log2_temperature;
   bool y_first;
+  const float* ratios = nullptr;  // [images, levels, (x, y)], of level 0; null: 1
+  int64_t of_image = 0, levels = 0;  // numbers of an image
 
   MIXPL_HD int64_t count() const { return boxes_count * numbers; }
   /// Which number of all boxes the i-th encoding is of; the same swap leads back.
   MIXPL_HD int64_t source(int64_t i) const { return y_first && i % numbers < 2 ? i ^ 1 : i; }
-  MIXPL_HD float angle(int64_t i) const { return boxes[source(i)] * kTwoPi; }
+  MIXPL_HD float ratio(int64_t i) const {
+    return ratios ? ratios[i / of_image * levels * 2 + source(i) % 2] : 1;
+  }
+  MIXPL_HD float angle(int64_t i) const { return boxes[source(i)] * ratio(i) * kTwoPi; }
 };
 
 }  // namespace mixpl

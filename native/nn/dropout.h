@@ -13,14 +13,20 @@ namespace mixpl {
 class Dropout {
  public:
   Dropout() = default;
-  /// @param p in [0, 1); @param place no two of a network have the same, below 2^20
+  /// @param p in [0, 1)
+  /// @param place no two of a network share one, or one of those after it that they use; below 2^20
   Dropout(float p, uint64_t place) : p_(p), place_(place) {}
 
-  Tensor operator()(const Tensor& x) const {
-    const Context& context = Context::current();
-    if (p_ <= 0 || !context.training) return x;
+  /// Of this pass: 0 unless it trains.
+  float p() const { return Context::current().training ? p_ : 0; }
+  /// @param after how many places after its own
+  Philox random(uint64_t after = 0) const {
     constexpr uint64_t kFirst = uint64_t{1} << 20;
-    return dropout(x, p_, {context.random.seed, context.random.stream + kFirst + place_});
+    const Philox& pass = Context::current().random;
+    return {pass.seed, pass.stream + kFirst + place_ + after};
+  }
+  Tensor operator()(const Tensor& x, uint64_t after = 0) const {
+    return dropout(x, p(), random(after));
   }
 
  private:

@@ -33,8 +33,15 @@ DeformableTransformerOptions DeformableTransformerOptions::read(
 }
 
 namespace {
-// Places of dropout: encoder layers, then decoder layers, four each.
-uint64_t place_of(int layer, int part) { return static_cast<uint64_t>(layer) * 4 + part; }
+
+// Of dropout: encoder layers, then decoder layers.
+constexpr uint64_t kPlacesOfALayer = 4;
+
+DeformableAttentionSpec attention_of(int64_t channels, int64_t levels,
+                                     const DeformableTransformerOptions& options) {
+  return {channels, options.heads, levels, options.points};
+}
+
 }  // namespace
 
 DeformableEncoder::DeformableEncoder(const Scope& scope, int64_t channels, int64_t levels,
@@ -43,12 +50,10 @@ DeformableEncoder::DeformableEncoder(const Scope& scope, int64_t channels, int64
     const Scope at = scope.child(str("layers.", i));
     Layer layer;
     layer.self_attention =
-        DeformableAttention(at.child("self_attn"), channels, options.heads, levels, options.points);
-    layer.ffn = FeedForward(at.child("ffn"), channels, options.ffn_channels, Activation::relu);
-    for (int k = 0; k < 2; ++k) {
-      layer.norms[k] = LayerNorm(at, str("norms.", k), channels);
-      layer.dropouts[k] = Dropout(options.dropout, place_of(i, k));
-    }
+        DeformableAttention(at.child("self_attn"), attention_of(channels, levels, options));
+    layer.ffn = FeedForward(at, "ffn", channels, options.ffn_channels);
+    for (int k = 0; k < 2; ++k) layer.norms[k] = LayerNorm(at, str("norms.", k), channels);
+    layer.dropout = Dropout(options.dropout, i * kPlacesOfALayer);
     layers_.push_back(std::move(layer));
   }
 }
@@ -59,23 +64,21 @@ void DeformableEncoder::operator()(Memory& memory, const Tensor& positions) cons
   const Tensor references = token_references(grid);
   for (const Layer& layer : layers_) {
     Tensor& x = memory.tokens;
-    x = layer.norms[0](layer.dropouts[0](layer.self_attention(
-                           add(x, positions), x, memory.padding, grid.maps, references, grid.ratios)),
-                       x);
-    x = layer.norms[1](layer.dropouts[1](layer.ffn(x)), x);
+    const Tensor seen = layer.self_attention(add(x, positions), x, memory.padding, grid.maps,
+                                             references, grid.ratios);
+    x = layer.norms[0](layer.dropout(seen), x);
+    x = layer.norms[1](layer.ffn(x, layer.dropout.p(), layer.dropout.random(1)), x);
   }
 }
 
 DeformableDecoderLayer::DeformableDecoderLayer(const Scope& scope, int64_t channels, int64_t levels,
                                                int index,
                                                const DeformableTransformerOptions& options)
-    : self_attention_(scope.child("self_attn"), channels, options.heads),
-      cross_attention_(scope.child("cross_attn"), channels, options.heads, levels, options.points),
-      ffn_(scope.child("ffn"), channels, options.ffn_channels, Activation::relu) {
-  for (int k = 0; k < 3; ++k) {
-    norms_[k] = LayerNorm(scope, str("norms.", k), channels);
-    dropouts_[k] = Dropout(options.dropout, place_of(options.encoder_layers + index, k));
-  }
+    : self_attention_(scope, "self_attn", channels, options.heads),
+      cross_attention_(scope.child("cross_attn"), attention_of(channels, levels, options)),
+      ffn_(scope, "ffn", channels, options.ffn_channels),
+      dropout_(options.dropout, (options.encoder_layers + index) * kPlacesOfALayer) {
+  for (int k = 0; k < 3; ++k) norms_[k] = LayerNorm(scope, str("norms.", k), channels);
 }
 
 Tensor DeformableDecoderLayer::operator()(const Tensor& queries, const Tensor& positions,
@@ -84,11 +87,11 @@ Tensor DeformableDecoderLayer::operator()(const Tensor& queries, const Tensor& p
   const TokenGrid& grid = memory.grid;
   Tensor x = queries;
   const Tensor placed = add(x, positions);
-  x = norms_[0](dropouts_[0](self_attention_(placed, placed, x, mask)), x);
-  x = norms_[1](dropouts_[1](cross_attention_(add(x, positions), memory.tokens, memory.padding,
-                                              grid.maps, references, grid.ratios)),
-                x);
-  return norms_[2](dropouts_[2](ffn_(x)), x);
+  x = norms_[0](dropout_(self_attention_(placed, placed, x, mask)), x);
+  const Tensor seen = cross_attention_(add(x, positions), memory.tokens, memory.padding, grid.maps,
+                                       references, grid.ratios);
+  x = norms_[1](dropout_(seen, 1), x);
+  return norms_[2](ffn_(x, dropout_.p(), dropout_.random(2)), x);
 }
 
 }  // namespace mixpl

@@ -73,7 +73,7 @@ class DeformableDecoderLayer {
   DeformableAttention cross_attention_;
   FeedForward ffn_;
   LayerNorm norms_[3];
-  Dropout dropouts_[2];
+  Dropout dropout_;
 };
 
 }  // namespace mixpl

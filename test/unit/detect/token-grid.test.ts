@@ -201,13 +201,21 @@ test('what is made of a grid has the same bits for any number of threads', async
 
 testOp('coordinateEncoding', {
   oracle: (
-    { boxes },
+    { boxes, ratios },
     { each = 128, order = 'yxwh' }: { each?: number; order?: 'yxwh' | 'xywh' },
   ) => {
     const [n, q, width] = boxes!.shape as [number, number, number];
-    const out = Array.from({ length: n * q }, (_, i) =>
-      coordinateEncoding(Array.from(boxes!.data.subarray(i * width, (i + 1) * width)), each, order),
-    );
+    // Of an image's level 0, x and y in turn.
+    const ratio = (image: number, k: number) =>
+      ratios ? ratios.data[image * ratios.shape[1]! * 2 + (k % 2)]! : 1;
+    const out = Array.from({ length: n * q }, (_, i) => {
+      const box = Array.from(boxes!.data.subarray(i * width, (i + 1) * width));
+      return coordinateEncoding(
+        box.map((v, k) => v * ratio(Math.floor(i / q), k)),
+        each,
+        order,
+      );
+    });
     return ndarray([n, q, width * each], out.flat());
   },
   activations: [],
@@ -226,6 +234,15 @@ testOp('coordinateEncoding', {
       one('one pair', [1, 1, 4], { each: 2, order: 'yxwh' }),
       one('as a decoder has them', [1, 10, 4], {}),
       one('no queries', [2, 0, 4], { each: 8 }),
+      ...['yxwh', 'xywh'].flatMap((order) =>
+        [4, 2].map((width) => {
+          const { name, inputs, options } = one(`in padding, ${width} ${order}`, [2, 3, width], {
+            each: 4,
+            order,
+          });
+          return { name, inputs: { ...inputs, ratios: uniforms(random, [2, 3, 2]) }, options };
+        }),
+      ),
     ];
   },
 });
