@@ -17,8 +17,9 @@ export function detectorOptions(
 export function optimizerOptions({
   optimizer,
 }: Pick<ResolvedConfig, 'optimizer'>): OptimizerOptions {
-  const { lr: _, normDecay, ...options } = optimizer;
-  return { ...options, normDecay: normDecay ?? optimizer.weightDecay };
+  const { lr: _, normDecay, biasDecay, ...options } = optimizer;
+  const { weightDecay } = optimizer;
+  return { ...options, normDecay: normDecay ?? weightDecay, biasDecay: biasDecay ?? weightDecay };
 }
 
 /** Where one of the data sets is, from `data.root`. */

@@ -2,13 +2,36 @@
 import { z } from 'zod';
 import { count, imageCount, nonNegative, positive, positiveCount, share } from './fields.js';
 
+/** What single parameters get beside the one rate and decay; native/optim/parameter_groups.h reads it. */
+const groups = z
+  .array(
+    z.strictObject({
+      match: z.string().min(1).describe("part of a parameter's path, e.g. sampling_offsets"),
+      lrFactor: positive().optional().describe('of the rate; absent: as without the group'),
+      weightDecayFactor: nonNegative()
+        .optional()
+        .describe('of weightDecay; absent: as without the group'),
+    }),
+  )
+  .refine((all) => new Set(all.map(({ match }) => match)).size === all.length, {
+    error: 'must name each match once',
+  })
+  .describe('parameters by path; of several that match, the group with the longest one counts');
+
+/** Of every kind of optimizer. */
+const ofParameters = {
+  weightDecay: nonNegative().default(1e-4),
+  normDecay: nonNegative().nullable().default(null).describe('null: as weightDecay'),
+  biasDecay: nonNegative().nullable().default(null).describe('null: as weightDecay'),
+  backboneLrFactor: nonNegative().default(1),
+  groups: groups.default([]),
+};
+
 const sgd = z.strictObject({
   type: z.literal('sgd'),
   lr: positive().default(0.01),
   momentum: share().default(0.9),
-  weightDecay: nonNegative().default(1e-4),
-  normDecay: nonNegative().nullable().default(null).describe('null: as weightDecay'),
-  backboneLrFactor: nonNegative().default(1),
+  ...ofParameters,
   clipNorm: nonNegative().default(20).describe('largest L2 norm of all gradients; 0: no clipping'),
 });
 
@@ -17,9 +40,7 @@ const adamw = z.strictObject({
   lr: positive().default(1e-4),
   betas: z.tuple([share(), share()]).default([0.9, 0.999]),
   eps: positive().default(1e-8),
-  weightDecay: nonNegative().default(1e-4),
-  normDecay: nonNegative().nullable().default(null).describe('null: as weightDecay'),
-  backboneLrFactor: nonNegative().default(1),
+  ...ofParameters,
   clipNorm: nonNegative().default(0.1).describe('largest L2 norm of all gradients; 0: no clipping'),
 });
 

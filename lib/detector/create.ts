@@ -21,8 +21,26 @@ export interface OptimizerOptions {
   clipNorm?: number;
   /** Weight decay of normalisation parameters; defaults to weightDecay. */
   normDecay?: number;
+  /** Weight decay of biases (but those of normalisation); defaults to weightDecay. */
+  biasDecay?: number;
   /** Learning-rate factor of the backbone. */
   backboneLrFactor?: number;
+  /** Factors of single parameters; a group that fits none of the detector's is ERR_CONFIG. */
+  groups?: readonly ParameterGroup[];
+}
+
+/**
+ * A learning-rate factor and a weight decay for the parameters whose path contains `match`, as in
+ * mmdetection's `paramwise_cfg.custom_keys`: where several groups match, the one with the longest
+ * `match` counts alone, among equally long ones the first in alphabetical order.
+ */
+export interface ParameterGroup {
+  /** Part of paths as `detector.parameters()` has them: 'backbone', 'sampling_offsets', … */
+  match: string;
+  /** > 0: what step()'s rate is multiplied with; left out: as without the group (backboneLrFactor, else 1). */
+  lrFactor?: number | undefined;
+  /** >= 0, of weightDecay; left out: as without the group (normDecay, biasDecay or weightDecay). */
+  weightDecayFactor?: number | undefined;
 }
 
 /** Where and how a detector runs; may stand beside its options or in an object of its own. */

@@ -49,7 +49,7 @@ export interface TeachableDetector {
   /** Frees the graph of the last loss() without a backward pass. */
   discard(): Promise<void>;
   /**
-   * Clips, updates, clears the gradients.
+   * Clips, updates, clears the gradients. `lr` is the rate of parameters without a factor of their own.
    * @returns the gradient's L2 norm before clipping
    * @throws MixplError ERR_DIVERGED on a non-finite gradient or loss of forward(); the weights stay as they
    *   were, the gradients are cleared

@@ -49,6 +49,12 @@ export function checkAllowed(
   }
 }
 
+/**
+ * What an option says that names nothing. A checkpoint written before there was the option has no word of
+ * it, and means the same.
+ */
+const nothing = new Set([undefined, 'null', '[]']);
+
 /** The options that differ and matter. @param allowed keys (or sections) that may differ all the same */
 export function differencesOf(
   was: Record<string, unknown>,
@@ -61,7 +67,11 @@ export function differencesOf(
   const covered = (key: string) => free.some((f) => key === f || key.startsWith(`${f}.`));
   const keys = [...new Set([...before.keys(), ...after.keys()])];
   return keys
-    .filter((key) => before.get(key) !== after.get(key) && !covered(key))
+    .filter((key) => {
+      const [a, b] = [before.get(key), after.get(key)];
+      const added = a === undefined || b === undefined;
+      return a !== b && !(added && nothing.has(a) && nothing.has(b)) && !covered(key);
+    })
     .map((key) => ({ key, was: before.get(key) ?? 'absent', now: after.get(key) ?? 'absent' }));
 }
 

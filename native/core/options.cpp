@@ -9,6 +9,17 @@
 
 namespace mixpl {
 
+namespace {
+
+std::string as_json(const rapidjson::Value& value) {
+  rapidjson::StringBuffer buffer;
+  rapidjson::Writer<rapidjson::StringBuffer> writer(buffer);
+  value.Accept(writer);
+  return buffer.GetString();
+}
+
+}  // namespace
+
 struct Options::Impl {
   rapidjson::Document document;
   std::string what;
@@ -20,10 +31,7 @@ struct Options::Impl {
     return it == document.MemberEnd() || it->value.IsNull() ? nullptr : &it->value;
   }
   [[noreturn]] void fail(const char* key, const char* expected, const rapidjson::Value& got) const {
-    rapidjson::StringBuffer buffer;
-    rapidjson::Writer<rapidjson::StringBuffer> writer(buffer);
-    got.Accept(writer);
-    throw ConfigError(str(what, ": ", key, " must be ", expected, ", got ", buffer.GetString()));
+    throw ConfigError(str(what, ": ", key, " must be ", expected, ", got ", as_json(got)));
   }
 };
 
@@ -84,19 +92,39 @@ std::vector<double> Options::numbers(const char* key, const std::vector<double>&
   return out;
 }
 
+std::vector<std::string> Options::texts(const char* key) const {
+  const auto* v = impl_->find(key);
+  if (!v) return {};
+  if (!v->IsArray()) impl_->fail(key, "an array of strings", *v);
+  std::vector<std::string> out;
+  for (const auto& item : v->GetArray()) {
+    if (!item.IsString()) impl_->fail(key, "an array of strings", *v);
+    out.emplace_back(item.GetString());
+  }
+  return out;
+}
+
 std::string Options::raw(const char* key) const {
   const auto* v = impl_->find(key);
-  if (!v) return "";
-  rapidjson::StringBuffer buffer;
-  rapidjson::Writer<rapidjson::StringBuffer> writer(buffer);
-  v->Accept(writer);
-  return buffer.GetString();
+  return v ? as_json(*v) : "";
 }
 
 Options Options::object(const char* key) const {
   const auto* v = impl_->find(key);
   if (v && !v->IsObject()) impl_->fail(key, "an object", *v);
   return Options(raw(key), str(impl_->what, ".", key));
+}
+
+std::vector<Options> Options::objects(const char* key) const {
+  const auto* v = impl_->find(key);
+  if (!v) return {};
+  if (!v->IsArray()) impl_->fail(key, "an array of objects", *v);
+  std::vector<Options> out;
+  for (const auto& item : v->GetArray()) {
+    if (!item.IsObject()) impl_->fail(key, "an array of objects", *v);
+    out.emplace_back(as_json(item), str(impl_->what, ".", key, ".", out.size()));
+  }
+  return out;
 }
 
 void Options::finish() const {

@@ -21,8 +21,11 @@ class Options {
   bool boolean(const char* key, bool fallback) const;
   std::string text(const char* key, const std::string& fallback) const;
   std::vector<double> numbers(const char* key, const std::vector<double>& fallback) const;
+  std::vector<std::string> texts(const char* key) const;
   /// The nested object under `key`, empty when absent.
   Options object(const char* key) const;
+  /// Those in the array under `key`, none when absent. Errors name them by their index.
+  std::vector<Options> objects(const char* key) const;
 
   /// The value as JSON text, "" when absent.
   std::string raw(const char* key) const;

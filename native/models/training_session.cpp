@@ -7,6 +7,7 @@
 #include "core/side_work.h"
 #include "core/tensor_values.h"
 #include "optim/optimizer.h"
+#include "optim/parameter_groups.h"
 
 namespace mixpl {
 namespace {
@@ -157,16 +158,15 @@ void TrainingSession::join_predictions() {
 
 void TrainingSession::configure_optimizer(const std::string& json) {
   const Options all(json, "optimizer");
-  const double decay = all.number("weightDecay", 1e-4);
-  const double norm_decay = all.number("normDecay", decay);
-  const double backbone = all.number("backboneLrFactor", 1);
+  const ParameterGroups groups(all);
+  std::vector<std::string> paths;
   std::vector<OptimizerTarget> targets;
   for (const Parameter& p : detector_->parameters().all()) {
-    if (!p.trainable) continue;
-    targets.push_back({p.name, p.value,
-                       p.name.rfind("backbone.", 0) == 0 ? static_cast<float>(backbone) : 1.0f,
-                       static_cast<float>(p.norm ? norm_decay : decay)});
+    if (p.kind == ParameterKind::weight) paths.push_back(p.name);
+    if (p.trainable) targets.push_back(groups.target(p.name, p.value, p.norm));
   }
+  // A group for what is frozen is no mistake: how much of it is frozen is another option.
+  groups.check_matches(paths);
   optimizer_ = create_optimizer(all, std::move(targets));
 }
 

@@ -3,6 +3,7 @@
 #include "core/check.h"
 #include "core/tensor_values.h"
 #include "ops/registry.h"
+#include "optim/parameter_groups.h"
 
 namespace mixpl {
 namespace {
@@ -95,7 +96,8 @@ StepReport Optimizer::step(double lr, const std::vector<Tensor>& losses,
 namespace {
 
 // Inputs: n weights, then n gradients [steps, ...weight]; { optimizer: as create_optimizer, lr,
-// lrFactors, weightDecays }. Outputs: the n weights after `steps` clipped steps, then the state.
+// lrFactors, weightDecays }, or { optimizer: with what ParameterGroups reads, lr, paths, norms: 1
+// of a normalisation's }. Outputs: the n weights after `steps` clipped steps, then the state.
 std::vector<Tensor> optimizer_steps(const std::vector<Tensor>& in, const Options& o) {
   const Check check("optimizerSteps");
   const size_t n = in.size() / 2;
@@ -109,6 +111,14 @@ std::vector<Tensor> optimizer_steps(const std::vector<Tensor>& in, const Options
   if (factors.size() != n || decays.size() != n)
     throw ShapeError(str("optimizerSteps: lrFactors and weightDecays must hold ", n,
                          " numbers each, got ", factors.size(), " and ", decays.size()));
+  const std::vector<std::string> paths = o.texts("paths");
+  const std::vector<double> norms = o.numbers("norms", std::vector<double>(n, 0.0));
+  if ((!paths.empty() && paths.size() != n) || norms.size() != n)
+    throw ShapeError(str("optimizerSteps: paths and norms must hold ", n, " entries each, got ",
+                         paths.size(), " and ", norms.size()));
+  const Options options = o.object("optimizer");
+  std::optional<ParameterGroups> groups;
+  if (!paths.empty()) groups.emplace(options).check_matches(paths);
   std::vector<OptimizerTarget> targets;
   for (size_t i = 0; i < n; ++i) {
     check.dtype("weights", in[i], DType::f32);
@@ -116,10 +126,12 @@ std::vector<Tensor> optimizer_steps(const std::vector<Tensor>& in, const Options
     std::vector<int64_t> sizes = in[i].shape().sizes();
     sizes.insert(sizes.begin(), in[n].rank() ? in[n].size(0) : 0);
     check.shape("gradients", in[n + i], Shape(sizes), "steps, then the weight's axes");
-    targets.push_back(
-        {str(i), in[i].clone(), static_cast<float>(factors[i]), static_cast<float>(decays[i])});
+    targets.push_back(groups
+                          ? groups->target(paths[i], in[i].clone(), norms[i] != 0)
+                          : OptimizerTarget{str(i), in[i].clone(), static_cast<float>(factors[i]),
+                                            static_cast<float>(decays[i])});
   }
-  const std::unique_ptr<Optimizer> optimizer = create_optimizer(o.object("optimizer"), targets);
+  const std::unique_ptr<Optimizer> optimizer = create_optimizer(options, targets);
   std::vector<std::vector<float>> gradients;
   for (size_t i = 0; i < n; ++i) gradients.push_back(in[n + i].to_vector<float>());
   for (int64_t step = 0; step < in[n].size(0); ++step) {

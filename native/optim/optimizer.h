@@ -66,7 +66,7 @@ class Optimizer {
 
 /// { type: 'sgd', momentum = 0.9, dampening = 0, nesterov = false } or
 /// { type: 'adamw', betas = [0.9, 0.999], eps = 1e-8 }, both with clipNorm = 0; weight decay comes
-/// with the targets.
+/// with the targets, see parameter_groups.h.
 /// @throws ConfigError, DTypeError (a target that is not f32)
 std::unique_ptr<Optimizer> create_optimizer(const Options& options,
                                             std::vector<OptimizerTarget> targets);

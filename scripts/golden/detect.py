@@ -115,6 +115,55 @@ def record_optimizers():
                              weights=[flat(w) for w in weights]))
     return dict(shapes=shapes, steps=steps, lr=lr, lrFactors=factors, weightDecays=decays,
                 starts=[flat(w) for w in starts], gradients=[flat(g) for g in gradients],
+                runs=runs, groups=record_groups())
+
+
+PATHS = [
+    "backbone.conv1.weight",
+    "backbone.stages.0.norm1.weight",
+    "backbone.stages.0.norm2.weight",
+    "neck.norm.bias",
+    "encoder.layers.0.self_attn.sampling_offsets.weight",
+    "encoder.layers.0.self_attn.sampling_offsets.bias",
+    "decoder.reference_points.weight",
+    "bbox_head.cls_branches.0.weight",
+]
+CUSTOM_KEYS = {
+    "backbone": dict(lr_mult=0.1),
+    "norm": dict(decay_mult=0.25),
+    "bias": dict(lr_mult=2.0, decay_mult=0.0),
+    "sampling_offsets": dict(lr_mult=0.3, decay_mult=0.5),
+    "reference_points": dict(lr_mult=0.1, decay_mult=3.0),
+    "backbone.stages.0.norm1": dict(decay_mult=0.0),
+}
+
+
+def record_groups():
+    """torch's groups as mmcv's DefaultOptimizerConstructor.add_params makes them of custom_keys."""
+    torch.manual_seed(SEED)
+    steps, lr, weight_decay = 10, 0.02, 0.05
+    starts = [torch.randn(5) for _ in PATHS]
+    gradients = [torch.randn(steps, 5) for _ in PATHS]
+    keys = sorted(sorted(CUSTOM_KEYS), key=len, reverse=True)
+    chosen = [next((CUSTOM_KEYS[key] for key in keys if key in path), {}) for path in PATHS]
+    runs = []
+    for kind, options in (OPTIMIZERS[0], OPTIMIZERS[4]):
+        for clip in (0, 2.5):
+            weights = [torch.nn.Parameter(w.clone()) for w in starts]
+            groups = [dict(params=[w], lr=lr * c.get("lr_mult", 1.0),
+                           weight_decay=weight_decay * c.get("decay_mult", 1.0))
+                      for w, c in zip(weights, chosen)]
+            make = torch.optim.SGD if kind == "sgd" else torch.optim.AdamW
+            optimizer = make(groups, lr=lr, **options)
+            for step in range(steps):
+                for w, g in zip(weights, gradients):
+                    w.grad = g[step].clone()
+                torch.nn.utils.clip_grad_norm_(weights, clip or 1e9)
+                optimizer.step()
+            runs.append(dict(type=kind, clipNorm=clip, options=options,
+                             weights=[flat(w) for w in weights]))
+    return dict(steps=steps, lr=lr, weightDecay=weight_decay, paths=PATHS, customKeys=CUSTOM_KEYS,
+                starts=[flat(w) for w in starts], gradients=[flat(g) for g in gradients],
                 runs=runs)
 
 

@@ -146,6 +146,26 @@ describe('problems are named with their place', () => {
       'optimizer.type must be one of sgd, adamw (nearest is sgd), got "sdg"',
     ],
     ['optimizer: 3', 'optimizer must be a mapping, got 3'],
+    [
+      'optimizer: { groups: [{ match: backbone, lrFactor: 0 }] }',
+      'optimizer.groups.0.lrFactor must be > 0, got 0',
+    ],
+    [
+      'optimizer: { groups: [{ match: a }, { match: b, weightDecayFactor: -1 }] }',
+      'optimizer.groups.1.weightDecayFactor must be >= 0, got -1',
+    ],
+    [
+      'optimizer: { groups: [{ lrFactor: 2 }] }',
+      'optimizer.groups.0.match must be a string, got nothing',
+    ],
+    [
+      'optimizer: { groups: [{ match: a, lr: 2 }] }',
+      'optimizer.groups.0.lr: unknown key; known are match, lrFactor, weightDecayFactor',
+    ],
+    [
+      'optimizer: { groups: [{ match: a }, { match: a }] }',
+      'optimizer.groups must name each match once, got [{"match":"a"},{"match":"a"}]',
+    ],
     ['device: gpu', 'device must be auto, cpu, cuda or cuda:N, got "gpu"'],
     ['name: a/b', 'name must consist of letters, digits and . _ - @, got "a/b"'],
     [
@@ -337,7 +357,17 @@ test('a detector alone needs no data, and torchvision presets have names of thei
 
 test('a resolved config reads back as the same config', async () => {
   const file = await write('source.yaml', `${data}semi: { erase: null, scoreThr: 0.35 }\n`);
-  const config = await loadConfig(file, { overrides: ['optimizer.lr=0.000123456789'] });
+  const config = await loadConfig(file, {
+    overrides: [
+      'optimizer.lr=0.000123456789',
+      'optimizer.groups=[{ match: backbone, lrFactor: 0.1 }, { match: bias, weightDecayFactor: 0 }]',
+      'optimizer.groups.0.lrFactor=0.2',
+    ],
+  });
+  expect(config.optimizer.groups).toEqual([
+    { match: 'backbone', lrFactor: 0.2 },
+    { match: 'bias', weightDecayFactor: 0 },
+  ]);
   const again = await loadConfig(await write('resolved.yaml', formatConfig(config)));
   expect(again).toEqual(config);
   expect(JSON.stringify(again)).toBe(JSON.stringify(config));

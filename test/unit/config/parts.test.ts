@@ -22,13 +22,28 @@ import { resolveSemiOptions, semiDefaults } from '../../../lib/semi/index.js';
 
 describe('the layers below take what the schema gives', () => {
   test('the native detector and its optimizers know every option', async () => {
-    for (const overrides of [[], ['optimizer={type: sgd}'], ['model.backbone.baseWidth=16']]) {
+    const groups = 'optimizer.groups=[{match: backbone, lrFactor: 0.1}, {match: neck}]';
+    for (const overrides of [
+      ...[[], ['optimizer={type: sgd}'], ['model.backbone.baseWidth=16']],
+      [groups, 'optimizer.normDecay=0', 'optimizer.biasDecay=0'],
+    ]) {
       const config = await loadConfig('bccd-5', { overrides });
       await using detector = await createDetector(detectorOptions(config, 3), {
         optimizer: optimizerOptions(config),
       });
       expect(detector.numClasses).toBe(3);
     }
+  });
+
+  test('decays that are not given are the weights’, groups come as they are written', async () => {
+    const groups = ['optimizer.groups=[{match: neck, weightDecayFactor: 0}]'];
+    const { optimizer } = await loadConfig('bccd-5', { overrides: groups });
+    expect(optimizerOptions({ optimizer })).toMatchObject({
+      ...{ weightDecay: 1e-4, normDecay: 1e-4, biasDecay: 1e-4 },
+      groups: [{ match: 'neck', weightDecayFactor: 0 }],
+    });
+    const decays = { ...optimizer, normDecay: 0, biasDecay: 0.5 };
+    expect(optimizerOptions({ optimizer: decays })).toMatchObject({ normDecay: 0, biasDecay: 0.5 });
   });
 
   test('the semi-supervised options have the same defaults', async () => {

@@ -39,6 +39,31 @@ describe('optimizers', () => {
       expect(relativeError(after[i]!.data, wanted)).toBeLessThan(tenSteps);
   });
 
+  const { groups } = golden;
+  const grouped: [string, Recorded][] = groups.runs.map((r: Recorded) => [
+    `${r.type} clip ${r.clipNorm}`,
+    r,
+  ]);
+  test.each(grouped)('%s is torch’s with groups of parameters by path', async (_, recorded) => {
+    const { type, clipNorm, options, weights } = recorded;
+    const { paths, customKeys, weightDecay, lr, steps, starts, gradients } = groups;
+    const keys = Object.entries<{ lr_mult?: number; decay_mult?: number }>(customKeys);
+    const optimizer = {
+      ...{ type, clipNorm, weightDecay, ...options },
+      groups: keys.map(([match, { lr_mult = 1, decay_mult = 1 }]) => ({
+        ...{ match, lrFactor: lr_mult, weightDecayFactor: decay_mult },
+      })),
+    };
+    const inputs = [
+      ...starts.map((w: number[]) => f32(w)),
+      ...gradients.map((g: number[]) => f32(g, g.length / steps)),
+    ];
+    const after = await run('optimizerSteps', inputs, { lr, paths, optimizer });
+    expect(weights).toHaveLength(paths.length);
+    for (const [i, wanted] of weights.entries())
+      expect(relativeError(after[i]!.data, wanted), paths[i]).toBeLessThan(tenSteps);
+  });
+
   test('the gradient norm is torch’s', async () => {
     const { norms } = golden.runs[0];
     for (let step = 0; step < steps; step++) {

@@ -29,6 +29,21 @@ describe('differencesOf', () => {
     ]);
   });
 
+  test('an option that a checkpoint does not know yet may name nothing', () => {
+    const added = (groups: unknown, biasDecay: unknown = null) => ({
+      ...config,
+      optimizer: { groups, biasDecay },
+    });
+    expect(differencesOf(config, added([]))).toEqual([]);
+    expect(differencesOf(added([]), config)).toEqual([]);
+    expect(differencesOf(config, added([{ match: 'neck' }], 0))).toEqual([
+      { key: 'optimizer.groups', was: 'absent', now: '[{"match":"neck"}]' },
+      { key: 'optimizer.biasDecay', was: 'absent', now: '0' },
+    ]);
+    expect(differencesOf(added([], 0), added([]))).toHaveLength(1);
+    expect(differencesOf(added(null), added([]))).toHaveLength(1);
+  });
+
   test('what changes no number is free, what is allowed too', () => {
     expect(differencesOf(config, { ...config, name: 'b', loader: { prefetch: 9 } })).toEqual([]);
     const longer = { ...config, schedule: { iterations: 200 } };
