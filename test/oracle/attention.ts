@@ -65,3 +65,43 @@ export function packedAttentionLoop(inputs: Record<string, NdArray>, options: Op
   const part = (i: number) => columnsOf(packed, i * count, count);
   return attentionLoop({ q: part(0), k: part(1), v: v ?? part(2), ...rest }, options);
 }
+
+/** x weight^T + bias over the last axis, with rows `from` … of weight and bias alone. */
+function projected(
+  x: NdArray,
+  weight: NdArray,
+  bias: NdArray,
+  from: number,
+  rows: number,
+): NdArray {
+  const columns = weight.shape[1]!;
+  const count = x.data.length / columns;
+  const out = new Float64Array(count * rows);
+  for (let i = 0; i < count; i++)
+    for (let r = 0; r < rows; r++) {
+      let sum = bias.data[from + r]!;
+      for (let c = 0; c < columns; c++)
+        sum += x.data[i * columns + c]! * weight.data[(from + r) * columns + c]!;
+      out[i * rows + r] = sum;
+    }
+  return ndarray([...x.shape.slice(0, -1), rows], out);
+}
+
+/** torch.nn.MultiheadAttention, batch first; `same` says what query also is. */
+export function multiheadAttentionLoop(
+  inputs: Record<string, NdArray>,
+  options: { heads: number; same?: 'none' | 'key' | 'value' },
+): NdArray {
+  const { query, inWeight, inBias, outWeight, outBias, mask } = inputs as Record<
+    'query' | 'inWeight' | 'inBias' | 'outWeight' | 'outBias' | 'mask',
+    NdArray
+  >;
+  const { key = query, value = query } = inputs;
+  const columns = query.shape[2]!;
+  const part = (x: NdArray, i: number) => projected(x, inWeight, inBias, i * columns, columns);
+  const attended = attentionLoop(
+    { q: part(query, 0), k: part(key, 1), v: part(value, 2), ...(mask ? { mask } : {}) },
+    { heads: options.heads },
+  );
+  return projected(attended, outWeight, outBias, 0, columns);
+}

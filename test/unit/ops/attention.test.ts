@@ -2,17 +2,24 @@ import { describe, expect, test } from 'vitest';
 import { native } from '../../../lib/native.js';
 import { Random } from '../../../lib/random.js';
 import { type NdArray, ndarray, numel } from '../../oracle/array.js';
-import { attentionLoop, packedAttentionLoop } from '../../oracle/attention.js';
+import {
+  attentionLoop,
+  multiheadAttentionLoop,
+  packedAttentionLoop,
+} from '../../oracle/attention.js';
 import { expectRefused, testGolden } from './golden.js';
 import {
+  expectClose,
   normals,
   type OpCase,
   onDevice,
+  rounded,
   runOp,
   tensor,
   testDevices,
   testOp,
   testSeed,
+  toBf16,
 } from './test-op.js';
 
 interface Sizes {
@@ -130,6 +137,111 @@ testOp('packedAttention', {
 });
 
 testGolden('attention', 'attention', spec);
+
+const projections = ['inWeight', 'inBias', 'outWeight', 'outBias'];
+const moduleInputs = ['query', 'key', 'value', 'inWeight', 'outWeight'];
+const moduleSpec = {
+  activations: [],
+  bytes: ['mask'],
+  differentiable: ['query', 'key', 'value', ...projections],
+} as const;
+
+type Same = 'none' | 'key' | 'value';
+interface ModuleSizes {
+  queries?: number;
+  keys?: number;
+  heads?: number;
+  depth?: number;
+  masked?: boolean;
+}
+function moduleCase(
+  random: Random,
+  name: string,
+  same: Same,
+  { queries = 20, keys = queries, heads = 2, depth = 8, masked = false }: ModuleSizes,
+): OpCase {
+  const columns = heads * depth;
+  const scale = 1 / Math.sqrt(columns);
+  return {
+    name,
+    inputs: {
+      query: normals(random, [2, queries, columns]),
+      ...(same === 'none' ? { key: normals(random, [2, keys, columns]) } : {}),
+      ...(same === 'value' ? {} : { value: normals(random, [2, keys, columns]) }),
+      inWeight: normals(random, [3 * columns, columns], scale),
+      inBias: normals(random, [3 * columns], 0.2),
+      outWeight: normals(random, [columns, columns], scale),
+      outBias: normals(random, [columns], 0.2),
+      ...(masked ? { mask: masks(random, [2, 1, keys]) } : {}),
+    },
+    // The sums of linear's gradients are split among threads where columns fill no vectors.
+    dependsOnThreads: columns % 8 > 0,
+    options: { heads, same, ...(masked ? { hasMask: true } : {}) },
+  };
+}
+
+testOp('multiheadAttention', {
+  oracle: multiheadAttentionLoop as never,
+  ...moduleSpec,
+  cases: (random) => {
+    const one = (name: string, same: Same, sizes: ModuleSizes) =>
+      moduleCase(random, name, same, sizes);
+    return [
+      one('cross-attention with padded keys', 'none', { keys: 31, masked: true }),
+      one('query is key', 'key', {}),
+      one('query is key and value', 'value', { masked: true }),
+      one('rows that start anywhere', 'none', { heads: 3, depth: 3 }),
+      one('rows that start anywhere, query is key', 'key', { heads: 1, depth: 5 }),
+      one('no queries', 'none', { queries: 0, keys: 4 }),
+    ];
+  },
+});
+
+testGolden('multiheadAttention', 'multihead-attention', moduleSpec);
+
+for (const device of testDevices)
+  for (const same of ['none', 'key', 'value'] as const)
+    test(`multiheadAttention in bf16 is near that in f32, same: ${same}${onDevice(device)}`, async () => {
+      const random = new Random(testSeed).fork('module', same);
+      const call = rounded(moduleCase(random, same, same, { heads: 2, depth: 16 }), moduleInputs);
+      const dout = normals(random, [2, 20, 32]);
+      dout.data.set(dout.data.map(toBf16));
+      const bf16Spec = { ...moduleSpec, activations: moduleInputs.slice(0, 3) };
+      const want = await runOp('multiheadAttention', call, { spec: moduleSpec, dout, device });
+      const got = await runOp('multiheadAttention', call, {
+        spec: bf16Spec,
+        dtype: 'bf16',
+        dout,
+        device,
+      });
+      expect(got.dtype).toBe('bf16');
+      // Some four results behind one another are rounded to 2^-9: by far less than by a wrong term.
+      const near = { relative: 0, absolute: 0.03 };
+      expectClose(got.output, want.output, near, 'output');
+      for (const [name, gradient] of Object.entries(want.gradients))
+        if (gradient) expectClose(got.gradients[name]!, gradient, near, `gradient of ${name}`);
+    });
+
+const rowsSpec = { activations: [], differentiable: ['weight'] } as const;
+testOp('weightRows', {
+  oracle: ({ weight }, { begin = 0, end }: { begin?: number; end?: number }) => {
+    const [rows, columns] = weight!.shape as [number, number];
+    const last = end ?? rows;
+    return ndarray([last - begin, columns], weight!.data.slice(begin * columns, last * columns));
+  },
+  ...rowsSpec,
+  cases: (random) =>
+    [
+      { name: 'the middle', rows: 48, columns: 16, options: { begin: 16, end: 32 } },
+      { name: 'rows that start anywhere', rows: 9, columns: 3, options: { begin: 2, end: 7 } },
+      { name: 'all', rows: 4, columns: 5, options: {} },
+      { name: 'none', rows: 4, columns: 5, options: { begin: 4 } },
+    ].map(({ name, rows, columns, options }) => ({
+      name,
+      inputs: { weight: normals(random, [rows, columns]) },
+      options,
+    })),
+});
 
 describe('attention', () => {
   for (const device of testDevices)
