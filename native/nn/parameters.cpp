@@ -24,6 +24,11 @@ namespace {
 // K R S: what one input value reaches.
 double fan_out(const Shape& s) { return static_cast<double>(s.numel() / s[-1]); }
 
+// What one output value is made of.
+double fan_in(const Tensor& t) {
+  return static_cast<double>(t.numel()) / static_cast<double>(t.size(0));
+}
+
 void fill_uniform(double bound, Tensor& t, const Philox& random) {
   float* p = t.data<float>();
   parallel_for(t.numel(), [&](int64_t i) {
@@ -53,10 +58,12 @@ Init xavier_uniform() {
   };
 }
 Init xavier_fan_in() {
-  return [](Tensor& t, const Philox& random) {
-    const double fan_in = static_cast<double>(t.numel()) / static_cast<double>(t.size(0));
-    fill_uniform(std::sqrt(3.0 / fan_in), t, random);
-  };
+  return
+      [](Tensor& t, const Philox& random) { fill_uniform(std::sqrt(3.0 / fan_in(t)), t, random); };
+}
+Init uniform_fan_in() {
+  return
+      [](Tensor& t, const Philox& random) { fill_uniform(std::sqrt(1.0 / fan_in(t)), t, random); };
 }
 }  // namespace init
 

@@ -49,6 +49,8 @@ Init kaiming_normal_fan_out();
 Init xavier_uniform();
 /// Caffe2's Xavier: uniform in ±sqrt(3 / fan_in), fan_in = R S C of OHWI weights.
 Init xavier_fan_in();
+/// torch.nn.Linear's default, Kaiming's with a = sqrt(5): uniform in ±sqrt(1 / fan_in).
+Init uniform_fan_in();
 }  // namespace init
 
 /// Where a module puts its parameters: a path in a store. Cheap to copy.

@@ -29,9 +29,9 @@ def last(t):  # NCHW -> NHWC
     return t.permute(0, 2, 3, 1).contiguous()
 
 
-def write(name, source, cases):
+def write(name, source, cases, by="scripts/golden/ops.py"):
     record = {
-        "recordedBy": "scripts/golden/ops.py",
+        "recordedBy": by,
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "source": source,

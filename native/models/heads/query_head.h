@@ -22,6 +22,7 @@ struct QueryHeadSpec {
 /// are there once, as branch 0.
 class QueryHead {
  public:
+  QueryHead() = default;
   QueryHead(const Scope& scope, const QueryHeadSpec& spec);
 
   /// [N, Q, C] -> [N, Q, K]
@@ -37,7 +38,7 @@ class QueryHead {
 
   std::vector<Linear> classes_;
   std::vector<Boxes> boxes_;
-  bool shared_;
+  bool shared_ = false;
 };
 
 /// Predictions of one layer.

@@ -31,7 +31,7 @@ const array = (golden: GoldenArray) => ndarray(golden.shape, golden.data);
 export function testGolden(
   op: string,
   file: string,
-  spec: Pick<OpSpec, 'activations' | 'integers'>,
+  spec: Pick<OpSpec, 'activations' | 'integers' | 'bytes'>,
 ): void {
   const url = new URL(`../../golden/ops/${file}.json`, import.meta.url);
   const golden = JSON.parse(readFileSync(url, 'utf8')) as GoldenFile;
@@ -45,7 +45,7 @@ export function testGolden(
 async function checkGolden(
   op: string,
   recorded: GoldenFile['cases'][number],
-  spec: Pick<OpSpec, 'activations' | 'integers'>,
+  spec: Pick<OpSpec, 'activations' | 'integers' | 'bytes'>,
   device: string,
 ): Promise<void> {
   const inputs = Object.fromEntries(
