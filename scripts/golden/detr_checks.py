@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks the networks of detr_network.py by themselves, so that what detr.py records can be trusted.
 
-  python3 scripts/golden/detr_checks.py      needs torch, torchvision and scipy; takes half a minute
+  python3 scripts/golden/detr_checks.py      needs torch, torchvision and scipy; takes a quarter of a minute
 """
 import math
 

@@ -3,6 +3,10 @@
 Written from their description (reference-facts 4.1, 4.10, 4.11, 4.13), independently of the native code;
 deformable attention samples with torch's grid_sample. There is no dropout, and no noise in DINO's
 denoising queries, so that nothing is left to chance.
+
+Compared with mmdetection 3.1.0 itself, which was given the same weights and features of the backbone: the
+names of parameters and losses are its own, losses agree within 2e-7, gradients within 4e-6 of their norm
+(its positions are f32).
 """
 import math
 
