@@ -33,6 +33,14 @@ def formula(name, count):
     return np.sin((i + 1) * 12.9898 + name_hash(name) * 0.618) * np.cos((i + 1) * 0.7321 + name_hash(name))
 
 
+def hashed(name, count):
+    """The same from integers: no matrix of them is of low rank, as one of products of waves is."""
+    x = np.arange(count, dtype=np.uint32) * np.uint32(2654435761) + np.uint32(name_hash(name) * 40503)
+    for _ in range(2):
+        x = (x ^ (x >> np.uint32(16))) * np.uint32(0x45D9F3B)
+    return (x ^ (x >> np.uint32(16))) / 2.0**31 - 1
+
+
 def fill(name, shape):
     """OIHW values from the formula in OHWI order, rounded to f32."""
     count = int(np.prod(shape))

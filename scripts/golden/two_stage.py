@@ -18,6 +18,7 @@ import torchvision
 from torchvision.ops import nms, roi_align
 
 import retinanet as base
+from retinanet import hashed
 
 torch.set_default_dtype(torch.float64)
 OUT = os.path.join(os.path.dirname(__file__), "..", "..", "test", "golden", "two-stage")
@@ -27,13 +28,6 @@ CHANNELS, FC, CLASSES, HEIGHT, WIDTH = 16, 32, 4, 96, 128
 STRIDES = [4, 8, 16, 32, 64]
 TARGETS = [([[10, 12, 60, 70], [40, 30, 90, 88], [70, 5, 86, 20]], [0, 1, 3]), ([], []), ([[3, 4, 44, 39]], [2])]
 TRAIN, TEST = dict(pre=300, post=80), dict(pre=100, post=60)
-
-
-def hashed(name, count):
-    x = np.arange(count, dtype=np.uint32) * np.uint32(2654435761) + np.uint32(base.name_hash(name) * 40503)
-    for _ in range(2):
-        x = (x ^ (x >> np.uint32(16))) * np.uint32(0x45D9F3B)
-    return (x ^ (x >> np.uint32(16))) / 2.0**31 - 1
 
 
 def fill(name, shape):

@@ -11,6 +11,17 @@ export function formula(name: string, count: number): Float64Array {
   );
 }
 
+/** The same from integers: no matrix of them is of low rank, as one of products of waves is. */
+export function hashed(name: string, count: number): Float64Array {
+  let h = 7;
+  for (const c of Buffer.from(name)) h = (h * 31 + c) % 65521;
+  return Float64Array.from({ length: count }, (_, i) => {
+    let x = (Math.imul(i, 2654435761) + Math.imul(h, 40503)) >>> 0;
+    for (let k = 0; k < 2; k++) x = Math.imul(x ^ (x >>> 16), 0x45d9f3b) >>> 0;
+    return ((x ^ (x >>> 16)) >>> 0) / 2 ** 31 - 1;
+  });
+}
+
 function weightOf(name: string, shape: readonly number[]): Float32Array {
   const count = shape.reduce((a, b) => a * b, 1);
   const v = formula(name, count);
@@ -32,17 +43,18 @@ export async function fillByFormula(detector: Detector): Promise<void> {
     await detector.writeTensor(name, weightOf(name, shape));
 }
 
+export function roundedToBf16(numbers: Float32Array): Uint16Array {
+  const bits = new Uint32Array(numbers.buffer);
+  return Uint16Array.from(bits, (b) => (b + 0x7fff + ((b >> 16) & 1)) >>> 16);
+}
+
 /** Images of noise, none of them padded. */
 export function formulaBatch(
   { images, height, width }: { images: number; height: number; width: number },
   dtype: 'fp32' | 'bf16',
 ): ImageBatch {
   const pixels = Float32Array.from(formula('image', images * height * width * 3));
-  const bits = new Uint32Array(pixels.buffer);
-  const data =
-    dtype === 'fp32'
-      ? pixels
-      : Uint16Array.from(bits, (b) => (b + 0x7fff + ((b >> 16) & 1)) >>> 16);
+  const data = dtype === 'fp32' ? pixels : roundedToBf16(pixels);
   const tensor = native.createTensor(
     data,
     [images, height, width, 3],

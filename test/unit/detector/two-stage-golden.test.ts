@@ -7,6 +7,7 @@ import {
   type ImageBatch,
   native,
 } from '../../../lib/index.js';
+import { hashed } from './formula.js';
 
 interface Golden {
   torch: string;
@@ -14,20 +15,9 @@ interface Golden {
   width: number;
   targets: [number[][], number[]][];
   losses: Record<string, number>;
-  /** Per parameter: L2 norm, and inner product with the formula's numbers. */
+  /** Per parameter: L2 norm, and inner product with the hash's numbers. */
   gradients: Record<string, [norm: number, probe: number]>;
   detections: { boxes: number[][]; scores: number[]; labels: number[]; count: number }[];
-}
-
-/** The numbers of scripts/golden/two_stage.py. */
-function formula(name: string, count: number): Float64Array {
-  let h = 7;
-  for (const c of Buffer.from(name)) h = (h * 31 + c) % 65521;
-  return Float64Array.from({ length: count }, (_, i) => {
-    let x = (Math.imul(i, 2654435761) + Math.imul(h, 40503)) >>> 0;
-    for (let k = 0; k < 2; k++) x = Math.imul(x ^ (x >>> 16), 0x45d9f3b) >>> 0;
-    return ((x ^ (x >>> 16)) >>> 0) / 2 ** 31 - 1;
-  });
 }
 
 function weightOf(name: string, shape: readonly number[]): Float32Array {
@@ -35,7 +25,7 @@ function weightOf(name: string, shape: readonly number[]): Float32Array {
   let scale = Math.sqrt((6 * shape[0]!) / count);
   if (/rpn_reg|fc_reg/.test(name)) scale *= 0.05;
   if (/rpn_cls|fc_cls/.test(name)) scale *= 0.2;
-  return Float32Array.from(formula(name, count), (v) => {
+  return Float32Array.from(hashed(name, count), (v) => {
     if (shape.length === 1 && name.includes('.gn') && name.endsWith('weight')) return 1 + 0.2 * v;
     return shape.length === 1 ? 0.1 * v : v * scale;
   });
@@ -62,7 +52,7 @@ async function build(
   for (const { name, shape } of detector.parameters())
     await detector.writeTensor(name, weightOf(name, shape));
   const { height, width } = golden;
-  const pixels = Float32Array.from(formula('image', 3 * height * width * 3));
+  const pixels = Float32Array.from(hashed('image', 3 * height * width * 3));
   const tensor = native.createTensor(pixels, [3, height, width, 3], 'f32');
   const sizes = [0, 1, 2].map(() => ({ height, width }));
   return [detector, { tensor, sizes, padSizes: sizes, dispose: () => tensor.dispose() }];
@@ -89,7 +79,7 @@ describe.each(['faster-rcnn', 'cascade-rcnn'] as const)('%s', (type) => {
     for (const { name } of trained) {
       const [norm, probe] = golden.gradients[name]!;
       const gradient = (await detector.gradient(name))!;
-      const numbers = formula(`${name}#`, gradient.length);
+      const numbers = hashed(`${name}#`, gradient.length);
       const got = Math.sqrt(gradient.reduce((s, g) => s + g * g, 0));
       const product = gradient.reduce((s, g, i) => s + g * numbers[i]!, 0);
       expect(Math.abs(got - norm), name).toBeLessThan(1e-3 * norm + 1e-7);

@@ -1,0 +1,199 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import {
+  createDetector,
+  type Detector,
+  type DetectorOptions,
+  type ImageBatch,
+  native,
+} from '../../../lib/index.js';
+import { hashed, roundedToBf16 } from './formula.js';
+
+interface Golden {
+  torch: string;
+  options: {
+    kind: 'plain' | 'refined' | 'two-stage' | 'dino';
+    numClasses: number;
+    channels: number;
+    heads: number;
+    points: number;
+    ffnChannels: number;
+    encoderLayers: number;
+    decoderLayers: number;
+    queries: number;
+    maxPerImage: number;
+    /** DINO: objects that the groups of denoising queries hold together; 0: none are made. */
+    denoising?: number;
+    image: string;
+    height: number;
+    width: number;
+    sizes: [height: number, width: number][];
+    targets: [number[][], number[]][];
+  };
+  losses: Record<string, number>;
+  /** Per parameter: L2 norm, and inner product with the hash's numbers. */
+  gradients: Record<string, [norm: number, probe: number]>;
+  detections: { boxes: number[][]; scores: number[]; labels: number[]; count: number }[];
+}
+
+const names = [
+  'plain',
+  'plain-unpadded',
+  'refined',
+  'two-stage',
+  'dino',
+  'dino-denoising',
+  'dino-unpadded',
+];
+
+function optionsOf(o: Golden['options']): DetectorOptions {
+  const { encoderLayers, decoderLayers, heads, points, ffnChannels, queries } = o;
+  const own =
+    o.kind === 'dino'
+      ? {
+          type: 'dino',
+          // Without noise a denoising query is its object: nothing is left to chance.
+          train: { denoising: { queries: o.denoising, labelNoise: 0, boxNoise: 0 } },
+        }
+      : {
+          type: 'deformable-detr',
+          refine: o.kind !== 'plain',
+          twoStage: o.kind === 'two-stage',
+        };
+  return {
+    ...own,
+    numClasses: o.numClasses,
+    backbone: { depth: 18, norm: 'gn', frozenStages: -1, baseWidth: 8 },
+    neck: { channels: o.channels },
+    transformer: { encoderLayers, decoderLayers, heads, points, ffnChannels, queries, dropout: 0 },
+    test: { maxPerImage: o.maxPerImage },
+  } as unknown as DetectorOptions;
+}
+
+/** The same stands in scripts/golden/detr_network.py. */
+function weightOf(name: string, shape: readonly number[]): Float32Array {
+  const count = shape.reduce((a, b) => a * b, 1);
+  const v = hashed(name, count);
+  if (shape.length > 1) {
+    if (name.includes('embed')) return Float32Array.from(v);
+    let scale = Math.sqrt((6 * shape[0]!) / count);
+    if (shape.length === 2 && !/reg_branches|reference_points_fc/.test(name)) scale *= 0.5;
+    if (name === 'bbox_head.reg_branches.3.4.weight') scale *= 2;
+    return Float32Array.from(v, (x) => x * scale);
+  }
+  return Float32Array.from(v, (x) => {
+    if (name.endsWith('weight')) return 1 + 0.2 * x;
+    if (name.endsWith('sampling_offsets.bias')) return 2 * x;
+    if (name.includes('cls_branches')) return 0.5 * x - 1.5;
+    return (name === 'memory_trans_fc.bias' ? 0.001 : 0.1) * x;
+  });
+}
+
+function batchOf(o: Golden['options'], dtype: 'fp32' | 'bf16'): ImageBatch {
+  const pixels = Float32Array.from(hashed(o.image, o.sizes.length * o.height * o.width * 3));
+  o.sizes.forEach(([rows, columns], n) => {
+    for (let y = 0; y < o.height; y++) {
+      const row = (n * o.height + y) * o.width;
+      pixels.fill(0, 3 * (row + (y < rows ? columns : 0)), 3 * (row + o.width));
+    }
+  });
+  const shape = [o.sizes.length, o.height, o.width, 3];
+  const tensor =
+    dtype === 'fp32'
+      ? native.createTensor(pixels, shape, 'f32')
+      : native.createTensor(roundedToBf16(pixels), shape, 'bf16');
+  const sizes = o.sizes.map(([height, width]) => ({ height, width }));
+  const padSizes = sizes.map(() => ({ height: o.height, width: o.width }));
+  return { tensor, sizes, padSizes, dispose: () => tensor.dispose() };
+}
+
+async function build(
+  o: Golden['options'],
+  dtype: 'fp32' | 'bf16',
+): Promise<[Detector, ImageBatch]> {
+  const detector = await createDetector(optionsOf(o), { dtype });
+  for (const { name, shape } of detector.parameters())
+    await detector.writeTensor(name, weightOf(name, shape));
+  return [detector, batchOf(o, dtype)];
+}
+
+/** Whether there is such a detector at all. Options that it does not know are another matter. */
+async function exists(o: Golden['options']): Promise<boolean> {
+  try {
+    (await createDetector(optionsOf(o), { dtype: 'fp32' })).dispose();
+    return true;
+  } catch (error) {
+    return !/model\.type must be one of/.test(String(error));
+  }
+}
+
+for (const name of names) {
+  const golden = JSON.parse(
+    readFileSync(new URL(`../../golden/detr/${name}.json`, import.meta.url), 'utf8'),
+  ) as Golden;
+  const o = golden.options;
+  const targets = o.targets.map(([boxes, labels]) => ({
+    boxes: Float32Array.from(boxes.flat()),
+    labels: Int32Array.from(labels),
+  }));
+  const total = Object.values(golden.losses).reduce((a, b) => a + b);
+
+  describe.skipIf(!(await exists(o)))(`${name} against PyTorch ${golden.torch} in float64`, () => {
+    test('has its losses and every gradient', async () => {
+      const [detector, batch] = await build(o, 'fp32');
+      const losses = await detector.loss(batch, targets);
+      expect(Object.keys(losses).sort()).toEqual(Object.keys(golden.losses).sort());
+      for (const [key, value] of Object.entries(golden.losses))
+        expect(Math.abs(losses[key]! / value - 1), key).toBeLessThan(1e-4);
+      await detector.backward();
+      const trained = detector.parameters().filter((p) => p.trainable);
+      expect(trained.map((p) => p.name).sort()).toEqual(Object.keys(golden.gradients).sort());
+      for (const { name } of trained) {
+        const [norm, probe] = golden.gradients[name]!;
+        // Without denoising queries nobody looks a label's embedding up.
+        const gradient = (await detector.gradient(name)) ?? new Float32Array(1);
+        const numbers = hashed(`${name}#`, gradient.length);
+        const got = Math.sqrt(gradient.reduce((s, g) => s + g * g, 0));
+        const product = gradient.reduce((s, g, i) => s + g * numbers[i]!, 0);
+        // f32 against float64 through some forty layers: 1e-3 of the gradient's norm.
+        expect(Math.abs(got - norm), name).toBeLessThan(1e-3 * norm + 1e-7);
+        expect(Math.abs(product - probe), name).toBeLessThan(1e-3 * norm + 1e-7);
+      }
+      batch.dispose();
+      detector.dispose();
+    });
+
+    test('has its detections', async () => {
+      const [detector, batch] = await build(o, 'fp32');
+      const found = await detector.predict(batch);
+      golden.detections.forEach((expected, n) => {
+        const { boxes, scores, labels } = found[n]!;
+        expect(scores.length).toBe(expected.count);
+        expected.scores.forEach((score, i) => {
+          // Scores that differ by rounding may stand in another order.
+          const same = [...scores.keys()].filter(
+            (j) =>
+              labels[j] === expected.labels[i] &&
+              Math.abs(scores[j]! - score) < 1e-4 &&
+              expected.boxes[i]!.every((v, c) => Math.abs(boxes[4 * j + c]! - v) < 1e-4 * o.width),
+          );
+          expect(same.length, `image ${n}, detection ${i}`).toBe(1);
+        });
+      });
+      batch.dispose();
+      detector.dispose();
+    });
+
+    test('stays near it in bf16', async () => {
+      const [detector, batch] = await build(o, 'bf16');
+      const losses = await detector.loss(batch, targets);
+      await detector.backward();
+      const sum = Object.values(losses).reduce((a, b) => a + b);
+      // Of the sum: a query may start from another token, or learn another object, in eight bits of
+      // mantissa, which moves single losses by a tenth.
+      expect(Math.abs(sum / total - 1)).toBeLessThan(0.05);
+      batch.dispose();
+      detector.dispose();
+    });
+  });
+}
