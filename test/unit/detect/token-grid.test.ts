@@ -157,34 +157,16 @@ for (const [name, grid] of Object.entries(grids)) {
   });
 }
 
-test('sinePositions in bf16 are those in f32, rounded', async () => {
-  for (const channels of [4, 16, 24]) {
-    const options = optionsOf(grids['four levels']!, { channels });
-    const want = await numbers('sinePositions', [], options);
-    const [got] = await runEach('sinePositions', options);
-    expect(got!.dtype).toBe('bf16');
-    expect(got!.data).toEqual(want.map(toBf16));
-  }
-});
-// On the first device: a rounding may fall the other way on another.
-async function runEach(op: string, options: object) {
-  const device = testDevices[0]!;
-  const mode = { device, compute: 'bf16' } as const;
-  const { outputs } = await native.runOp(op, [], JSON.stringify(options), mode);
-  return Promise.all(
-    outputs.map(async (t) => ({ dtype: t.dtype, data: Array.from(await t.read()) })),
-  );
-}
-
 for (const device of testDevices)
-  test(`sinePositions in bf16 are rounded sines${onDevice(device)}`, async () => {
-    for (const channels of [8, 32]) {
-      const grid = grids['four levels']!;
-      const options = JSON.stringify(optionsOf(grid, { channels }));
-      const mode = { device, compute: 'bf16' } as const;
-      const { outputs } = await native.runOp('sinePositions', [], options, mode);
-      const want = sinePositions(grid, { channels }).flat();
-      expectClose(await outputs[0]!.read(), want, tolerances.bf16, 'positions');
+  test(`sinePositions in bf16 are those in f32, rounded${onDevice(device)}`, async () => {
+    for (const channels of [4, 24, 32]) {
+      const options = JSON.stringify(optionsOf(grids['four levels']!, { channels }));
+      const positions = async (compute: 'f32' | 'bf16') => {
+        const { outputs } = await native.runOp('sinePositions', [], options, { device, compute });
+        expect(outputs[0]!.dtype).toBe(compute);
+        return Array.from(await outputs[0]!.read());
+      };
+      expect(await positions('bf16')).toEqual((await positions('f32')).map(toBf16));
     }
   });
 
@@ -272,6 +254,21 @@ for (const device of testDevices)
       return sum;
     });
     expectClose(await got.gradients[0]!.read(), slopes, tolerances.gradient, 'gradient');
+  });
+
+for (const device of testDevices)
+  test(`coordinateEncoding goes round many times${onDevice(device)}`, async () => {
+    const boxes = ndarray([1, 1, 4], [300, -2000, 170, 150]);
+    const angles = Array.from(boxes.data, (v) => Math.fround(v * Math.fround(2 * Math.PI)));
+    const got = await runOp(
+      'coordinateEncoding',
+      { name: '', inputs: { boxes }, options: { each: 2, order: 'xywh' } },
+      { spec: { activations: [] }, dout: ndarray([1, 1, 8], [1, 0, 1, 0, 0, 1, 0, 1]), device },
+    );
+    const want = angles.flatMap((a) => [Math.sin(a), Math.cos(a)]);
+    expectClose(got.output, want, { relative: 0, absolute: 3e-7 }, 'encoding');
+    const slopes = angles.map((a, i) => 2 * Math.PI * (i < 2 ? Math.cos(a) : -Math.sin(a)));
+    expectClose(got.gradients.boxes!, slopes, { relative: 0, absolute: 3e-7 }, 'gradient');
   });
 
 test('coordinateEncoding of what is no number is no number', async () => {
