@@ -259,7 +259,7 @@ describe('dropout', () => {
   for (const device of testDevices) {
     test(`drops a share of p, and others with another stream${onDevice(device)}`, async () => {
       const x = filled([40000], 1);
-      const masks = [];
+      const masks: boolean[][] = [];
       for (const stream of [1, 2]) {
         const call = { name: '', inputs: { x }, options: { p: 0.25, seed: 5, stream } };
         const { output } = await runOp('dropout', call, { spec: onlyX, device });
