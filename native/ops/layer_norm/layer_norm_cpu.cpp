@@ -1,11 +1,15 @@
 #include <algorithm>
 #include <type_traits>
+#include <vector>
 
 #include "core/chunk_sums.h"
 #include "core/parallel.h"
 #include "core/simd.h"
 #include "ops/layer_norm/layer_norm.h"
 #include "ops/layer_norm/layer_norm_math.h"
+
+// A row is f32 in the first cache while it is worked on, so that one copy of the arithmetic serves
+// both types, with a residual or without.
 
 namespace mixpl::cpu {
 namespace {
@@ -15,187 +19,177 @@ using simd::f32x8;
 // Rows whose sums for gamma and beta are one partial sum, at least.
 constexpr int64_t kRows = 32;
 
-// One value, or eight neighbours: V says which, so that a loop body serves both.
-template <typename V, typename T>
-inline V get(const T* p) {
-  if constexpr (std::is_same_v<V, float>)
-    return float(*p);
-  else
-    return simd::load(p);
+// x as f32 (+ residual): where it lies, or in `memory`.
+template <typename T>
+const float* floats(const T* x, const T* residual, float* memory, int64_t n) {
+  if (residual) {
+    int64_t c = 0;
+    for (; c + 8 <= n; c += 8)
+      simd::store(memory + c, simd::load(x + c) + simd::load(residual + c));
+    for (; c < n; ++c) memory[c] = float(x[c]) + float(residual[c]);
+    return memory;
+  }
+  if constexpr (std::is_same_v<T, float>) return x;
+  simd::scale(x, 1, memory, n);
+  return memory;
 }
-template <typename V, typename T>
-inline void put(T* p, V v) {
-  if constexpr (std::is_same_v<V, float>)
-    *p = T(v);
-  else
-    simd::store(p, v);
+// Where a row of results is made as f32, and how it gets to its place from there.
+template <typename T>
+float* desk_of(T* y, float* memory) {
+  if constexpr (std::is_same_v<T, float>) return y;
+  return memory;
+}
+template <typename T>
+void put_row(const float* desk, T* y, int64_t n) {
+  if constexpr (!std::is_same_v<T, float>) simd::scale(desk, 1, y, n);
 }
 
-// body(V{}, c) for all channels c of a row.
+float sum_of_lanes(f32x8 v) {
+  float sum = 0;
+  for (int lane = 0; lane < 8; ++lane) sum += v[lane];
+  return sum;
+}
+
+// Sum of term(s[c]), in an order that follows from n; four sums hide the additions' latency.
 template <typename F>
-inline void for_channels(int64_t n, F&& body) {
+float sum_of(const float* s, int64_t n, F&& term) {
+  f32x8 sum[4] = {};
   int64_t c = 0;
-  for (; c + 8 <= n; c += 8) body(f32x8{}, c);
-  for (; c < n; ++c) body(float{}, c);
+  for (; c + 32 <= n; c += 32)
+    for (int u = 0; u < 4; ++u) sum[u] += term(simd::load(s + c + 8 * u));
+  for (; c + 8 <= n; c += 8) sum[0] += term(simd::load(s + c));
+  float rest = 0;
+  for (; c < n; ++c) rest += term(s[c]);
+  return rest + sum_of_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
-template <int K, typename V>
-struct Terms {
-  V of[K];
+struct Moments {
+  float mean, rstd;
 };
+// Around the first value, which loses nothing where the mean is large.
+Moments moments_of(const float* s, int64_t n, float eps) {
+  const float first = s[0], size = static_cast<float>(n);
+  const float mean = first + sum_of(s, n, [=](auto v) { return v - first; }) / size;
+  const float squares = sum_of(s, n, [=](auto v) { return (v - mean) * (v - mean); });
+  return {mean, layer_norm_rstd(squares / size, eps)};
+}
 
-// Sums over a row of K terms that f(V{}, c) gives as Terms<K, V>; several sums at once hide the
-// additions' latency, in an order that follows from n.
-template <int K, typename F>
-inline Terms<K, float> row_sums(int64_t n, F&& f) {
-  constexpr int kUnroll = 4 / K;
-  f32x8 sum[kUnroll][K] = {};
-  Terms<K, float> total{};
+void normalise(const float* s, const float* gamma, const float* beta, Moments m, float* y,
+               int64_t n) {
   int64_t c = 0;
-  for (; c + 8 * kUnroll <= n; c += 8 * kUnroll)
-    for (int u = 0; u < kUnroll; ++u) {
-      const auto terms = f(f32x8{}, c + 8 * u);
-      for (int k = 0; k < K; ++k) sum[u][k] += terms.of[k];
-    }
+  for (; c + 8 <= n; c += 8)
+    simd::store(y + c, layer_norm_value(simd::load(s + c), m.mean, m.rstd, simd::load(gamma + c),
+                                        simd::load(beta + c)));
+  for (; c < n; ++c) y[c] = layer_norm_value(s[c], m.mean, m.rstd, gamma[c], beta[c]);
+}
+
+struct RowSums {
+  float g, gh;  // of gamma dy, and of that times h
+};
+// h from s and g = gamma dy, which may lie where s and dy do; adds the row's share to the gradients
+// of gamma and beta.
+RowSums gather(const float* s, const float* dy, const float* gamma, Moments m, float* h, float* g,
+               float* dgamma, float* dbeta, int64_t n) {
+  f32x8 sum_g{}, sum_gh{};
+  RowSums rest{0, 0};
+  int64_t c = 0;
   for (; c + 8 <= n; c += 8) {
-    const auto terms = f(f32x8{}, c);
-    for (int k = 0; k < K; ++k) sum[0][k] += terms.of[k];
+    const f32x8 at = (simd::load(s + c) - m.mean) * m.rstd, d = simd::load(dy + c);
+    const f32x8 slope = d * simd::load(gamma + c);
+    simd::store(h + c, at);
+    simd::store(g + c, slope);
+    simd::store(dgamma + c, simd::load(dgamma + c) + d * at);
+    simd::store(dbeta + c, simd::load(dbeta + c) + d);
+    sum_g += slope;
+    sum_gh += slope * at;
   }
   for (; c < n; ++c) {
-    const auto terms = f(float{}, c);
-    for (int k = 0; k < K; ++k) total.of[k] += terms.of[k];
+    const float at = (s[c] - m.mean) * m.rstd, d = dy[c], slope = d * gamma[c];
+    h[c] = at;
+    g[c] = slope;
+    dgamma[c] += d * at;
+    dbeta[c] += d;
+    rest.g += slope;
+    rest.gh += slope * at;
   }
-  for (int k = 0; k < K; ++k) {
-    f32x8 all = sum[0][k];
-    for (int u = 1; u < kUnroll; ++u) all += sum[u][k];
-    for (int lane = 0; lane < 8; ++lane) total.of[k] += all[lane];
-  }
-  return total;
+  return {rest.g + sum_of_lanes(sum_g), rest.gh + sum_of_lanes(sum_gh)};
 }
 
-template <bool kResidual, typename T>
-struct Row {
-  const T *x, *residual;
-  template <typename V>
-  V at(int64_t c) const {
-    V s = get<V>(x + c);
-    if constexpr (kResidual) s += get<V>(residual + c);
-    return s;
-  }
-};
-
-template <bool kResidual, typename T>
-Row<kResidual, T> row_of(const LayerNormForward& f, int64_t row) {
-  const int64_t first = row * f.channels();
-  return {f.x.data<T>() + first, kResidual ? f.residual.data<T>() + first : nullptr};
+// g becomes the gradient.
+void slopes(float* g, const float* h, float rstd, RowSums sums, int64_t n) {
+  const float mean_g = sums.g / static_cast<float>(n), mean_gh = sums.gh / static_cast<float>(n);
+  int64_t c = 0;
+  for (; c + 8 <= n; c += 8)
+    simd::store(g + c,
+                layer_norm_slope(simd::load(g + c), simd::load(h + c), rstd, mean_g, mean_gh));
+  for (; c < n; ++c) g[c] = layer_norm_slope(g[c], h[c], rstd, mean_g, mean_gh);
 }
 
-template <bool kResidual, typename T>
-void forward_rows(const LayerNormForward& f, T* y, int64_t begin, int64_t end) {
-  const int64_t n = f.channels();
-  const float *gamma = f.gamma.data<float>(), *beta = f.beta.data<float>();
-  float *means = f.mean.data<float>(), *rstds = f.rstd.data<float>();
-  const float size = static_cast<float>(n);
-  for (int64_t r = begin; r < end; ++r) {
-    const auto row = row_of<kResidual, T>(f, r);
-    // Around the first value, which loses nothing where the mean is large.
-    const float first = row.template at<float>(0);
-    const float mean = first + row_sums<1>(
-                                   n,
-                                   [&](auto zero, int64_t c) {
-                                     using V = decltype(zero);
-                                     return Terms<1, V>{{row.template at<V>(c) - first}};
-                                   }).of[0] /
-                                   size;
-    const float squares = row_sums<1>(n, [&](auto zero, int64_t c) {
-                            using V = decltype(zero);
-                            const V d = row.template at<V>(c) - mean;
-                            return Terms<1, V>{{d * d}};
-                          }).of[0];
-    const float rstd = layer_norm_rstd(squares / size, f.eps);
-    T* out = y + r * n;
-    for_channels(n, [&](auto zero, int64_t c) {
-      using V = decltype(zero);
-      put<V>(out + c, layer_norm_value(row.template at<V>(c), mean, rstd, get<V>(gamma + c),
-                                       get<V>(beta + c)));
-    });
-    means[r] = mean;
-    rstds[r] = rstd;
-  }
+template <typename T>
+const T* row_of(const Tensor& t, int64_t row, int64_t n) {
+  return t.defined() ? t.data<T>() + row * n : nullptr;
 }
 
 // The gradients of rows [begin, end); sums [2, C] gather those of gamma and beta.
-template <bool kResidual, bool kParameters, typename T>
+template <typename T>
 void backward_rows(const LayerNormBackward& b, int64_t begin, int64_t end, float* sums) {
   const LayerNormForward& f = b.forward;
   const int64_t n = f.channels();
-  const float* gamma = f.gamma.data<float>();
-  const float size = static_cast<float>(n);
-  float *dgamma = sums, *dbeta = kParameters ? sums + n : nullptr;
+  std::vector<float> memory(2 * n);
+  float *h = memory.data(), *free = h + n;
   for (int64_t r = begin; r < end; ++r) {
-    const auto row = row_of<kResidual, T>(f, r);
-    const float mean = f.mean.data<float>()[r], rstd = f.rstd.data<float>()[r];
-    const T* dy = b.dy.data<T>() + r * n;
-    const auto sum = row_sums<2>(n, [&](auto zero, int64_t c) {
-      using V = decltype(zero);
-      const V h = (row.template at<V>(c) - mean) * rstd, d = get<V>(dy + c);
-      if constexpr (kParameters) {
-        put<V>(dgamma + c, get<V>(dgamma + c) + d * h);
-        put<V>(dbeta + c, get<V>(dbeta + c) + d);
-      }
-      const V g = d * get<V>(gamma + c);
-      return Terms<2, V>{{g, g * h}};
-    });
-    if (!b.dx.defined()) continue;
-    const float mean_g = sum.of[0] / size, mean_gh = sum.of[1] / size;
-    T* dx = b.dx.data<T>() + r * n;
-    for_channels(n, [&](auto zero, int64_t c) {
-      using V = decltype(zero);
-      const V h = (row.template at<V>(c) - mean) * rstd;
-      const V g = get<V>(dy + c) * get<V>(gamma + c);
-      put<V>(dx + c, layer_norm_slope(g, h, rstd, mean_g, mean_gh));
-    });
+    const Moments m{f.mean.data<float>()[r], f.rstd.data<float>()[r]};
+    T* dx = b.dx.defined() ? b.dx.data<T>() + r * n : nullptr;
+    float* g = dx ? desk_of(dx, free) : free;
+    const float* s = floats(row_of<T>(f.x, r, n), row_of<T>(f.residual, r, n), h, n);
+    const float* dy = floats<T>(row_of<T>(b.dy, r, n), nullptr, free, n);
+    const RowSums row = gather(s, dy, f.gamma.data<float>(), m, h, g, sums, sums + n, n);
+    if (!dx) continue;
+    slopes(g, h, m.rstd, row, n);
+    put_row(g, dx, n);
   }
-}
-
-template <bool kResidual, typename T>
-void backward(LayerNormBackward& b) {
-  const int64_t n = b.forward.channels(), rows = b.forward.rows();
-  if (!b.dgamma.defined()) {
-    parallel_chunks(rows, std::max<int64_t>(1, 8192 / n), [&](int64_t begin, int64_t end) {
-      backward_rows<kResidual, false, T>(b, begin, end, nullptr);
-    });
-    return;
-  }
-  const int64_t step = rows_of_chunk(rows, kRows), chunks = (rows + step - 1) / step;
-  const Tensor partial = Tensor::empty({chunks, 2, n}, DType::f32);
-  float* sums = partial.data<float>();
-  parallel_for(chunks, std::max<int64_t>(1, 8192 / (n * step)), [&](int64_t chunk) {
-    float* own = sums + chunk * 2 * n;
-    std::fill_n(own, 2 * n, 0.0f);
-    backward_rows<kResidual, true, T>(b, chunk * step, std::min(rows, (chunk + 1) * step), own);
-  });
-  sum_chunks(sums, 2 * n, chunks, n, b.dgamma.data<float>());
-  sum_chunks(sums + n, 2 * n, chunks, n, b.dbeta.data<float>());
 }
 
 }  // namespace
 
 void layer_norm_forward(LayerNormForward& f, Tensor& y) {
+  const int64_t n = f.channels();
   dispatch_floating(f.x.dtype(), [&](auto tag) {
     using T = decltype(tag);
-    const auto rows = f.residual.defined() ? forward_rows<true, T> : forward_rows<false, T>;
-    T* out = y.data<T>();
-    parallel_chunks(f.rows(), std::max<int64_t>(1, 8192 / f.channels()),
-                    [&](int64_t begin, int64_t end) { rows(f, out, begin, end); });
+    parallel_chunks(f.rows(), std::max<int64_t>(1, 8192 / n), [&](int64_t begin, int64_t end) {
+      std::vector<float> memory(2 * n);
+      for (int64_t r = begin; r < end; ++r) {
+        T* out = y.data<T>() + r * n;
+        float* desk = desk_of(out, memory.data() + n);
+        const float* s =
+            floats(row_of<T>(f.x, r, n), row_of<T>(f.residual, r, n), memory.data(), n);
+        const Moments m = moments_of(s, n, f.eps);
+        normalise(s, f.gamma.data<float>(), f.beta.data<float>(), m, desk, n);
+        put_row(desk, out, n);
+        f.mean.data<float>()[r] = m.mean;
+        f.rstd.data<float>()[r] = m.rstd;
+      }
+    });
   });
 }
 
 void layer_norm_backward(LayerNormBackward& b) {
+  const int64_t n = b.forward.channels(), rows = b.forward.rows();
+  const int64_t step = rows_of_chunk(rows, kRows), chunks = (rows + step - 1) / step;
+  // Gathered even where nobody asks: half a row's work at most, in one kind of loop.
+  const Tensor partial = Tensor::empty({chunks, 2, n}, DType::f32);
+  float* sums = partial.data<float>();
   dispatch_floating(b.forward.x.dtype(), [&](auto tag) {
     using T = decltype(tag);
-    b.forward.residual.defined() ? backward<true, T>(b) : backward<false, T>(b);
+    parallel_for(chunks, std::max<int64_t>(1, 8192 / (n * step)), [&](int64_t chunk) {
+      float* own = sums + chunk * 2 * n;
+      std::fill_n(own, 2 * n, 0.0f);
+      backward_rows<T>(b, chunk * step, std::min(rows, (chunk + 1) * step), own);
+    });
   });
+  if (!b.dgamma.defined()) return;
+  sum_chunks(sums, 2 * n, chunks, n, b.dgamma.data<float>());
+  sum_chunks(sums + n, 2 * n, chunks, n, b.dbeta.data<float>());
 }
 
 }  // namespace mixpl::cpu

@@ -17,8 +17,9 @@ struct Layout {
   static constexpr int kPacks = kPacksOfThread, N = kVecWidth<T>;
   static constexpr int kThreads = kTeam == 32 ? kWarpThreads : kBlockThreads;
   static constexpr int kTeams = kThreads / kTeam;
-  // On a multiprocessor in the backward pass: as many as its grid has, where registers suffice.
-  static constexpr int kBlocks = kPacks == 1 ? 4 : 0;  // 0: as ptxas likes
+  // On a multiprocessor in the backward pass: as many as its grid has, or what leaves registers
+  // enough; 0: as ptxas likes.
+  static constexpr int kBlocks = kPacks == 1 ? 4 : kPacks == 2 ? 0 : 2;
 
   static MIXPL_DEVICE float sum(float v) {
     if constexpr (kTeam == 32)
