@@ -4,6 +4,7 @@ import { native } from '../native.js';
 import type { BenchCase, BenchResult } from './case.js';
 import { boxCases } from './cases/box-ops.js';
 import { convolutionCases } from './cases/convolutions.js';
+import { deformableAttentionCases } from './cases/deformable-attention.js';
 import { detectionCases } from './cases/detection.js';
 import { imageCases } from './cases/images.js';
 import { levelCases } from './cases/levels.js';
@@ -44,6 +45,7 @@ export function benchCases(size: StepSize = { height: 800, width: 1344 }): Bench
     ...productCases,
     ...mapCases,
     ...detectionCases,
+    ...deformableAttentionCases,
     ...boxCases,
     ...imageCases,
     ...optimizerCases,

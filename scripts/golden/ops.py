@@ -216,6 +216,46 @@ def deform_sampling():
     write("deform-sampling", "torchvision.ops.deform_conv2d, 1x1, one group a channel", cases)
 
 
+def deformable_attention():
+    """mmcv's multi_scale_deformable_attn_pytorch: grid_sample level by level."""
+    torch.manual_seed(SEED + 31)
+    cases = []
+    for maps, heads, depth, points, sides in (
+            (((5, 6), (3, 3)), 2, 8, 4, 2), (((4, 3),), 1, 4, 2, 4), (((2, 5), (1, 2), (1, 1)), 2, 3, 3, 4)):
+        images, queries, levels = 2, 5, len(maps)
+        cells = sum(h * w for h, w in maps)
+        value = torch.randn(images, cells, heads * depth, requires_grad=True)
+        offsets = (1.5 * torch.randn(images, queries, heads * levels * points * 2)).requires_grad_()
+        logits = torch.randn(images, queries, heads * levels * points, requires_grad=True)
+        references = (0.05 + 0.9 * torch.rand(images, queries, sides)).requires_grad_()
+        ratios = 0.6 + 0.4 * torch.rand(images, levels, 2)
+        at = references[:, :, None] * ratios.repeat(1, 1, sides // 2)[:, None]  # [N, Q, L, 2 | 4]
+        o = offsets.view(images, queries, heads, levels, points, 2)
+        if sides == 2:
+            size = torch.tensor([[w, h] for h, w in maps], dtype=torch.float32)
+            places = at[:, :, None, :, None, :] + o / size[:, None]
+        else:
+            places = at[:, :, None, :, None, :2] + o / points * at[:, :, None, :, None, 2:] * 0.5
+        weights = logits.view(images, queries, heads, -1).softmax(-1).view(o.shape[:-1])
+        grid, out, first = 2 * places - 1, 0, 0
+        for l, (h, w) in enumerate(maps):
+            level = value[:, first:first + h * w].reshape(images, h, w, heads, depth)
+            level = level.permute(0, 3, 4, 1, 2).flatten(0, 1)
+            samples = F.grid_sample(level, grid[:, :, :, l].transpose(1, 2).flatten(0, 1),
+                                    mode="bilinear", padding_mode="zeros", align_corners=False)
+            out = out + (samples * weights[:, :, :, l].transpose(1, 2).flatten(0, 1)[:, None]).sum(-1)
+            first += h * w
+        y = out.view(images, heads * depth, queries).transpose(1, 2).contiguous()
+        dout = torch.randn_like(y)
+        y.backward(dout)
+        inputs = {"value": value, "offsets": offsets, "logits": logits, "references": references}
+        cases.append(case(f"{maps}, {heads} heads of {depth}, {points} points, {sides} numbers",
+                          {**inputs, "ratios": ratios},
+                          {"maps": [side for size in maps for side in size], "heads": heads}, y,
+                          {k: v.grad for k, v in inputs.items()}, dout))
+    write("deformable-attention", "mmcv's PyTorch fallback on grid_sample", cases)
+
+
 def quality_focal():
     """|t - p|^beta BCE(x, t), by autograd."""
     torch.manual_seed(SEED + 7)
@@ -335,6 +375,7 @@ if __name__ == "__main__":
     batch_norm()
     upsample()
     deform_sampling()
+    deformable_attention()
     quality_focal()
     side_distributions()
     layer_norm()
