@@ -358,7 +358,7 @@ void attention_backward(const AttentionCall& c, const Tensor& dout, const Tensor
                shared_bytes<K>() + kSumsOfRows, in, tiles, operand_of<T>(g.dk, c.depth),
                operand_of<T>(g.dv, c.value_depth));
       }
-      if (g.dbias.defined()) bias_gradient<P>(c, in, g.dbias);
+      if (g.dbias.defined()) bias_gradient<Plan<T, P::kD, P::kDv, 32>>(c, in, g.dbias);
     });
   });
 }

@@ -128,9 +128,8 @@ MIXPL_DEVICE int worked_out_here(int v) {
 struct ScoreTerms {
   const float* bias;
   const uint8_t* mask;
-  int64_t biases, masks, mask_rows;
-  int64_t heads;
-  int queries, keys;
+  int64_t biases, masks, heads;
+  int queries, keys, mask_pitch;  // mask_pitch 0: one row of the mask for all queries
   float scale;
 
   explicit ScoreTerms(const AttentionCall& c)
@@ -138,10 +137,10 @@ struct ScoreTerms {
         mask(c.mask.defined() ? c.mask.data<uint8_t>() : nullptr),
         biases(bias ? c.bias.size(0) : 1),
         masks(mask ? c.mask.size(0) : 1),
-        mask_rows(mask ? c.mask.size(1) : 1),
         heads(c.heads),
         queries(static_cast<int>(index_of(c.queries))),
         keys(static_cast<int>(index_of(c.keys))),
+        mask_pitch(mask && c.mask.size(1) > 1 ? keys : 0),
         scale(c.scale) {
     if (bias || mask) index_of(c.queries * c.keys);
   }
@@ -150,7 +149,7 @@ struct ScoreTerms {
   MIXPL_DEVICE ScoreTerms at(int64_t image, int64_t head) const {
     ScoreTerms own = *this;
     if (bias) own.bias += (image % biases * heads + head) * (queries * keys);
-    if (mask) own.mask += image % masks * mask_rows * keys;
+    if (mask) own.mask += image % masks * (mask_pitch ? int64_t{mask_pitch} * queries : keys);
     return own;
   }
   MIXPL_DEVICE float exponents() const { return bias ? kLog2E : scale * kLog2E; }
@@ -165,12 +164,11 @@ struct ScoreTerms {
         if (query < queries && key < keys)
           s = fmaf(s, scale, load_read_only(bias + query * keys + key));
       });
-    if (mask) {
-      const int pitch = mask_rows == 1 ? 0 : keys;
+    if (mask)
       each<kKeysInRows>(sums, first_row, first_column, [&](float& s, int query, int key) {
-        if (query < queries && key < keys && load_read_only(mask + query * pitch + key)) s = kNone;
+        if (query < queries && key < keys && load_read_only(mask + query * mask_pitch + key))
+          s = kNone;
       });
-    }
     if (!kKeysInRows && first_column + Sums::kColumns > keys)
       each<kKeysInRows>(sums, first_row, first_column, [&](float& s, int, int key) {
         if (key >= keys) s = kNone;

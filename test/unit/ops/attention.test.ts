@@ -343,6 +343,16 @@ describe('attention', () => {
       });
     }
 
+  for (const device of testDevices.filter((name) => name !== 'cpu'))
+    test(`a GPU has room for heads of 128 columns${onDevice(device)}`, async () => {
+      const wide = tensor(ndarray([1, 1, 129], new Float64Array(129)), 'f32', device);
+      await expectRefused(
+        () => native.runOp('attention', [wide, wide, wide], '{"heads":1}', {}),
+        'ERR_RANGE',
+        'attention: on a GPU a head must have at most 128 columns, got 129',
+      );
+    });
+
   test('says what is wrong', async () => {
     const zeros = (shape: number[], dtype: 'f32' | 'bf16' | 'u8' | 'i32' = 'f32') =>
       tensor(ndarray(shape, new Float64Array(numel(shape))), dtype);
