@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { positive, positiveCount } from './fields.js';
 import { atss } from './models/atss.js';
 import { centernet } from './models/centernet.js';
-import { deformableDetr, dino } from './models/detr.js';
+import { dabDetr, deformableDetr, dino } from './models/detr.js';
 import { fcos } from './models/fcos.js';
 import { gfl } from './models/gfl.js';
 import { paa } from './models/paa.js';
@@ -22,6 +22,7 @@ export const modelSchema = z.discriminatedUnion('type', [
   fasterRcnn,
   cascadeRcnn,
   paa,
+  dabDetr,
   deformableDetr,
   dino,
 ]);

@@ -289,14 +289,17 @@ export interface ChannelMapperOptions {
   norm?: 'none' | 'gn';
 }
 
-export interface DeformableTransformerOptions {
+export interface TransformerOptions {
   heads?: number;
-  /** Samples of a head in each level. @defaultValue 4 */
-  points?: number;
   encoderLayers?: number;
   decoderLayers?: number;
   ffnChannels?: number;
   dropout?: number;
+}
+
+export interface DeformableTransformerOptions extends TransformerOptions {
+  /** Samples of a head in each level. @defaultValue 4 */
+  points?: number;
 }
 
 interface DetrOptions extends Omit<MmdetectionOptions, 'neck'> {
@@ -323,6 +326,12 @@ export interface DeformableDetrOptions extends DetrOptions {
   twoStage?: boolean;
 }
 
+/** DAB-DETR (Liu et al. 2022): queries are learned boxes, which look at C5 alone. */
+export interface DabDetrOptions extends Omit<DetrOptions, 'transformer'> {
+  type: 'dab-detr';
+  transformer?: TransformerOptions;
+}
+
 /** DINO (Zhang et al. 2023). */
 export interface DinoOptions extends DetrOptions {
   type: 'dino';
@@ -346,6 +355,7 @@ export type DetectorOptions =
   | FasterRcnnOptions
   | CascadeRcnnOptions
   | PaaOptions
+  | DabDetrOptions
   | DeformableDetrOptions
   | DinoOptions;
 /** Whether some of its BatchNorm goes by the batch in training, and keeps statistics of what it saw. */

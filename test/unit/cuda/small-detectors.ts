@@ -47,6 +47,10 @@ export const smallDetectors: Record<string, DetectorOptions> = {
   },
   'faster-rcnn': { type: 'faster-rcnn', ...twoStage },
   'cascade-rcnn': { type: 'cascade-rcnn', ...twoStage },
+  'dab-detr': {
+    ...{ type: 'dab-detr', ...detr, neck: { channels: 16 } },
+    transformer: (({ points: _, ...rest }) => rest)(detr.transformer),
+  },
   'deformable-detr': { type: 'deformable-detr', ...detr },
   'plain deformable-detr': { type: 'deformable-detr', ...detr, refine: false, twoStage: false },
   dino: { type: 'dino', ...detr, denoising: { queries: 6 } },
