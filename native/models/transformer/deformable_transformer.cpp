@@ -55,7 +55,7 @@ void DeformableEncoder::operator()(Memory& memory, const Tensor& positions) cons
 DeformableDecoderLayer::DeformableDecoderLayer(const Scope& scope, int64_t channels, int64_t levels,
                                                int index,
                                                const DeformableTransformerOptions& options)
-    : self_attention_(scope, "self_attn", channels, options.heads),
+    : self_attention_(scope, "self_attn", channels, options.heads, init::xavier_uniform()),
       cross_attention_(scope.child("cross_attn"), attention_of(channels, levels, options)),
       ffn_(scope, "ffn", channels, options.ffn_channels),
       dropout_(options.dropout, (options.encoder_layers + index) * kPlacesOfALayer) {
