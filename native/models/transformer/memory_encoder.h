@@ -1,11 +1,11 @@
-// From pictures to the memory that decoders of deformable attention look at: what Deformable DETR and
-// DINO have in common.
+// From pictures to the memory that decoders of deformable attention look at: what Deformable DETR
+// and DINO have in common.
 #pragma once
 
 #include <utility>
 #include <vector>
 
-#include "models/backbones/resnet.h"
+#include "models/backbones/backbone.h"
 #include "models/detector.h"
 #include "models/necks/channel_mapper.h"
 #include "models/transformer/deformable_transformer.h"
@@ -13,7 +13,7 @@
 namespace mixpl {
 
 struct MemoryEncoderOptions {
-  ResNetOptions backbone;
+  BackboneOptions backbone;
   ChannelMapperOptions neck;
   DeformableTransformerOptions transformer;
   SineOptions positions;  // channels are the neck's
@@ -30,7 +30,7 @@ class MemoryEncoder {
 
  private:
   SineOptions positions_;
-  ResNet backbone_;
+  Backbone backbone_;
   ChannelMapper neck_;
   Tensor level_embedding_;
   DeformableEncoder encoder_;
@@ -42,8 +42,8 @@ class ProposalEncoder {
  public:
   ProposalEncoder() = default;
   ProposalEncoder(const Scope& scope, int64_t channels);
-  /// Memory for the prediction heads [N, S, C], zeroed before where nothing is proposed, and the boxes
-  /// that they move, as logits f32 [N, S, 4].
+  /// Memory for the prediction heads [N, S, C], zeroed before where nothing is proposed, and the
+  /// boxes that they move, as logits f32 [N, S, 4].
   std::pair<Tensor, Tensor> operator()(const Memory& memory) const;
 
  private:
