@@ -208,16 +208,10 @@ test('the ops of windows say what was wrong', async () => {
     'residual must be f32, got bf16',
     options,
   );
-  await refused(
-    'windowMerge',
-    [t(4, 4, 2)],
-    'ERR_RANGE',
-    'height must be in [0, 524288], got -1',
-    {
-      ...options,
-      height: -1,
-    },
-  );
+  await refused('windowMerge', [t(4, 4, 2)], 'ERR_RANGE', 'height must be in [0, 524288], got -1', {
+    ...options,
+    height: -1,
+  });
   await refused('windowMask', [], 'ERR_RANGE', 'shift must be in [0, 1], got 2', {
     ...{ size: 2, shift: 2 },
   });
