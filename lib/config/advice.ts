@@ -6,7 +6,8 @@ import type { ResolvedConfig } from './schema.js';
 /** Combinations that are allowed and usually a mistake, one sentence each. */
 export function adviceFor(config: ResolvedConfig): string[] {
   const { model, semi, data, schedule } = config;
-  const { norm, frozenStages } = model.backbone;
+  const { frozenStages } = model.backbone;
+  const norm = 'norm' in model.backbone ? model.backbone.norm : undefined;
   const advice: string[] = [];
   const cores = availableParallelism();
   if ((config.threads ?? 1) > 2 * cores)

@@ -19,6 +19,26 @@ export interface ResNetOptions {
   recompute?: boolean;
 }
 
+/** Swin Transformer (Liu et al. 2021). */
+export interface SwinOptions {
+  type: 'swin';
+  /** Embedding, depths and heads: T, S, B and L of the paper. @defaultValue 'tiny' */
+  size?: 'tiny' | 'small' | 'base' | 'large';
+  /** Channels of C2, doubled at every level. @defaultValue what `size` says, as those below */
+  embed?: number | null;
+  /** Blocks of each stage. */
+  depths?: [number, number, number, number] | null;
+  heads?: [number, number, number, number] | null;
+  /** Cells of a window's side. @defaultValue 7 */
+  window?: number;
+  /** Share of images that the last block leaves as they are in training; 0 in the first. @defaultValue 0.2 */
+  dropPath?: number;
+  /** @defaultValue -1 */
+  frozenStages?: number;
+  /** As ResNetOptions; keeps the outputs of blocks. @defaultValue false */
+  recompute?: boolean;
+}
+
 export interface FpnOptions {
   type?: 'fpn';
   channels?: number;
@@ -48,7 +68,7 @@ interface CommonOptions {
   numClasses: number;
   /** Whose choices count where the references differ, names of losses included. @defaultValue 'mmdetection' */
   numerics?: 'mmdetection' | 'torchvision';
-  backbone?: ResNetOptions;
+  backbone?: ResNetOptions | SwinOptions;
   neck?: FpnOptions;
 }
 
@@ -362,6 +382,7 @@ export type DetectorOptions =
 export function hasLiveBatchNorm({ backbone, neck, ...rest }: DetectorOptions): boolean {
   const roi = 'roi' in rest ? rest.roi : undefined;
   const boxHead = roi && 'norm' in roi ? roi.norm : undefined;
-  return [backbone?.norm, neck?.norm, boxHead].includes('bn');
+  const trunk = backbone && 'norm' in backbone ? backbone.norm : undefined;
+  return [trunk, neck?.norm, boxHead].includes('bn');
 }
 export type DetectorType = DetectorOptions['type'];

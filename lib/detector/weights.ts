@@ -72,7 +72,7 @@ export async function readWeights(
   refuseWholeNumbers(file, match.pairs);
 
   const values = await readValues(file, match.pairs, layout);
-  const notes = notesOn(detector, { file, layout, classes: classes[0], unused: match.unused });
+  const notes = notesOn(detector, { file, layout, classes: classes[0], match });
   return {
     values,
     loaded: {
@@ -121,7 +121,7 @@ function refuseMisfit(
 ): void {
   const { match, classes, layout, strict } = found;
   const needed = layout.backboneOnly
-    ? match.missing.filter((name) => name.startsWith('backbone.'))
+    ? match.missing.filter((name) => name.startsWith('backbone.') && !layout.isFresh(name))
     : match.missing;
   const problems = {
     missing: strict === false ? [] : needed,
@@ -182,19 +182,24 @@ function notesOn(
     file: WeightsFile;
     layout: Layout;
     classes: Match['misshapen'][number] | undefined;
-    unused: readonly string[];
+    match: Match;
   },
 ): string[] {
-  const { file, layout, classes, unused } = about;
+  const { file, layout, classes, match } = about;
   const notes: string[] = [];
   if (file.prefix) notes.push(`taken are the names that begin with ${file.prefix}`);
   if (layout.backboneOnly) {
-    const classifier = unused.some((name) => /^(fc|head)\./.test(name));
+    const classifier = match.unused.some((name) => /^(fc|head)\./.test(name));
     notes.push(
       `the file holds a backbone${classifier ? ' and a classifier, which is not used' : ' alone'}: ` +
-        'neck and head keep the weights they had',
+        `${match.missing.some(layout.isFresh) ? "norms of the backbone's outputs, neck" : 'neck'} and head keep the weights they had`,
     );
   }
+  const resized = match.pairs.filter((pair) => pair.resized).length;
+  if (resized)
+    notes.push(
+      `${resized} tables of relative positions were resized: the file's windows have another size than backbone.window`,
+    );
   if (classes) {
     const { backgroundRows = 0 } = detectorNames[options.type];
     const perClass = (classes.wanted[0]! - backgroundRows) / options.numClasses;
@@ -202,7 +207,8 @@ function notesOn(
       `the class layer keeps the weights it had: the file has ${(classes.got[0]! - backgroundRows) / perClass} classes, the detector ${options.numClasses}`,
     );
   }
-  const { depth = 50, style = 'pytorch' } = options.backbone ?? {};
+  const { backbone = {} } = options;
+  const { depth = 50, style = 'pytorch' } = backbone.type === 'swin' ? { depth: 0 } : backbone;
   if (layout.name === 'mmdetection' && depth >= 50)
     notes.push(
       `where a bottleneck has its stride (backbone.style) cannot be seen in weights: it is ${style} here, and has to be what they were trained with`,

@@ -6,10 +6,12 @@ import { detectorNames } from './names/index.js';
 import type { WeightsFile } from './open.js';
 
 /** Names that only one layout has. Bare ResNet names are torchvision's and timm's alike. */
-const marks: Record<'torchvision' | 'mmdetection', RegExp> = {
+const marks: Record<Exclude<LayoutName, 'mixpl'>, RegExp> = {
   torchvision:
-    /^(backbone\.(body|fpn)|head\.(classification|regression)_head|conv1|layer[1-4]\.\d)\./,
-  mmdetection: /^(backbone\.(conv1|bn1|gn1|layer[1-4])|neck|bbox_head)\./,
+    /^(backbone\.(body|fpn)|head\.(classification|regression)_head|conv1|layer[1-4]\.\d|features\.\d+)\./,
+  mmdetection:
+    /^(backbone\.(conv1|bn1|gn1|layer[1-4]|patch_embed|stages)|neck|bbox_head|patch_embed\.projection|stages\.\d+)\./,
+  timm: /^(patch_embed\.proj|layers\.\d+)\./,
 };
 
 /**
@@ -24,7 +26,7 @@ export function detectLayout(file: Pick<WeightsFile, 'path' | 'metadata' | 'entr
   const said = layoutNames.find((name) => name === metadata.layout);
   if (said) return said;
   const names = [...entries.keys()];
-  const fitting = (['torchvision', 'mmdetection'] as const).flatMap((layout) => {
+  const fitting = (['torchvision', 'mmdetection', 'timm'] as const).flatMap((layout) => {
     const example = names.find((name) => marks[layout].test(name));
     return example === undefined ? [] : [{ layout, example }];
   });
@@ -35,7 +37,7 @@ export function detectLayout(file: Pick<WeightsFile, 'path' | 'metadata' | 'entr
       path,
       `names of several (${fitting.map((f) => `${f.layout}: ${f.example}`).join('; ')})`,
     );
-  if (fitting[0]!.layout === 'torchvision') return 'torchvision';
+  if (fitting[0]!.layout !== 'mmdetection') return fitting[0]!.layout;
   const axes = axisOrderOf([...entries.values()].map(({ shape }) => shape));
   if (axes === null)
     throw unknown(

@@ -8,12 +8,21 @@
  *
  * Here stand the layouts and what all detectors share; the names of heads stand in names/, a file a
  * detector. Sources: the state dicts of torchvision 0.14 and its files before 0.13, mmdetection 3.x,
- * timm's `resnet*`.
+ * timm's `resnet*`; of Swin Transformers see names/swin.ts.
  */
 import type { DetectorType } from '../detector/options.js';
 import type { AxisOrder } from './axes.js';
 import { axisCodec, type Codec } from './codec.js';
 import { detectorNames } from './names/index.js';
+import {
+  bareSwinName,
+  isBareSwin,
+  isClassifierOfSwin,
+  isFreshInSwin,
+  isSwin,
+  isUnusedOfSwin,
+  swinCodec,
+} from './names/swin.js';
 
 export const layoutNames = ['mixpl', 'torchvision', 'mmdetection', 'timm'] as const;
 export type LayoutName = (typeof layoutNames)[number];
@@ -27,12 +36,15 @@ export interface Layout {
   backboneOnly: boolean;
   /** Names of one of our parameters: the current one first, then older ones. None: not part of it. */
   namesOf(own: string): readonly string[];
+  /** Whether files of this form never have it: it keeps its values. */
+  isFresh(own: string): boolean;
   /** A name that belongs to the layout and has no place in a detector. */
   isUnused(stored: string): boolean;
 }
 
 const backbone = 'backbone.';
-const countsBatches = (name: string) => name.endsWith('.num_batches_tracked');
+const isState = (name: string) => name.endsWith('.num_batches_tracked') || isUnusedOfSwin(name);
+const nothing = () => false;
 
 /**
  * The layout in the form that names of a file show: of a whole detector, or of a backbone.
@@ -48,7 +60,8 @@ export function layoutOf(
   const { axes } = layout;
   return {
     ...layout,
-    codec: (tensor) => codec?.(name, axes, tensor) ?? axisCodec(axes, tensor.shape),
+    codec: (tensor) =>
+      swinCodec(name, tensor) ?? codec?.(name, axes, tensor) ?? axisCodec(axes, tensor.shape),
   };
 }
 
@@ -62,33 +75,39 @@ function namesIn(
         ...{ name, axes: 'ohwi', namesOf: (n) => [n] },
         backboneOnly: names.every((n) => n.startsWith(backbone) || isOptimizer(n)),
         isUnused: isOptimizer,
+        isFresh: nothing,
       };
     case 'mmdetection':
-      if (names.some(isBareBackbone)) return bareBackbone(name);
+      if (names.some(isBareBackbone)) return bareBackbone(name, names);
       return {
         ...{ name, axes: 'oihw', namesOf: (n) => [n] },
         backboneOnly: names.every((n) => n.startsWith(backbone)),
-        isUnused: (n) => countsBatches(n) || (detectorNames[type].isRepeated?.(n, own) ?? false),
+        isUnused: (n) => isState(n) || (detectorNames[type].isRepeated?.(n, own) ?? false),
+        isFresh: nothing,
       };
     case 'torchvision':
       return names.some(isBareBackbone)
-        ? bareBackbone(name)
+        ? bareBackbone(name, names)
         : torchvisionDetector(type, own, names);
     case 'timm':
-      return bareBackbone(name);
+      return bareBackbone(name, names);
   }
 }
 
 /** A student's checkpoint holds more than its weights. */
 const isOptimizer = (name: string) => name.startsWith('optimizer.');
-const isBareBackbone = (name: string) => /^(conv1|layer[1-4])\./.test(name);
+const isBareBackbone = (name: string) => /^(conv1|layer[1-4])\./.test(name) || isBareSwin(name);
 
 /** A classification network: the names begin at the stem, and end in a classifier. */
-function bareBackbone(name: LayoutName): Omit<Layout, 'codec'> {
+function bareBackbone(name: LayoutName, names: readonly string[]): Omit<Layout, 'codec'> {
   return {
-    ...{ name, axes: 'oihw', backboneOnly: true },
-    namesOf: (own) => (own.startsWith(backbone) ? [batchNormName(own.slice(backbone.length))] : []),
-    isUnused: (stored) => countsBatches(stored) || /^(fc|head)\./.test(stored),
+    ...{ name, axes: 'oihw', backboneOnly: true, isFresh: isFreshInSwin },
+    namesOf: (own) => {
+      if (isSwin(own)) return [bareSwinName(name, own, names) ?? []].flat();
+      return own.startsWith(backbone) ? [batchNormName(own.slice(backbone.length))] : [];
+    },
+    isUnused: (stored) =>
+      isState(stored) || /^(fc|head)\./.test(stored) || isClassifierOfSwin(stored),
   };
 }
 
@@ -105,7 +124,7 @@ function torchvisionDetector(
   const { torchvisionHead } = detectorNames[type];
   const laterals = new Set(own.flatMap((n) => n.match(/^neck\.lateral_convs\.\d+/) ?? [])).size;
   return {
-    ...{ name: 'torchvision', axes: 'oihw', isUnused: countsBatches },
+    ...{ name: 'torchvision', axes: 'oihw', isUnused: isState, isFresh: nothing },
     backboneOnly: stored.every((n) => n.startsWith('backbone.body.')),
     namesOf: (n) => torchvisionTrunk(n, laterals) ?? torchvisionHead(n, own),
   };
@@ -116,6 +135,7 @@ function torchvisionDetector(
  * @param laterals pyramid levels that come from the backbone; the others are `extra_blocks`
  */
 function torchvisionTrunk(own: string, laterals: number): string[] | null {
+  if (isSwin(own)) return [];
   if (own.startsWith(backbone))
     return [`backbone.body.${batchNormName(own.slice(backbone.length))}`];
   const [, kind, index, part, rest] =

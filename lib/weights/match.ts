@@ -11,6 +11,8 @@ export interface OwnTensor {
 /** A parameter and its name in the file. */
 export interface Pair extends OwnTensor {
   stored: string;
+  /** Its values are fitted to ours, which are more or fewer. */
+  resized?: boolean;
 }
 
 export interface Misshapen extends Pair {
@@ -45,9 +47,11 @@ export function matchWeights(
       continue;
     }
     used.add(stored);
-    const wanted = layout.codec({ name, shape }).shape;
+    const codec = layout.codec({ name, shape });
+    const wanted = codec.shape;
     const got = entries.get(stored)!.shape;
     if (String(wanted) === String(got)) match.pairs.push({ name, shape, stored });
+    else if (codec.fits?.(got)) match.pairs.push({ name, shape, stored, resized: true });
     else match.misshapen.push({ name, shape, stored, wanted, got });
   }
   for (const name of entries.keys()) {

@@ -14,7 +14,7 @@ class Dropout {
  public:
   Dropout() = default;
   /// @param p in [0, 1)
-  /// @param place no two of a network share one, or one of those after it that they use; below 2^20
+  /// @param place no two of a network share one, or one of those after it that they use; below 2^19
   Dropout(float p, uint64_t place) : p_(p), place_(place) {}
 
   /// Of this pass: 0 unless it trains.
@@ -32,6 +32,21 @@ class Dropout {
  private:
   float p_ = 0;
   uint64_t place_ = 0;
+};
+
+/// The same for whole samples, the first axis; places are apart from those of Dropout.
+class DropPath {
+ public:
+  DropPath() = default;
+  DropPath(float p, uint64_t place) : draws_(p, kFirst + place) {}
+
+  Tensor operator()(const Tensor& x, uint64_t after = 0) const {
+    return drop_path(x, draws_.p(), draws_.random(after));
+  }
+
+ private:
+  static constexpr uint64_t kFirst = uint64_t{1} << 19;
+  Dropout draws_;
 };
 
 }  // namespace mixpl

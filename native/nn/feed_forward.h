@@ -15,21 +15,22 @@ enum class Activation : uint8_t { relu, gelu, prelu };
 
 /// linear -> activation -> linear, as mmdetection's FFN without its residual: the layer norm behind
 /// it adds that. Parameters: <name>.layers.0.0.{weight, bias}, <name>.layers.1.{weight, bias};
-/// Glorot's uniform weights and zero biases (torch's biases are uniform in ±1 / sqrt(in)). With a
-/// PReLU <name>.layers.0.1.weight [1], its slope, 0.25 at first.
+/// by default Glorot's uniform weights, and zero biases (torch's biases are uniform in ±1 /
+/// sqrt(in)). With a PReLU <name>.layers.0.1.weight [1], its slope, 0.25 at first.
 class FeedForward {
  public:
   FeedForward() = default;
   FeedForward(const Scope& scope, const std::string& name, int64_t channels, int64_t hidden,
-              Activation activation = Activation::relu)
+              Activation activation = Activation::relu,
+              const Init& weights = init::xavier_uniform())
       : activation_(activation) {
     const Scope layers = scope.child(name).child("layers");
     // A ReLU is part of the product's kernel.
-    inner_ = Linear(layers.child("0"), "0", channels, hidden, init::xavier_uniform(),
+    inner_ = Linear(layers.child("0"), "0", channels, hidden, weights,
                     {activation == Activation::relu});
     if (activation == Activation::prelu)
       slope_ = layers.child("0.1").weight("weight", {1}, init::constant(0.25f));
-    outer_ = Linear(layers, "1", hidden, channels, init::xavier_uniform());
+    outer_ = Linear(layers, "1", hidden, channels, weights);
   }
 
   /// x [..., channels] -> as x

@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "core/context.h"
 #include "core/normals_test.h"
+#include "nn/dropout.h"
 #include "nn/feed_forward.h"
 #include "nn/layer_norm.h"
 #include "ops/relu/relu.h"
@@ -14,6 +15,33 @@ std::vector<std::string> names_of(const ParameterStore& store) {
   std::vector<std::string> names;
   for (const Parameter& p : store.all()) names.push_back(p.name);
   return names;
+}
+
+TEST(DropPath, DropsWholeSamplesByDrawsOfItsOwnPlace) {
+  Context context = Context::current();
+  context.training = true;
+  context.random = {5, 0};
+  const ContextScope scope(context);
+  const Tensor x = Tensor::full({256, 3}, 1, DType::f32);
+  const auto kept = [](const Tensor& y) {
+    const std::vector<float> values = y.to_vector<float>();
+    std::vector<bool> kept;
+    for (size_t i = 0; i < values.size(); i += 3) {
+      EXPECT_TRUE(values[i] == 0 || values[i] == 2);
+      EXPECT_TRUE(values[i] == values[i + 1] && values[i] == values[i + 2]);
+      kept.push_back(values[i] > 0);
+    }
+    return kept;
+  };
+  const DropPath path(0.5f, 4);
+  EXPECT_EQ(kept(path(x)), kept(path(x)));
+  EXPECT_NE(kept(path(x)), kept(path(x, 1)));
+  EXPECT_EQ(kept(path(x, 1)), kept(DropPath(0.5f, 5)(x)));
+  const Tensor rows = Tensor::full({256}, 1, DType::f32);
+  EXPECT_NE(Dropout(0.5f, 4)(rows).to_vector<float>(), path(rows).to_vector<float>());
+  context.training = false;
+  const ContextScope evaluation(context);
+  EXPECT_TRUE(path(x).same_as(x));
 }
 
 TEST(LayerNorm, HasParametersOfANorm) {

@@ -7,6 +7,7 @@
                            its tensors are views of one storage, so that the file stays small
   whole-model.pth          torch.save of a module instead of its state dict
   names.json               names in the state dicts of torchvision's models
+  position-tables.json     tables of relative positions in windows of other sizes
 
   python3 scripts/golden/weights.py      needs torch and torchvision; the tests need neither
 """
@@ -17,7 +18,7 @@ import re
 
 import torch
 import torchvision
-from torchvision.models import resnet18, resnet50
+from torchvision.models import resnet18, resnet50, swin_t
 from torchvision.models.detection import (RetinaNet, fasterrcnn_resnet50_fpn, fasterrcnn_resnet50_fpn_v2, fcos_resnet50_fpn,
                                           retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2)
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
@@ -90,7 +91,7 @@ def retinanet():
 
 def names():
     quiet = dict(weights=None, weights_backbone=None)
-    models = dict(resnet18=resnet18(), resnet50=resnet50(), retinanet=retinanet_resnet50_fpn(**quiet),
+    models = dict(resnet18=resnet18(), resnet50=resnet50(), swin_t=swin_t(), retinanet=retinanet_resnet50_fpn(**quiet),
                   retinanet_v2=retinanet_resnet50_fpn_v2(**quiet), fcos=fcos_resnet50_fpn(**quiet),
                   fasterrcnn=fasterrcnn_resnet50_fpn(**quiet), fasterrcnn_v2=fasterrcnn_resnet50_fpn_v2(**quiet))
     record = {model: list(module.state_dict()) for model, module in models.items()}
@@ -98,8 +99,23 @@ def names():
         json.dump(dict(torchvision=torchvision.__version__, models=record), f, separators=(",", ":"))
 
 
+def tables():
+    """[(2 w - 1)^2, M] of one window size and of another, as mmdetection's Swin loads it."""
+    torch.manual_seed(3)
+    record = []
+    for before, after in ((4, 7), (7, 4), (2, 5), (1, 3)):
+        side, wanted = 2 * before - 1, 2 * after - 1
+        table = torch.randn(side * side, 2)
+        resized = torch.nn.functional.interpolate(table.t().reshape(1, 2, side, side), size=(wanted, wanted), mode="bicubic")
+        record.append(dict(before=before, after=after, table=table.flatten().tolist(),
+                           resized=[round(v, 6) for v in resized.view(2, -1).t().flatten().tolist()]))
+    with open(at("position-tables.json"), "w") as f:
+        json.dump(dict(torch=torch.__version__, cases=record), f, separators=(",", ":"))
+
+
 views()
 retinanet()
 names()
+tables()
 for name in sorted(os.listdir(OUT)):
     print(name, os.path.getsize(at(name)))

@@ -4,41 +4,81 @@ import { torchvisionPresets } from '../../detector/torchvision.js';
 import { layoutNames } from '../../weights/layouts.js';
 import { channels, nonNegative, path, positive, positiveCount, share, stride } from '../fields.js';
 
-export const backbone = z
-  .strictObject({
-    type: z.literal('resnet').default('resnet'),
-    depth: z.literal([18, 34, 50, 101]).default(50),
-    style: z
-      .enum(['pytorch', 'caffe'])
-      .default('caffe')
-      .describe('where a bottleneck has its stride: on the 3x3 (pytorch) or the first 1x1 (caffe)'),
-    frozenStages: z
-      .int()
-      .min(-1)
-      .max(4)
-      .default(1)
-      .describe('-1: none; 0: the stem; n: the stem and stages 1 … n'),
-    norm: z
-      .enum(['frozen-bn', 'bn-eval', 'bn', 'gn'])
-      .default('frozen-bn')
-      .describe('gn is the one for training from scratch with small batches'),
-    normEps: z.number().min(0).max(1).default(1e-5),
-    baseWidth: z
-      .int()
-      .min(4)
-      .max(4096)
-      .multipleOf(4)
-      .default(64)
-      .describe('channels of the stem; less than 64 is a thinner network'),
-    recompute: z
-      .boolean()
-      .default(false)
-      .describe(
-        'for large inputs: keeps the outputs of stages alone and computes the rest again in the ' +
-          'backward pass; the same bits in less memory, a third more work in the backbone',
-      ),
-  })
-  .prefault({});
+const recompute = (kept: string) =>
+  z
+    .boolean()
+    .default(false)
+    .describe(
+      `for large inputs: keeps the outputs of ${kept} alone and computes the rest again in the ` +
+        'backward pass; the same bits in less memory, a third more work in the backbone',
+    );
+
+const resnet = z.strictObject({
+  type: z.literal('resnet').optional().default('resnet'),
+  depth: z.literal([18, 34, 50, 101]).default(50),
+  style: z
+    .enum(['pytorch', 'caffe'])
+    .default('caffe')
+    .describe('where a bottleneck has its stride: on the 3x3 (pytorch) or the first 1x1 (caffe)'),
+  frozenStages: z
+    .int()
+    .min(-1)
+    .max(4)
+    .default(1)
+    .describe('-1: none; 0: the stem; n: the stem and stages 1 … n'),
+  norm: z
+    .enum(['frozen-bn', 'bn-eval', 'bn', 'gn'])
+    .default('frozen-bn')
+    .describe('gn is the one for training from scratch with small batches'),
+  normEps: z.number().min(0).max(1).default(1e-5),
+  baseWidth: z
+    .int()
+    .min(4)
+    .max(4096)
+    .multipleOf(4)
+    .default(64)
+    .describe('channels of the stem; less than 64 is a thinner network'),
+  recompute: recompute('stages'),
+});
+
+const stages = (most: number) => {
+  const one = z.int().min(1).max(most);
+  return z.tuple([one, one, one, one]).nullable().default(null);
+};
+
+const swin = z.strictObject({
+  type: z.literal('swin'),
+  size: z.enum(['tiny', 'small', 'base', 'large']).default('tiny'),
+  embed: z
+    .int()
+    .min(1)
+    .max(4096)
+    .nullable()
+    .default(null)
+    .describe('channels of C2, doubled at every level; null: what size says'),
+  depths: stages(256).describe('blocks of each stage; null: what size says'),
+  heads: stages(1024).describe('of each stage; null: what size says'),
+  window: z
+    .int()
+    .min(2)
+    .max(32)
+    .default(7)
+    .describe('cells of a side: what model.weights was trained with, or their tables are resized'),
+  dropPath: share()
+    .lt(1)
+    .default(0.2)
+    .describe('share of images that the last block leaves as they are; 0 in the first'),
+  frozenStages: z
+    .int()
+    .min(-1)
+    .max(4)
+    .default(-1)
+    .describe('-1: none; 0: the patch embedding; n: it and stages 1 … n'),
+  recompute: recompute('blocks'),
+});
+
+/** Without a type it is the first. */
+export const backbone = z.discriminatedUnion('type', [resnet, swin]).prefault({});
 
 /** Defaults differ from detector to detector. */
 export function neck(defaults: {

@@ -7,8 +7,7 @@ namespace mixpl {
 
 ResNetOptions ResNetOptions::read(const Options& options) {
   ResNetOptions out;
-  const std::string type = options.text("type", "resnet");
-  if (type != "resnet") throw ConfigError(str("backbone.type must be 'resnet', got '", type, "'"));
+  options.text("type", "resnet");
   out.depth = static_cast<int>(options.integer("depth", out.depth));
   const std::string style = options.text("style", "pytorch");
   if (style != "pytorch" && style != "caffe")

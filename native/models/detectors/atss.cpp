@@ -3,7 +3,7 @@
 #include "detect/atss_assigner.h"
 #include "detect/box_targets.h"
 #include "detect/normalisers.h"
-#include "models/backbones/resnet.h"
+#include "models/backbones/backbone.h"
 #include "models/detectors/detectors.h"
 #include "models/heads/anchor_truth.h"
 #include "models/heads/dense_head.h"
@@ -65,7 +65,7 @@ const bool registered =
 
 struct AtssDetectorOptions {
   int64_t classes;
-  ResNetOptions backbone;
+  BackboneOptions backbone;
   FpnOptions neck;
   TowerOptions head;
   AnchorOptions anchors;
@@ -74,7 +74,7 @@ struct AtssDetectorOptions {
 
   explicit AtssDetectorOptions(const Options& o) : classes(read_num_classes(o)) {
     read_mmdetection_numerics(o);
-    backbone = ResNetOptions::read(o.object("backbone"));
+    backbone = BackboneOptions::read(o.object("backbone"));
     neck.extra = FpnOptions::Extra::on_output;
     neck = FpnOptions::read(o.object("neck"), neck);
     head.norm = NormKind::gn;
@@ -110,7 +110,8 @@ class Atss final : public Detector {
  public:
   Atss(const AtssDetectorOptions& options, uint64_t seed)
       : options_(options),
-        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone),
+        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone,
+                  options.neck.first_level),
         neck_(Scope(parameters_, seed).child("neck"), backbone_.channels(), options.neck),
         head_(Scope(parameters_, seed).child("bbox_head"), options.neck.channels, head_of(options),
               options.head),
@@ -137,7 +138,7 @@ class Atss final : public Detector {
 
  private:
   AtssDetectorOptions options_;
-  ResNet backbone_;
+  Backbone backbone_;
   Fpn neck_;
   DenseHead head_;
   AnchorGenerator anchors_;

@@ -4,7 +4,7 @@
 
 #include "detect/centernet_targets.h"
 #include "detect/normalisers.h"
-#include "models/backbones/resnet.h"
+#include "models/backbones/backbone.h"
 #include "models/detectors/detectors.h"
 #include "models/heads/dense_head.h"
 #include "models/necks/fpn.h"
@@ -21,7 +21,7 @@ constexpr float kBoxWeight = 2;
 
 struct CenterNetOptions {
   int64_t classes;
-  ResNetOptions backbone;
+  BackboneOptions backbone;
   FpnOptions neck;
   TowerOptions head;
   std::vector<double> strides;
@@ -31,7 +31,7 @@ struct CenterNetOptions {
 
   explicit CenterNetOptions(const Options& o) : classes(read_num_classes(o)) {
     read_mmdetection_numerics(o);
-    backbone = ResNetOptions::read(o.object("backbone"));
+    backbone = BackboneOptions::read(o.object("backbone"));
     neck.extra = FpnOptions::Extra::on_output;
     neck.relu_before_extra = true;
     neck.init = init::xavier_fan_in();
@@ -85,7 +85,8 @@ class CenterNet final : public Detector {
  public:
   CenterNet(const CenterNetOptions& options, uint64_t seed)
       : options_(options),
-        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone),
+        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone,
+                  options.neck.first_level),
         neck_(Scope(parameters_, seed).child("neck"), backbone_.channels(), options.neck),
         head_(Scope(parameters_, seed).child("bbox_head"), options.neck.channels, head_of(options),
               options.head) {
@@ -138,7 +139,7 @@ class CenterNet final : public Detector {
   }
 
   CenterNetOptions options_;
-  ResNet backbone_;
+  Backbone backbone_;
   Fpn neck_;
   DenseHead head_;
 };

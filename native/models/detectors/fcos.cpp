@@ -2,7 +2,7 @@
 // centre-ness on the box tower), or torchvision's.
 #include "detect/fcos_targets.h"
 #include "detect/normalisers.h"
-#include "models/backbones/resnet.h"
+#include "models/backbones/backbone.h"
 #include "models/detectors/detectors.h"
 #include "models/heads/dense_head.h"
 #include "models/necks/fpn.h"
@@ -19,7 +19,7 @@ namespace {
 struct FcosOptions {
   Numerics numerics;
   int64_t classes;
-  ResNetOptions backbone;
+  BackboneOptions backbone;
   FpnOptions neck;
   TowerOptions head;
   std::vector<double> strides;
@@ -30,7 +30,7 @@ struct FcosOptions {
 
   explicit FcosOptions(const Options& o)
       : numerics(read_numerics(o)), classes(read_num_classes(o)) {
-    backbone = ResNetOptions::read(o.object("backbone"));
+    backbone = BackboneOptions::read(o.object("backbone"));
     neck.extra = FpnOptions::Extra::on_output;
     neck.relu_before_extra = true;
     neck = FpnOptions::read(o.object("neck"), neck);
@@ -58,7 +58,7 @@ struct FcosOptions {
     e.finish();
     if (torchvision()) {
       test.min_size = -1;
-      backbone.freeze_statistics = false;
+      backbone.set_freeze_statistics(false);
       neck.norm_of_extra = false;
     }
   }
@@ -89,7 +89,8 @@ class Fcos final : public Detector {
  public:
   Fcos(const FcosOptions& options, uint64_t seed)
       : options_(options),
-        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone),
+        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone,
+                  options.neck.first_level),
         neck_(Scope(parameters_, seed).child("neck"), backbone_.channels(), options.neck),
         head_(Scope(parameters_, seed).child("bbox_head"), options.neck.channels, head_of(options),
               options.head) {
@@ -157,7 +158,7 @@ class Fcos final : public Detector {
   static Tensor flat(const Tensor& t) { return t.alias({t.numel()}); }
 
   FcosOptions options_;
-  ResNet backbone_;
+  Backbone backbone_;
   Fpn neck_;
   DenseHead head_;
 };

@@ -8,7 +8,7 @@
 #include "detect/box_targets.h"
 #include "detect/gfl_targets.h"
 #include "detect/normalisers.h"
-#include "models/backbones/resnet.h"
+#include "models/backbones/backbone.h"
 #include "models/detectors/detectors.h"
 #include "models/heads/anchor_truth.h"
 #include "models/heads/dense_head.h"
@@ -98,7 +98,7 @@ const bool registered =
 
 struct GflOptions {
   int64_t classes;
-  ResNetOptions backbone;
+  BackboneOptions backbone;
   FpnOptions neck;
   TowerOptions head;
   int64_t reg_max = 16;  // the largest distance of a side in strides
@@ -108,7 +108,7 @@ struct GflOptions {
 
   explicit GflOptions(const Options& o) : classes(read_num_classes(o)) {
     read_mmdetection_numerics(o);
-    backbone = ResNetOptions::read(o.object("backbone"));
+    backbone = BackboneOptions::read(o.object("backbone"));
     neck.extra = FpnOptions::Extra::on_output;
     neck = FpnOptions::read(o.object("neck"), neck);
     head.norm = NormKind::gn;
@@ -147,7 +147,8 @@ class Gfl final : public Detector {
  public:
   Gfl(const GflOptions& options, uint64_t seed)
       : options_(options),
-        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone),
+        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone,
+                  options.neck.first_level),
         neck_(Scope(parameters_, seed).child("neck"), backbone_.channels(), options.neck),
         head_(Scope(parameters_, seed).child("bbox_head"), options.neck.channels, head_of(options),
               options.head),
@@ -182,7 +183,7 @@ class Gfl final : public Detector {
 
  private:
   GflOptions options_;
-  ResNet backbone_;
+  Backbone backbone_;
   Fpn neck_;
   DenseHead head_;
   Tensor project_;

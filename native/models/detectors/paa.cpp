@@ -6,7 +6,7 @@
 #include "detect/max_iou_assigner.h"
 #include "detect/normalisers.h"
 #include "detect/paa_assigner.h"
-#include "models/backbones/resnet.h"
+#include "models/backbones/backbone.h"
 #include "models/detectors/detectors.h"
 #include "models/heads/anchor_truth.h"
 #include "models/heads/dense_head.h"
@@ -84,7 +84,7 @@ const bool registered =
 
 struct PaaOptions {
   int64_t classes;
-  ResNetOptions backbone;
+  BackboneOptions backbone;
   FpnOptions neck;
   TowerOptions head;
   AnchorOptions anchors;
@@ -93,7 +93,7 @@ struct PaaOptions {
 
   explicit PaaOptions(const Options& o) : classes(read_num_classes(o)) {
     read_mmdetection_numerics(o);
-    backbone = ResNetOptions::read(o.object("backbone"));
+    backbone = BackboneOptions::read(o.object("backbone"));
     neck.extra = FpnOptions::Extra::on_output;
     neck = FpnOptions::read(o.object("neck"), neck);
     head.norm = NormKind::gn;
@@ -131,7 +131,8 @@ class Paa final : public Detector {
  public:
   Paa(const PaaOptions& options, uint64_t seed)
       : options_(options),
-        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone),
+        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone,
+                  options.neck.first_level),
         neck_(Scope(parameters_, seed).child("neck"), backbone_.channels(), options.neck),
         head_(Scope(parameters_, seed).child("bbox_head"), options.neck.channels, head_of(options),
               options.head),
@@ -158,7 +159,7 @@ class Paa final : public Detector {
 
  private:
   PaaOptions options_;
-  ResNet backbone_;
+  Backbone backbone_;
   Fpn neck_;
   DenseHead head_;
   AnchorGenerator anchors_;

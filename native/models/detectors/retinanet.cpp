@@ -5,7 +5,7 @@
 #include "detect/anchors.h"
 #include "detect/dense_targets.h"
 #include "detect/normalisers.h"
-#include "models/backbones/resnet.h"
+#include "models/backbones/backbone.h"
 #include "models/detectors/detectors.h"
 #include "models/heads/dense_head.h"
 #include "models/necks/fpn.h"
@@ -21,7 +21,7 @@ namespace {
 struct RetinaNetOptions {
   Numerics numerics;
   int64_t classes;
-  ResNetOptions backbone;
+  BackboneOptions backbone;
   FpnOptions neck;
   TowerOptions head;
   AnchorOptions anchors;
@@ -34,7 +34,7 @@ struct RetinaNetOptions {
 
   explicit RetinaNetOptions(const Options& o)
       : numerics(read_numerics(o)), classes(read_num_classes(o)) {
-    backbone = ResNetOptions::read(o.object("backbone"));
+    backbone = BackboneOptions::read(o.object("backbone"));
     neck = FpnOptions::read(o.object("neck"), FpnOptions{});
     const Options h = o.object("head");
     head = TowerOptions::read(h, {});
@@ -62,7 +62,7 @@ struct RetinaNetOptions {
       assign.low_quality = LowQuality::restore_best;
       coder.both_sides = false;
       test.min_size = -1;
-      backbone.freeze_statistics = false;
+      backbone.set_freeze_statistics(false);
       neck.norm_of_extra = false;
     }
   }
@@ -109,7 +109,8 @@ class RetinaNet final : public Detector {
  public:
   RetinaNet(const RetinaNetOptions& options, uint64_t seed)
       : options_(options),
-        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone),
+        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone,
+                  options.neck.first_level),
         neck_(Scope(parameters_, seed).child("neck"), backbone_.channels(), options.neck),
         head_(Scope(parameters_, seed).child("bbox_head"), options.neck.channels, head_of(options),
               options.head),
@@ -173,7 +174,7 @@ class RetinaNet final : public Detector {
   }
 
   RetinaNetOptions options_;
-  ResNet backbone_;
+  Backbone backbone_;
   Fpn neck_;
   DenseHead head_;
   AnchorGenerator anchors_;

@@ -9,7 +9,7 @@
 #include "detect/box_targets.h"
 #include "detect/normalisers.h"
 #include "detect/task_aligned_assigner.h"
-#include "models/backbones/resnet.h"
+#include "models/backbones/backbone.h"
 #include "models/detectors/detectors.h"
 #include "models/heads/tood_head.h"
 #include "models/necks/fpn.h"
@@ -24,7 +24,7 @@ constexpr float kBoxWeight = 2;
 
 struct ToodOptions {
   int64_t classes;
-  ResNetOptions backbone;
+  BackboneOptions backbone;
   FpnOptions neck;
   TowerOptions head;
   AnchorOptions anchors;
@@ -37,7 +37,7 @@ struct ToodOptions {
 
   explicit ToodOptions(const Options& o) : classes(read_num_classes(o)) {
     read_mmdetection_numerics(o);
-    backbone = ResNetOptions::read(o.object("backbone"));
+    backbone = BackboneOptions::read(o.object("backbone"));
     neck.extra = FpnOptions::Extra::on_output;
     neck = FpnOptions::read(o.object("neck"), neck);
     head.stacked_convs = 6;
@@ -91,7 +91,8 @@ class Tood final : public Detector {
  public:
   Tood(const ToodOptions& options, uint64_t seed)
       : options_(options),
-        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone),
+        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone,
+                  options.neck.first_level),
         neck_(Scope(parameters_, seed).child("neck"), backbone_.channels(), options.neck),
         head_(Scope(parameters_, seed).child("bbox_head"), options.neck.channels, options.classes,
               options.neck.num_outputs, options.head),
@@ -155,7 +156,7 @@ class Tood final : public Detector {
   }
 
   ToodOptions options_;
-  ResNet backbone_;
+  Backbone backbone_;
   Fpn neck_;
   ToodHead head_;
   AnchorGenerator anchors_;

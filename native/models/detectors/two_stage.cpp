@@ -20,8 +20,8 @@ FpnOptions neck_defaults() {
 TwoStageOptions::TwoStageOptions(const Options& o, const RpnOptions& rpn_defaults)
     : numerics(read_numerics(o)), classes(read_num_classes(o)) {
   const bool torchvision = numerics == Numerics::torchvision;
-  backbone = ResNetOptions::read(o.object("backbone"));
-  backbone.freeze_statistics = !torchvision;
+  backbone = BackboneOptions::read(o.object("backbone"));
+  backbone.set_freeze_statistics(!torchvision);
   neck = FpnOptions::read(o.object("neck"), neck_defaults());
   neck.norm_of_extra = !torchvision;
   rpn = RpnOptions::read(o.object("rpn"), numerics, rpn_defaults);
@@ -41,7 +41,8 @@ TwoStageOptions::TwoStageOptions(const Options& o, const RpnOptions& rpn_default
 }
 
 TwoStage::TwoStage(const TwoStageOptions& options, uint64_t seed)
-    : backbone_(Scope(parameters_, seed).child("backbone"), options.backbone),
+    : backbone_(Scope(parameters_, seed).child("backbone"), options.backbone,
+                options.neck.first_level),
       neck_(Scope(parameters_, seed).child("neck"), backbone_.channels(), options.neck),
       rpn_(Scope(parameters_, seed).child("rpn_head"), options.neck.channels, options.rpn) {
   num_classes_ = options.classes;

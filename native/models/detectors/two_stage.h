@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "models/backbones/resnet.h"
+#include "models/backbones/backbone.h"
 #include "models/heads/roi_head.h"
 #include "models/heads/rpn_head.h"
 #include "models/necks/fpn.h"
@@ -13,7 +13,7 @@ namespace mixpl {
 struct TwoStageOptions {
   Numerics numerics;
   int64_t classes;
-  ResNetOptions backbone;
+  BackboneOptions backbone;
   FpnOptions neck;
   RpnOptions rpn;
   RegionFeatures features;
@@ -38,7 +38,7 @@ class TwoStage : public Detector {
   /// Random numbers of a stage, 1 …; image n has a stream of its own.
   static Philox random_of(int stage);
 
-  ResNet backbone_;
+  Backbone backbone_;
   Fpn neck_;
   RpnHead rpn_;
 };

@@ -11,7 +11,7 @@ namespace mixpl {
 MemoryEncoderOptions MemoryEncoderOptions::read(const Options& options,
                                                 const MemoryEncoderOptions& defaults) {
   MemoryEncoderOptions out = defaults;
-  out.backbone = ResNetOptions::read(options.object("backbone"));
+  out.backbone = BackboneOptions::read(options.object("backbone"));
   out.neck = ChannelMapperOptions::read(options.object("neck"), out.neck);
   if (out.neck.channels % 4)
     throw ConfigError(str("neck.channels must be a multiple of 4, got ", out.neck.channels));
@@ -23,7 +23,7 @@ MemoryEncoderOptions MemoryEncoderOptions::read(const Options& options,
 
 MemoryEncoder::MemoryEncoder(const Scope& scope, const MemoryEncoderOptions& options)
     : positions_(options.positions),
-      backbone_(scope.child("backbone"), options.backbone),
+      backbone_(scope.child("backbone"), options.backbone, options.neck.first_level),
       neck_(scope.child("neck"), backbone_.channels(), options.neck),
       level_embedding_(scope.weight(
           "level_embed", {options.neck.num_outputs, options.neck.channels}, init::normal(1))),

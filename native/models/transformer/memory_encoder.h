@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "models/backbones/resnet.h"
+#include "models/backbones/backbone.h"
 #include "models/detector.h"
 #include "models/necks/channel_mapper.h"
 #include "models/transformer/deformable_transformer.h"
@@ -13,7 +13,7 @@
 namespace mixpl {
 
 struct MemoryEncoderOptions {
-  ResNetOptions backbone;
+  BackboneOptions backbone;
   ChannelMapperOptions neck;
   DeformableTransformerOptions transformer;
   SineOptions positions;  // channels are the neck's
@@ -30,7 +30,7 @@ class MemoryEncoder {
 
  private:
   SineOptions positions_;
-  ResNet backbone_;
+  Backbone backbone_;
   ChannelMapper neck_;
   Tensor level_embedding_;
   DeformableEncoder encoder_;

@@ -245,7 +245,7 @@ describe('extends', () => {
     expect(config.seed).toBe(4);
     expect(config.optimizer).toMatchObject({ type: 'adamw', lr: 0.25, clipNorm: 10 });
     expect(config.model).toMatchObject({ anchors: { ratios: [1], scalesPerOctave: 3 } });
-    expect(config.model.backbone.depth).toBe(18);
+    expect(config.model.backbone).toMatchObject({ depth: 18 });
     expect(config.data.root).toBe(folder);
   });
 
@@ -279,6 +279,30 @@ describe('extends', () => {
     });
     expect(set.model).toMatchObject({ type: 'atss', numClasses: 7, backbone: { norm: 'gn' } });
     expect(set.model.neck.numOutputs).toBe(5);
+  });
+
+  test('another backbone has none of the options of the one below', async () => {
+    const swin = { type: 'swin', size: 'small', window: 7, dropPath: 0.2, frozenStages: -1 };
+    const file = await write(
+      'swin.yaml',
+      `extends: small\n${data}model: { backbone: { type: swin, size: small } }\n`,
+    );
+    const { backbone } = (await loadConfig(file)).model;
+    expect(backbone).toMatchObject(swin);
+    expect(backbone).not.toHaveProperty('norm');
+    const set = (...overrides: string[]) => loadConfig('small', { overrides, withoutData: true });
+    expect(
+      (await set('model.backbone.type=swin', 'model.backbone.size=small')).model.backbone,
+    ).toEqual(backbone);
+    expect((await set('model.backbone.type=resnet')).model.backbone).toMatchObject({ depth: 18 });
+    const back = await loadConfig(file, { overrides: ['model.backbone.type=resnet'] });
+    expect(back.model.backbone).toMatchObject({ type: 'resnet', depth: 50, norm: 'frozen-bn' });
+    await expect(set('model.backbone.type=vit')).rejects.toThrow(
+      /model\.backbone\.type must be one of resnet, swin, got "vit"/,
+    );
+    await expect(loadConfig(file, { overrides: ['model.backbone.depth=50'] })).rejects.toThrow(
+      /model\.backbone\.depth: unknown key; nearest is depths/,
+    );
   });
 
   test('an exact size replaces one by ratio', async () => {

@@ -32,6 +32,13 @@ const detr = {
   queries: 12,
 } satisfies Partial<DetectorOptions>;
 
+const swin = {
+  backbone: {
+    ...{ type: 'swin', embed: 8, depths: [2, 2, 1, 2], heads: [1, 2, 2, 4], window: 4 },
+    dropPath: 0.2,
+  },
+} satisfies Partial<DetectorOptions>;
+
 /** Every type, as small as it gets with all its parts, for pictures of some 64 pixels; three classes. */
 export const smallDetectors: Record<string, DetectorOptions> = {
   retinanet: { type: 'retinanet', ...dense, anchors },
@@ -54,6 +61,7 @@ export const smallDetectors: Record<string, DetectorOptions> = {
   'deformable-detr': { type: 'deformable-detr', ...detr },
   'plain deformable-detr': { type: 'deformable-detr', ...detr, refine: false, twoStage: false },
   dino: { type: 'dino', ...detr, denoising: { queries: 6 } },
+  'retinanet over swin': { type: 'retinanet', ...dense, ...swin, anchors },
 };
 
 /** `options` with these for `test`; DETRs have no least score. */

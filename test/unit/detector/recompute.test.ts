@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import { createDetector, type DetectorOptions } from '../../../lib/index.js';
+import { createDetector, type DetectorOptions, type ResNetOptions } from '../../../lib/index.js';
 import { native } from '../../../lib/native.js';
 import { onDevice, testDevices } from '../ops/test-op.js';
 import { sceneBatch, tinyDetector } from './scenes.js';
 
-type Norm = NonNullable<NonNullable<DetectorOptions['backbone']>['norm']>;
+type Norm = NonNullable<ResNetOptions['norm']>;
 
 interface Setting {
   norm: Norm;
