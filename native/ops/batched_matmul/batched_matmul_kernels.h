@@ -1,0 +1,16 @@
+// Batched products on the CPU as the instruction sets offer them; see batched_matmul.h for what
+// they do.
+#pragma once
+
+#include "ops/batched_matmul/batched_matmul.h"
+
+namespace mixpl::cpu::batched_matmul {
+
+using Product = void (*)(const BatchedFactor& left, const BatchedFactor& right, Tensor& y);
+
+void avx512_product(const BatchedFactor& left, const BatchedFactor& right, Tensor& y);
+void avx2_product(const BatchedFactor& left, const BatchedFactor& right, Tensor& y);
+/// For processors without either.
+void portable_product(const BatchedFactor& left, const BatchedFactor& right, Tensor& y);
+
+}  // namespace mixpl::cpu::batched_matmul
