@@ -36,7 +36,9 @@ Tensor multihead_attention(const Tensor& query, const Tensor& key, const Tensor&
 class MultiheadAttention {
  public:
   MultiheadAttention() = default;
-  MultiheadAttention(const Scope& scope, const std::string& name, int64_t columns, int64_t heads);
+  /// @param out of the last weight: torch's default, where the caller says no other
+  MultiheadAttention(const Scope& scope, const std::string& name, int64_t columns, int64_t heads,
+                     const Init& out = init::uniform_fan_in());
 
   Tensor operator()(const Tensor& query, const Tensor& key, const Tensor& value,
                     const Tensor& mask = {}) const {
