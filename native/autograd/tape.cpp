@@ -33,10 +33,13 @@ void accumulate_grad(Tensor& target, Tensor grad) {
   }
   Tensor sum = target.grad();
   target.set_grad(Tensor());
+  const void* masked_by =
+      sum.impl()->masked_by == grad.impl()->masked_by ? grad.impl()->masked_by : nullptr;
   // Add into whichever of the two belongs to nobody else.
   if (!sum.unique() && grad.unique() && grad.dtype() == sum.dtype()) std::swap(sum, grad);
   if (!sum.unique()) sum = sum.clone();
   if (sum.numel()) MIXPL_DISPATCH(sum.device(), add_values, grad, sum);
+  sum.impl()->masked_by = masked_by;
   target.set_grad(sum);
 }
 

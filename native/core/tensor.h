@@ -26,6 +26,11 @@ struct TensorImpl {
   bool requires_grad = false;
   uint64_t version = 0;              // counts writes to the values, see Tensor::touch
   std::shared_ptr<TensorImpl> grad;  // gradient of the last backward, same shape
+  // Of a ReLU, which takes the gradient where the values are above 0 alone: whoever computes it may
+  // leave the rest out.
+  bool rectified = false;
+  // Of a gradient: address of the values that it is 0 behind where they are not above 0.
+  const void* masked_by = nullptr;
   // Values computed from this one (packed or cast weights), valid while `derived_version ==
   // version`.
   uint64_t derived_version = 0;

@@ -176,7 +176,7 @@ Tensor coordinate_encoding(const Tensor& boxes, int64_t each, CoordinateOrder or
   Tensor out = Tensor::empty({boxes.size(0), boxes.size(1), numbers * each}, dtype, boxes.device());
   check.floating("dtype", out);
   CoordinateView view{boxes.data<float>(), boxes.size(0) * boxes.size(1), numbers, each / 2,
-                            std::log2(10000.0f), order == CoordinateOrder::yxwh};
+                      std::log2(10000.0f), order == CoordinateOrder::yxwh};
   if (ratios.defined()) {
     check.dtype("ratios", ratios, DType::f32);
     check.rank("ratios", ratios, 3, "N, L, 2");
@@ -268,10 +268,9 @@ const bool registered =
     register_op("coordinateEncoding", [](const Tensors& in, const Options& o) {
       if (in.size() != 1 && in.size() != 2)
         throw ShapeError(str("coordinateEncoding: needs 1 or 2 tensors, got ", in.size()));
-      return Tensors{coordinate_encoding(in[0], o.integer("each", 128),
-                                         read_order(o.text("order", "yxwh")),
-                                         Context::current().compute,
-                                         in.size() > 1 ? in[1] : Tensor())};
+      return Tensors{
+          coordinate_encoding(in[0], o.integer("each", 128), read_order(o.text("order", "yxwh")),
+                              Context::current().compute, in.size() > 1 ? in[1] : Tensor())};
     });
 
 }  // namespace

@@ -123,8 +123,8 @@ void encode_coordinates_backward(const CoordinateView& view, const Tensor& dout,
   dispatch_floating(dout.dtype(), [&](auto tag) {
     const auto* d = dout.data<decltype(tag)>();
     parallel_for(view.count(), int64_t{32}, [&](int64_t i) {
-      to[view.source(i)] = slope(view.angle(i), frequencies, d + i * 2 * view.pairs) *
-                           view.ratio(i) * kTwoPi;
+      to[view.source(i)] =
+          slope(view.angle(i), frequencies, d + i * 2 * view.pairs) * view.ratio(i) * kTwoPi;
     });
   });
 }

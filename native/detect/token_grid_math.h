@@ -107,7 +107,7 @@ struct CoordinateView {
   int64_t boxes_count, numbers, pairs;  // numbers: of a box, 2 or 4
   float log2_temperature;
   bool y_first;
-  const float* ratios = nullptr;  // [images, levels, (x, y)], of level 0; null: 1
+  const float* ratios = nullptr;     // [images, levels, (x, y)], of level 0; null: 1
   int64_t of_image = 0, levels = 0;  // numbers of an image
 
   MIXPL_HD int64_t count() const { return boxes_count * numbers; }

@@ -42,7 +42,8 @@ Numerics read_numerics(const Options& options);
 void read_mmdetection_numerics(const Options& options);
 /// { numClasses }, in [1, 65536]. @throws ConfigError
 int64_t read_num_classes(const Options& options);
-/// A whole number under `name`, at least 1. @param section before its name in messages, e.g. "test."
+/// A whole number under `name`, at least 1. @param section before its name in messages, e.g.
+/// "test."
 /// @throws ConfigError
 int64_t read_count(const Options& options, const char* section, const char* name, int64_t fallback);
 /// { points: { strides } }, one per level. @throws ConfigError

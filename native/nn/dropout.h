@@ -8,8 +8,8 @@
 
 namespace mixpl {
 
-/// Draws come from the pass (Context::random) and the place's number, behind the streams that samplers
-/// draw from.
+/// Draws come from the pass (Context::random) and the place's number, behind the streams that
+/// samplers draw from.
 class Dropout {
  public:
   Dropout() = default;

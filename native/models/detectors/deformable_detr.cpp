@@ -1,5 +1,5 @@
-// Deformable DETR (Zhu et al. 2021, arXiv:2010.04159) with mmdetection's choices: as it is, with boxes
-// refined layer by layer, or with queries that start at the encoder's proposals.
+// Deformable DETR (Zhu et al. 2021, arXiv:2010.04159) with mmdetection's choices: as it is, with
+// boxes refined layer by layer, or with queries that start at the encoder's proposals.
 #include "detect/queries.h"
 #include "models/detectors/detectors.h"
 #include "models/heads/query_head.h"
@@ -129,10 +129,9 @@ class DeformableDetr final : public Detector {
     start.proposed = {logits, boxes};
     const int64_t count = std::min(options_.queries, memory.grid.tokens());
     start.references = rows_of(boxes.detach(), best_tokens(logits, count, 0)).detach();
-    const Tensor encoded = coordinate_encoding(start.references, channels_ / 2,
-                                               CoordinateOrder::xywh, dtype);
-    const Tensor halves =
-        reshape(start_norm_(start_(encoded)), {images * count, 2, channels_});
+    const Tensor encoded =
+        coordinate_encoding(start.references, channels_ / 2, CoordinateOrder::xywh, dtype);
+    const Tensor halves = reshape(start_norm_(start_(encoded)), {images * count, 2, channels_});
     const auto half = [&](int64_t which) {
       return reshape(take_tokens(halves, which, 1), {images, count, channels_});
     };

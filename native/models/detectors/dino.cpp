@@ -1,5 +1,5 @@
-// DINO (Zhang et al. 2023, arXiv:2203.03605) with mmdetection's choices: queries start at the boxes of
-// the best tokens, learn to undo noise on the side, and each layer's boxes are corrected by two.
+// DINO (Zhang et al. 2023, arXiv:2203.03605) with mmdetection's choices: queries start at the boxes
+// of the best tokens, learn to undo noise on the side, and each layer's boxes are corrected by two.
 #include "detect/queries.h"
 #include "models/detectors/detectors.h"
 #include "models/heads/query_head.h"
@@ -33,8 +33,7 @@ struct DinoOptions {
     if (denoising.queries < 0)
       throw ConfigError(str("denoising.queries must be >= 0, got ", denoising.queries));
     if (!(denoising.label_noise >= 0 && denoising.label_noise <= 1))
-      throw ConfigError(
-          str("denoising.labelNoise must be in [0, 1], got ", denoising.label_noise));
+      throw ConfigError(str("denoising.labelNoise must be in [0, 1], got ", denoising.label_noise));
     if (!(denoising.box_noise >= 0 && denoising.box_noise <= 10))
       throw ConfigError(str("denoising.boxNoise must be in [0, 10], got ", denoising.box_noise));
 
@@ -58,15 +57,15 @@ class Dino final : public Detector {
     proposals_ = ProposalEncoder(root, channels_);
     queries_ = root.child("query_embedding")
                    .weight("weight", {options.queries, channels_}, init::normal(1));
-    if (options.denoising.queries > 0)
-      labels_ = root.child("dn_query_generator.label_embedding")
-                    .weight("weight", {options.classes, channels_}, init::normal(1));
+    // Without noisy queries it is there all the same: checkpoints have it.
+    labels_ = root.child("dn_query_generator.label_embedding")
+                  .weight("weight", {options.classes, channels_}, init::normal(1));
     for (int i = 0; i < t.decoder_layers; ++i)
       layers_.emplace_back(decoder.child(str("layers.", i)), channels_,
                            options.encoder.neck.num_outputs, i, t);
     const Scope points = decoder.child("ref_point_head");
-    positions_[0] = Linear(points, "layers.0", 2 * channels_, channels_, init::xavier_uniform(),
-                           {true});
+    positions_[0] =
+        Linear(points, "layers.0", 2 * channels_, channels_, init::xavier_uniform(), {true});
     positions_[1] = Linear(points, "layers.1", channels_, channels_, init::xavier_uniform());
     norm_ = LayerNorm(decoder, "norm", channels_);
     QueryHeadSpec head;
@@ -89,8 +88,8 @@ class Dino final : public Detector {
                                 Context::current().random);
     const int64_t extra = noisy.count();
     if (extra > 0) {
-      start.queries = concat_tokens(
-          {embedding(labels_, noisy.labels, start.queries.dtype()), start.queries});
+      start.queries =
+          concat_tokens({embedding(labels_, noisy.labels, start.queries.dtype()), start.queries});
       start.references = concat_tokens({noisy.references, start.references});
     }
     const Tensor mask = denoising_mask(noisy, start.count, images.pixels.device());
@@ -101,14 +100,12 @@ class Dino final : public Detector {
         layer = part_of(layer, extra, start.count);
       }
 
-    // All layers and the encoder's proposals are matched in one go.
-    std::vector<QueryOutputs> all = found;
-    all.push_back(start.proposed);
-    const std::vector<QueryTargets> wanted = match_layers(all, truth, sizes, options_.losses);
     Losses losses;
-    add_layer_losses(losses, "", found, wanted, sizes, options_.classes, options_.losses);
-    add_query_losses(losses, "enc_", start.proposed, wanted.back(), sizes, options_.classes,
-                     options_.losses);
+    add_layer_losses(losses, "", found, match_layers(found, truth, sizes, options_.losses), sizes,
+                     options_.classes, options_.losses);
+    add_query_losses(losses, "enc_", start.proposed,
+                     match_layers({start.proposed}, truth, sizes, options_.losses)[0], sizes,
+                     options_.classes, options_.losses);
     if (extra > 0)
       add_layer_losses(losses, "dn_", of_noise,
                        std::vector<QueryTargets>(of_noise.size(), noisy.targets), sizes,
@@ -141,8 +138,7 @@ class Dino final : public Detector {
     start.proposed = {rows_of(logits, best), rows_of(boxes, best)};
     start.references = start.proposed.boxes.detach();
     start.queries = for_each_image(queries_, memory.grid.images, memory.tokens.dtype());
-    if (start.count < options_.queries)
-      start.queries = take_tokens(start.queries, 0, start.count);
+    if (start.count < options_.queries) start.queries = take_tokens(start.queries, 0, start.count);
     return start;
   }
 
@@ -155,9 +151,8 @@ class Dino final : public Detector {
     for (size_t i = 0; i < layers_.size(); ++i) {
       const int layer = static_cast<int>(i);
       const bool last = i + 1 == layers_.size();
-      const Tensor encoded =
-          coordinate_encoding(references, channels_ / 2, CoordinateOrder::yxwh, x.dtype(),
-                              memory.grid.ratios);
+      const Tensor encoded = coordinate_encoding(references, channels_ / 2, CoordinateOrder::yxwh,
+                                                 x.dtype(), memory.grid.ratios);
       x = layers_[i](x, positions_[1](positions_[0](encoded)), memory, references, mask);
       // The head moves what the layer before found, with the gradient of both: look forward twice.
       if (every || last) {

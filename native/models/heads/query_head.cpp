@@ -23,12 +23,12 @@ QueryHead::QueryHead(const Scope& scope, const QueryHeadSpec& spec) : shared_(sp
       boxes.hidden[k] =
           Linear(at, str(2 * k), spec.channels, spec.channels, init::uniform_fan_in(), {true});
     const float size_bias = i == 0 ? spec.size_bias : 0;
-    boxes.out = Linear(at, "4", spec.channels, 4, init::constant(0), {},
-                       [=](Tensor& bias, const Philox&) {
-                         float* b = bias.data<float>();
-                         b[0] = b[1] = 0;
-                         b[2] = b[3] = size_bias;
-                       });
+    boxes.out =
+        Linear(at, "4", spec.channels, 4, init::constant(0), {}, [=](Tensor& bias, const Philox&) {
+          float* b = bias.data<float>();
+          b[0] = b[1] = 0;
+          b[2] = b[3] = size_bias;
+        });
     boxes_.push_back(std::move(boxes));
   }
 }
@@ -40,7 +40,8 @@ Tensor QueryHead::deltas(int layer, const Tensor& x) const {
 
 QueryLossOptions QueryLossOptions::read(const Options& options, const QueryLossOptions& defaults) {
   QueryLossOptions out = defaults;
-  const auto read_weight = [](const Options& o, const char* section, const char* name, float& into) {
+  const auto read_weight = [](const Options& o, const char* section, const char* name,
+                              float& into) {
     into = static_cast<float>(o.number(name, into));
     if (!(into >= 0) || !std::isfinite(into))
       throw ConfigError(str("train.", section, ".", name, " must be a number >= 0, got ", into));
@@ -70,25 +71,26 @@ void add_query_losses(Losses& losses, const std::string& prefix, const QueryOutp
   const Tensor boxes = reshape(boxes_from_centers(out.boxes, sizes), {count, 4});
   // What L1 compares, in shares of the image: corners if the matching does, or centres and sizes.
   const bool corners = options.matching.xyxy_l1;
-  const Tensor unit = corners ? Tensor::full(sizes.shape(), 1, DType::f32, sizes.device()) : Tensor();
+  const Tensor unit =
+      corners ? Tensor::full(sizes.shape(), 1, DType::f32, sizes.device()) : Tensor();
   const auto compared = [&](const Tensor& b) { return corners ? boxes_from_centers(b, unit) : b; };
   const Tensor wanted = boxes_from_centers(targets.boxes, sizes).alias({count, 4});
   losses.emplace_back(
       prefix + "loss_cls",
       scaled_sum({sigmoid_focal_loss(out.logits, targets.labels, classes, options.focal)}, factor,
                  options.classification));
-  losses.emplace_back(prefix + "loss_bbox",
-                      scaled_sum({smooth_l1_loss(compared(out.boxes), compared(targets.boxes),
-                                                 targets.weights)},
-                                 factor, options.boxes));
+  losses.emplace_back(
+      prefix + "loss_bbox",
+      scaled_sum({smooth_l1_loss(compared(out.boxes), compared(targets.boxes), targets.weights)},
+                 factor, options.boxes));
   losses.emplace_back(prefix + "loss_iou",
                       scaled_sum({iou_loss(boxes, wanted, weights)}, factor, options.iou));
 }
 
 void add_layer_losses(Losses& losses, const std::string& prefix,
                       const std::vector<QueryOutputs>& layers,
-                      const std::vector<QueryTargets>& targets, const Tensor& sizes, int64_t classes,
-                      const QueryLossOptions& options) {
+                      const std::vector<QueryTargets>& targets, const Tensor& sizes,
+                      int64_t classes, const QueryLossOptions& options) {
   const size_t last = layers.size() - 1;
   add_query_losses(losses, prefix, layers[last], targets[last], sizes, classes, options);
   for (size_t i = 0; i < last; ++i)

@@ -13,13 +13,13 @@ namespace mixpl {
 
 struct QueryHeadSpec {
   int64_t channels = 256, classes = 80;
-  int layers = 6;            // predictions: one a decoder layer, and one more for an encoder's
-  bool shared = false;       // all layers have the parameters of layer 0
-  float size_bias = 0;       // initial bias of width and height in layer 0
+  int layers = 6;       // predictions: one a decoder layer, and one more for an encoder's
+  bool shared = false;  // all layers have the parameters of layer 0
+  float size_bias = 0;  // initial bias of width and height in layer 0
 };
 
-/// Parameters: cls_branches.<i>.{weight, bias}, reg_branches.<i>.{0,2,4}.{weight, bias}. Shared ones
-/// are there once, as branch 0.
+/// Parameters: cls_branches.<i>.{weight, bias}, reg_branches.<i>.{0,2,4}.{weight, bias}. Shared
+/// ones are there once, as branch 0.
 class QueryHead {
  public:
   QueryHead() = default;
@@ -57,23 +57,23 @@ struct QueryLossOptions {
   static QueryLossOptions read(const Options& options, const QueryLossOptions& defaults);
 };
 
-/// Appends prefix + "loss_cls", "loss_bbox" and "loss_iou": focal loss of all queries, L1 of boxes in
-/// shares of the image (of their corners, if matching.xyxy_l1) and GIoU of boxes in pixels of those
-/// with an object, each over the number of queries with an object, at least 1.
+/// Appends prefix + "loss_cls", "loss_bbox" and "loss_iou": focal loss of all queries, L1 of boxes
+/// in shares of the image (of their corners, if matching.xyxy_l1) and GIoU of boxes in pixels of
+/// those with an object, each over the number of queries with an object, at least 1.
 /// @source mmdetection DETRHead.loss_by_feat_single
 void add_query_losses(Losses& losses, const std::string& prefix, const QueryOutputs& out,
                       const QueryTargets& targets, const Tensor& sizes, int64_t classes,
                       const QueryLossOptions& options);
 
-/// Losses of all layers of a decoder, each matched by itself: the last without a prefix, then the others
-/// as "d0.", "d1." ...
+/// Losses of all layers of a decoder, each matched by itself: the last without a prefix, then the
+/// others as "d0.", "d1." ...
 /// @param prefix before the name, e.g. "dn_"; "d0.dn_loss_cls"
 void add_layer_losses(Losses& losses, const std::string& prefix,
                       const std::vector<QueryOutputs>& layers,
-                      const std::vector<QueryTargets>& targets, const Tensor& sizes, int64_t classes,
-                      const QueryLossOptions& options);
+                      const std::vector<QueryTargets>& targets, const Tensor& sizes,
+                      int64_t classes, const QueryLossOptions& options);
 
-/// Of several layers in one go. @param labels of the truth count as they are
+/// Of several layers in one go.
 std::vector<QueryTargets> match_layers(const std::vector<QueryOutputs>& layers, const Truth& truth,
                                        const Tensor& sizes, const QueryLossOptions& options);
 

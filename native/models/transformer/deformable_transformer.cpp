@@ -25,8 +25,8 @@ DeformableTransformerOptions DeformableTransformerOptions::read(
   within("decoderLayers", out.decoder_layers, 1, 64);
   within("ffnChannels", out.ffn_channels, 1, 1 << 16);
   if (channels % out.heads)
-    throw ConfigError(str("transformer.heads must divide neck.channels (", channels, "), got ",
-                          out.heads));
+    throw ConfigError(
+        str("transformer.heads must divide neck.channels (", channels, "), got ", out.heads));
   if (!(out.dropout >= 0 && out.dropout < 1))
     throw ConfigError(str("transformer.dropout must be in [0, 1), got ", out.dropout));
   return out;

@@ -30,7 +30,7 @@ struct DeformableTransformerOptions {
 
 /// A pyramid as tokens, with all that attention to it needs.
 struct Memory {
-  Tensor tokens;   // [N, S, C]
+  Tensor tokens;  // [N, S, C]
   TokenGrid grid;
   Tensor padding;  // see padding_mask
 };

@@ -25,9 +25,8 @@ MemoryEncoder::MemoryEncoder(const Scope& scope, const MemoryEncoderOptions& opt
     : positions_(options.positions),
       backbone_(scope.child("backbone"), options.backbone),
       neck_(scope.child("neck"), backbone_.channels(), options.neck),
-      level_embedding_(scope.weight("level_embed",
-                                    {options.neck.num_outputs, options.neck.channels},
-                                    init::normal(1))),
+      level_embedding_(scope.weight(
+          "level_embed", {options.neck.num_outputs, options.neck.channels}, init::normal(1))),
       encoder_(scope.child("encoder"), options.neck.channels, options.neck.num_outputs,
                options.transformer) {}
 

@@ -1,5 +1,5 @@
-// From pictures to the memory that decoders of deformable attention look at: what Deformable DETR and
-// DINO have in common.
+// From pictures to the memory that decoders of deformable attention look at: what Deformable DETR
+// and DINO have in common.
 #pragma once
 
 #include <utility>
@@ -42,8 +42,8 @@ class ProposalEncoder {
  public:
   ProposalEncoder() = default;
   ProposalEncoder(const Scope& scope, int64_t channels);
-  /// Memory for the prediction heads [N, S, C], zeroed before where nothing is proposed, and the boxes
-  /// that they move, as logits f32 [N, S, 4].
+  /// Memory for the prediction heads [N, S, C], zeroed before where nothing is proposed, and the
+  /// boxes that they move, as logits f32 [N, S, 4].
   std::pair<Tensor, Tensor> operator()(const Memory& memory) const;
 
  private:

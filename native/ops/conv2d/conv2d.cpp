@@ -49,6 +49,21 @@ Shape check_arguments(const Tensor& x, const Tensor& weight, const Tensor& bias,
   return shape;
 }
 
+/// The values that x's gradient may leave out by, or undefined.
+Tensor mask_of(const Tensor& x) {
+  const bool masks = x.impl()->rectified && MIXPL_DISPATCH(x.device(), masks_data_gradients);
+  return masks ? x : Tensor();
+}
+/// Says of a gradient by what it was masked, or that it was not.
+void mark_masked(const Tensor& gradient, const Tensor& mask) {
+  gradient.impl()->masked_by = mask.defined() ? mask.raw() : nullptr;
+}
+bool is_masked_by(const Tensor& gradient, const Tensor& values) {
+  return gradient.impl()->masked_by == values.raw() && values.numel() > 0;
+}
+/// Says that y is a ReLU's.
+void mark_rectified(const Tensor& y) { y.impl()->rectified = y.requires_grad(); }
+
 }  // namespace
 
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias,
@@ -58,12 +73,14 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias,
   MIXPL_DISPATCH(x.device(), conv2d_forward, x, weight, bias, residual, options, y);
   record(y, {x, weight, bias, residual},
          // Holds the output only for the ReLU's mask, without its identity on the tape.
-         [=, mask = options.relu ? y.detach() : Tensor()](Tensor dy) {
+         [=, relu = options.relu ? y.detach() : Tensor()](Tensor dy) {
            Gradients grads(4);
+           const Tensor mask = relu.defined() && !is_masked_by(dy, relu) ? relu : Tensor();
            const auto pad = [&](const Tensor& t) {
              return MIXPL_DISPATCH(x.device(), pad_gradient, t, weight.shape(), options);
            };
-           if (residual.requires_grad() && !mask.defined()) grads[3] = dy;
+           // A handle of its own: it is masked by nothing of the residual's.
+           if (residual.requires_grad() && !mask.defined()) grads[3] = dy.detach();
            // First where it can be: sums are then read in chunks, those of zeros left out.
            if (!mask.defined()) dy = pad(dy);
            if (mask.defined() || bias.requires_grad()) {
@@ -72,7 +89,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias,
              MIXPL_DISPATCH(x.device(), mask_and_column_sum, mask, dy, masked, grads[2]);
              dy = masked;
            }
-           if (residual.requires_grad() && mask.defined()) grads[3] = dy;
+           if (residual.requires_grad() && mask.defined()) grads[3] = dy.detach();
            dy = pad(dy);
            if (weight.requires_grad()) {
              grads[1] = Tensor::empty_like(weight);
@@ -82,10 +99,14 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias,
              grads[0] = take_grad(x);
              const bool add = grads[0].defined();
              if (!add) grads[0] = Tensor::empty_like(x);
-             MIXPL_DISPATCH(x.device(), conv2d_backward_data, dy, weight, options, grads[0], add);
+             const Tensor open = mask_of(x);
+             MIXPL_DISPATCH(x.device(), conv2d_backward_data, dy, weight, options, grads[0], add,
+                            open);
+             mark_masked(grads[0], open);
            }
            return grads;
          });
+  if (options.relu) mark_rectified(y);
   return y;
 }
 
@@ -152,13 +173,18 @@ std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, 
     if (bias.requires_grad())
       dbias = dys.empty() ? Tensor::zeros(bias.shape(), DType::f32, bias.device())
                           : Tensor::empty_like(bias);
-    if (!dys.empty() && (options.relu || dbias.defined())) {
+    std::vector<Tensor> by(dys.size());
+    bool any_mask = false;
+    if (options.relu)
+      for (size_t i = 0; i < dys.size(); ++i) {
+        const Tensor& y = masks[some.levels[i]];
+        if (!is_masked_by(dys[i], y)) by[i] = y, any_mask = true;
+      }
+    if (!dys.empty() && (any_mask || dbias.defined())) {
       std::vector<Tensor> masked;
-      for (const Tensor& dy : dys)
-        masked.push_back(!options.relu || dy.unique() ? dy : Tensor::empty_like(dy));
-      MIXPL_DISPATCH(weight.device(), mask_and_column_sum,
-                     options.relu ? some.of(masks) : std::vector<Tensor>(dys.size()), dys, masked,
-                     dbias);
+      for (size_t i = 0; i < dys.size(); ++i)
+        masked.push_back(!by[i].defined() || dys[i].unique() ? dys[i] : Tensor::empty_like(dys[i]));
+      MIXPL_DISPATCH(weight.device(), mask_and_column_sum, by, dys, masked, dbias);
       dys = masked;
     }
     pad();
@@ -166,7 +192,7 @@ std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, 
       dweight = Tensor::empty_like(weight);
       MIXPL_DISPATCH(weight.device(), conv2d_backward_weight, some.of(xs), dys, options, dweight);
     }
-    std::vector<Tensor> from, to;
+    std::vector<Tensor> from, to, open;
     std::vector<bool> add;
     for (size_t i = 0; i < dys.size(); ++i) {
       const Tensor& dx = grads[some.levels[i]];
@@ -174,11 +200,16 @@ std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, 
       from.push_back(dys[i]);
       to.push_back(dx);
       add.push_back(gathered[some.levels[i]]);
+      open.push_back(mask_of(xs[some.levels[i]]));
+      mark_masked(dx, open.back());
     }
     if (!from.empty())
-      MIXPL_DISPATCH(weight.device(), conv2d_backward_data, from, weight, options, to, add);
+      MIXPL_DISPATCH(weight.device(), conv2d_backward_data, from, weight, options, to, add,
+                     open);
     return grads;
   });
+  if (options.relu)
+    for (const Tensor& y : ys) mark_rectified(y);
   return ys;
 }
 

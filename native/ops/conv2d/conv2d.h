@@ -45,11 +45,14 @@ void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
 /// `dy` as both of its gradients read it, made once for them: on a GPU with channels of zeros up to
 /// whole chunks of 16 bytes, where that pays. They take a `dy` without, too, and pad it themselves.
 Tensor pad_gradient(const Tensor& dy, const Shape& filters, const Conv2dOptions& options);
-/// `add`: to what dx holds, rounded once on a GPU.
+/// `add`: to what dx holds, rounded once on a GPU. The sum is 0 where `mask`, of dx's shape, is not
+/// above 0, if it is defined.
 void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOptions& options,
-                          Tensor& dx, bool add = false);
+                          Tensor& dx, bool add = false, const Tensor& mask = {});
 void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptions& options,
                             Tensor& dweight);
+/// Whether that mask costs less than a pass of its own.
+bool masks_data_gradients();
 /// dy *= (y > 0) when y is defined; dbias (f32 [K], may be undefined) = column sums of the result.
 void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tensor& dbias);
 /// The same for several maps, none of them without an output: their weight and bias gradients are
@@ -60,18 +63,19 @@ std::vector<Tensor> pad_gradient(const std::vector<Tensor>& dys, const Shape& fi
                                  const Conv2dOptions& options);
 void conv2d_backward_data(const std::vector<Tensor>& dys, const Tensor& weight,
                           const Conv2dOptions& options, const std::vector<Tensor>& dxs,
-                          const std::vector<bool>& add);
+                          const std::vector<bool>& add, const std::vector<Tensor>& masks);
 void conv2d_backward_weight(const std::vector<Tensor>& xs, const std::vector<Tensor>& dys,
                             const Conv2dOptions& options, Tensor& dweight);
 void mask_and_column_sum(const std::vector<Tensor>& ys, const std::vector<Tensor>& dys,
                          const std::vector<Tensor>& masked, Tensor& dbias);
 }  // namespace cpu
 namespace cuda {
+bool masks_data_gradients();
 void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
                     const Tensor& residual, const Conv2dOptions& options, Tensor& y);
 Tensor pad_gradient(const Tensor& dy, const Shape& filters, const Conv2dOptions& options);
 void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOptions& options,
-                          Tensor& dx, bool add = false);
+                          Tensor& dx, bool add = false, const Tensor& mask = {});
 void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptions& options,
                             Tensor& dweight);
 void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tensor& dbias);
@@ -81,7 +85,7 @@ std::vector<Tensor> pad_gradient(const std::vector<Tensor>& dys, const Shape& fi
                                  const Conv2dOptions& options);
 void conv2d_backward_data(const std::vector<Tensor>& dys, const Tensor& weight,
                           const Conv2dOptions& options, const std::vector<Tensor>& dxs,
-                          const std::vector<bool>& add);
+                          const std::vector<bool>& add, const std::vector<Tensor>& masks);
 void conv2d_backward_weight(const std::vector<Tensor>& xs, const std::vector<Tensor>& dys,
                             const Conv2dOptions& options, Tensor& dweight);
 void mask_and_column_sum(const std::vector<Tensor>& ys, const std::vector<Tensor>& dys,

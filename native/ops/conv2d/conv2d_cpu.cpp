@@ -70,8 +70,14 @@ void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
 }
 
 void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOptions& o,
-                          Tensor& dx, bool add) {
-  if (dx.numel() == 0 || (add && dy.numel() == 0)) return;
+                          Tensor& dx, bool add, const Tensor& mask) {
+  if (dx.numel() == 0) return;
+  if (mask.defined()) {
+    conv2d_backward_data(dy, weight, o, dx, add);
+    Tensor no_sums;
+    return mask_and_column_sum(mask, dx, dx, no_sums);
+  }
+  if (add && dy.numel() == 0) return;
   if (add) {
     Tensor own = Tensor::empty_like(dx);
     conv2d_backward_data(dy, weight, o, own);
@@ -247,6 +253,8 @@ void conv2d_forward(const std::vector<Tensor>& xs, const Tensor& weight, const T
   }
 }
 
+bool masks_data_gradients() { return false; }
+
 Tensor pad_gradient(const Tensor& dy, const Shape&, const Conv2dOptions&) { return dy; }
 std::vector<Tensor> pad_gradient(const std::vector<Tensor>& dys, const Shape&,
                                  const Conv2dOptions&) {
@@ -255,10 +263,10 @@ std::vector<Tensor> pad_gradient(const std::vector<Tensor>& dys, const Shape&,
 
 void conv2d_backward_data(const std::vector<Tensor>& dys, const Tensor& weight,
                           const Conv2dOptions& o, const std::vector<Tensor>& dxs,
-                          const std::vector<bool>& add) {
+                          const std::vector<bool>& add, const std::vector<Tensor>& masks) {
   for (size_t l = 0; l < dys.size(); ++l) {
     Tensor dx = dxs[l];
-    conv2d_backward_data(dys[l], weight, o, dx, add[l]);
+    conv2d_backward_data(dys[l], weight, o, dx, add[l], masks[l]);
   }
 }
 

@@ -35,7 +35,7 @@ struct DataGradient {
     Patches<T> dy;
     const T* filters;  // [K, R, S, pitch]
     int kernel_h, kernel_w, filter_pitch;
-    Output<T> dx;
+    Output<T, true> dx;
     int height, width;  // of dx
     int rows, columns, reduction;
 
@@ -51,7 +51,7 @@ struct DataGradient {
       const int x = dy.right.out_first + at.low * dy.right.out_every;
       return (at.high * height + y) * width + x;
     }
-    MIXPL_DEVICE const Output<T>& output() const { return dx; }
+    MIXPL_DEVICE const Output<T, true>& output() const { return dx; }
 #if !defined(MIXPL_CUDA_EMULATED)
     MIXPL_DEVICE BulkLeft bulk_left(int row, int step) const { return BulkLeft(dy, row, step); }
     MIXPL_DEVICE BulkRight bulk_right(int column, int step) const {
@@ -86,13 +86,13 @@ struct DataGradient {
   struct Level {
     const T* dy;
     T* dx;
-    const T* gathered;
+    const T *gathered, *mask;
     int dy_height, dy_width, dx_height, dx_width, down, right;
   };
   Level level() const {
-    return {whole.dy.source,         whole.dx.to,  whole.dx.residual, whole.dy.height,
-            whole.dy.width,          whole.height, whole.width,       whole.dy.down.positions,
-            whole.dy.right.positions};
+    return {whole.dy.source, whole.dx.to,  whole.dx.residual, whole.dx.mask,
+            whole.dy.height, whole.dy.width, whole.height,     whole.width,
+            whole.dy.down.positions, whole.dy.right.positions};
   }
   MIXPL_DEVICE void enter(const Level& level) {
     whole.dy.source = level.dy;
@@ -100,6 +100,7 @@ struct DataGradient {
     whole.dy.width = level.dy_width;
     whole.dx.to = level.dx;
     whole.dx.residual = level.gathered;
+    whole.dx.mask = level.mask;
     whole.height = level.dx_height;
     whole.width = level.dx_width;
     whole.dy.down.positions = level.down;
@@ -114,16 +115,23 @@ int64_t most_rows(const ConvSize& z) {
 
 }  // namespace
 
+bool masks_data_gradients() { return plan::fused_masks; }
+
 void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOptions& o,
-                          Tensor& dx, bool add) {
-  if (dx.numel() == 0 || (add && dy.numel() == 0)) return;
-  if (dy.numel() == 0) return memset_device(dx.raw(), 0, dx.nbytes());
-  conv2d_backward_data(std::vector{dy}, weight, o, {dx}, {add});
+                          Tensor& dx, bool add, const Tensor& mask) {
+  if (dx.numel() == 0) return;
+  if (dy.numel() == 0) {
+    Tensor no_sums;
+    if (!add) return memset_device(dx.raw(), 0, dx.nbytes());
+    if (mask.defined()) mask_and_column_sum(mask, dx, dx, no_sums);
+    return;
+  }
+  conv2d_backward_data(std::vector{dy}, weight, o, {dx}, {add}, {mask});
 }
 
 void conv2d_backward_data(const std::vector<Tensor>& given, const Tensor& weight,
                           const Conv2dOptions& o, const std::vector<Tensor>& dxs,
-                          const std::vector<bool>& add) {
+                          const std::vector<bool>& add, const std::vector<Tensor>& masks) {
   const std::vector<Tensor> dys = pad_gradient(given, weight.shape(), o);
   // Channels of zeros meet filters of zeros.
   const int64_t zeros = dys[0].size(3) - weight.size(0);
@@ -142,6 +150,7 @@ void conv2d_backward_data(const std::vector<Tensor>& given, const Tensor& weight
     right = std::max(right, std::min(z.stride, z.w));
     granule = std::min(granule, granule_of(dys[l], z.k));
     aligned &= granule_of(dxs[l], z.c) == kChunkBytes;
+    if (masks[l].defined()) aligned &= granule_of(masks[l], z.c) == kChunkBytes;
     bulk &= z.groups == 1 && z.stride == 1 && fits_bulk(axis(z, z.h, z.r), z.p) &&
             fits_bulk(axis(z, z.w, z.s), z.q);
   }
@@ -167,7 +176,8 @@ void conv2d_backward_data(const std::vector<Tensor>& given, const Tensor& weight
       whole.filter_pitch = static_cast<int>(filters.numel() / (shape[0] * z.r * z.s));
       whole.dx.to = dxs[l].data<T>();
       whole.dx.residual = add[l] ? whole.dx.to : nullptr;
-      whole.dx.pitch = dxs[l].size(3);
+      whole.dx.mask = masks[l].defined() ? masks[l].data<T>() : nullptr;
+      whole.dx.pitch = static_cast<int>(dxs[l].size(3));
       whole.dx.aligned = aligned;
       whole.height = z.h;
       whole.width = z.w;

@@ -16,21 +16,24 @@ inline int granule_of(const Tensor& t, int64_t channels) {
   return divides(kChunkBytes) ? kChunkBytes : divides(4) ? 4 : static_cast<int>(size);
 }
 
-/// relu?(sum + bias + residual), rounded once to T.
-template <typename T>
+/// relu?(sum + bias + residual), rounded once to T; or, of a gradient, sum (+ what `to` holds), 0 where
+/// a mask is not above 0.
+template <typename T, bool kGradient = false>
 struct Output {
   T* to = nullptr;
   const float* bias = nullptr;  // one a column, or null
-  const T* residual = nullptr;  // as `to`, or null
-  int64_t pitch = 0;            // elements between rows
+  const T* residual = nullptr;  // as `to`, or null; of a gradient, what `to` holds
+  const T* mask = nullptr;      // of a gradient: as `to`, or null
+  int pitch = 0;  // elements between rows
   bool relu = false;
-  bool aligned = false;  // every row of `to` and `residual` starts at, and holds, whole chunks
+  bool aligned = false;  // every row of `to`, `residual` and `mask` starts at, and holds, whole chunks
 
   MIXPL_DEVICE Output at_column(int column) const {
     Output part = *this;
     part.to += column;
-    if (bias) part.bias += column;
+    if (!kGradient && bias) part.bias += column;
     if (residual) part.residual += column;
+    if (kGradient && mask) part.mask += column;
     return part;
   }
 
@@ -40,7 +43,7 @@ struct Output {
   MIXPL_DEVICE void store_chunks(const int (&rows)[kRows], int column, int columns,
                                  float (&sums)[kRows][kChunk<T>]) const {
     if (column >= columns) return;
-    if (bias) {
+    if (!kGradient && bias) {
 #pragma unroll
       for (int e = 0; e < kChunk<T>; e += 4) {
         const Vec<float, 4> add = biases(column + e, columns);
@@ -66,14 +69,23 @@ struct Output {
       Vec<T, kChunk<T>> values;
 #pragma unroll
       for (int e = 0; e < kChunk<T>; ++e) values[e] = finish(sums[i][e]);
-      if (rows[i] >= 0) store_vec(to + int64_t{rows[i]} * pitch + column, values);
+      if (rows[i] < 0) continue;
+      const int64_t at = int64_t{rows[i]} * pitch + column;
+      if (kGradient && mask) {
+        const Vec<T, kChunk<T>> open = load_vec<T, kChunk<T>>(mask + at);
+#pragma unroll
+        for (int e = 0; e < kChunk<T>; ++e)
+          if (!(float(open[e]) > 0)) values[e] = T(0.0f);
+      }
+      store_vec(to + at, values);
     }
   }
 
   MIXPL_DEVICE void store_element(int row, int column, float sum) const {
     const int64_t at = int64_t{row} * pitch + column;
-    if (bias) sum += load_read_only(bias + column);
+    if (!kGradient && bias) sum += load_read_only(bias + column);
     if (residual) sum += float(residual[at]);
+    if (kGradient && mask && !(float(mask[at]) > 0)) sum = 0;
     to[at] = finish(sum);
   }
   /// A chunk of any row.
@@ -97,7 +109,7 @@ struct Output {
     return some;
   }
   MIXPL_DEVICE T finish(float sum) const {
-    return T(relu && sum < 0 ? 0.0f : sum);  // NaN stays NaN
+    return T(!kGradient && relu && sum < 0 ? 0.0f : sum);  // NaN stays NaN
   }
 };
 

@@ -27,5 +27,7 @@ inline int64_t bulk_columns = [] {
 }();
 /// Whether a stem of three channels and stride 2 takes its bf16 pixels in pairs.
 inline bool pixel_pairs = is_on("MIXPL_CUDA_PIXEL_PAIRS");
+/// Whether data gradients leave out what the ReLU before would, instead of a pass of its own.
+inline bool fused_masks = is_on("MIXPL_CUDA_FUSED_MASKS");
 
 }  // namespace mixpl::cuda::plan

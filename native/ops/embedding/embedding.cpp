@@ -37,8 +37,8 @@ void check_index(const Tensor& table, const Tensor& index) {
   int64_t i = 0;
   for (int32_t row : index.to_vector<int32_t>()) {
     if (row < -1 || row >= table.size(0))
-      throw RangeError(str("embedding: index must be in [-1, ", table.size(0) - 1, "], got ", row,
-                           " at ", i));
+      throw RangeError(
+          str("embedding: index must be in [-1, ", table.size(0) - 1, "], got ", row, " at ", i));
     ++i;
   }
 }

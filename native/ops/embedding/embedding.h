@@ -7,11 +7,13 @@ namespace mixpl {
 /// Rows of a table by their index; a row may be taken any number of times.
 ///
 /// @param table f32 [K, C]
-/// @param index i32 [...]: 0 … K-1, or -1: zeros. Others are the caller's mistake, which the named op
+/// @param index i32 [...]: 0 … K-1, or -1: zeros. Others are the caller's mistake, which the named
+/// op
 ///              "embedding" checks (a look at them waits for the device)
 /// @param dtype f32 or bf16
 /// @return      dtype [..., C]
-/// @grad        table (f32), each row the sum over its uses in the order of the index: the same bits
+/// @grad        table (f32), each row the sum over its uses in the order of the index: the same
+/// bits
 ///              on every run and for any thread count
 /// @throws      ShapeError, DTypeError, DeviceError
 Tensor embedding(const Tensor& table, const Tensor& index, DType dtype);

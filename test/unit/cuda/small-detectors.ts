@@ -22,6 +22,16 @@ const twoStage = {
   roi: { fcChannels: 16, sampleSize: 5000, posFraction: 1 },
 } satisfies Partial<DetectorOptions>;
 
+const detr = {
+  ...parts,
+  neck: { channels: 16, numOutputs: 3 },
+  transformer: {
+    ...{ heads: 2, points: 2, encoderLayers: 1, decoderLayers: 2 },
+    ...{ ffnChannels: 24, dropout: 0.1 },
+  },
+  queries: 12,
+} satisfies Partial<DetectorOptions>;
+
 /** Every type, as small as it gets with all its parts, for pictures of some 64 pixels; three classes. */
 export const smallDetectors: Record<string, DetectorOptions> = {
   retinanet: { type: 'retinanet', ...dense, anchors },
@@ -37,4 +47,7 @@ export const smallDetectors: Record<string, DetectorOptions> = {
   },
   'faster-rcnn': { type: 'faster-rcnn', ...twoStage },
   'cascade-rcnn': { type: 'cascade-rcnn', ...twoStage },
+  'deformable-detr': { type: 'deformable-detr', ...detr },
+  'plain deformable-detr': { type: 'deformable-detr', ...detr, refine: false, twoStage: false },
+  dino: { type: 'dino', ...detr, denoising: { queries: 6 } },
 };

@@ -53,7 +53,7 @@ function optionsOf(o: Golden['options']): DetectorOptions {
       ? {
           type: 'dino',
           // Without noise a denoising query is its object: nothing is left to chance.
-          train: { denoising: { queries: o.denoising, labelNoise: 0, boxNoise: 0 } },
+          denoising: { queries: o.denoising, labelNoise: 0, boxNoise: 0 },
         }
       : {
           type: 'deformable-detr',
@@ -65,7 +65,8 @@ function optionsOf(o: Golden['options']): DetectorOptions {
     numClasses: o.numClasses,
     backbone: { depth: 18, norm: 'gn', frozenStages: -1, baseWidth: 8 },
     neck: { channels: o.channels },
-    transformer: { encoderLayers, decoderLayers, heads, points, ffnChannels, queries, dropout: 0 },
+    transformer: { encoderLayers, decoderLayers, heads, points, ffnChannels, dropout: 0 },
+    queries,
     test: { maxPerImage: o.maxPerImage },
   } as unknown as DetectorOptions;
 }
