@@ -47,6 +47,10 @@ export const smallDetectors: Record<string, DetectorOptions> = {
   },
   'faster-rcnn': { type: 'faster-rcnn', ...twoStage },
   'cascade-rcnn': { type: 'cascade-rcnn', ...twoStage },
+  'sparse-rcnn': {
+    ...{ type: 'sparse-rcnn', ...parts, neck: { channels: 16 }, proposals: 12 },
+    head: { stages: 2, heads: 2, dynamicChannels: 8, ffnChannels: 24 },
+  },
   'deformable-detr': { type: 'deformable-detr', ...detr },
   'plain deformable-detr': { type: 'deformable-detr', ...detr, refine: false, twoStage: false },
   dino: { type: 'dino', ...detr, denoising: { queries: 6 } },
