@@ -68,7 +68,7 @@ function namesIn(
       return {
         ...{ name, axes: 'oihw', namesOf: (n) => [n] },
         backboneOnly: names.every((n) => n.startsWith(backbone)),
-        isUnused: countsBatches,
+        isUnused: (n) => countsBatches(n) || (detectorNames[type].isRepeated?.(n, own) ?? false),
       };
     case 'torchvision':
       return names.some(isBareBackbone)

@@ -22,6 +22,8 @@ export const tolerances = {
   gradient: { relative: 1e-4, absolute: 0 },
   /** The same when the gradient is stored in bf16: independent roundings of 2^-8. */
   gradientBf16: { relative: 2 ** -7, absolute: 0 },
+  /** The same of factors that were rounded to bf16, too, for the tensor cores. */
+  gradientRounded: { relative: 2 ** -6, absolute: 0 },
 } as const satisfies Record<string, Tolerance>;
 
 /**

@@ -11,4 +11,8 @@ export const deformableDetrNames: DetectorNames = {
   classLayers: /^bbox_head\.cls_branches\.\d+\./,
   classBias: 'bbox_head.cls_branches.0.bias',
   torchvisionHead: () => [],
+  // Without refined boxes all layers have branch 0, which state dicts of torch name once a layer.
+  isRepeated: (stored, own) =>
+    !own.includes('bbox_head.cls_branches.1.bias') &&
+    /^bbox_head\.(cls|reg)_branches\.[1-9]\d*\./.test(stored),
 };

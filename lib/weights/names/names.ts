@@ -15,6 +15,11 @@ export interface DetectorNames {
    * @param all names of the detector
    */
   torchvisionHead(own: string, all: readonly string[]): string[];
+  /**
+   * Whether a tensor of mmdetection's is one of ours again, under another name: layers that share weights.
+   * @param own names of the detector
+   */
+  isRepeated?(stored: string, own: readonly string[]): boolean;
   /** How a tensor of ours is stored, where it is not the usual way. */
   codec?(
     layout: LayoutName,

@@ -1,7 +1,7 @@
-// Attention for processors that have no file of their own; compiled everywhere, so that it stays
-// whole.
+// Attention for processors that have no file of their own.
 #include "ops/attention/attention_kernels.h"
 
+#if !defined(__x86_64__)
 #define MIXPL_VECTOR_LANES 8
 #define MIXPL_SIMD
 #define MIXPL_SIMD_NAME portable_lanes
@@ -17,3 +17,4 @@ const Kernels& portable_kernels() {
 }
 
 }  // namespace mixpl::cpu::attention
+#endif

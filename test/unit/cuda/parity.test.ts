@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { createDetector, type Detector, native } from '../../../lib/index.js';
 import { sceneBatch } from '../detector/scenes.js';
-import { smallDetectors } from './small-detectors.js';
+import { smallDetectors, withTest } from './small-detectors.js';
 
 /** Relative to the norm of each tensor: f32 sums in another order, through some thirty layers. */
 const tolerance = 1e-3;
@@ -41,9 +41,9 @@ describe.skipIf(native.cudaReason() !== null)('on a GPU', () => {
         dtype: 'fp32' as const,
         ...{ seed: 3, optimizer: { momentum: 0.9, clipNorm: 5 } },
       };
-      const test = { scoreThr: 0.01, maxPerImage: 10 };
-      await using cpu = await createDetector({ ...options, test }, { ...runtime, device: 'cpu' });
-      await using gpu = await createDetector({ ...options, test }, { ...runtime, device: 'cuda' });
+      const tested = withTest(options, { scoreThr: 0.01, maxPerImage: 10 });
+      await using cpu = await createDetector(tested, { ...runtime, device: 'cpu' });
+      await using gpu = await createDetector(tested, { ...runtime, device: 'cuda' });
       const [want, got] = [await learn(cpu), await learn(gpu)];
 
       expect(Object.keys(got.losses)).toEqual(Object.keys(want.losses));

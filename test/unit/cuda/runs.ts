@@ -13,7 +13,7 @@ import {
   type TrainSettingsInput,
   trainSemiSupervised,
 } from '../../../lib/index.js';
-import { smallDetectors } from './small-detectors.js';
+import { smallDetectors, withTest } from './small-detectors.js';
 
 const size = { width: 64, height: 64 };
 const scene = (path: string) => drawScene(new Random([...path].map((c) => c.charCodeAt(0))), size);
@@ -84,7 +84,7 @@ export async function student(type: string, device: string): Promise<Detector> {
   const options = smallDetectors[type]!;
   const rpn = 'rpn' in options ? { rpn: { ...options.rpn, ...withoutTies } } : {};
   return createDetector(
-    { ...options, ...rpn, test: { scoreThr: 0.001, maxPerImage: 5 } } as DetectorOptions,
+    withTest({ ...options, ...rpn } as DetectorOptions, { scoreThr: 0.001, maxPerImage: 5 }),
     { device, dtype: 'fp32', seed: 3, optimizer: { type: 'sgd', clipNorm: 5 } },
   );
 }

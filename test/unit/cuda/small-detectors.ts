@@ -55,3 +55,12 @@ export const smallDetectors: Record<string, DetectorOptions> = {
   'plain deformable-detr': { type: 'deformable-detr', ...detr, refine: false, twoStage: false },
   dino: { type: 'dino', ...detr, denoising: { queries: 6 } },
 };
+
+/** `options` with these for `test`; DETRs have no least score. */
+export function withTest(
+  options: DetectorOptions,
+  { scoreThr, maxPerImage }: { scoreThr: number; maxPerImage: number },
+): DetectorOptions {
+  const test = 'queries' in options ? { maxPerImage } : { scoreThr, maxPerImage };
+  return { ...options, test } as DetectorOptions;
+}

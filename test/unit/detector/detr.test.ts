@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import {
   createDetector,
@@ -5,7 +6,10 @@ import {
   type DetectorOptions,
   type DinoOptions,
   loadConfig,
+  readSafetensors,
+  writeSafetensors,
 } from '../../../lib/index.js';
+import { temporaryFolder } from '../temporary-folder.js';
 import { sceneBatch } from './scenes.js';
 import { expectSlopes } from './slopes.js';
 import { testDetector } from './suite.js';
@@ -143,3 +147,26 @@ for (const [name, variant] of Object.entries(variants)) {
         ],
   });
 }
+
+test('plain Deformable DETR takes a state dict of torch, which names shared branches once a layer', async () => {
+  const options = {
+    ...{ type: 'deformable-detr', ...parts, refine: false, twoStage: false },
+  } as DeformableDetrOptions;
+  await using detector = await createDetector(options, { seed: 1 });
+  const folder = await temporaryFolder();
+  const file = join(folder, 'own.safetensors');
+  await detector.exportWeights(file, { layout: 'mmdetection' });
+  const tensors = new Map((await readSafetensors(file)).tensors);
+  for (const [name, tensor] of [...tensors])
+    if (/_branches\.0\./.test(name))
+      tensors.set(name.replace('branches.0.', 'branches.1.'), tensor);
+  await writeSafetensors(file, tensors);
+  await using other = await createDetector(options, { seed: 2 });
+  expect(await other.loadWeights(file)).toMatchObject({
+    layout: 'mmdetection',
+    missing: [],
+    unexpected: [],
+  });
+  await using refined = await createDetector({ ...options, refine: true }, { seed: 2 });
+  expect(await refined.loadWeights(file)).toMatchObject({ missing: [], unexpected: [] });
+});

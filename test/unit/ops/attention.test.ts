@@ -75,6 +75,8 @@ const spec = {
   bytes: ['mask'],
   differentiable: ['q', 'k', 'v', 'bias'],
   bf16Output,
+  // A GPU rounds the scores' gradient, and takes the sum over a row from the rounded output.
+  roundedGradients: ['q', 'k', 'v', 'bias'],
 } as const;
 
 testOp('attention', {
@@ -89,9 +91,8 @@ testOp('attention', {
       one('wider values than scores', { queries: 19, keys: 33, depth: 16, width: 48 }),
       one('64 columns', { queries: 66, keys: 40, depth: 64, heads: 1 }),
       one('128 columns', { queries: 70, keys: 67, depth: 128, heads: 1 }),
-      one('odd sizes', { images: 2, queries: 5, keys: 3, depth: 5, width: 7, heads: 3 }),
-      one('one of each', { queries: 1, depth: 1, heads: 1 }),
-      one('one key', { queries: 9, keys: 1 }),
+      one('odd sizes', { images: 2, queries: 13, keys: 11, depth: 5, width: 7, heads: 3 }),
+      one('two keys', { queries: 9, keys: 2, depth: 1, heads: 1 }),
       one('one query', { queries: 1, keys: 90 }),
       one('two parts of the queries', { queries: 290, keys: 20, depth: 8, heads: 1 }),
       one('a scale of its own', { queries: 20, scale: 0.6 }),
@@ -114,6 +115,7 @@ testOp('packedAttention', {
   ...spec,
   activations: ['packed', 'v'],
   differentiable: ['packed', 'v', 'bias'],
+  roundedGradients: ['packed', 'v', 'bias'],
   cases: (random) => {
     const one = (name: string, values: boolean, sizes: Sizes): OpCase => {
       const { inputs, options } = caseOf(random, name, sizes);
@@ -276,9 +278,34 @@ describe('attention', () => {
           expect(got.gradients[name]!.every(Number.isFinite), name).toBe(true);
       });
 
+      test(`one key gives its value and no gradient to q and k, ${dtype}${onDevice(device)}`, async () => {
+        const random = new Random(testSeed).fork('one key');
+        for (const sizes of [
+          { queries: 9, keys: 1 },
+          { queries: 1, depth: 1, heads: 1 },
+        ]) {
+          const call = rounded(caseOf(random, 'one key', sizes), ['v']);
+          const v = Array.from(call.inputs.v!.data);
+          const dout = normals(random, [1, sizes.queries, v.length]);
+          dout.data.set(dout.data.map(toBf16));
+          const got = await run(call, dout);
+          expect(Array.from(got.output)).toEqual(Array(sizes.queries).fill(v).flat());
+          const sums = v.map((_, c) =>
+            dout.data.reduce((a, d, i) => (i % v.length === c ? a + d : a), 0),
+          );
+          expectClose(got.gradients.v!, sums, { relative: 2 ** -8, absolute: 1e-6 }, 'dv');
+          for (const name of ['q', 'k'])
+            expect(
+              got.gradients[name]!.every((g) => Math.abs(g) < 1e-5),
+              name,
+            ).toBe(true);
+        }
+      });
+
       test(`scores in the thousands, ${dtype}${onDevice(device)}`, async () => {
         // Column 0 decides; each query sees its own key alone. -3e38 is how some masks say no.
         const size = 40;
+        const unit = dtype === 'f32' ? 64 : 8;
         const rows = (f: (i: number, d: number) => number) =>
           ndarray(
             [1, size, 8],
@@ -287,8 +314,8 @@ describe('attention', () => {
         const call: OpCase = {
           name: 'large',
           inputs: {
-            q: rows((_, d) => (d === 0 ? 64 : 0)),
-            k: rows((i, d) => (d === 0 ? i * 64 : 0)),
+            q: rows((_, d) => (d === 0 ? unit : 0)),
+            k: rows((i, d) => (d === 0 ? i * unit : 0)),
             v: rows((i, d) => i + d),
             bias: ndarray(
               [1, 1, size, size],
@@ -302,7 +329,7 @@ describe('attention', () => {
           rows(() => 1),
         );
         expect(Array.from(got.output)).toEqual(Array.from(rows((i, d) => i + d).data));
-        expect(got.gradients.q!.every((g) => g === 0)).toBe(true);
+        expect(got.gradients.q!.every((g) => Math.abs(g) < 1e-20)).toBe(true);
       });
 
       test(`what is no number spoils its own row and head, ${dtype}${onDevice(device)}`, async () => {
@@ -315,6 +342,16 @@ describe('attention', () => {
             expect(Number.isNaN(got.output[i * 64 + c]!), `${i}, ${c}`).toBe(i === 7 && c < 32);
       });
     }
+
+  for (const device of testDevices.filter((name) => name !== 'cpu'))
+    test(`a GPU has room for heads of 128 columns${onDevice(device)}`, async () => {
+      const wide = tensor(ndarray([1, 1, 129], new Float64Array(129)), 'f32', device);
+      await expectRefused(
+        () => native.runOp('attention', [wide, wide, wide], '{"heads":1}', {}),
+        'ERR_RANGE',
+        'attention: on a GPU a head must have at most 128 columns, got 129',
+      );
+    });
 
   test('says what is wrong', async () => {
     const zeros = (shape: number[], dtype: 'f32' | 'bf16' | 'u8' | 'i32' = 'f32') =>

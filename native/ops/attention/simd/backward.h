@@ -63,7 +63,7 @@ MIXPL_SIMD inline void row_gradient(float* scores, float* dscores, const RowTerm
 MIXPL_SIMD inline void add_row(const float* from, int64_t count, bool first, float* to) {
   for (int64_t j = 0; j < count; j += kLanes) {
     const Lanes lanes = lanes_of(count - j);
-    const Vector v = load(from + j);
+    const Vector v = load(from + j, lanes);
     store(to + j, lanes, first ? v : add(load(to + j, lanes), v));
   }
 }
