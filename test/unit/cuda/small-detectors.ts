@@ -56,11 +56,12 @@ export const smallDetectors: Record<string, DetectorOptions> = {
   dino: { type: 'dino', ...detr, denoising: { queries: 6 } },
 };
 
-/** `options` with these for `test`; DETRs have no least score. */
+/** `options` with these for `test`; detectors of queries have no least score. */
 export function withTest(
   options: DetectorOptions,
   { scoreThr, maxPerImage }: { scoreThr: number; maxPerImage: number },
 ): DetectorOptions {
-  const test = 'queries' in options ? { maxPerImage } : { scoreThr, maxPerImage };
+  const ofQueries = 'queries' in options || 'proposals' in options;
+  const test = ofQueries ? { maxPerImage } : { scoreThr, maxPerImage };
   return { ...options, test } as DetectorOptions;
 }
