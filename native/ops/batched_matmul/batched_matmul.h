@@ -8,9 +8,9 @@ namespace mixpl {
 ///
 /// @param a f32|bf16 [B, M, K]
 /// @param b a's dtype [B, K, N]
-/// @return  a's dtype [B, M, N]; zeros where K is 0. Sums in f32, on the CPU in order of K; on a
-/// GPU
-///          f32 is exact or, with Context::allow_tf32, of factors of 11 bits
+/// @return  a's dtype [B, M, N]; zeros where K is 0. Sums in f32, on the CPU in order of K (of bf16
+///          by pairs, where the processor multiplies these); on a GPU f32 is exact or, with
+///          Context::allow_tf32, of factors of 11 bits
 /// @grad    a, b, in their dtype; same bits on every run and for any thread count
 /// @throws  ShapeError, DTypeError, DeviceError, RangeError (M, K or N of 2^31 on a GPU)
 /// @source  as torch.bmm

@@ -1,4 +1,4 @@
-// Batched products with AVX-512.
+// Batched products of f32 with AVX-512; of bf16: batched_matmul_pairs_avx512_cpu.cpp.
 #include "ops/batched_matmul/batched_matmul_kernels.h"
 
 #if defined(__x86_64__)
@@ -12,7 +12,7 @@
 namespace mixpl::cpu::batched_matmul {
 
 void avx512_product(const BatchedFactor& left, const BatchedFactor& right, Tensor& y) {
-  product(left, right, y);
+  product<float>(left, right, y);
 }
 
 }  // namespace mixpl::cpu::batched_matmul

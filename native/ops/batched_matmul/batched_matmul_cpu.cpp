@@ -6,9 +6,9 @@ namespace {
 
 batched_matmul::Product product_of(DType dtype) {
 #if defined(__x86_64__)
-  // bf16 needs the instructions that round to it.
-  const bool wide = dtype == DType::bf16 ? has_avx512_bf16() : has_avx512();
-  return wide ? batched_matmul::avx512_product : batched_matmul::avx2_product;
+  if (dtype == DType::bf16 && has_avx512_bf16()) return batched_matmul::avx512_pairs_product;
+  if (dtype == DType::f32 && has_avx512()) return batched_matmul::avx512_product;
+  return batched_matmul::avx2_product;
 #else
   return batched_matmul::portable_product;
 #endif

@@ -8,7 +8,10 @@ namespace mixpl::cpu::batched_matmul {
 
 using Product = void (*)(const BatchedFactor& left, const BatchedFactor& right, Tensor& y);
 
+/// f32 alone.
 void avx512_product(const BatchedFactor& left, const BatchedFactor& right, Tensor& y);
+/// bf16 alone, two terms at a time.
+void avx512_pairs_product(const BatchedFactor& left, const BatchedFactor& right, Tensor& y);
 void avx2_product(const BatchedFactor& left, const BatchedFactor& right, Tensor& y);
 /// For processors without either.
 void portable_product(const BatchedFactor& left, const BatchedFactor& right, Tensor& y);

@@ -11,7 +11,7 @@
 namespace mixpl::cpu::batched_matmul {
 
 void portable_product(const BatchedFactor& left, const BatchedFactor& right, Tensor& y) {
-  product(left, right, y);
+  dispatch_floating(y.dtype(), [&](auto tag) { product<decltype(tag)>(left, right, y); });
 }
 
 }  // namespace mixpl::cpu::batched_matmul

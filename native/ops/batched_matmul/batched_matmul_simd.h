@@ -95,12 +95,11 @@ MIXPL_SIMD void product_items(const BatchedFactor& left, const BatchedFactor& ri
   }
 }
 
-inline void product(const BatchedFactor& left, const BatchedFactor& right, Tensor& y) {
+template <typename T>
+void product(const BatchedFactor& left, const BatchedFactor& right, Tensor& y) {
   const int64_t items = y.size(0) * ((left.rows() + kBlockRows - 1) / kBlockRows);
-  dispatch_floating(y.dtype(), [&](auto tag) {
-    parallel_chunks(items, int64_t{1}, [&](int64_t begin, int64_t end) {
-      product_items<decltype(tag)>(left, right, y, begin, end);
-    });
+  parallel_chunks(items, int64_t{1}, [&](int64_t begin, int64_t end) {
+    product_items<T>(left, right, y, begin, end);
   });
 }
 

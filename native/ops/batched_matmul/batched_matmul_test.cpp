@@ -54,8 +54,9 @@ void compare(cpu::batched_matmul::Product product, const Sizes& z, DType dtype) 
   }
 }
 
-void compare_all(cpu::batched_matmul::Product product) {
-  for (DType dtype : {DType::f32, DType::bf16})
+void compare_all(cpu::batched_matmul::Product product,
+                 const std::vector<DType>& types = {DType::f32, DType::bf16}) {
+  for (DType dtype : types)
     for (const Sizes& z : {Sizes{1, 1, 1, 1}, Sizes{3, 7, 5, 3}, Sizes{2, 49, 40, 64},
                            Sizes{2, 16, 49, 32}, Sizes{1, 115, 17, 35}, Sizes{2, 15, 33, 48}})
       compare(product, z, dtype);
@@ -68,7 +69,8 @@ TEST(BatchedMatmul, IsTheSumsOfThePortableKernels) {
 TEST(BatchedMatmul, IsTheSumsWithAvx2) { compare_all(cpu::batched_matmul::avx2_product); }
 TEST(BatchedMatmul, IsTheSumsWithAvx512) {
   if (!has_avx512_bf16()) GTEST_SKIP() << "this processor has no AVX-512 with bf16";
-  compare_all(cpu::batched_matmul::avx512_product);
+  compare_all(cpu::batched_matmul::avx512_product, {DType::f32});
+  compare_all(cpu::batched_matmul::avx512_pairs_product, {DType::bf16});
 }
 #endif
 
