@@ -28,8 +28,8 @@ constexpr int64_t kBlockRows = 8 * kTileRows;  // that a thread works out in one
 int64_t padded(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
 int64_t pairs_of(int64_t depth) { return (depth + 1) / 2; }
 
-/// Two neighbours of a sum, the first one in the low half.
-using Pair = uint32_t;
+/// Two neighbours of a sum, the first one in the low half; read out of bf16 in memory, too.
+typedef uint32_t __attribute__((may_alias)) Pair;
 
 /// Left factor of one batch: pair `step` of a row, in numbers of pairs.
 struct LeftPairs {
@@ -157,7 +157,7 @@ void product_items(const BatchedFactor& left, const BatchedFactor& right, Tensor
   const int64_t rows = left.rows(), depth = left.columns(), columns = right.columns();
   const int64_t pairs = pairs_of(depth), blocks = (rows + kBlockRows - 1) / kBlockRows;
   const auto memory = [](int64_t count) {
-    return std::unique_ptr<Pair[]>(new Pair[static_cast<size_t>(count)]);
+    return std::unique_ptr<uint32_t[]>(new uint32_t[static_cast<size_t>(count)]);
   };
   const auto panels = memory(pairs * padded(columns));
   const auto packed = memory(left.turned      ? pairs * padded(rows)

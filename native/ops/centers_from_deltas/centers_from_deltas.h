@@ -13,7 +13,7 @@ namespace mixpl {
 /// @param references f32 [N, Q, 4] (cx, cy, w, h), in any unit
 /// @return           f32 [N, Q, 4] (cx, cy, w, h), in the same unit
 /// @grad             deltas (their dtype), references (f32); a width or height beyond the limit
-///                   gives its delta none. What has a gradient of 0 gives 0, whatever the deltas are
+///                   gives its delta none. A gradient of 0 gives 0, whatever the deltas are
 /// @throws           ShapeError, DTypeError, DeviceError
 /// @source           as DeltaCoder::decode; mmdetection's SparseRoIHead, where the boxes that a
 ///                   detector learns start as references
