@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { positive, positiveCount } from './fields.js';
 import { atss } from './models/atss.js';
 import { centernet } from './models/centernet.js';
-import { deformableDetr, dino } from './models/detr.js';
+import { dabDetr, deformableDetr, dino } from './models/detr.js';
 import { fcos } from './models/fcos.js';
 import { gfl } from './models/gfl.js';
 import { paa } from './models/paa.js';
@@ -24,6 +24,7 @@ export const modelSchema = z.discriminatedUnion('type', [
   cascadeRcnn,
   paa,
   sparseRcnn,
+  dabDetr,
   deformableDetr,
   dino,
 ]);

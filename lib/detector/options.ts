@@ -289,14 +289,17 @@ export interface ChannelMapperOptions {
   norm?: 'none' | 'gn';
 }
 
-export interface DeformableTransformerOptions {
+export interface TransformerOptions {
   heads?: number;
-  /** Samples of a head in each level. @defaultValue 4 */
-  points?: number;
   encoderLayers?: number;
   decoderLayers?: number;
   ffnChannels?: number;
   dropout?: number;
+}
+
+export interface DeformableTransformerOptions extends TransformerOptions {
+  /** Samples of a head in each level. @defaultValue 4 */
+  points?: number;
 }
 
 export interface QueryTrainOptions {
@@ -347,6 +350,12 @@ export interface DeformableDetrOptions extends DetrOptions {
   twoStage?: boolean;
 }
 
+/** DAB-DETR (Liu et al. 2022): queries are learned boxes, which look at C5 alone. */
+export interface DabDetrOptions extends Omit<DetrOptions, 'transformer'> {
+  type: 'dab-detr';
+  transformer?: TransformerOptions;
+}
+
 /** DINO (Zhang et al. 2023). */
 export interface DinoOptions extends DetrOptions {
   type: 'dino';
@@ -371,6 +380,7 @@ export type DetectorOptions =
   | CascadeRcnnOptions
   | PaaOptions
   | SparseRcnnOptions
+  | DabDetrOptions
   | DeformableDetrOptions
   | DinoOptions;
 /** Whether some of its BatchNorm goes by the batch in training, and keeps statistics of what it saw. */

@@ -137,6 +137,7 @@ constexpr Entry kDetectors[] = {
     {"cascade-rcnn", create_cascade_rcnn},
     {"paa", create_paa},
     {"sparse-rcnn", create_sparse_rcnn},
+    {"dab-detr", create_dab_detr},
     {"deformable-detr", create_deformable_detr},
     {"dino", create_dino},
 };

@@ -7,23 +7,28 @@
 #include "nn/linear.h"
 #include "ops/dropout/dropout.h"
 #include "ops/gelu/gelu.h"
+#include "ops/prelu/prelu.h"
 
 namespace mixpl {
 
-enum class Activation : uint8_t { relu, gelu };
+enum class Activation : uint8_t { relu, gelu, prelu };
 
 /// linear -> activation -> linear, as mmdetection's FFN without its residual: the layer norm behind
 /// it adds that. Parameters: <name>.layers.0.0.{weight, bias}, <name>.layers.1.{weight, bias};
-/// Glorot's uniform weights and zero biases (torch's biases are uniform in ±1 / sqrt(in)).
+/// Glorot's uniform weights and zero biases (torch's biases are uniform in ±1 / sqrt(in)). With a
+/// PReLU <name>.layers.0.1.weight [1], its slope, 0.25 at first.
 class FeedForward {
  public:
   FeedForward() = default;
   FeedForward(const Scope& scope, const std::string& name, int64_t channels, int64_t hidden,
               Activation activation = Activation::relu)
-      : gelu_(activation == Activation::gelu) {
+      : activation_(activation) {
     const Scope layers = scope.child(name).child("layers");
     // A ReLU is part of the product's kernel.
-    inner_ = Linear(layers.child("0"), "0", channels, hidden, init::xavier_uniform(), {!gelu_});
+    inner_ = Linear(layers.child("0"), "0", channels, hidden, init::xavier_uniform(),
+                    {activation == Activation::relu});
+    if (activation == Activation::prelu)
+      slope_ = layers.child("0.1").weight("weight", {1}, init::constant(0.25f));
     outer_ = Linear(layers, "1", hidden, channels, init::xavier_uniform());
   }
 
@@ -39,11 +44,13 @@ class FeedForward {
  private:
   Tensor activated(const Tensor& x) const {
     const Tensor hidden = inner_(x);
-    return gelu_ ? gelu(hidden) : hidden;
+    if (activation_ == Activation::gelu) return gelu(hidden);
+    return activation_ == Activation::prelu ? prelu(hidden, slope_) : hidden;
   }
 
   Linear inner_, outer_;
-  bool gelu_ = false;
+  Tensor slope_;
+  Activation activation_ = Activation::relu;
 };
 
 }  // namespace mixpl

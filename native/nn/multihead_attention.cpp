@@ -44,14 +44,14 @@ Tensor multihead_attention(const Tensor& query, const Tensor& key, const Tensor&
 }
 
 MultiheadAttention::MultiheadAttention(const Scope& scope, const std::string& name, int64_t columns,
-                                       int64_t heads, const Init& out_init)
+                                       int64_t heads, const Init& out)
     : heads_(heads) {
-  const Scope at = scope.child(name).child("attn"), out = at.child("out_proj");
+  const Scope at = scope.child(name).child("attn"), last = at.child("out_proj");
   projections_.in_weight =
       at.weight("in_proj_weight", {3 * columns, columns}, init::xavier_uniform());
   projections_.in_bias = at.weight("in_proj_bias", {3 * columns}, init::constant(0));
-  projections_.out_weight = out.weight("weight", {columns, columns}, out_init);
-  projections_.out_bias = out.weight("bias", {columns}, init::constant(0));
+  projections_.out_weight = last.weight("weight", {columns, columns}, out);
+  projections_.out_bias = last.weight("bias", {columns}, init::constant(0));
 }
 
 namespace {

@@ -36,7 +36,7 @@ Tensor multihead_attention(const Tensor& query, const Tensor& key, const Tensor&
 class MultiheadAttention {
  public:
   MultiheadAttention() = default;
-  /// @param out of the last weight: torch's default, where the caller says no other
+  /// @param out how out_proj.weight is first filled; as torch does, or as the network wants it
   MultiheadAttention(const Scope& scope, const std::string& name, int64_t columns, int64_t heads,
                      const Init& out = init::uniform_fan_in());
 

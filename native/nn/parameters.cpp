@@ -46,6 +46,9 @@ Init normal(float std) {
     parallel_for(t.numel(), [&](int64_t i) { p[i] = std * random.normal(i); });
   };
 }
+Init uniform(float bound) {
+  return [=](Tensor& t, const Philox& random) { fill_uniform(bound, t, random); };
+}
 Init kaiming_normal_fan_out() {
   return [](Tensor& t, const Philox& random) {
     normal(static_cast<float>(std::sqrt(2.0 / fan_out(t.shape()))))(t, random);

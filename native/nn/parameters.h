@@ -43,6 +43,8 @@ using Init = std::function<void(Tensor&, const Philox& random)>;
 namespace init {
 Init constant(float value);
 Init normal(float std);
+/// Uniform in ±bound.
+Init uniform(float bound);
 /// He et al. 2015: std = sqrt(2 / fan_out), fan_out = K R S of OHWI weights.
 Init kaiming_normal_fan_out();
 /// Glorot and Bengio 2010: uniform in ±sqrt(6 / (fan_in + fan_out)).

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Records test/golden/detr/*.json: losses, gradients and detections of Deformable DETR (plain, with box
-refinement, in two stages) and of DINO (4 scales) in PyTorch.
+refinement, in two stages), of DINO (4 scales) and of DAB-DETR in PyTorch.
 
-The networks are in detr_network.py; matching is scipy's. Choices that rounding could turn (which tokens
+The networks are in detr_network.py and dab_detr_network.py; matching is scipy's. Choices that rounding could turn (which tokens
 start a query, who is matched, what is found) are refused unless they are clear. Weights, images and boxes
 follow from formulas, so that the files stay small. detr_checks.py checks the networks by themselves.
 
@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 
+from dab_detr_network import DabDetr
 from detr_network import CLASSES, DECODERS, EMBED, ENCODERS, FFN, HEADS, POINTS, QUERIES, Detr, centers, corners, giou, real
 from retinanet import hashed
 
@@ -24,7 +25,11 @@ OUT = os.path.join(os.path.dirname(__file__), "..", "..", "test", "golden", "det
 MAX_PER_IMAGE = 40
 
 
-def match(logits, boxes, gt, labels, size):
+def network(o):
+    return DabDetr(o) if o["kind"] == "dab" else Detr(o)
+
+
+def match(logits, boxes, gt, labels, size, eps):
     """Per query its object, or -1."""
     owner = torch.full((len(boxes),), -1)
     if not len(gt):
@@ -32,7 +37,7 @@ def match(logits, boxes, gt, labels, size):
     h, w = size
     scale = real([w, h, w, h])
     p = logits.detach().sigmoid()[:, labels]
-    focal = 0.25 * (1 - p) ** 2 * -(p + 1e-12).log() - 0.75 * p**2 * -(1 - p + 1e-12).log()
+    focal = 0.25 * (1 - p) ** 2 * -(p + eps).log() - 0.75 * p**2 * -(1 - p + eps).log()
     l1 = (boxes.detach()[:, None] - centers(gt / scale)[None]).abs().sum(-1)
     overlap = giou(corners(boxes.detach())[:, None] * scale, gt[None], 1e-6)
     cost = (2 * focal + 5 * l1 - 2 * overlap).numpy()
@@ -69,14 +74,13 @@ def query_losses(logits, boxes, owners, targets, sizes, cls_weight):
 
 def losses(net, out, targets, sizes):
     layers, encoder, noisy = out
-    weight = 1 if net.dino else 2
     result = {}
 
     def add(prefix, logits, boxes, owners, truth=targets):
-        values = query_losses(logits, boxes, owners, truth, sizes, weight)
+        values = query_losses(logits, boxes, owners, truth, sizes, net.focal_weight)
         result.update({prefix + k: v for k, v in zip(("loss_cls", "loss_bbox", "loss_iou"), values)})
 
-    matched = lambda logits, boxes, truth: [match(logits[n], boxes[n], *truth[n], sizes[n]) for n in range(len(sizes))]
+    matched = lambda logits, boxes, truth: [match(logits[n], boxes[n], *truth[n], sizes[n], net.focal_eps) for n in range(len(sizes))]
     last = DECODERS - 1
     first = noisy["labels"].shape[1] if noisy else 0
     for i in [last, *range(last)]:
@@ -121,6 +125,8 @@ CASES = {
     "dino": dict(PADDED, kind="dino", denoising=0, image="image 143"),
     "dino-denoising": dict(PADDED, kind="dino", denoising=8, image="image 143"),
     "dino-unpadded": dict(WHOLE, kind="dino", denoising=8, image="image 365"),
+    "dab": dict(PADDED, kind="dab", image="image 12"),
+    "dab-unpadded": dict(WHOLE, kind="dab", image="image 3"),
 }
 
 
@@ -135,7 +141,7 @@ def inputs(o):
 
 def run(o):
     image, targets = inputs(o)
-    net = Detr(o)
+    net = network(o)
     out = net.forward(image, o["sizes"], targets)
     values = losses(net, out, targets, o["sizes"])
     sum(values.values()).backward()

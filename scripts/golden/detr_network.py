@@ -27,19 +27,23 @@ def fill(name, shape):
     """In our layout, OHWI, rounded to f32. The same stands in the test."""
     v = hashed(name, int(np.prod(shape)))
     if len(shape) == 1:
-        if name.endswith("weight"):
+        if name.endswith("layers.0.1.weight"):
+            v = 0.25 + 0.1 * v  # of a PReLU
+        elif name.endswith("weight"):
             v = 1 + 0.2 * v
         elif name.endswith("sampling_offsets.bias"):
             v = 2 * v  # pixels
-        elif "cls_branches" in name:
+        elif "cls_branches" in name or "fc_cls" in name:
             v = 0.5 * v - 1.5  # scores away from 0 and 1
         elif name == "memory_trans_fc.bias":
             v = 0.001 * v  # all that tokens without a proposal have: they should not be the best
         else:
             v = 0.1 * v
-    elif "embed" not in name:  # tables keep (-1, 1)
+    elif "embed" in name:  # tables keep (-1, 1), those of boxes get wider
+        v = 2 * v if shape[-1] == 4 else v
+    else:
         v = v * math.sqrt(6 * shape[0] / np.prod(shape))
-        if "reg_branches" not in name and "reference_points_fc" not in name and len(shape) == 2:
+        if not any(k in name for k in ("reg_branches", "reference_points_fc", "fc_reg")) and len(shape) == 2:
             v = 0.5 * v
         if name == f"bbox_head.reg_branches.{DECODERS}.4.weight":
             v = 2 * v  # references beyond 1e-3 and 1 - 1e-3
@@ -132,11 +136,14 @@ class Grid:
 
 
 class Detr(base.Net):
+    focal_eps = 1e-12  # of the cost of a match
+
     def __init__(self, o):
         super().__init__(dict(BACKBONE, **o))
         self.dino = o["kind"] == "dino"
         self.refine = o["kind"] != "plain"
         self.two_stage = o["kind"] in ("two-stage", "dino")
+        self.focal_weight = 1 if o["kind"] in ("dino", "dab") else 2
 
     def linear(self, x, path, cout):
         return F.linear(x, self.p.get(path + ".weight", (cout, x.shape[-1])), self.p.get(path + ".bias", (cout,)))

@@ -336,6 +336,42 @@ def gelu():
     write("gelu", "torch.nn.functional.gelu", cases)
 
 
+def prelu():
+    torch.manual_seed(SEED + 22)
+    cases = []
+    for slope in (0.25, -0.5):
+        x = (2 * torch.randn(3, 41)).requires_grad_()
+        weight = torch.tensor([slope], requires_grad=True)
+        y = F.prelu(x, weight)
+        dout = torch.randn_like(y)
+        y.backward(dout)
+        cases.append(case(f"slope={slope}", {"x": x, "slope": weight}, {}, y, {"x": x.grad, "slope": weight.grad}, dout))
+    write("prelu", "torch.nn.functional.prelu", cases)
+
+
+def modulated_encoding():
+    """As mmdetection's DABDetrTransformerDecoder draws encodings out: y's half comes first."""
+    torch.manual_seed(SEED + 23)
+    cases = []
+    for scaled in (False, True):
+        encoding = (2 * torch.rand(2, 5, 48) - 1).requires_grad_()
+        sizes = torch.randn(2, 5, 2, requires_grad=True)
+        boxes = (0.1 + 0.8 * torch.rand(2, 5, 4)).requires_grad_()
+        inputs = {"encoding": encoding, "sizes": sizes, "boxes": boxes}
+        y = encoding[..., :24]
+        if scaled:
+            inputs["scale"] = torch.randn(2, 5, 24, requires_grad=True)
+            y = y * inputs["scale"]
+        wanted = sizes.sigmoid()
+        half_y = y[..., :12] * (wanted[..., 1] / boxes[..., 3])[..., None]
+        half_x = y[..., 12:] * (wanted[..., 0] / boxes[..., 2])[..., None]
+        y = torch.cat([half_y, half_x], -1)
+        dout = torch.randn_like(y)
+        y.backward(dout)
+        cases.append(case("scaled" if scaled else "the first layer", inputs, {}, y, {k: v.grad for k, v in inputs.items()}, dout))
+    write("modulated-encoding", "the same in torch autograd", cases)
+
+
 def inverse_sigmoid(x, eps):
     """mmdetection's."""
     x = x.clamp(min=0, max=1)
@@ -380,4 +416,6 @@ if __name__ == "__main__":
     side_distributions()
     layer_norm()
     gelu()
+    prelu()
+    modulated_encoding()
     query_boxes()

@@ -17,17 +17,28 @@ const channelMapper = z
   })
   .prefault({});
 
+/** C5 alone. */
+const plainMapper = z
+  .strictObject({
+    type: z.literal('channel-mapper').default('channel-mapper'),
+    channels: channels().multipleOf(4).default(256).describe('of every token'),
+    firstLevel: z.literal(5).default(5),
+    numOutputs: z.literal(1).default(1),
+    norm: z.enum(['none', 'gn']).default('none'),
+  })
+  .prefault({});
+
+const transformerFields = (defaults: { ffnChannels: number; dropout: number }) => ({
+  heads: z.int().min(1).max(64).default(8),
+  encoderLayers: z.int().min(0).max(64).default(6),
+  decoderLayers: z.int().min(1).max(64).default(6),
+  ffnChannels: channels().default(defaults.ffnChannels),
+  dropout: share().lt(1).default(defaults.dropout),
+});
 function transformer(defaults: { ffnChannels: number; dropout: number }) {
-  return z
-    .strictObject({
-      heads: z.int().min(1).max(64).default(8),
-      points: z.int().min(1).max(16).default(4).describe('samples of a head in each level'),
-      encoderLayers: z.int().min(0).max(64).default(6),
-      decoderLayers: z.int().min(1).max(64).default(6),
-      ffnChannels: channels().default(defaults.ffnChannels),
-      dropout: share().lt(1).default(defaults.dropout),
-    })
-    .prefault({});
+  const { heads, ...rest } = transformerFields(defaults);
+  const points = z.int().min(1).max(16).default(4).describe('samples of a head in each level');
+  return z.strictObject({ heads, points, ...rest }).prefault({});
 }
 
 /** What queries learn; each is assigned to an object or to none. */
@@ -79,6 +90,19 @@ export const deformableDetr = z
     path: ['twoStage'],
     error: 'needs model.refine: boxes of proposals are refined',
   });
+
+export const dabDetr = z
+  .strictObject({
+    type: z.literal('dab-detr'),
+    ...common,
+    numerics: onlyMmdetection(),
+    neck: plainMapper,
+    transformer: z.strictObject(transformerFields({ ffnChannels: 2048, dropout: 0 })).prefault({}),
+    queries: positiveCount().default(300).describe('objects that an image can have'),
+    train: queryTrain({ classification: 1 }),
+    test: queryTest({ maxPerImage: 300 }),
+  })
+  .refine((model) => model.neck.channels % model.transformer.heads === 0, headsDivide);
 
 export const dino = z
   .strictObject({

@@ -1,7 +1,7 @@
 import type { DetectorType } from '../../detector/options.js';
 import { atssNames } from './atss.js';
 import { centernetNames } from './centernet.js';
-import { deformableDetrNames, dinoNames } from './detr.js';
+import { dabDetrNames, deformableDetrNames, dinoNames } from './detr.js';
 import { fcosNames } from './fcos.js';
 import { gflNames } from './gfl.js';
 import type { DetectorNames } from './names.js';
@@ -25,6 +25,7 @@ export const detectorNames: Record<DetectorType, DetectorNames> = {
   gfl: gflNames,
   paa: paaNames,
   'sparse-rcnn': sparseRcnnNames,
+  'dab-detr': dabDetrNames,
   'deformable-detr': deformableDetrNames,
   dino: dinoNames,
 };

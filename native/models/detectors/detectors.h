@@ -9,6 +9,7 @@ namespace mixpl {
 std::unique_ptr<Detector> create_atss(const Options& options, uint64_t seed);
 std::unique_ptr<Detector> create_cascade_rcnn(const Options& options, uint64_t seed);
 std::unique_ptr<Detector> create_centernet(const Options& options, uint64_t seed);
+std::unique_ptr<Detector> create_dab_detr(const Options& options, uint64_t seed);
 std::unique_ptr<Detector> create_deformable_detr(const Options& options, uint64_t seed);
 std::unique_ptr<Detector> create_dino(const Options& options, uint64_t seed);
 std::unique_ptr<Detector> create_faster_rcnn(const Options& options, uint64_t seed);

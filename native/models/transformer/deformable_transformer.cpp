@@ -7,28 +7,9 @@ namespace mixpl {
 DeformableTransformerOptions DeformableTransformerOptions::read(
     const Options& options, const DeformableTransformerOptions& defaults, int64_t channels) {
   DeformableTransformerOptions out = defaults;
-  out.heads = options.integer("heads", out.heads);
   out.points = options.integer("points", out.points);
-  out.encoder_layers = static_cast<int>(options.integer("encoderLayers", out.encoder_layers));
-  out.decoder_layers = static_cast<int>(options.integer("decoderLayers", out.decoder_layers));
-  out.ffn_channels = options.integer("ffnChannels", out.ffn_channels);
-  out.dropout = static_cast<float>(options.number("dropout", out.dropout));
-  options.finish();
-  const auto within = [](const char* name, int64_t value, int64_t low, int64_t high) {
-    if (value < low || value > high)
-      throw ConfigError(
-          str("transformer.", name, " must be in [", low, ", ", high, "], got ", value));
-  };
-  within("heads", out.heads, 1, 64);
-  within("points", out.points, 1, 16);
-  within("encoderLayers", out.encoder_layers, 0, 64);
-  within("decoderLayers", out.decoder_layers, 1, 64);
-  within("ffnChannels", out.ffn_channels, 1, 1 << 16);
-  if (channels % out.heads)
-    throw ConfigError(
-        str("transformer.heads must divide neck.channels (", channels, "), got ", out.heads));
-  if (!(out.dropout >= 0 && out.dropout < 1))
-    throw ConfigError(str("transformer.dropout must be in [0, 1), got ", out.dropout));
+  check_transformer_count("points", out.points, 1, 16);
+  static_cast<TransformerOptions&>(out) = TransformerOptions::read(options, defaults, channels);
   return out;
 }
 
@@ -74,7 +55,7 @@ void DeformableEncoder::operator()(Memory& memory, const Tensor& positions) cons
 DeformableDecoderLayer::DeformableDecoderLayer(const Scope& scope, int64_t channels, int64_t levels,
                                                int index,
                                                const DeformableTransformerOptions& options)
-    : self_attention_(scope, "self_attn", channels, options.heads),
+    : self_attention_(scope, "self_attn", channels, options.heads, init::xavier_uniform()),
       cross_attention_(scope.child("cross_attn"), attention_of(channels, levels, options)),
       ffn_(scope, "ffn", channels, options.ffn_channels),
       dropout_(options.dropout, (options.encoder_layers + index) * kPlacesOfALayer) {

@@ -4,8 +4,8 @@
 
 #include <vector>
 
-#include "core/options.h"
 #include "detect/token_grid.h"
+#include "models/transformer/transformer_options.h"
 #include "nn/deformable_attention.h"
 #include "nn/dropout.h"
 #include "nn/feed_forward.h"
@@ -15,13 +15,10 @@
 
 namespace mixpl {
 
-struct DeformableTransformerOptions {
-  int64_t heads = 8, points = 4;
-  int encoder_layers = 6, decoder_layers = 6;
-  int64_t ffn_channels = 2048;
-  float dropout = 0;
+struct DeformableTransformerOptions : TransformerOptions {
+  int64_t points = 4;
 
-  /// "transformer": { heads, points, encoderLayers, decoderLayers, ffnChannels, dropout }.
+  /// "transformer": as TransformerOptions, and { points }.
   /// @param channels of the tokens. @throws ConfigError
   static DeformableTransformerOptions read(const Options& options,
                                            const DeformableTransformerOptions& defaults,

@@ -32,14 +32,8 @@ MemoryEncoder::MemoryEncoder(const Scope& scope, const MemoryEncoderOptions& opt
 
 Memory MemoryEncoder::operator()(const ImageBatch& images) const {
   const std::vector<Tensor> maps = neck_(backbone_(images.pixels));
-  std::vector<MapSize> map_sizes;
-  for (const Tensor& map : maps) map_sizes.push_back({map.size(1), map.size(2)});
-  std::vector<ImageSize> sizes;
-  for (const InputSize& size : images.sizes) sizes.push_back({size.height, size.width});
-
   Memory memory;
-  memory.grid = token_grid(map_sizes, {images.pixels.size(1), images.pixels.size(2)}, sizes,
-                           images.pixels.device());
+  memory.grid = grid_of(maps, images);
   memory.padding = padding_mask(memory.grid);
   memory.tokens = concat_tokens(maps);
   encoder_(memory, add_level_rows(sine_positions(memory.grid, positions_, memory.tokens.dtype()),
@@ -54,6 +48,15 @@ ProposalEncoder::ProposalEncoder(const Scope& scope, int64_t channels)
 std::pair<Tensor, Tensor> ProposalEncoder::operator()(const Memory& memory) const {
   const TokenProposals proposals = token_proposals(memory.grid);
   return {norm_(linear_(mask_tokens(memory.tokens, proposals.mask))), proposals.logits};
+}
+
+TokenGrid grid_of(const std::vector<Tensor>& maps, const ImageBatch& images) {
+  std::vector<MapSize> map_sizes;
+  for (const Tensor& map : maps) map_sizes.push_back({map.size(1), map.size(2)});
+  std::vector<ImageSize> sizes;
+  for (const InputSize& size : images.sizes) sizes.push_back({size.height, size.width});
+  return token_grid(map_sizes, {images.pixels.size(1), images.pixels.size(2)}, sizes,
+                    images.pixels.device());
 }
 
 Tensor rows_of(const Tensor& x, const Tensor& rows) {

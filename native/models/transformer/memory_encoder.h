@@ -51,6 +51,8 @@ class ProposalEncoder {
   LayerNorm norm_;
 };
 
+/// Of the maps [N, H, W, C] that a network makes of a batch.
+TokenGrid grid_of(const std::vector<Tensor>& maps, const ImageBatch& images);
 /// Rows of a [N, S, K] in f32, as [N, count, K]. @param rows see best_tokens
 Tensor rows_of(const Tensor& x, const Tensor& rows);
 /// A learned [T, C] for every image: dtype [N, T, C], on the tape.

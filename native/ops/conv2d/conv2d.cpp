@@ -204,8 +204,7 @@ std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, 
       mark_masked(dx, open.back());
     }
     if (!from.empty())
-      MIXPL_DISPATCH(weight.device(), conv2d_backward_data, from, weight, options, to, add,
-                     open);
+      MIXPL_DISPATCH(weight.device(), conv2d_backward_data, from, weight, options, to, add, open);
     return grads;
   });
   if (options.relu)

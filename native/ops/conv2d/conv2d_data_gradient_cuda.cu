@@ -90,9 +90,16 @@ struct DataGradient {
     int dy_height, dy_width, dx_height, dx_width, down, right;
   };
   Level level() const {
-    return {whole.dy.source, whole.dx.to,  whole.dx.residual, whole.dx.mask,
-            whole.dy.height, whole.dy.width, whole.height,     whole.width,
-            whole.dy.down.positions, whole.dy.right.positions};
+    return {whole.dy.source,
+            whole.dx.to,
+            whole.dx.residual,
+            whole.dx.mask,
+            whole.dy.height,
+            whole.dy.width,
+            whole.height,
+            whole.width,
+            whole.dy.down.positions,
+            whole.dy.right.positions};
   }
   MIXPL_DEVICE void enter(const Level& level) {
     whole.dy.source = level.dy;

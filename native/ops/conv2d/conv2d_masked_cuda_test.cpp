@@ -41,8 +41,9 @@ struct Weights {
 
 using Values = std::vector<std::vector<float>>;
 
-// Of all weights and of x: a block with a shortcut, a smaller one with a shortcut that is convolved,
-// and consumers of what is between that are no convolutions, before and after those that are.
+// Of all weights and of x: a block with a shortcut, a smaller one with a shortcut that is
+// convolved, and consumers of what is between that are no convolutions, before and after those that
+// are.
 Values of_blocks(Device device, DType type, int64_t height, int64_t width, int64_t c, bool bias) {
   Tape tape;
   Context context;
@@ -62,8 +63,7 @@ Values of_blocks(Device device, DType type, int64_t height, int64_t width, int64
   Conv2dOptions plain = with_relu(1, 2);
   plain.relu = false;
   const Tensor shortcut = conv2d(d, w.make({2 * c, 1, 1, c}), shift(2 * c), plain);
-  const Tensor e =
-      conv2d(half, w.make({2 * c, 1, 1, 2 * c}), shift(2 * c), with_relu(1), shortcut);
+  const Tensor e = conv2d(half, w.make({2 * c, 1, 1, 2 * c}), shift(2 * c), with_relu(1), shortcut);
   const Tensor late = max_pool2d(d, {3, 2, 1});
   std::vector<Tensor> roots{early, e, late}, seeds;
   for (const Tensor& root : roots) seeds.push_back(noise(root.shape(), 7, device, type));
@@ -166,8 +166,8 @@ TEST_F(Conv2dMaskedCuda, SavesLaunches) {
       if (!failed) return n;
     }
   };
-  // b's and half's, which a convolution alone reads, and d's, to whose gradient one adds last; not a's,
-  // to which pooling adds last, nor e's, which is given.
+  // b's and half's, which a convolution alone reads, and d's, to whose gradient one adds last; not
+  // a's, to which pooling adds last, nor e's, which is given.
   EXPECT_EQ(launches(false) - launches(true), 3);
 }
 

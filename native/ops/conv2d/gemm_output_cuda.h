@@ -16,17 +16,18 @@ inline int granule_of(const Tensor& t, int64_t channels) {
   return divides(kChunkBytes) ? kChunkBytes : divides(4) ? 4 : static_cast<int>(size);
 }
 
-/// relu?(sum + bias + residual), rounded once to T; or, of a gradient, sum (+ what `to` holds), 0 where
-/// a mask is not above 0.
+/// relu?(sum + bias + residual), rounded once to T; or, of a gradient, sum (+ what `to` holds), 0
+/// where a mask is not above 0.
 template <typename T, bool kGradient = false>
 struct Output {
   T* to = nullptr;
   const float* bias = nullptr;  // one a column, or null
   const T* residual = nullptr;  // as `to`, or null; of a gradient, what `to` holds
   const T* mask = nullptr;      // of a gradient: as `to`, or null
-  int pitch = 0;  // elements between rows
+  int pitch = 0;                // elements between rows
   bool relu = false;
-  bool aligned = false;  // every row of `to`, `residual` and `mask` starts at, and holds, whole chunks
+  bool aligned =
+      false;  // every row of `to`, `residual` and `mask` starts at, and holds, whole chunks
 
   MIXPL_DEVICE Output at_column(int column) const {
     Output part = *this;

@@ -51,6 +51,10 @@ export const smallDetectors: Record<string, DetectorOptions> = {
     ...{ type: 'sparse-rcnn', ...parts, neck: { channels: 16 }, proposals: 12 },
     head: { stages: 2, heads: 2, dynamicChannels: 8, ffnChannels: 24 },
   },
+  'dab-detr': {
+    ...{ type: 'dab-detr', ...detr, neck: { channels: 16 } },
+    transformer: (({ points: _, ...rest }) => rest)(detr.transformer),
+  },
   'deformable-detr': { type: 'deformable-detr', ...detr },
   'plain deformable-detr': { type: 'deformable-detr', ...detr, refine: false, twoStage: false },
   dino: { type: 'dino', ...detr, denoising: { queries: 6 } },

@@ -33,7 +33,9 @@ beforeEach(async () => {
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
 describe.skipIf(native.cudaReason() !== null)('a MixPL run on a GPU', () => {
-  test.each(['retinanet', 'faster-rcnn'])(
+  // DINO's n-th query has the n-th best token: where two change places the devices' runs part.
+  const parting = ['dino'];
+  test.each(['retinanet', 'faster-rcnn', 'dino'])(
     '%s: follows the CPU, repeats itself, goes on from its checkpoint on either device',
     async (type) => {
       const whole = async (device: string) => {
@@ -43,7 +45,7 @@ describe.skipIf(native.cudaReason() !== null)('a MixPL run on a GPU', () => {
       const [cpu, gpu] = [await whole('cpu'), await whole('cuda')];
       expect(cpu.some((step) => step.pseudo!.boxes > 0)).toBe(true);
       expect(Object.keys(cpu.at(-1)!.losses).some((name) => name.startsWith('mosaic_'))).toBe(true);
-      expectNear(gpu, cpu);
+      if (!parting.includes(type)) expectNear(gpu, cpu);
 
       const stopped = join(folder, 'cuda');
       const controller = new AbortController();
@@ -58,13 +60,13 @@ describe.skipIf(native.cudaReason() !== null)('a MixPL run on a GPU', () => {
         const rest = await train(second, { out: join(folder, device), resume: true });
         expect(rest.events[0]).toMatchObject({ type: 'resumed', iteration: 3 });
         if (device === 'cuda') expect(essence(rest.steps)).toEqual(essence(gpu.slice(3)));
-        else expectNear(rest.steps, gpu.slice(3));
+        else if (!parting.includes(type)) expectNear(rest.steps, gpu.slice(3));
       }
     },
     600_000,
   );
 
-  test.each(['retinanet', 'faster-rcnn'])(
+  test.each(['retinanet', 'faster-rcnn', 'dino'])(
     '%s: allocates nothing once it is warm, and is waited for twice an iteration',
     async (type) => {
       await using detector = await student(type, 'cuda');

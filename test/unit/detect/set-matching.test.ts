@@ -17,6 +17,11 @@ const golden = JSON.parse(
   readFileSync(new URL('../../golden/detect/set-matching.json', import.meta.url), 'utf8'),
 );
 
+interface GoldenCase {
+  // biome-ignore lint/suspicious/noExplicitAny: what the recorder wrote
+  [key: string]: any;
+}
+
 const rounded = (box: readonly number[]) => box.map(Math.fround) as unknown as Box;
 
 function draw(
@@ -130,7 +135,7 @@ describe('queryCosts', () => {
     }
   });
 
-  test.each(golden.cases)(
+  test.each(golden.cases as GoldenCase[])(
     `are torch’s, and pairs SciPy ${golden.scipy}’s: $queries queries, gamma $options.gamma, corners $options.xyxyL1`,
     async (c) => {
       const classes = c.logits.length / c.queries;

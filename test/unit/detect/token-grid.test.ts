@@ -239,7 +239,7 @@ for (const device of testDevices)
       'bf16',
       device,
     );
-    const mode = { device, compute: 'bf16', douts: [dout] } as const;
+    const mode = { device, compute: 'bf16' as const, douts: [dout] };
     const got = await native.runOp('coordinateEncoding', [input], '{"each": 8}', mode);
     const want = coordinateEncoding(boxes.map(Math.fround), 8, 'yxwh');
     expect(got.outputs[0]!.dtype).toBe('bf16');

@@ -3,15 +3,15 @@ import {
   type ComposeOptions,
   composeBatch,
   compositionOf,
-  type DetectorOptions,
   type ImageBatch,
   Random,
+  type RetinaNetOptions,
   type Targets,
   testView,
 } from '../../../lib/index.js';
 
 /** Small enough for a test, with every part of the real thing. */
-export const tinyDetector: DetectorOptions = {
+export const tinyDetector: RetinaNetOptions = {
   type: 'retinanet',
   numClasses: 6,
   backbone: { depth: 18, norm: 'gn', frozenStages: -1, baseWidth: 16 },

@@ -7,6 +7,7 @@ import {
   type Detector,
   type DetectorOptions,
   parseConfig,
+  type RunConfig,
   type StepEvent,
   type Targets,
   trainSemiSupervised,
@@ -28,7 +29,7 @@ export interface DetectorSuite {
   /** Beside `options`, where bf16 is compared with fp32: so that no loss hangs on a few thresholds. */
   compared?: object;
   /** What bf16 may do beyond tolerances.ts, and why is said there where it is used. */
-  bf16?: Partial<typeof bf16Detector>;
+  bf16?: Partial<Record<keyof typeof bf16Detector, number>>;
   /** That scores of detections follow from. @defaultValue the first "..._cls.bias" */
   scoreBias?: string;
   /** Whether detections have a least score (test.scoreThr). @defaultValue true */
@@ -301,7 +302,7 @@ export function testDetector(name: string, suite: DetectorSuite): void {
       const { numClasses, ...rest } = options;
       const config = parseConfig({
         name: 'round-trip',
-        model: rest,
+        model: rest as RunConfig['model'],
         data: { labelled: { format: 'voc', folder: 'x', imageSet: 'train' } },
         semi: { method: 'supervised' },
       });

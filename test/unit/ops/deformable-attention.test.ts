@@ -55,7 +55,7 @@ const pyramid = [
 ];
 
 testOp('deformableAttention', {
-  oracle: deformableAttentionLoop,
+  oracle: (inputs, options) => deformableAttentionLoop(inputs as never, options as never),
   activations,
   differentiable: ['value', 'offsets', 'logits', 'references'],
   cases: (random) => {
@@ -87,7 +87,7 @@ testOp('deformableAttention', {
   },
 });
 testOp('deformableAttention', {
-  oracle: deformableAttentionLoop,
+  oracle: (inputs, options) => deformableAttentionLoop(inputs as never, options as never),
   activations: ['offsets', 'logits'],
   f32Output: true,
   differentiable: ['value', 'offsets', 'logits', 'references'],

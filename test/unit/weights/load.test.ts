@@ -81,7 +81,7 @@ describe('names', async () => {
         ...thin,
         rpn: { ...thin.rpn, channels: 32 },
         roi: { ...thin.roi, convChannels: 32, fcChannels: 32 },
-      };
+      } as DetectorOptions;
     return {
       ...thin,
       head: { norm: 'gn', ...('head' in model && model.head), channels: 32 },
