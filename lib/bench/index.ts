@@ -2,6 +2,7 @@
 import { MixplError, nearestName } from '../errors.js';
 import { native } from '../native.js';
 import type { BenchCase, BenchResult } from './case.js';
+import { batchedProductCases } from './cases/batched-products.js';
 import { boxCases } from './cases/box-ops.js';
 import { convolutionCases } from './cases/convolutions.js';
 import { deformableAttentionCases } from './cases/deformable-attention.js';
@@ -43,6 +44,7 @@ export function benchCases(size: StepSize = { height: 800, width: 1344 }): Bench
     ...convolutionCases,
     ...levelCases,
     ...productCases,
+    ...batchedProductCases,
     ...mapCases,
     ...detectionCases,
     ...deformableAttentionCases,

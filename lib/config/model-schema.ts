@@ -8,6 +8,7 @@ import { fcos } from './models/fcos.js';
 import { gfl } from './models/gfl.js';
 import { paa } from './models/paa.js';
 import { retinanet } from './models/retinanet.js';
+import { sparseRcnn } from './models/sparse-rcnn.js';
 import { tood } from './models/tood.js';
 import { cascadeRcnn, fasterRcnn } from './models/two-stage.js';
 
@@ -22,6 +23,7 @@ export const modelSchema = z.discriminatedUnion('type', [
   fasterRcnn,
   cascadeRcnn,
   paa,
+  sparseRcnn,
   dabDetr,
   deformableDetr,
   dino,

@@ -322,18 +322,42 @@ export interface DeformableTransformerOptions extends TransformerOptions {
   points?: number;
 }
 
+export interface QueryTrainOptions {
+  focalAlpha?: number;
+  focalGamma?: number;
+  /** What assigning a query to an object costs. @defaultValue 2, 5 and 2 */
+  matchCosts?: { classification?: number; boxes?: number; iou?: number };
+  lossWeights?: { classification?: number; boxes?: number; iou?: number };
+}
+
+/** Sparse R-CNN (Sun et al. 2021): learned boxes, moved stage by stage by what is seen in them. */
+export interface SparseRcnnOptions extends MmdetectionOptions {
+  type: 'sparse-rcnn';
+  /** Learned boxes: objects that an image can have. @defaultValue 100 */
+  proposals?: number;
+  head?: {
+    /** Each moves the boxes of the one before. @defaultValue 6 */
+    stages?: number;
+    /** Of the attention among proposals. @defaultValue 8 */
+    heads?: number;
+    /** Between the two filters that a proposal makes for its region. @defaultValue 64 */
+    dynamicChannels?: number;
+    ffnChannels?: number;
+    /** Before the classification. @defaultValue 1 */
+    classLayers?: number;
+    /** Before the box. @defaultValue 3 */
+    boxLayers?: number;
+  };
+  train?: QueryTrainOptions;
+  test?: { maxPerImage?: number };
+}
+
 interface DetrOptions extends Omit<MmdetectionOptions, 'neck'> {
   neck?: ChannelMapperOptions;
   transformer?: DeformableTransformerOptions;
   /** Objects that an image can have. */
   queries?: number;
-  train?: {
-    focalAlpha?: number;
-    focalGamma?: number;
-    /** What assigning a query to an object costs. @defaultValue 2, 5 and 2 */
-    matchCosts?: { classification?: number; boxes?: number; iou?: number };
-    lossWeights?: { classification?: number; boxes?: number; iou?: number };
-  };
+  train?: QueryTrainOptions;
   test?: { maxPerImage?: number };
 }
 
@@ -375,6 +399,7 @@ export type DetectorOptions =
   | FasterRcnnOptions
   | CascadeRcnnOptions
   | PaaOptions
+  | SparseRcnnOptions
   | DabDetrOptions
   | DeformableDetrOptions
   | DinoOptions;

@@ -136,6 +136,7 @@ constexpr Entry kDetectors[] = {
     {"faster-rcnn", create_faster_rcnn},
     {"cascade-rcnn", create_cascade_rcnn},
     {"paa", create_paa},
+    {"sparse-rcnn", create_sparse_rcnn},
     {"dab-detr", create_dab_detr},
     {"deformable-detr", create_deformable_detr},
     {"dino", create_dino},

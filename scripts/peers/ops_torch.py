@@ -74,6 +74,14 @@ def linear(c, dtype):
     return with_backward(run, [x.requires_grad_(), w.requires_grad_()], torch.rand_like(run()))
 
 
+def batched_matmul(c, dtype):
+    a, b = rand(c["batches"], c["m"], c["k"], dtype=dtype), rand(c["batches"], c["k"], c["n"], dtype=dtype)
+    run = lambda: torch.bmm(a, b)
+    if not c["backward"]:
+        return run
+    return with_backward(run, [a.requires_grad_(), b.requires_grad_()], torch.rand_like(run()))
+
+
 def with_backward(run, leaves, douts):
     def once():
         for leaf in leaves:
@@ -249,7 +257,7 @@ def step(c, dtype):
 
 
 CASES = {
-    "conv": conv, "conv-levels": conv_levels, "linear": linear, "group-norm": norm, "batch-norm": norm, "relu": relu,
+    "conv": conv, "conv-levels": conv_levels, "linear": linear, "batched-matmul": batched_matmul, "group-norm": norm, "batch-norm": norm, "relu": relu,
     "upsample-add": upsample_add, "max-pool": max_pool, "focal-loss": focal_loss, "nms": nms,
     "softmax-cross-entropy": softmax_cross_entropy, "giou-loss": giou_loss, "assign-max-iou": assign_max_iou,
     "roi-align": roi_align, "normalise": normalise, "warp": warp, "sgd": optimizer,

@@ -106,3 +106,22 @@ export function detectQueriesLoop(
   }
   return out;
 }
+
+const largestChange = Math.log(1000 / 16);
+
+/** (cx, cy, w, h) of references, moved by shares of their size and scaled (mmdetection's delta coder). */
+export function centersFromDeltasLoop(
+  { deltas, references }: Inputs,
+  { stds = [1, 1, 1, 1], bothSides = true }: { stds?: number[]; bothSides?: boolean } = {},
+): NdArray {
+  return ndarray(
+    deltas!.shape,
+    deltas!.data.map((delta, i) => {
+      const k = i % 4;
+      const own = references!.data[i]!;
+      if (k < 2) return own + delta * stds[k]! * references!.data[i + 2]!;
+      const least = bothSides ? -largestChange : Number.NEGATIVE_INFINITY;
+      return own * Math.exp(Math.min(Math.max(delta * stds[k]!, least), largestChange));
+    }),
+  );
+}

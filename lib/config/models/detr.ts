@@ -41,7 +41,8 @@ function transformer(defaults: { ffnChannels: number; dropout: number }) {
   return z.strictObject({ heads, points, ...rest }).prefault({});
 }
 
-const train = ({ classification }: { classification: number }) =>
+/** What queries learn; each is assigned to an object or to none. */
+export const queryTrain = ({ classification }: { classification: number }) =>
   z
     .strictObject({
       ...focal,
@@ -63,7 +64,7 @@ const train = ({ classification }: { classification: number }) =>
     })
     .prefault({});
 
-const test = ({ maxPerImage }: { maxPerImage: number }) =>
+export const queryTest = ({ maxPerImage }: { maxPerImage: number }) =>
   z.strictObject({ maxPerImage: positiveCount().default(maxPerImage) }).prefault({});
 
 const headsDivide = {
@@ -81,8 +82,8 @@ export const deformableDetr = z
     queries: positiveCount().default(300).describe('objects that an image can have'),
     refine: z.boolean().default(true).describe('each layer moves the boxes of the one before'),
     twoStage: z.boolean().default(true).describe("queries start at the encoder's best boxes"),
-    train: train({ classification: 2 }),
-    test: test({ maxPerImage: 100 }),
+    train: queryTrain({ classification: 2 }),
+    test: queryTest({ maxPerImage: 100 }),
   })
   .refine((model) => model.neck.channels % model.transformer.heads === 0, headsDivide)
   .refine((model) => model.refine || !model.twoStage, {
@@ -98,8 +99,8 @@ export const dabDetr = z
     neck: plainMapper,
     transformer: z.strictObject(transformerFields({ ffnChannels: 2048, dropout: 0 })).prefault({}),
     queries: positiveCount().default(300).describe('objects that an image can have'),
-    train: train({ classification: 1 }),
-    test: test({ maxPerImage: 300 }),
+    train: queryTrain({ classification: 1 }),
+    test: queryTest({ maxPerImage: 300 }),
   })
   .refine((model) => model.neck.channels % model.transformer.heads === 0, headsDivide);
 
@@ -118,7 +119,7 @@ export const dino = z
         boxNoise: nonNegative().max(10).default(1).describe('of half a side'),
       })
       .prefault({}),
-    train: train({ classification: 1 }),
-    test: test({ maxPerImage: 300 }),
+    train: queryTrain({ classification: 1 }),
+    test: queryTest({ maxPerImage: 300 }),
   })
   .refine((model) => model.neck.channels % model.transformer.heads === 0, headsDivide);

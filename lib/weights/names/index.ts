@@ -7,6 +7,7 @@ import { gflNames } from './gfl.js';
 import type { DetectorNames } from './names.js';
 import { paaNames } from './paa.js';
 import { retinanetNames } from './retinanet.js';
+import { sparseRcnnNames } from './sparse-rcnn.js';
 import { toodNames } from './tood.js';
 import { cascadeRcnnNames, fasterRcnnNames } from './two-stage.js';
 
@@ -23,6 +24,7 @@ export const detectorNames: Record<DetectorType, DetectorNames> = {
   atss: atssNames,
   gfl: gflNames,
   paa: paaNames,
+  'sparse-rcnn': sparseRcnnNames,
   'dab-detr': dabDetrNames,
   'deformable-detr': deformableDetrNames,
   dino: dinoNames,

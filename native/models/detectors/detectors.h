@@ -17,6 +17,7 @@ std::unique_ptr<Detector> create_fcos(const Options& options, uint64_t seed);
 std::unique_ptr<Detector> create_gfl(const Options& options, uint64_t seed);
 std::unique_ptr<Detector> create_paa(const Options& options, uint64_t seed);
 std::unique_ptr<Detector> create_retinanet(const Options& options, uint64_t seed);
+std::unique_ptr<Detector> create_sparse_rcnn(const Options& options, uint64_t seed);
 std::unique_ptr<Detector> create_tood(const Options& options, uint64_t seed);
 
 }  // namespace mixpl

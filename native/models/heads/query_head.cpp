@@ -69,14 +69,20 @@ void add_query_losses(Losses& losses, const std::string& prefix, const QueryOutp
   const int64_t count = targets.weights.numel();
   const Tensor weights = targets.weights.alias({count});
   const Tensor boxes = reshape(boxes_from_centers(out.boxes, sizes), {count, 4});
+  // What L1 compares, in shares of the image: corners if the matching does, or centres and sizes.
+  const bool corners = options.matching.xyxy_l1;
+  const Tensor unit =
+      corners ? Tensor::full(sizes.shape(), 1, DType::f32, sizes.device()) : Tensor();
+  const auto compared = [&](const Tensor& b) { return corners ? boxes_from_centers(b, unit) : b; };
   const Tensor wanted = boxes_from_centers(targets.boxes, sizes).alias({count, 4});
   losses.emplace_back(
       prefix + "loss_cls",
       scaled_sum({sigmoid_focal_loss(out.logits, targets.labels, classes, options.focal)}, factor,
                  options.classification));
-  losses.emplace_back(prefix + "loss_bbox",
-                      scaled_sum({smooth_l1_loss(out.boxes, targets.boxes, targets.weights)},
-                                 factor, options.boxes));
+  losses.emplace_back(
+      prefix + "loss_bbox",
+      scaled_sum({smooth_l1_loss(compared(out.boxes), compared(targets.boxes), targets.weights)},
+                 factor, options.boxes));
   losses.emplace_back(prefix + "loss_iou",
                       scaled_sum({iou_loss(boxes, wanted, weights)}, factor, options.iou));
 }

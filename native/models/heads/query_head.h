@@ -58,8 +58,8 @@ struct QueryLossOptions {
 };
 
 /// Appends prefix + "loss_cls", "loss_bbox" and "loss_iou": focal loss of all queries, L1 of boxes
-/// in shares of the image and GIoU of boxes in pixels of those with an object, each over the number
-/// of queries with an object, at least 1.
+/// in shares of the image (of their corners, if matching.xyxy_l1) and GIoU of boxes in pixels of
+/// those with an object, each over the number of queries with an object, at least 1.
 /// @source mmdetection DETRHead.loss_by_feat_single
 void add_query_losses(Losses& losses, const std::string& prefix, const QueryOutputs& out,
                       const QueryTargets& targets, const Tensor& sizes, int64_t classes,

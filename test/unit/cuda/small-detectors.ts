@@ -54,6 +54,10 @@ export const smallDetectors: Record<string, DetectorOptions> = {
   },
   'faster-rcnn': { type: 'faster-rcnn', ...twoStage },
   'cascade-rcnn': { type: 'cascade-rcnn', ...twoStage },
+  'sparse-rcnn': {
+    ...{ type: 'sparse-rcnn', ...parts, neck: { channels: 16 }, proposals: 12 },
+    head: { stages: 2, heads: 2, dynamicChannels: 8, ffnChannels: 24 },
+  },
   'dab-detr': {
     ...{ type: 'dab-detr', ...detr, neck: { channels: 16 } },
     transformer: (({ points: _, ...rest }) => rest)(detr.transformer),
@@ -64,11 +68,12 @@ export const smallDetectors: Record<string, DetectorOptions> = {
   'retinanet over swin': { type: 'retinanet', ...dense, ...swin, anchors },
 };
 
-/** `options` with these for `test`; DETRs have no least score. */
+/** `options` with these for `test`; detectors of queries have no least score. */
 export function withTest(
   options: DetectorOptions,
   { scoreThr, maxPerImage }: { scoreThr: number; maxPerImage: number },
 ): DetectorOptions {
-  const test = 'queries' in options ? { maxPerImage } : { scoreThr, maxPerImage };
+  const ofQueries = 'queries' in options || 'proposals' in options;
+  const test = ofQueries ? { maxPerImage } : { scoreThr, maxPerImage };
   return { ...options, test } as DetectorOptions;
 }

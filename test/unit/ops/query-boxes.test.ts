@@ -2,7 +2,11 @@ import { describe, expect, test } from 'vitest';
 import { native } from '../../../lib/native.js';
 import type { Random } from '../../../lib/random.js';
 import { type NdArray, ndarray, numel } from '../../oracle/array.js';
-import { boxesFromCentersLoop, refinedBoxesLoop } from '../../oracle/query-boxes.js';
+import {
+  boxesFromCentersLoop,
+  centersFromDeltasLoop,
+  refinedBoxesLoop,
+} from '../../oracle/query-boxes.js';
 import { expectRefused, testGolden } from './golden.js';
 import {
   normals,
@@ -156,6 +160,54 @@ testOp('boxesFromCenters', {
 
 testGolden('boxesFromCenters', 'boxes-from-centers', centersSpec);
 
+const deltaSpec = { activations: ['deltas'], integers: [] };
+testOp('centersFromDeltas', {
+  oracle: centersFromDeltasLoop,
+  ...deltaSpec,
+  differentiable: ['deltas', 'references'],
+  f32Output: true,
+  cases: (random) => {
+    const one = (name: string, n: number, q: number, scale = 1, options = {}): OpCase => ({
+      name,
+      inputs: {
+        deltas: normals(random, [n, q, 4], scale),
+        references: uniforms(random, [n, q, 4], -0.3, 1.2),
+      },
+      options,
+    });
+    return [
+      one('as Sparse R-CNN has it', 2, 25, 1, { stds: [0.5, 0.5, 1, 1] }),
+      one('beyond the limit on both sides', 2, 30, 5),
+      one('beyond the limit, upper side only', 1, 30, 5, { bothSides: false }),
+      one('one box', 1, 1),
+      one('no queries', 2, 0),
+      one('no images', 0, 7),
+      one('more than a chunk', 2, 2060),
+    ];
+  },
+});
+
+for (const device of testDevices)
+  test(`centersFromDeltas: a NaN stays one, and what has no gradient gives none${onDevice(device)}`, async () => {
+    const nan = Number.NaN;
+    const inputs = {
+      deltas: ndarray([1, 2, 4], [nan, 0, nan, 0, 0.5, -1, 100, -100]),
+      references: ndarray([1, 2, 4], [0.5, 0.5, 2, 1, 0.5, 0.5, 1, 2]),
+    };
+    const dout = ndarray([1, 2, 4], [0, 1, 0, 2, 1, 1, 1, 1]);
+    const call = { name: '', inputs };
+    const got = await runOp('centersFromDeltas', call, { spec: deltaSpec, dout, device });
+    expect(Array.from(got.output.slice(0, 6))).toEqual([nan, 0.5, nan, 1, 1, -1.5]);
+    expect(got.output[6]! / 62.5).toBeCloseTo(1, 5);
+    expect(got.output[7]! * 31.25).toBeCloseTo(1, 5);
+    // Held at the limit, a growth has no gradient; what it holds is still a factor of the reference.
+    expect(Array.from(got.gradients.deltas!)).toEqual([0, 1, 0, 2, 1, 2, 0, 0]);
+    const references = Array.from(got.gradients.references!);
+    expect(references.slice(0, 6)).toEqual([0, 1, 0, 2, 1, 1]);
+    expect(references[6]! - 63).toBeCloseTo(0, 4);
+    expect(references[7]! + 1 - 1 / 62.5).toBeCloseTo(0, 5);
+  });
+
 describe('says what was wrong', () => {
   const f = (...shape: number[]) => tensor(zeros(shape));
   const i = (...shape: number[]) => tensor(zeros(shape), 'i32');
@@ -225,6 +277,49 @@ describe('says what was wrong', () => {
       {},
       'ERR_SHAPE',
       'sizes must be [2, 2] (height and width of each image), got [3, 2]',
+    ],
+    ['centersFromDeltas', [f(2, 3, 4)], {}, 'ERR_SHAPE', 'needs 2 tensors, got 1'],
+    [
+      'centersFromDeltas',
+      [i(2, 3, 4), f(2, 3, 4)],
+      {},
+      'ERR_DTYPE',
+      'deltas must be f32 or bf16, got i32',
+    ],
+    [
+      'centersFromDeltas',
+      [f(3, 4), f(3, 4)],
+      {},
+      'ERR_SHAPE',
+      'deltas must have 3 axes (N, Q, 4), got [3, 4]',
+    ],
+    [
+      'centersFromDeltas',
+      [f(2, 3, 5), f(2, 3, 5)],
+      {},
+      'ERR_SHAPE',
+      'axis 2 of deltas must be 4 (cx, cy, w, h), got [2, 3, 5]',
+    ],
+    [
+      'centersFromDeltas',
+      [f(2, 3, 4), b(2, 3, 4)],
+      {},
+      'ERR_DTYPE',
+      'references must be f32, got bf16',
+    ],
+    [
+      'centersFromDeltas',
+      [f(2, 3, 4), f(2, 2, 4)],
+      {},
+      'ERR_SHAPE',
+      'references must be [2, 3, 4] (a box for each of deltas), got [2, 2, 4]',
+    ],
+    [
+      'centersFromDeltas',
+      [f(2, 3, 4), f(2, 3, 4)],
+      { stds: [1, 1, 0, 1] },
+      'ERR_RANGE',
+      'stds must be > 0, got 0',
     ],
   ] as const)('%s %#', async (op, inputs, options, code, message) => {
     await expectRefused(

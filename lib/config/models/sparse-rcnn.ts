@@ -1,0 +1,39 @@
+import { z } from 'zod';
+import { channels, positiveCount } from '../fields.js';
+import { queryTest, queryTrain } from './detr.js';
+import { common, neck, onlyMmdetection } from './parts.js';
+
+export const sparseRcnn = z
+  .strictObject({
+    type: z.literal('sparse-rcnn'),
+    ...common,
+    numerics: onlyMmdetection(),
+    neck: neck({ firstLevel: 2, numOutputs: 4, extra: 'none' }),
+    proposals: positiveCount()
+      .default(100)
+      .describe('learned boxes: objects that an image can have'),
+    head: z
+      .strictObject({
+        stages: positiveCount()
+          .max(64)
+          .default(6)
+          .describe('each moves the boxes of the one before'),
+        heads: z.int().min(1).max(64).default(8).describe('of the attention among proposals'),
+        dynamicChannels: z
+          .int()
+          .min(1)
+          .max(4096)
+          .default(64)
+          .describe('between the two filters that a proposal makes for its region'),
+        ffnChannels: channels().default(2048),
+        classLayers: z.int().min(0).max(16).default(1).describe('before the classification'),
+        boxLayers: z.int().min(0).max(16).default(3).describe('before the box'),
+      })
+      .prefault({}),
+    train: queryTrain({ classification: 2 }),
+    test: queryTest({ maxPerImage: 100 }),
+  })
+  .refine((model) => model.neck.channels % model.head.heads === 0, {
+    path: ['head', 'heads'],
+    error: 'must divide model.neck.channels',
+  });

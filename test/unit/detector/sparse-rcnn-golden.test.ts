@@ -1,0 +1,159 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import {
+  createDetector,
+  type Detector,
+  type ImageBatch,
+  native,
+  type SparseRcnnOptions,
+} from '../../../lib/index.js';
+import { hashed, roundedToBf16 } from './formula.js';
+
+interface Golden {
+  torch: string;
+  options: {
+    numClasses: number;
+    channels: number;
+    heads: number;
+    ffnChannels: number;
+    dynamicChannels: number;
+    stages: number;
+    proposals: number;
+    maxPerImage: number;
+    image: string;
+    height: number;
+    width: number;
+    sizes: [height: number, width: number][];
+    targets: [number[][], number[]][];
+  };
+  losses: Record<string, number>;
+  /** Per parameter: L2 norm, and inner product with the hash's numbers. */
+  gradients: Record<string, [norm: number, probe: number]>;
+  detections: { boxes: number[][]; scores: number[]; labels: number[]; count: number }[];
+}
+
+const optionsOf = (o: Golden['options']): SparseRcnnOptions => ({
+  type: 'sparse-rcnn',
+  numClasses: o.numClasses,
+  backbone: { depth: 18, norm: 'gn', frozenStages: -1, baseWidth: 8 },
+  neck: { channels: o.channels },
+  proposals: o.proposals,
+  head: {
+    ...{ stages: o.stages, heads: o.heads },
+    ...{ dynamicChannels: o.dynamicChannels, ffnChannels: o.ffnChannels },
+  },
+  test: { maxPerImage: o.maxPerImage },
+});
+
+/** The same stands in scripts/golden/sparse_rcnn.py. */
+function weightOf(name: string, shape: readonly number[]): Float32Array {
+  const count = shape.reduce((a, b) => a * b, 1);
+  const v = hashed(name, count);
+  if (name.startsWith('rpn_head.'))
+    return Float32Array.from(v, (x) => (name.includes('bboxes') ? 0.5 + 0.3 * x : x));
+  if (shape.length > 1) {
+    const scale = Math.sqrt((6 * shape[0]!) / count) * (shape.length === 2 ? 0.5 : 1);
+    return Float32Array.from(v, (x) => x * scale);
+  }
+  return Float32Array.from(v, (x) => {
+    if (name.endsWith('weight')) return 1 + 0.2 * x;
+    return name.endsWith('fc_cls.bias') ? 0.5 * x - 1.5 : 0.1 * x;
+  });
+}
+
+function batchOf(o: Golden['options'], dtype: 'fp32' | 'bf16'): ImageBatch {
+  const pixels = Float32Array.from(hashed(o.image, o.sizes.length * o.height * o.width * 3));
+  o.sizes.forEach(([rows, columns], n) => {
+    for (let y = 0; y < o.height; y++) {
+      const row = (n * o.height + y) * o.width;
+      pixels.fill(0, 3 * (row + (y < rows ? columns : 0)), 3 * (row + o.width));
+    }
+  });
+  const shape = [o.sizes.length, o.height, o.width, 3];
+  const tensor =
+    dtype === 'fp32'
+      ? native.createTensor(pixels, shape, 'f32')
+      : native.createTensor(roundedToBf16(pixels), shape, 'bf16');
+  const sizes = o.sizes.map(([height, width]) => ({ height, width }));
+  const padSizes = sizes.map(() => ({ height: o.height, width: o.width }));
+  return { tensor, sizes, padSizes, dispose: () => tensor.dispose() };
+}
+
+async function build(
+  o: Golden['options'],
+  dtype: 'fp32' | 'bf16',
+): Promise<[Detector, ImageBatch]> {
+  const detector = await createDetector(optionsOf(o), { dtype });
+  for (const { name, shape } of detector.parameters())
+    await detector.writeTensor(name, weightOf(name, shape));
+  return [detector, batchOf(o, dtype)];
+}
+
+for (const name of ['padded', 'unpadded', 'large', 'no-objects']) {
+  const golden = JSON.parse(
+    readFileSync(new URL(`../../golden/sparse-rcnn/${name}.json`, import.meta.url), 'utf8'),
+  ) as Golden;
+  const o = golden.options;
+  const targets = o.targets.map(([boxes, labels]) => ({
+    boxes: Float32Array.from(boxes.flat()),
+    labels: Int32Array.from(labels),
+  }));
+  const total = Object.values(golden.losses).reduce((a, b) => a + b);
+
+  describe(`Sparse R-CNN, ${name}, against PyTorch ${golden.torch} in float64`, () => {
+    test('has its losses and every gradient', async () => {
+      const [detector, batch] = await build(o, 'fp32');
+      const losses = await detector.loss(batch, targets);
+      expect(Object.keys(losses)).toEqual(Object.keys(golden.losses));
+      for (const [key, value] of Object.entries(golden.losses))
+        expect(Math.abs(losses[key]! - value), key).toBeLessThanOrEqual(1e-4 * value);
+      await detector.backward();
+      const trained = detector.parameters().filter((p) => p.trainable);
+      expect(trained.map((p) => p.name).sort()).toEqual(Object.keys(golden.gradients).sort());
+      for (const { name } of trained) {
+        const [norm, probe] = golden.gradients[name]!;
+        const gradient = (await detector.gradient(name))!;
+        const numbers = hashed(`${name}#`, gradient.length);
+        const got = Math.sqrt(gradient.reduce((s, g) => s + g * g, 0));
+        const product = gradient.reduce((s, g, i) => s + g * numbers[i]!, 0);
+        // f32 against float64 through some forty layers: 1e-3 of the gradient's norm.
+        expect(Math.abs(got - norm), name).toBeLessThan(1e-3 * norm + 1e-7);
+        expect(Math.abs(product - probe), name).toBeLessThan(1e-3 * norm + 1e-7);
+      }
+      batch.dispose();
+      detector.dispose();
+    });
+
+    test('has its detections', async () => {
+      const [detector, batch] = await build(o, 'fp32');
+      const found = await detector.predict(batch);
+      golden.detections.forEach((expected, n) => {
+        const { boxes, scores, labels } = found[n]!;
+        expect(scores.length).toBe(expected.count);
+        expected.scores.forEach((score, i) => {
+          // Scores that differ by rounding may stand in another order.
+          const same = [...scores.keys()].filter(
+            (j) =>
+              labels[j] === expected.labels[i] &&
+              Math.abs(scores[j]! - score) < 1e-4 &&
+              expected.boxes[i]!.every((v, c) => Math.abs(boxes[4 * j + c]! - v) < 1e-4 * o.width),
+          );
+          expect(same.length, `image ${n}, detection ${i}`).toBe(1);
+        });
+      });
+      batch.dispose();
+      detector.dispose();
+    });
+
+    test('stays near it in bf16', async () => {
+      const [detector, batch] = await build(o, 'bf16');
+      const losses = await detector.loss(batch, targets);
+      await detector.backward();
+      const sum = Object.values(losses).reduce((a, b) => a + b);
+      // Of the sum: rounded, a proposal may learn another object.
+      expect(Math.abs(sum / total - 1)).toBeLessThan(0.05);
+      batch.dispose();
+      detector.dispose();
+    });
+  });
+}
