@@ -26,8 +26,8 @@ class FeedForward {
       : activation_(activation) {
     const Scope layers = scope.child(name).child("layers");
     // A ReLU is part of the product's kernel.
-    inner_ = Linear(layers.child("0"), "0", channels, hidden, weights,
-                    {activation == Activation::relu});
+    inner_ =
+        Linear(layers.child("0"), "0", channels, hidden, weights, {activation == Activation::relu});
     if (activation == Activation::prelu)
       slope_ = layers.child("0.1").weight("weight", {1}, init::constant(0.25f));
     outer_ = Linear(layers, "1", hidden, channels, weights);

@@ -4,7 +4,7 @@
 
 #include "detect/queries.h"
 #include "detect/token_grid.h"
-#include "models/backbones/resnet.h"
+#include "models/backbones/backbone.h"
 #include "models/detectors/detectors.h"
 #include "models/heads/query_head.h"
 #include "models/necks/channel_mapper.h"
@@ -20,7 +20,7 @@ namespace {
 
 struct DabDetrOptions {
   int64_t classes;
-  ResNetOptions backbone;
+  BackboneOptions backbone;
   ChannelMapperOptions neck;
   TransformerOptions transformer;
   SineOptions positions;
@@ -30,7 +30,7 @@ struct DabDetrOptions {
 
   explicit DabDetrOptions(const Options& o) : classes(read_num_classes(o)) {
     read_mmdetection_numerics(o);
-    backbone = ResNetOptions::read(o.object("backbone"));
+    backbone = BackboneOptions::read(o.object("backbone"));
     neck.first_level = 5;
     neck.num_outputs = 1;
     neck.norm = NormKind::none;
@@ -57,7 +57,8 @@ class DabDetr final : public Detector {
   DabDetr(const DabDetrOptions& options, uint64_t seed)
       : options_(options),
         channels_(options.neck.channels),
-        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone),
+        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone,
+                  options.neck.first_level),
         neck_(Scope(parameters_, seed).child("neck"), backbone_.channels(), options.neck),
         encoder_(Scope(parameters_, seed).child("encoder"), channels_, options.transformer) {
     num_classes_ = options.classes;
@@ -137,7 +138,7 @@ class DabDetr final : public Detector {
 
   DabDetrOptions options_;
   int64_t channels_;
-  ResNet backbone_;
+  Backbone backbone_;
   ChannelMapper neck_;
   ScaledPositionEncoder encoder_;
   std::vector<ConditionalDecoderLayer> layers_;

@@ -2,7 +2,7 @@
 // each moved stage by stage by what is seen in it.
 #include "detect/queries.h"
 #include "detect/query_regions.h"
-#include "models/backbones/resnet.h"
+#include "models/backbones/backbone.h"
 #include "models/detectors/detectors.h"
 #include "models/heads/dynamic_head.h"
 #include "models/heads/query_head.h"
@@ -16,7 +16,7 @@ namespace {
 
 struct SparseRcnnOptions {
   int64_t classes;
-  ResNetOptions backbone;
+  BackboneOptions backbone;
   FpnOptions neck;
   int64_t proposals = 100;
   int64_t stages = 6;
@@ -28,7 +28,7 @@ struct SparseRcnnOptions {
 
   explicit SparseRcnnOptions(const Options& o) : classes(read_num_classes(o)) {
     read_mmdetection_numerics(o);
-    backbone = ResNetOptions::read(o.object("backbone"));
+    backbone = BackboneOptions::read(o.object("backbone"));
     neck.first_level = 2;
     neck.num_outputs = 4;
     neck.extra = FpnOptions::Extra::none;
@@ -59,7 +59,8 @@ class SparseRcnn final : public Detector {
  public:
   SparseRcnn(const SparseRcnnOptions& options, uint64_t seed)
       : options_(options),
-        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone),
+        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone,
+                  options.neck.first_level),
         neck_(Scope(parameters_, seed).child("neck"), backbone_.channels(), options.neck) {
     num_classes_ = options.classes;
     const Scope root(parameters_, seed), proposals = root.child("rpn_head");
@@ -116,7 +117,7 @@ class SparseRcnn final : public Detector {
   }
 
   SparseRcnnOptions options_;
-  ResNet backbone_;
+  Backbone backbone_;
   Fpn neck_;
   Tensor boxes_, features_;  // f32 [Q, 4] (cx, cy, w, h), [Q, C]
   std::vector<DynamicHead> stages_;
