@@ -16,7 +16,8 @@ const { positionals, values } = parseArgs({
   options: {
     detectors: {
       type: 'string',
-      default: 'retinanet,fcos,centernet,atss,gfl,paa,tood,faster-rcnn,cascade-rcnn',
+      default:
+        'retinanet,fcos,centernet,atss,gfl,paa,tood,faster-rcnn,cascade-rcnn,sparse-rcnn,deformable-detr,dab-detr,dino',
     },
     iterations: { type: 'string', default: '600' },
     threads: { type: 'string', default: '2' },
