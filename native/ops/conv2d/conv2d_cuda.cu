@@ -158,7 +158,7 @@ void forward(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& 
       output.to = to[l].data<T>();
       output.bias = bias.defined() ? bias.data<float>() : nullptr;
       output.residual = residuals.empty() ? nullptr : residuals[l].data<T>();
-      output.pitch = static_cast<int>(to[l].size(3));
+      output.pitch = to[l].size(3);
       output.relu = o.relu;
       output.aligned = aligned;
       const int64_t pitch = filters.numel() / weight.size(0);

@@ -184,7 +184,7 @@ void conv2d_backward_data(const std::vector<Tensor>& given, const Tensor& weight
       whole.dx.to = dxs[l].data<T>();
       whole.dx.residual = add[l] ? whole.dx.to : nullptr;
       whole.dx.mask = masks[l].defined() ? masks[l].data<T>() : nullptr;
-      whole.dx.pitch = static_cast<int>(dxs[l].size(3));
+      whole.dx.pitch = dxs[l].size(3);
       whole.dx.aligned = aligned;
       whole.height = z.h;
       whole.width = z.w;

@@ -24,7 +24,7 @@ struct Output {
   const float* bias = nullptr;  // one a column, or null
   const T* residual = nullptr;  // as `to`, or null; of a gradient, what `to` holds
   const T* mask = nullptr;      // of a gradient: as `to`, or null
-  int pitch = 0;                // elements between rows
+  int64_t pitch = 0;            // elements between rows
   bool relu = false;
   bool aligned =
       false;  // every row of `to`, `residual` and `mask` starts at, and holds, whole chunks
