@@ -8,6 +8,12 @@ import {
   type SparseRcnnOptions,
 } from '../../../lib/index.js';
 import { hashed, roundedToBf16 } from './formula.js';
+import {
+  expectDetectionsInAnyOrder,
+  expectGradients,
+  type GoldenDetections,
+  type GoldenGradients,
+} from './golden-network.js';
 
 interface Golden {
   torch: string;
@@ -27,9 +33,8 @@ interface Golden {
     targets: [number[][], number[]][];
   };
   losses: Record<string, number>;
-  /** Per parameter: L2 norm, and inner product with the hash's numbers. */
-  gradients: Record<string, [norm: number, probe: number]>;
-  detections: { boxes: number[][]; scores: number[]; labels: number[]; count: number }[];
+  gradients: GoldenGradients;
+  detections: GoldenDetections[];
 }
 
 const optionsOf = (o: Golden['options']): SparseRcnnOptions => ({
@@ -108,18 +113,7 @@ for (const name of ['padded', 'unpadded', 'large', 'no-objects']) {
       for (const [key, value] of Object.entries(golden.losses))
         expect(Math.abs(losses[key]! - value), key).toBeLessThanOrEqual(1e-4 * value);
       await detector.backward();
-      const trained = detector.parameters().filter((p) => p.trainable);
-      expect(trained.map((p) => p.name).sort()).toEqual(Object.keys(golden.gradients).sort());
-      for (const { name } of trained) {
-        const [norm, probe] = golden.gradients[name]!;
-        const gradient = (await detector.gradient(name))!;
-        const numbers = hashed(`${name}#`, gradient.length);
-        const got = Math.sqrt(gradient.reduce((s, g) => s + g * g, 0));
-        const product = gradient.reduce((s, g, i) => s + g * numbers[i]!, 0);
-        // f32 against float64 through some forty layers: 1e-3 of the gradient's norm.
-        expect(Math.abs(got - norm), name).toBeLessThan(1e-3 * norm + 1e-7);
-        expect(Math.abs(product - probe), name).toBeLessThan(1e-3 * norm + 1e-7);
-      }
+      await expectGradients(detector, golden.gradients, hashed);
       batch.dispose();
       detector.dispose();
     });
@@ -127,20 +121,7 @@ for (const name of ['padded', 'unpadded', 'large', 'no-objects']) {
     test('has its detections', async () => {
       const [detector, batch] = await build(o, 'fp32');
       const found = await detector.predict(batch);
-      golden.detections.forEach((expected, n) => {
-        const { boxes, scores, labels } = found[n]!;
-        expect(scores.length).toBe(expected.count);
-        expected.scores.forEach((score, i) => {
-          // Scores that differ by rounding may stand in another order.
-          const same = [...scores.keys()].filter(
-            (j) =>
-              labels[j] === expected.labels[i] &&
-              Math.abs(scores[j]! - score) < 1e-4 &&
-              expected.boxes[i]!.every((v, c) => Math.abs(boxes[4 * j + c]! - v) < 1e-4 * o.width),
-          );
-          expect(same.length, `image ${n}, detection ${i}`).toBe(1);
-        });
-      });
+      expectDetectionsInAnyOrder(found, golden.detections, 1e-4 * o.width);
       batch.dispose();
       detector.dispose();
     });

@@ -7,6 +7,12 @@ import {
   type ImageBatch,
 } from '../../../lib/index.js';
 import { formulaBatch, hashed } from './formula.js';
+import {
+  expectDetections,
+  expectGradients,
+  type GoldenDetections,
+  type GoldenGradients,
+} from './golden-network.js';
 
 type Four = [number, number, number, number];
 interface Golden {
@@ -26,9 +32,8 @@ interface Golden {
   targets: [number[][], number[]][];
   loss_cls: number;
   loss_bbox: number;
-  /** Per parameter: L2 norm, and inner product with the hash's numbers. */
-  gradients: Record<string, [norm: number, probe: number]>;
-  detections: { boxes: number[][]; scores: number[]; labels: number[]; count: number }[];
+  gradients: GoldenGradients;
+  detections: GoldenDetections[];
 }
 
 /** The same stands in scripts/golden/swin.py. */
@@ -91,18 +96,7 @@ for (const name of ['window-7', 'window-4']) {
       expect(losses.loss_cls! / golden.loss_cls).toBeCloseTo(1, 4);
       expect(losses.loss_bbox! / golden.loss_bbox).toBeCloseTo(1, 4);
       await detector.backward();
-      const trained = detector.parameters().filter((p) => p.trainable);
-      expect(trained.map((p) => p.name).sort()).toEqual(Object.keys(golden.gradients).sort());
-      for (const { name } of trained) {
-        const [norm, probe] = golden.gradients[name]!;
-        const gradient = (await detector.gradient(name))!;
-        const numbers = hashed(`${name}#`, gradient.length);
-        const got = Math.sqrt(gradient.reduce((s, g) => s + g * g, 0));
-        const product = gradient.reduce((s, g, i) => s + g * numbers[i]!, 0);
-        // f32 against float64 through some fifty layers: 1e-3 of the gradient's norm.
-        expect(Math.abs(got - norm), name).toBeLessThan(1e-3 * norm + 1e-7);
-        expect(Math.abs(product - probe), name).toBeLessThan(1e-3 * norm + 1e-7);
-      }
+      await expectGradients(detector, golden.gradients, hashed);
       batch.dispose();
       detector.dispose();
     });
@@ -110,18 +104,7 @@ for (const name of ['window-7', 'window-4']) {
     test('has its detections', async () => {
       const [detector, batch] = await build(golden, 'fp32');
       const found = await detector.predict(batch);
-      golden.detections.forEach((expected, n) => {
-        expect(found[n]!.scores.length).toBe(expected.count);
-        expected.scores.forEach((score, i) => {
-          expect(found[n]!.scores[i]!).toBeCloseTo(score, 4);
-          expect(found[n]!.labels[i]).toBe(expected.labels[i]);
-          expected.boxes[i]!.forEach((v, c) => {
-            expect(Math.abs(found[n]!.boxes[4 * i + c]! - v)).toBeLessThan(
-              1e-3 * Math.max(1, Math.abs(v)),
-            );
-          });
-        });
-      });
+      expectDetections(found, golden.detections);
       batch.dispose();
       detector.dispose();
     });

@@ -8,6 +8,12 @@ import {
   native,
 } from '../../../lib/index.js';
 import { hashed } from './formula.js';
+import {
+  expectDetectionsInAnyOrder,
+  expectGradients,
+  type GoldenDetections,
+  type GoldenGradients,
+} from './golden-network.js';
 
 interface Golden {
   torch: string;
@@ -15,9 +21,8 @@ interface Golden {
   width: number;
   targets: [number[][], number[]][];
   losses: Record<string, number>;
-  /** Per parameter: L2 norm, and inner product with the hash's numbers. */
-  gradients: Record<string, [norm: number, probe: number]>;
-  detections: { boxes: number[][]; scores: number[]; labels: number[]; count: number }[];
+  gradients: GoldenGradients;
+  detections: GoldenDetections[];
 }
 
 function weightOf(name: string, shape: readonly number[]): Float32Array {
@@ -74,17 +79,7 @@ describe.each(['faster-rcnn', 'cascade-rcnn'] as const)('%s', (type) => {
     for (const [key, value] of Object.entries(golden.losses))
       expect(Math.abs(losses[key]! / value - 1), key).toBeLessThan(1e-4);
     await detector.backward();
-    const trained = detector.parameters().filter((p) => p.trainable);
-    expect(trained.map((p) => p.name).sort()).toEqual(Object.keys(golden.gradients).sort());
-    for (const { name } of trained) {
-      const [norm, probe] = golden.gradients[name]!;
-      const gradient = (await detector.gradient(name))!;
-      const numbers = hashed(`${name}#`, gradient.length);
-      const got = Math.sqrt(gradient.reduce((s, g) => s + g * g, 0));
-      const product = gradient.reduce((s, g, i) => s + g * numbers[i]!, 0);
-      expect(Math.abs(got - norm), name).toBeLessThan(1e-3 * norm + 1e-7);
-      expect(Math.abs(product - probe), name).toBeLessThan(1e-3 * norm + 1e-7);
-    }
+    await expectGradients(detector, golden.gradients, hashed);
     batch.dispose();
     detector.dispose();
   });
@@ -92,20 +87,7 @@ describe.each(['faster-rcnn', 'cascade-rcnn'] as const)('%s', (type) => {
   test('has its detections', async () => {
     const [detector, batch] = await build(type, golden);
     const found = await detector.predict(batch);
-    golden.detections.forEach((expected, n) => {
-      const { boxes, scores, labels } = found[n]!;
-      expect(scores.length).toBe(expected.count);
-      expected.scores.forEach((score, i) => {
-        // Scores that differ by rounding may stand in another order.
-        const same = [...scores.keys()].filter(
-          (j) =>
-            labels[j] === expected.labels[i] &&
-            Math.abs(scores[j]! - score) < 1e-4 &&
-            expected.boxes[i]!.every((v, c) => Math.abs(boxes[4 * j + c]! - v) < 1e-3),
-        );
-        expect(same.length, `image ${n}, detection ${i}`).toBe(1);
-      });
-    });
+    expectDetectionsInAnyOrder(found, golden.detections, 1e-3);
     batch.dispose();
     detector.dispose();
   });
