@@ -53,7 +53,8 @@ Tensor denoising_mask(const DenoisingQueries& denoising, int64_t queries, Device
 
 /// The max_per_image best (query, class) pairs of each image, fewer where there are not so many: no
 /// suppression, no threshold. Equal scores by rising query * C + class. A pair whose logit is NaN
-/// is none; one that is chosen but whose box is NaN is left out. Boxes are clipped to the image.
+/// is none; one that is chosen but whose box is NaN, or has no area in the image,
+/// is left out. Boxes are clipped to the image.
 ///
 /// @param logits f32|bf16 [N, Q, C]; scores are their sigmoid
 /// @param boxes  f32 [N, Q, 4] (cx, cy, w, h) in shares of the image

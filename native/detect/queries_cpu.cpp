@@ -91,6 +91,7 @@ Detections best_pairs(const T* logits, int64_t pairs, int64_t classes, const Cen
     const Box b = box_from_center(boxes[i / classes], size);
     if (has_nan(b)) continue;  // clipping would hide it
     const Box c = clip_box(b, size);
+    if (!has_area(c)) continue;
     out.boxes.insert(out.boxes.end(), {c.x1, c.y1, c.x2, c.y2});
     out.scores.push_back(sigmoid_of(float(logits[i])));
     out.labels.push_back(static_cast<int32_t>(i % classes));

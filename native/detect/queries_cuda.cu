@@ -162,9 +162,11 @@ struct EmitView {
     const int64_t pair = index_of(item), query = image * scores.anchors + pair / scores.classes;
     const Box box = box_from_center(boxes[query], sizes[image]);
     if (has_nan(box)) return;  // clipping would hide it
+    const Box clipped = clip_box(box, sizes[image]);
+    if (!has_area(clipped)) return;
     const float logit = scores.logits[image * scores.anchors * scores.classes + pair];
-    out.add(image, {item, static_cast<uint64_t>(pair), clip_box(box, sizes[image]),
-                    sigmoid_of(logit), static_cast<int32_t>(pair % scores.classes)});
+    out.add(image, {item, static_cast<uint64_t>(pair), clipped, sigmoid_of(logit),
+                    static_cast<int32_t>(pair % scores.classes)});
   }
 };
 

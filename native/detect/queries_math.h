@@ -11,6 +11,9 @@ MIXPL_HD bool has_nan(Box b) {
   return b.x1 != b.x1 || b.y1 != b.y1 || b.x2 != b.x2 || b.y2 != b.y2;
 }
 
+/// Whether anything is left of a box that was clipped.
+MIXPL_HD bool has_area(Box b) { return b.x2 > b.x1 && b.y2 > b.y1; }
+
 /// Fills the slots of the denoising queries.
 struct DenoisingView {
   static constexpr float kEps = 1e-3f;  // of the inverse sigmoid

@@ -1,6 +1,7 @@
 #include "nn/conditional_attention.h"
 
 #include "nn/mlp.h"
+#include "nn/multihead_attention.h"
 #include "ops/add/add.h"
 #include "ops/attention/attention.h"
 #include "ops/concat_channels/concat_channels.h"
@@ -52,6 +53,7 @@ Tensor ConditionalSelfAttention::operator()(const Tensor& x, const Tensor& posit
 ConditionalCrossAttention::ConditionalCrossAttention(const Scope& scope, const std::string& name,
                                                      int64_t channels, int64_t heads, bool first)
     : heads_(heads), first_(first) {
+  check_head_width(2 * channels / heads);  // content beside position
   const Projections make{scope.child(name), channels};
   q_content_ = make.in("qcontent_proj");
   if (first) q_position_ = make.in("qpos_proj");

@@ -1,6 +1,7 @@
 #include "nn/multihead_attention.h"
 
 #include "core/check.h"
+#include "core/context.h"
 #include "ops/attention/attention.h"
 #include "ops/linear/linear.h"
 #include "ops/registry.h"
@@ -43,9 +44,16 @@ Tensor multihead_attention(const Tensor& query, const Tensor& key, const Tensor&
   return linear(attend(query, key, value, p, options, mask), p.out_weight, p.out_bias);
 }
 
+void check_head_width(int64_t columns) {
+  if (Context::current().device.is_cuda() && columns > 128)
+    throw ConfigError(str("attention: a head must have at most 128 columns on a GPU, got ", columns,
+                          ": there must be more heads"));
+}
+
 MultiheadAttention::MultiheadAttention(const Scope& scope, const std::string& name, int64_t columns,
                                        int64_t heads, const Init& out)
     : heads_(heads) {
+  check_head_width(columns / heads);
   const Scope at = scope.child(name).child("attn"), last = at.child("out_proj");
   projections_.in_weight =
       at.weight("in_proj_weight", {3 * columns, columns}, init::xavier_uniform());

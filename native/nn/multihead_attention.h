@@ -7,6 +7,10 @@
 
 namespace mixpl {
 
+/// Says at once, where parameters lie on a GPU, what its kernels would refuse in the first pass:
+/// heads of more than 128 columns. @throws ConfigError
+void check_head_width(int64_t columns);
+
 /// The parameters of torch.nn.MultiheadAttention, E columns in and out.
 struct AttentionProjections {
   Tensor in_weight;   // [3 E, E]: rows of q, of k, of v

@@ -100,7 +100,9 @@ export function detectQueriesLoop(
     const corners = cornersOf(boxes.slice(4 * query, 4 * query + 4), size);
     if (corners.some(Number.isNaN)) continue;
     const ends = [size[1]!, size[0]!];
-    out.boxes.push(...corners.map((v, k) => Math.min(Math.max(v, 0), ends[k % 2]!)));
+    const clipped = corners.map((v, k) => Math.min(Math.max(v, 0), ends[k % 2]!));
+    if (!(clipped[2]! > clipped[0]! && clipped[3]! > clipped[1]!)) continue;
+    out.boxes.push(...clipped);
     out.scores.push(scores[i]!);
     out.labels.push(i % classes);
   }

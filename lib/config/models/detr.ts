@@ -2,6 +2,9 @@ import { z } from 'zod';
 import { channels, count, nonNegative, positiveCount, share } from '../fields.js';
 import { common, focal, onlyMmdetection } from './parts.js';
 
+/** As the native detectors bound it. */
+const queryCount = () => positiveCount().max(1 << 20);
+
 const channelMapper = z
   .strictObject({
     type: z.literal('channel-mapper').default('channel-mapper'),
@@ -14,6 +17,10 @@ const channelMapper = z
       .default(4)
       .describe('levels, those beyond C5 by strides of 2'),
     norm: z.enum(['none', 'gn']).default('gn'),
+  })
+  .refine((neck) => neck.numOutputs >= 6 - neck.firstLevel, {
+    path: ['numOutputs'],
+    error: 'must be as many as there are levels from firstLevel to C5, or more',
   })
   .prefault({});
 
@@ -65,7 +72,7 @@ export const queryTrain = ({ classification }: { classification: number }) =>
     .prefault({});
 
 export const queryTest = ({ maxPerImage }: { maxPerImage: number }) =>
-  z.strictObject({ maxPerImage: positiveCount().default(maxPerImage) }).prefault({});
+  z.strictObject({ maxPerImage: queryCount().default(maxPerImage) }).prefault({});
 
 const headsDivide = {
   path: ['transformer', 'heads'],
@@ -79,7 +86,7 @@ export const deformableDetr = z
     numerics: onlyMmdetection(),
     neck: channelMapper,
     transformer: transformer({ ffnChannels: 1024, dropout: 0.1 }),
-    queries: positiveCount().default(300).describe('objects that an image can have'),
+    queries: queryCount().default(300).describe('objects that an image can have'),
     refine: z.boolean().default(true).describe('each layer moves the boxes of the one before'),
     twoStage: z.boolean().default(true).describe("queries start at the encoder's best boxes"),
     train: queryTrain({ classification: 2 }),
@@ -98,7 +105,7 @@ export const dabDetr = z
     numerics: onlyMmdetection(),
     neck: plainMapper,
     transformer: z.strictObject(transformerFields({ ffnChannels: 2048, dropout: 0 })).prefault({}),
-    queries: positiveCount().default(300).describe('objects that an image can have'),
+    queries: queryCount().default(300).describe('objects that an image can have'),
     train: queryTrain({ classification: 1 }),
     test: queryTest({ maxPerImage: 300 }),
   })
@@ -111,10 +118,13 @@ export const dino = z
     numerics: onlyMmdetection(),
     neck: channelMapper,
     transformer: transformer({ ffnChannels: 2048, dropout: 0 }),
-    queries: positiveCount().default(900).describe('objects that an image can have'),
+    queries: queryCount().default(900).describe('objects that an image can have'),
     denoising: z
       .strictObject({
-        queries: count().default(100).describe('objects that the noisy groups hold; 0: none'),
+        queries: count()
+          .max(65535)
+          .default(100)
+          .describe('objects that the noisy groups hold; 0: none'),
         labelNoise: share().default(0.5).describe('half of it is the share of labels drawn anew'),
         boxNoise: nonNegative().max(10).default(1).describe('of half a side'),
       })

@@ -46,36 +46,54 @@ const stages = (most: number) => {
   return z.tuple([one, one, one, one]).nullable().default(null);
 };
 
-const swin = z.strictObject({
-  type: z.literal('swin'),
-  size: z.enum(['tiny', 'small', 'base', 'large']).default('tiny'),
-  embed: z
-    .int()
-    .min(1)
-    .max(4096)
-    .nullable()
-    .default(null)
-    .describe('channels of C2, doubled at every level; null: what size says'),
-  depths: stages(256).describe('blocks of each stage; null: what size says'),
-  heads: stages(1024).describe('of each stage; null: what size says'),
-  window: z
-    .int()
-    .min(2)
-    .max(32)
-    .default(7)
-    .describe('cells of a side: what model.weights was trained with, or their tables are resized'),
-  dropPath: share()
-    .lt(1)
-    .default(0.2)
-    .describe('share of images that the last block leaves as they are; 0 in the first'),
-  frozenStages: z
-    .int()
-    .min(-1)
-    .max(4)
-    .default(-1)
-    .describe('-1: none; 0: the patch embedding; n: it and stages 1 … n'),
-  recompute: recompute('blocks'),
-});
+/** Channels of C2 and heads of each stage, as the native side has them. */
+const swinSizes = {
+  tiny: { embed: 96, heads: [3, 6, 12, 24] },
+  small: { embed: 96, heads: [3, 6, 12, 24] },
+  base: { embed: 128, heads: [4, 8, 16, 32] },
+  large: { embed: 192, heads: [6, 12, 24, 48] },
+} as const;
+
+const swin = z
+  .strictObject({
+    type: z.literal('swin'),
+    size: z.enum(['tiny', 'small', 'base', 'large']).default('tiny'),
+    embed: z
+      .int()
+      .min(1)
+      .max(4096)
+      .nullable()
+      .default(null)
+      .describe('channels of C2, doubled at every level; null: what size says'),
+    depths: stages(256).describe('blocks of each stage; null: what size says'),
+    heads: stages(1024).describe('of each stage; null: what size says'),
+    window: z
+      .int()
+      .min(2)
+      .max(32)
+      .default(7)
+      .describe(
+        'cells of a side: what model.weights was trained with, or their tables are resized',
+      ),
+    dropPath: share()
+      .lt(1)
+      .default(0.2)
+      .describe('share of images that the last block leaves as they are; 0 in the first'),
+    frozenStages: z
+      .int()
+      .min(-1)
+      .max(4)
+      .default(-1)
+      .describe('-1: none; 0: the patch embedding; n: it and stages 1 … n'),
+    recompute: recompute('blocks'),
+  })
+  .refine(
+    ({ size, embed, heads }) =>
+      (heads ?? swinSizes[size].heads).every(
+        (count, stage) => ((embed ?? swinSizes[size].embed) * 2 ** stage) % count === 0,
+      ),
+    { path: ['heads'], error: 'must divide the channels of their stages (embed, doubled at each)' },
+  );
 
 /** Without a type it is the first. */
 export const backbone = z.discriminatedUnion('type', [resnet, swin]).prefault({});

@@ -10,6 +10,7 @@ export const sparseRcnn = z
     numerics: onlyMmdetection(),
     neck: neck({ firstLevel: 2, numOutputs: 4, extra: 'none' }),
     proposals: positiveCount()
+      .max(1 << 20)
       .default(100)
       .describe('learned boxes: objects that an image can have'),
     head: z

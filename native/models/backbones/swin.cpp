@@ -4,6 +4,7 @@
 
 #include "autograd/recompute.h"
 #include "core/error.h"
+#include "nn/multihead_attention.h"
 #include "ops/add/add.h"
 #include "ops/attention/attention.h"
 #include "ops/patches/patches.h"
@@ -110,6 +111,7 @@ Swin::Swin(const Scope& scope, const SwinOptions& options, int first_level)
 Swin::Block Swin::make_block(const Scope& scope, const SwinOptions& options, int stage,
                              int block) const {
   const int64_t channels = options.embed << stage, heads = options.heads[stage];
+  check_head_width(channels / heads);
   const int64_t distances = (2 * options.window - 1) * (2 * options.window - 1);
   const auto before =
       std::accumulate(options.depths.begin(), options.depths.begin() + stage, int64_t{block});

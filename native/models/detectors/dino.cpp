@@ -4,6 +4,7 @@
 #include "models/detectors/detectors.h"
 #include "models/heads/query_head.h"
 #include "models/transformer/memory_encoder.h"
+#include "nn/mlp.h"
 #include "ops/embedding/embedding.h"
 #include "ops/refined_boxes/refined_boxes.h"
 #include "ops/tokens/tokens.h"
@@ -30,8 +31,8 @@ struct DinoOptions {
     denoising.label_noise = static_cast<float>(d.number("labelNoise", denoising.label_noise));
     denoising.box_noise = static_cast<float>(d.number("boxNoise", denoising.box_noise));
     d.finish();
-    if (denoising.queries < 0)
-      throw ConfigError(str("denoising.queries must be >= 0, got ", denoising.queries));
+    if (denoising.queries < 0 || denoising.queries > 65535)
+      throw ConfigError(str("denoising.queries must be in [0, 65535], got ", denoising.queries));
     if (!(denoising.label_noise >= 0 && denoising.label_noise <= 1))
       throw ConfigError(str("denoising.labelNoise must be in [0, 1], got ", denoising.label_noise));
     if (!(denoising.box_noise >= 0 && denoising.box_noise <= 10))
@@ -63,10 +64,8 @@ class Dino final : public Detector {
     for (int i = 0; i < t.decoder_layers; ++i)
       layers_.emplace_back(decoder.child(str("layers.", i)), channels_,
                            options.encoder.neck.num_outputs, i, t);
-    const Scope points = decoder.child("ref_point_head");
-    positions_[0] =
-        Linear(points, "layers.0", 2 * channels_, channels_, init::xavier_uniform(), {true});
-    positions_[1] = Linear(points, "layers.1", channels_, channels_, init::xavier_uniform());
+    positions_ = Mlp(decoder, "ref_point_head", 2 * channels_, channels_, channels_, 2,
+                     init::xavier_uniform());
     norm_ = LayerNorm(decoder, "norm", channels_);
     QueryHeadSpec head;
     head.channels = channels_;
@@ -110,6 +109,8 @@ class Dino final : public Detector {
       add_layer_losses(losses, "dn_", of_noise,
                        std::vector<QueryTargets>(of_noise.size(), noisy.targets), sizes,
                        options_.classes, options_.losses);
+    else if (options_.denoising.queries > 0)
+      add_no_losses(losses, "dn_", layers_.size());
     return losses;
   }
 
@@ -153,7 +154,7 @@ class Dino final : public Detector {
       const bool last = i + 1 == layers_.size();
       const Tensor encoded = coordinate_encoding(references, channels_ / 2, CoordinateOrder::yxwh,
                                                  x.dtype(), memory.grid.ratios);
-      x = layers_[i](x, positions_[1](positions_[0](encoded)), memory, references, mask);
+      x = layers_[i](x, positions_(encoded), memory, references, mask);
       // The head moves what the layer before found, with the gradient of both: look forward twice.
       if (every || last) {
         const Tensor hidden = norm_(x);
@@ -177,7 +178,7 @@ class Dino final : public Detector {
   ProposalEncoder proposals_;
   Tensor queries_, labels_;
   std::vector<DeformableDecoderLayer> layers_;
-  Linear positions_[2];
+  Mlp positions_;
   LayerNorm norm_;
   QueryHead head_;
 };

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "detect/normalisers.h"
+#include "nn/mlp.h"
 #include "ops/boxes_from_centers/boxes_from_centers.h"
 #include "ops/iou_loss/iou_loss.h"
 #include "ops/l1_loss/l1_loss.h"
@@ -20,8 +21,8 @@ QueryHead::QueryHead(const Scope& scope, const QueryHeadSpec& spec) : shared_(sp
     const Scope at = scope.child(str("reg_branches.", i));
     Boxes boxes;
     for (int k = 0; k < 2; ++k)
-      boxes.hidden[k] =
-          Linear(at, str(2 * k), spec.channels, spec.channels, init::uniform_fan_in(), {true});
+      boxes.hidden[k] = Linear(at, str(2 * k), spec.channels, spec.channels, init::uniform_fan_in(),
+                               {true}, uniform_bias(spec.channels));
     const float size_bias = i == 0 ? spec.size_bias : 0;
     boxes.out =
         Linear(at, "4", spec.channels, 4, init::constant(0), {}, [=](Tensor& bias, const Philox&) {
@@ -48,6 +49,10 @@ QueryLossOptions QueryLossOptions::read(const Options& options, const QueryLossO
   };
   out.focal.alpha = static_cast<float>(options.number("focalAlpha", out.focal.alpha));
   out.focal.gamma = static_cast<float>(options.number("focalGamma", out.focal.gamma));
+  if (!(out.focal.alpha >= 0 && out.focal.alpha <= 1))
+    throw ConfigError(str("train.focalAlpha must be in [0, 1], got ", out.focal.alpha));
+  if (!(out.focal.gamma >= 0) || !std::isfinite(out.focal.gamma))
+    throw ConfigError(str("train.focalGamma must be a number >= 0, got ", out.focal.gamma));
   const Options costs = options.object("matchCosts");
   read_weight(costs, "matchCosts", "classification", out.matching.classification);
   read_weight(costs, "matchCosts", "boxes", out.matching.boxes);
@@ -96,6 +101,14 @@ void add_layer_losses(Losses& losses, const std::string& prefix,
   for (size_t i = 0; i < last; ++i)
     add_query_losses(losses, str("d", i, ".", prefix), layers[i], targets[i], sizes, classes,
                      options);
+}
+
+void add_no_losses(Losses& losses, const std::string& prefix, size_t layers) {
+  for (size_t i = 0; i < layers; ++i) {
+    const std::string of_layer = i == 0 ? prefix : str("d", i - 1, ".", prefix);
+    for (const char* name : {"loss_cls", "loss_bbox", "loss_iou"})
+      losses.emplace_back(of_layer + name, scaled_sum({}, 1));
+  }
 }
 
 std::vector<QueryTargets> match_layers(const std::vector<QueryOutputs>& layers, const Truth& truth,

@@ -73,6 +73,9 @@ void add_layer_losses(Losses& losses, const std::string& prefix,
                       const std::vector<QueryTargets>& targets, const Tensor& sizes,
                       int64_t classes, const QueryLossOptions& options);
 
+/// The same names, all 0: of queries that a batch without objects has none of.
+void add_no_losses(Losses& losses, const std::string& prefix, size_t layers);
+
 /// Of several layers in one go.
 std::vector<QueryTargets> match_layers(const std::vector<QueryOutputs>& layers, const Truth& truth,
                                        const Tensor& sizes, const QueryLossOptions& options);

@@ -108,10 +108,12 @@ describe('Sparse R-CNN', () => {
       else expect(value).toBe(0);
     await detector.backward();
     const [found] = await detector.predict(batch);
-    expect(found!.scores).toHaveLength(100);
+    expect(found!.scores.length).toBeGreaterThan(0);
     found!.boxes.forEach((v, i) => {
       expect(v).toBeGreaterThanOrEqual(0);
       expect(v).toBeLessThanOrEqual(i % 2 ? 96 : 128);
+      // What lies outside altogether is none.
+      if (i % 4 > 1) expect(v).toBeGreaterThan(found!.boxes[i - 2]!);
     });
     batch.dispose();
   });
