@@ -32,7 +32,6 @@ class ChannelMapper {
   /// of the one before
   std::vector<Tensor> operator()(const std::vector<Tensor>& c) const;
   int64_t channels() const { return options_.channels; }
-  int outputs() const { return options_.num_outputs; }
 
  private:
   ChannelMapperOptions options_;

@@ -1,6 +1,7 @@
 // What the golden files of whole networks hold, and how a detector of ours is compared with it.
 import { expect } from 'vitest';
-import type { Detector } from '../../../lib/index.js';
+import { type Detector, type ImageBatch, native } from '../../../lib/index.js';
+import { hashed, roundedToBf16 } from './formula.js';
 
 /** Per parameter: L2 norm, and inner product with the numbers that its name stands for. */
 export type GoldenGradients = Record<string, [norm: number, probe: number]>;
@@ -75,4 +76,31 @@ export function expectDetectionsInAnyOrder(
       expect(same.length, `image ${n}, detection ${i}`).toBe(1);
     });
   });
+}
+
+/** Pictures of several sizes in one batch, their pixels those that the name `image` stands for, padded with zeros. */
+export function hashedBatch(
+  o: {
+    image: string;
+    height: number;
+    width: number;
+    sizes: readonly (readonly [height: number, width: number])[];
+  },
+  dtype: 'fp32' | 'bf16',
+): ImageBatch {
+  const pixels = Float32Array.from(hashed(o.image, o.sizes.length * o.height * o.width * 3));
+  o.sizes.forEach(([rows, columns], n) => {
+    for (let y = 0; y < o.height; y++) {
+      const row = (n * o.height + y) * o.width;
+      pixels.fill(0, 3 * (row + (y < rows ? columns : 0)), 3 * (row + o.width));
+    }
+  });
+  const shape = [o.sizes.length, o.height, o.width, 3];
+  const tensor =
+    dtype === 'fp32'
+      ? native.createTensor(pixels, shape, 'f32')
+      : native.createTensor(roundedToBf16(pixels), shape, 'bf16');
+  const sizes = o.sizes.map(([height, width]) => ({ height, width }));
+  const padSizes = sizes.map(() => ({ height: o.height, width: o.width }));
+  return { tensor, sizes, padSizes, dispose: () => tensor.dispose() };
 }

@@ -4,15 +4,15 @@ import {
   createDetector,
   type Detector,
   type ImageBatch,
-  native,
   type SparseRcnnOptions,
 } from '../../../lib/index.js';
-import { hashed, roundedToBf16 } from './formula.js';
+import { hashed } from './formula.js';
 import {
   expectDetectionsInAnyOrder,
   expectGradients,
   type GoldenDetections,
   type GoldenGradients,
+  hashedBatch,
 } from './golden-network.js';
 
 interface Golden {
@@ -66,24 +66,6 @@ function weightOf(name: string, shape: readonly number[]): Float32Array {
   });
 }
 
-function batchOf(o: Golden['options'], dtype: 'fp32' | 'bf16'): ImageBatch {
-  const pixels = Float32Array.from(hashed(o.image, o.sizes.length * o.height * o.width * 3));
-  o.sizes.forEach(([rows, columns], n) => {
-    for (let y = 0; y < o.height; y++) {
-      const row = (n * o.height + y) * o.width;
-      pixels.fill(0, 3 * (row + (y < rows ? columns : 0)), 3 * (row + o.width));
-    }
-  });
-  const shape = [o.sizes.length, o.height, o.width, 3];
-  const tensor =
-    dtype === 'fp32'
-      ? native.createTensor(pixels, shape, 'f32')
-      : native.createTensor(roundedToBf16(pixels), shape, 'bf16');
-  const sizes = o.sizes.map(([height, width]) => ({ height, width }));
-  const padSizes = sizes.map(() => ({ height: o.height, width: o.width }));
-  return { tensor, sizes, padSizes, dispose: () => tensor.dispose() };
-}
-
 async function build(
   o: Golden['options'],
   dtype: 'fp32' | 'bf16',
@@ -91,7 +73,7 @@ async function build(
   const detector = await createDetector(optionsOf(o), { dtype });
   for (const { name, shape } of detector.parameters())
     await detector.writeTensor(name, weightOf(name, shape));
-  return [detector, batchOf(o, dtype)];
+  return [detector, hashedBatch(o, dtype)];
 }
 
 for (const name of ['padded', 'unpadded', 'large', 'no-objects']) {
