@@ -19,12 +19,16 @@ enum class ClassTargets : uint8_t {
 
 /// The scores of one level of a dense head, or of all rows (regions, queries) of another one.
 struct ShownScores {
-  Tensor logits;   // f32|bf16, R rows of K numbers each, image after image
+  Tensor logits;   // f32|bf16, R rows of as many numbers each, image after image
   Tensor labels;   // i32, R: 0 … C-1 object, C background, -1 ignored; undefined: see pairs
   Tensor pairs{};  // i32 [P, 2]: row (-1: none) and class of what is to be found, instead of labels
   Tensor image{};  // i32 [R]: whose row it is; undefined: every image has equally many
 
-  int64_t classes() const { return logits.size(logits.rank() - 1); }
+  /// Numbers a row. Cells of several anchors hold their rows one after another.
+  int64_t classes() const {
+    if (!labels.defined() || labels.numel() == 0) return logits.size(logits.rank() - 1);
+    return logits.numel() / labels.numel();
+  }
 };
 
 struct Probe {
