@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { writeRunReport } from '../../../lib/report/index.js';
-import type { Chart } from '../../../lib/report/run-metrics.js';
+import type { Chart } from '../../../lib/report/page.js';
 
 let folder: string;
 beforeEach(async () => {
