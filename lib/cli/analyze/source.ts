@@ -60,7 +60,13 @@ export async function hiddenTruth(
     ofRun: (config, policy) => loadHiddenTruth(config, { policy, signal }),
   });
   await warnOfProblems(found.dataset, output);
-  return { ...found, dataset: annotatedImages(found.dataset, flags) };
+  const annotated = annotatedImages(found.dataset, flags);
+  const { annotations, crowd } = annotated.report;
+  if (annotations === crowd)
+    output.warn(
+      `${annotated.name}: there is no object in ${annotated.images.length} images to find`,
+    );
+  return { ...found, dataset: annotated };
 }
 
 export function wholeNumber(least: number): (text: string) => number {
