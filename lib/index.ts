@@ -1,3 +1,4 @@
+export * from './analysis/index.js';
 export * from './augment/index.js';
 export {
   formatConfig,
