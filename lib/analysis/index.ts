@@ -1,5 +1,13 @@
 export { annotatedImages, type SampleOptions } from './annotated-images.js';
 export {
+  analyzeGradients,
+  type GradientAnalysis,
+  type GradientOptions,
+  type GradientsAtThreshold,
+  type StudentViewChoices,
+  type TypedGradients,
+} from './gradients.js';
+export {
   type AtThreshold,
   analyzePseudoLabels,
   type LabelCounts,
@@ -7,3 +15,4 @@ export {
   type PseudoLabelOptions,
   thresholdsAround,
 } from './pseudo-labels.js';
+export { type ViewName, viewNames } from './student-views.js';

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { addAnalyzeGradients } from './analyze/gradients.js';
 import { addAnalyzePseudoLabels } from './analyze/pseudo-labels.js';
 
 /** The paper's analyses; each command is a file of its own. */
@@ -7,4 +8,5 @@ export function addAnalyzeCommands(program: Command): void {
     .command('analyze')
     .description('what a training learned from, beside what is there');
   addAnalyzePseudoLabels(analyze);
+  addAnalyzeGradients(analyze);
 }

@@ -14,6 +14,8 @@ export interface Chart {
   series: Series[];
   /** Of y, where it is known. */
   range?: [number, number];
+  /** y is logarithmic: values are above 0, or null. */
+  log?: boolean;
 }
 
 export interface Series {
@@ -120,7 +122,7 @@ const pageScript = `
 const colours = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#999999', '#b5a400'];
 const ink = matchMedia('(prefers-color-scheme: dark)').matches ? '#ccc' : '#333';
 document.querySelectorAll('figure').forEach((figure, i) => {
-  const { series, x, xLabel = 'iteration', names, range } = charts[i];
+  const { series, x, xLabel = 'iteration', names, range, log } = charts[i];
   const axis = { stroke: ink, grid: { stroke: '#8883', width: 1 }, ticks: { stroke: '#8883' } };
   const nameOf = (at) => names[at] ?? '';
   const drawn = (s) => {
@@ -128,15 +130,15 @@ document.querySelectorAll('figure').forEach((figure, i) => {
     const colour = colours[series.findIndex((other) => other.label === like) % colours.length];
     const bar = { fill: dashed ? colour + '40' : colour, points: { show: false },
       paths: names && uPlot.paths.bars({ size: [0.8 / series.length, 40], align: s ? 1 : -1 }) };
-    return { label, stroke: colour, width: 1.5, spanGaps: true, ...(dashed ? { dash: [6, 4] } : {}),
+    return { label, stroke: colour, width: 1.5, spanGaps: !log, ...(dashed ? { dash: [6, 4] } : {}),
       ...(names ? bar : { points: { show: x.length < 40 } }) };
   };
   const plot = new uPlot({
     width: figure.clientWidth, height: 260,
     scales: { x: { time: false, ...(names ? { range: [-0.6, names.length - 0.4] } : {}) },
-      ...(range ? { y: { range } } : {}) },
+      ...(range ? { y: { range } } : log ? { y: { distr: 3 } } : {}) },
     axes: [names ? { ...axis, incrs: [1, 2, 5, 10, 20, 50], values: (_, ticks) => ticks.map(nameOf) } : axis,
-      { ...axis, size: 60, values: (_, ticks) => ticks.map((v) => +v.toPrecision(3)) }],
+      { ...axis, size: 60, values: (_, ticks) => ticks.map((v) => v == null ? '' : +v.toPrecision(3)) }],
     series: [{ label: xLabel, ...(names ? { value: (_, at) => at == null ? '--' : nameOf(at) } : {}) },
       ...series.map((_, s) => drawn(s))],
   }, [x, ...series.map((s) => s.values)], figure);

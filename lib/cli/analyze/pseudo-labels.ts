@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { type Command, InvalidArgumentError } from 'commander';
+import type { Command } from 'commander';
 import type { PseudoLabelStudy } from '../../analysis/pseudo-label-page.js';
 import type { Category } from '../../data/index.js';
 import { MixplError } from '../../errors.js';
@@ -8,7 +8,7 @@ import { withInterrupt } from '../interrupt.js';
 import { createOutput, type Output } from '../output.js';
 import { runtimeOf } from '../runtime-options.js';
 import { createStatus } from '../status.js';
-import { hiddenTruth, type SourceFlags, withSourceOptions } from './source.js';
+import { hiddenTruth, listOfShares, type SourceFlags, withSourceOptions } from './source.js';
 
 interface PseudoLabelFlags extends SourceFlags {
   checkpoint: string[];
@@ -50,13 +50,6 @@ export function addAnalyzePseudoLabels(analyze: Command): void {
       if (flags.out !== undefined) await write(flags.out, study, output);
       await output.result(study, () => describe(study));
     });
-}
-
-function listOfShares(text: string): number[] {
-  const values = text.split(',').map((part) => (part.trim() === '' ? Number.NaN : Number(part)));
-  if (values.some((value) => !(value >= 0 && value <= 1)))
-    throw new InvalidArgumentError('It must be numbers in [0, 1] with commas between them.');
-  return values;
 }
 
 async function studyOf(

@@ -77,3 +77,10 @@ export function wholeNumber(least: number): (text: string) => number {
     return value;
   };
 }
+
+export function listOfShares(text: string): number[] {
+  const values = text.split(',').map((part) => (part.trim() === '' ? Number.NaN : Number(part)));
+  if (values.some((value) => !(value >= 0 && value <= 1)))
+    throw new InvalidArgumentError('It must be numbers in [0, 1] with commas between them.');
+  return values;
+}
