@@ -1,5 +1,4 @@
 import { composeBatch } from '../augment/index.js';
-import { ImageCache } from '../data/index.js';
 import type { DetectionDataset } from '../data/types.js';
 import type { Detector } from '../detector/detector.js';
 import {
@@ -8,37 +7,24 @@ import {
   type SampleType,
   sampleTypes,
 } from '../detector/probe.js';
-import type { Targets, TeachableDetector } from '../detector/types.js';
+import type { Targets } from '../detector/types.js';
 import { MixplError } from '../errors.js';
-import { Random } from '../random.js';
-import type { UnreadableOptions } from '../train/evaluate.js';
-import { resolveTrainSettings, semiOptionsOf, type TrainSettingsInput } from '../train/settings.js';
-import { annotatedImages, type SampleOptions } from './annotated-images.js';
+import { annotatedImages } from './annotated-images.js';
 import { thresholdsAround } from './pseudo-labels.js';
 import {
   composeOptionsOf,
   pseudoLabels,
-  readablePictures,
   type StudentView,
-  studentViews,
   targetsOf,
   type ViewName,
   viewNames,
 } from './student-views.js';
-
-/** What analyses of a student's views take. */
-export interface StudentViewChoices extends SampleOptions, UnreadableOptions {
-  /** Whose boxes are the pseudo labels. @defaultValue the student itself */
-  teacher?: TeachableDetector | undefined;
-  /** How views are drawn and mixed, as a training takes it. @defaultValue the paper's */
-  settings?: Pick<TrainSettingsInput, 'augment' | 'semi' | 'batch'> | undefined;
-  /** @defaultValue one of its own */
-  cache?: ImageCache | undefined;
-  /** Stops between batches, with its reason. */
-  signal?: AbortSignal | undefined;
-  /** Pictures looked at, of how many. */
-  onProgress?: ((done: number, total: number) => void) | undefined;
-}
+import {
+  checkClassCount,
+  ownThreshold,
+  type StudentViewChoices,
+  walkPictures,
+} from './view-walk.js';
 
 export interface GradientOptions extends StudentViewChoices {
   /** A score must be above. @defaultValue thresholdsAround the detector's own of the paper */
@@ -92,12 +78,18 @@ export async function analyzeGradients(
   dataset: DetectionDataset,
   options: GradientOptions = {},
 ): Promise<GradientAnalysis> {
-  const { thresholds = ownThresholds(student, options), views = viewNames, bins = 30 } = options;
+  const {
+    thresholds = thresholdsAround(ownThreshold(student, options)),
+    views = viewNames,
+    bins = 30,
+  } = options;
   check(thresholds, views);
   checkClassCount('analyzeGradients', student, dataset);
+  const { limit, seed } = options;
   const ascending = [...new Set(thresholds)].sort((a, b) => a - b);
   const shown = viewNames.filter((view) => views.includes(view));
-  const { pictures, walk } = await walkOf(student, dataset, options);
+  const { images } = annotatedImages(dataset, { limit, seed });
+  const { pictures, walk } = await walkPictures(student, images, options);
   const sums = new Map(shown.map((view) => [view, ascending.map(() => emptySums(bins))]));
   const inputs = new Map(shown.map((view) => [view, 0]));
   let done = 0;
@@ -111,11 +103,11 @@ export async function analyzeGradients(
         inputs.set(view, inputs.get(view)! + 1);
       }
     done += step.pictures.length;
-    options.onProgress?.(done, pictures);
-    if (done >= pictures) break;
+    options.onProgress?.(done, pictures.length);
+    if (done >= pictures.length) break;
   }
   return {
-    images: pictures,
+    images: pictures.length,
     bins,
     views: shown.map((view) => ({
       view,
@@ -123,11 +115,6 @@ export async function analyzeGradients(
       thresholds: sums.get(view)!.map((types, t) => ({ threshold: ascending[t]!, ...types })),
     })),
   };
-}
-
-function ownThresholds(student: Detector, { settings }: StudentViewChoices): number[] {
-  const { scoreThr } = semiOptionsOf(resolveTrainSettings(settings), student.options.type);
-  return thresholdsAround(scoreThr);
 }
 
 function check(thresholds: readonly number[], views: readonly ViewName[]): void {
@@ -143,37 +130,6 @@ function check(thresholds: readonly number[], views: readonly ViewName[]): void 
       'ERR_RANGE',
       `analyzeGradients: views must be one or more of ${viewNames.join(', ')}, got ${unknown ?? 'none'}`,
     );
-}
-
-/** @throws MixplError ERR_CONFIG */
-export function checkClassCount(
-  method: string,
-  { numClasses }: TeachableDetector,
-  { name, categories }: DetectionDataset,
-): void {
-  if (categories.length === numClasses) return;
-  throw new MixplError(
-    'ERR_CONFIG',
-    `${method}: detector must have ${categories.length} classes (those of ${name}: ` +
-      `${categories.map((category) => category.name).join(', ')}), got ${numClasses}`,
-  );
-}
-
-/** The student's views of the annotated images; it goes round them for ever. */
-async function walkOf(student: Detector, dataset: DetectionDataset, choices: StudentViewChoices) {
-  const { limit, seed = 0, cache = new ImageCache(), teacher = student, signal } = choices;
-  const settings = resolveTrainSettings(choices.settings);
-  const { images } = annotatedImages(dataset, { limit, seed });
-  const pictures = await readablePictures(images, cache, choices);
-  const walk = studentViews(pictures, {
-    ...{ teacher, settings, cache, signal },
-    semi: semiOptionsOf(settings, student.options.type),
-    preprocess: student.preprocess,
-    dtype: student.computeDtype,
-    device: student.device,
-    random: new Random(seed).fork('student views'),
-  });
-  return { pictures: pictures.length, walk };
 }
 
 /** A density for every threshold. Each set of pseudo labels is part of the one before: of equal size they are equal. */

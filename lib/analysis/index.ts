@@ -1,10 +1,10 @@
 export { annotatedImages, type SampleOptions } from './annotated-images.js';
+export { type CamOptions, type CamView, camViews, type PictureCams } from './cam.js';
 export {
   analyzeGradients,
   type GradientAnalysis,
   type GradientOptions,
   type GradientsAtThreshold,
-  type StudentViewChoices,
   type TypedGradients,
 } from './gradients.js';
 export {
@@ -16,3 +16,4 @@ export {
   thresholdsAround,
 } from './pseudo-labels.js';
 export { type ViewName, viewNames } from './student-views.js';
+export type { StudentViewChoices } from './view-walk.js';

@@ -33,6 +33,8 @@ export type ViewName = (typeof viewNames)[number];
 /** An input of the student, with what a teacher says is there and what is there. */
 export interface StudentView {
   readonly composition: Composition;
+  /** Positions of the pictures that it shows. */
+  readonly pictures: readonly number[];
   /** Boxes of the teacher, with every score. */
   readonly pseudo: Instances;
   /** Annotated objects; those of pictures that nobody annotated are missing. */
@@ -87,6 +89,7 @@ export async function* studentViews(
   const mixed = new MixPL<Entry>(semi);
   const plain = new MixPL<Entry>({ ...semi, mixup: false, mosaic: false });
   const { numClasses } = teacher;
+  const positions = new WeakMap<DecodedImage, number>();
   const divisor = Math.max(leastDivisor, options.preprocess.padDivisor);
 
   let before = 0; // batches that fill the cache
@@ -99,6 +102,7 @@ export async function* studentViews(
     const shown = await Promise.all(
       batch.map(async (i) => {
         const source = await open(pictures[i]!, options.cache);
+        positions.set(source, i);
         const draw = (kind: 'weak' | 'strong') =>
           drawView(source, settings.augment[kind], random.fork(kind, i));
         const truth = instancesOf(pictures[i]!.annotations);
@@ -117,6 +121,7 @@ export async function* studentViews(
     });
     const weak = shown.map(({ weak, truth }, i) => ({
       composition: compositionOf(weak),
+      pictures: [batch[i]!],
       pseudo: dropSmall(found[i]!, semi.minBoxSize),
       truth: viewInstances(weak, truth, { minSize: semi.minBoxSize }),
     }));
@@ -126,7 +131,10 @@ export async function* studentViews(
     const [mixup, mosaic] = mixed.branches(entries, divisor, draws());
     if (step < 0) continue;
     const views = (samples: readonly { composition: Composition; instances: Instances }[] = []) =>
-      samples.map((sample) => unmarked(sample, numClasses));
+      samples.map((sample) => ({
+        ...unmarked(sample, numClasses),
+        pictures: sample.composition.layers.map(({ source }) => positions.get(source)!),
+      }));
     yield {
       pictures: batch,
       weak,
@@ -179,7 +187,7 @@ function marked(objects: Instances, numClasses: number): Instances {
 function unmarked(
   { composition, instances }: { composition: Composition; instances: Instances },
   numClasses: number,
-): StudentView {
+): Omit<StudentView, 'pictures'> {
   const isObject = (i: number) => instances.labels[i]! >= numClasses;
   const objects = selectInstances(instances, isObject);
   return {

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { addAnalyzeCam } from './analyze/cam.js';
 import { addAnalyzeGradients } from './analyze/gradients.js';
 import { addAnalyzePseudoLabels } from './analyze/pseudo-labels.js';
 
@@ -9,4 +10,5 @@ export function addAnalyzeCommands(program: Command): void {
     .description('what a training learned from, beside what is there');
   addAnalyzePseudoLabels(analyze);
   addAnalyzeGradients(analyze);
+  addAnalyzeCam(analyze);
 }

@@ -76,7 +76,7 @@ export async function checkpointDataset(
 }
 
 /** The config of the run that a checkpoint is of. @param needed by which command; null: not at all */
-async function runConfig(
+export async function runConfig(
   checkpoint: string,
   needed: string | null,
 ): Promise<ResolvedConfig | null> {

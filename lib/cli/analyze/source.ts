@@ -19,12 +19,17 @@ export interface SourceFlags extends DatasetFlags, RuntimeFlags, PolicyFlags {
 
 /** Adds the data set, which of its images, and where it computes; --checkpoint is the command's. */
 export function withSourceOptions(command: Command): Command {
-  return withDatasetOptions(
+  return withChoiceOptions(
     command.argument(
       '[dataset]',
       "COCO file or VOC folder (default: the run's own unlabelled images, if they are annotated)",
     ),
-  )
+  );
+}
+
+/** The same for a command with arguments of its own. */
+export function withChoiceOptions(command: Command): Command {
+  return withDatasetOptions(command)
     .option('--limit <n>', 'so many images, a seeded choice (default: all)', wholeNumber(1))
     .option('--seed <n>', 'of the choice', wholeNumber(0), 0)
     .addOption(policyOption())
