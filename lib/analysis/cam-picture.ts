@@ -20,7 +20,8 @@ const kinds = Object.keys(boxColors) as BoxKind[];
 const longest = 640;
 
 /**
- * Writes weak | strong | mixup | mosaic as a PNG. A view's heat is a share of its own maximum.
+ * Writes weak | strong | mixup | mosaic as a PNG. Colours go from no heat to what 99% of a view's pixels are below: a
+ * hot corner, as padding makes them, leaves the rest visible.
  * @throws MixplError ERR_IO
  */
 export async function writeCams(path: string, { views }: PictureCams): Promise<void> {
@@ -84,14 +85,13 @@ const colors = [
 ] as const;
 
 /** Weight of the map's colour beside the picture: where it is coldest, and how much more where it is hottest. */
-const opacity = { least: 0.35, more: 0.4 };
+const opacity = { least: 0.3, more: 0.5 };
 
 function heated(image: DecodedImage, heat: Float32Array): DecodedImage {
-  let most = 0;
-  for (const value of heat) most = Math.max(most, value);
+  const most = brightest(heat);
   const data = new Uint8Array(image.data.length);
   heat.forEach((value, i) => {
-    const share = most > 0 ? value / most : 0;
+    const share = most > 0 ? Math.min(value / most, 1) : 0;
     const weight = opacity.least + opacity.more * share;
     const at = share * (colors.length - 1);
     const low = Math.min(Math.floor(at), colors.length - 2);
@@ -102,4 +102,10 @@ function heated(image: DecodedImage, heat: Float32Array): DecodedImage {
     }
   });
   return { ...image, data };
+}
+
+/** The heat that gets the brightest colour; the hottest where 99% of the pixels have none. */
+export function brightest(heat: Float32Array): number {
+  const ascending = heat.slice().sort();
+  return ascending[Math.floor(0.99 * (ascending.length - 1))]! || (ascending.at(-1) ?? 0);
 }

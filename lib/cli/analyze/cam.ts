@@ -24,8 +24,9 @@ interface ViewSummary {
   /** Anchors, points, regions or queries that were to find an object, and the sum of their logits. */
   rows: number;
   score: number;
-  /** What the picture's brightest colour stands for. */
+  /** The largest heat, and what the picture's brightest colour stands for. */
   hottest: number;
+  brightest: number;
   /** Boxes of each colour. */
   found: number;
   missed: number;
@@ -61,7 +62,7 @@ export function addAnalyzeCam(analyze: Command): void {
     )
     .option(
       '--json',
-      'print { "student", "teacher", "legend", "images": [{ file, png, views: { weak: { level, rows, score, hottest, found, missed, wrong, unjudged }, … } }] }',
+      'print { "student", "teacher", "legend", "images": [{ file, png, views: { weak: { level, rows, score, hottest, brightest, found, missed, wrong, unjudged }, … } }] }',
     )
     .action(async (paths: string[], flags: CamFlags) => {
       const output = createOutput(flags);
@@ -78,7 +79,7 @@ function share(text: string): number {
 
 async function draw(paths: readonly string[], flags: CamFlags, output: Output) {
   const { camViews } = await import('../../analysis/cam.js');
-  const { boxColors, writeCams } = await import('../../analysis/cam-picture.js');
+  const { boxColors, brightest, writeCams } = await import('../../analysis/cam-picture.js');
   const { makeFolder } = await import('../../files.js');
   const { checkpoint, level, threshold, seed, out } = flags;
   const branches = await openBranches(checkpoint, flags, output);
@@ -98,7 +99,7 @@ async function draw(paths: readonly string[], flags: CamFlags, output: Output) {
         await makeFolder(out);
         const png = join(out, nameOf(found.image.fileName));
         await writeCams(png, found);
-        images.push({ file: found.image.path, png, views: summaries(found) });
+        images.push({ file: found.image.path, png, views: summaries(found, brightest) });
       }
     });
   } finally {
@@ -166,16 +167,22 @@ function freeNames(): (fileName: string) => string {
   };
 }
 
-function summaries({ views }: PictureCams): PictureSummary['views'] {
+type Brightest = (heat: Float32Array) => number;
+
+function summaries({ views }: PictureCams, brightest: Brightest): PictureSummary['views'] {
   return Object.fromEntries(
-    Object.entries(views).map(([name, view]) => [name, view && summaryOf(view)]),
+    Object.entries(views).map(([name, view]) => [name, view && summaryOf(view, brightest)]),
   );
 }
 
-function summaryOf({ cam, found, missed, wrong, unjudged }: CamView): ViewSummary {
+function summaryOf(
+  { cam, found, missed, wrong, unjudged }: CamView,
+  brightest: Brightest,
+): ViewSummary {
   return {
     ...{ level: cam.level, rows: cam.rows, score: cam.score },
     hottest: cam.heat.values.reduce((most, value) => Math.max(most, value), 0),
+    brightest: brightest(cam.heat.values),
     ...{ found: found.labels.length, missed: missed.labels.length },
     ...{ wrong: wrong.labels.length, unjudged: unjudged.labels.length },
   };
