@@ -91,7 +91,8 @@ export async function* camViews(
           mosaic: shown ? await look(mosaic!) : null,
         },
       };
-      options.onProgress?.(++done, pictures.length);
+      done++;
+      options.onProgress?.(done, pictures.length);
     }
     if (done === pictures.length) return;
   }

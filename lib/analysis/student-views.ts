@@ -8,7 +8,6 @@ import {
   dropSmall,
   type Instances,
   joinInstances,
-  mapInstances,
   type PreprocessOptions,
   projectInstances,
   selectInstances,
