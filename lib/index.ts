@@ -1,3 +1,4 @@
+export * from './analysis/index.js';
 export * from './augment/index.js';
 export {
   formatConfig,
@@ -15,6 +16,16 @@ export * from './detector/create.js';
 export * from './detector/detector.js';
 export { type OpenedDetector, openDetector } from './detector/open.js';
 export * from './detector/options.js';
+export {
+  type GradCam,
+  type GradCamOptions,
+  type GradientDensity,
+  type GradientDensityInput,
+  gradCam,
+  gradientDensity,
+  type HeatMap,
+  type SampleType,
+} from './detector/probe.js';
 export {
   type TorchvisionOptions,
   type TorchvisionPreset,

@@ -65,6 +65,18 @@ export interface RunOpMode {
   douts?: (NativeTensor | null)[];
 }
 
+/** What a probe saw, on the host; see native/models/probe.h. */
+export interface NativeProbe {
+  /** 3: levels begin with P3. */
+  firstLevel: number;
+  /** [N, H, W, C]. */
+  levels: { shape: number[]; values: Float32Array }[];
+  /** Rows of `classes` numbers, image after image; of labels and pairs (row, class) one is empty. */
+  scores: { classes: number; values: Float32Array; labels: Int32Array; pairs: Int32Array }[];
+  /** Scores are probabilities, not logits. */
+  probabilities: boolean;
+}
+
 /** Handle of a native detector; see lib/detector. Asynchronous methods run in call order. */
 export interface NativeDetector {
   /** Its device's own name: 'cpu', 'cuda:0', … */
@@ -108,6 +120,27 @@ export interface NativeDetector {
     momentum: number,
     buffers: string,
   ): Promise<number>;
+  /** What a pass of loss() shows of itself; see lib/detector/probe.ts. */
+  probe(...pass: Parameters<NativeDetector['loss']>): Promise<NativeProbe>;
+  /** One density for each set of pseudo labels; the truth is the pass's own. */
+  gradientDensity(
+    ...args: [
+      ...truth: Parameters<NativeDetector['loss']>,
+      bins: number,
+      ...pseudo: (Float32Array | Int32Array)[],
+    ]
+  ): Promise<{ counts: Float64Array; aboveHalf: Float64Array }[]>;
+  /** One map for each image. @param level 3: P3; 0: the one with most gradient */
+  gradCam(...args: [...pass: Parameters<NativeDetector['loss']>, level: number]): Promise<
+    {
+      level: number;
+      height: number;
+      width: number;
+      heat: Float32Array;
+      rows: number;
+      score: number;
+    }[]
+  >;
   optimizerState(): Promise<string[]>;
   read(name: string): Promise<Float32Array>;
   write(name: string, values: Float32Array): Promise<void>;

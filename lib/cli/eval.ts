@@ -1,14 +1,11 @@
-import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { ResolvedConfig } from '../config/index.js';
-import type { DetectionDataset, ImageCache, ProblemPolicy } from '../data/index.js';
-import { MixplError } from '../errors.js';
+import type { Category, DetectionDataset, ProblemPolicy } from '../data/index.js';
 import type { CocoMetrics } from '../eval/index.js';
+import { type CheckpointDataset, checkpointDataset } from './checkpoint-dataset.js';
 import {
   type DatasetFlags,
-  datasetArgument,
   type PolicyFlags,
-  policyOf,
   policyOption,
   warnOfProblems,
   withDatasetOptions,
@@ -89,13 +86,17 @@ async function evaluateCheckpoint(
   const { detectReadable, findWeights } = await import('../train/index.js');
   const { headline, student, teacher } = await findWeights(checkpoint);
   const status = createStatus();
-  let test: TestData | undefined;
+  let test: CheckpointDataset | undefined;
   const told = new Set<string>();
   const evaluate = async (file: string, signal: AbortSignal, save?: string) => {
     const { detector, categories } = await openDetector(file, runtimeOf(flags));
     try {
       if (!test) {
-        test = await testData(path, { flags, checkpoint, categories, signal });
+        test = await checkpointDataset(path, {
+          ...{ command: 'eval', flags, checkpoint, categories, signal },
+          purpose: 'evaluation',
+          ofRun: (config, policy) => runTestData(config, { categories, policy, signal }),
+        });
         await warnOfProblems(test.dataset, output);
       }
       const { preprocess, computeDtype: dtype, device } = detector;
@@ -136,60 +137,19 @@ async function evaluateCheckpoint(
   );
 }
 
-interface TestData {
-  dataset: DetectionDataset;
-  unreadable: 'refuse' | 'skip';
-  cache: ImageCache;
-}
-
-/**
- * Named on the command line, or by the run's config, which also says how its pictures are decoded and
- * which classes it leaves out.
- * @throws MixplError ERR_CONFIG when neither names test data
- */
-async function testData(
-  path: string | undefined,
-  of: {
-    flags: EvalFlags;
-    checkpoint: string;
-    categories: readonly { id: number; name: string }[];
-    signal: AbortSignal;
-  },
-): Promise<TestData> {
-  const { flags, checkpoint, categories, signal } = of;
-  const { decodeImage, ImageCache, loadDataset } = await import('../data/index.js');
-  const { datasetSource, loadConfig } = await import('../config/index.js');
-  let config: ResolvedConfig | null = null;
-  try {
-    config = await loadConfig(join(checkpoint, 'config.yaml'));
-  } catch (cause) {
-    if (path === undefined)
-      throw new MixplError(
-        'ERR_CONFIG',
-        `eval: name a data set; ${checkpoint} is no folder of a run, whose config would name one`,
-        { cause },
-      );
-  }
-  const source =
-    path === undefined ? datasetSource(config!, 'test') : await datasetArgument(path, flags);
-  if (!source)
-    throw new MixplError(
-      'ERR_CONFIG',
-      `eval: name a data set; the config of ${checkpoint} has none`,
-    );
-  const ofRun = path === undefined ? config!.data.policy : {};
-  const policy: ProblemPolicy = { ...ofRun, ...policyOf(flags) };
-  const dataset = await loadDataset(source, {
-    ...{ categories, signal, policy },
-    purpose: 'evaluation',
-    otherClasses: config?.data.classes ? 'skip' : 'policy',
+/** Null when the config names none. */
+async function runTestData(
+  config: ResolvedConfig,
+  of: { categories: readonly Category[]; policy: ProblemPolicy; signal: AbortSignal },
+): Promise<DetectionDataset | null> {
+  const { datasetSource } = await import('../config/index.js');
+  const { loadDataset } = await import('../data/index.js');
+  const source = datasetSource(config, 'test');
+  if (!source) return null;
+  return loadDataset(source, {
+    ...{ ...of, purpose: 'evaluation' },
+    otherClasses: config.data.classes ? 'skip' : 'policy',
   });
-  const damaged = config?.data.damagedImages ?? 'refuse';
-  return {
-    dataset,
-    unreadable: policy['unreadable-image'] === 'skip' ? 'skip' : 'refuse',
-    cache: new ImageCache({ decode: (file) => decodeImage(file, { damaged }) }),
-  };
 }
 
 async function describe(metrics: CocoMetrics): Promise<string> {

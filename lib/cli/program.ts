@@ -3,6 +3,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
+import { addAnalyzeCommands } from './analyze.js';
 import { addBenchCommand } from './bench.js';
 import { addConfigCommands } from './config.js';
 import { addDataCommands } from './data.js';
@@ -59,6 +60,7 @@ function createProgram(complain: (text: string) => void): Command {
   addTrainCommand(program);
   addEvalCommand(program);
   addPredictCommand(program);
+  addAnalyzeCommands(program);
   addWeightsCommands(program);
   addDataCommands(program);
   addConfigCommands(program);

@@ -117,6 +117,7 @@ async function createReport(config: ResolvedConfig) {
 /** Of the progress line. */
 function fieldsOf(event: StepEvent): Record<string, number | string> {
   const { pseudo, losses } = event;
+  const truth = pseudo?.truth;
   const sum = (prefix: RegExp) =>
     Object.entries(losses).reduce((s, [name, v]) => (prefix.test(name) ? s + v : s), 0);
   return {
@@ -127,6 +128,12 @@ function fieldsOf(event: StepEvent): Record<string, number | string> {
           unsup: sum(/unsup_.*loss/),
           'pseudo/image': pseudo.boxes / pseudo.images,
           empty: `${Math.round((100 * pseudo.emptyImages) / pseudo.images)}%`,
+          ...(truth
+            ? {
+                right: `${truth.right}/${truth.boxes - truth.onCrowd}`,
+                found: `${truth.found}/${truth.objects}`,
+              }
+            : {}),
         }
       : {}),
     'images/s': event.imagesPerSecond,

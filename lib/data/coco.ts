@@ -2,22 +2,26 @@ import { basename, dirname, extname, resolve } from 'node:path';
 import { MixplError } from '../errors.js';
 import { AnnotationTable, type Box, boxProblem, NumberTable } from './annotation-table.js';
 import { type CategoryOptions, chooseCategories } from './categories.js';
-import { finishDataset } from './dataset.js';
+import { finishDataset, hideEmptiness } from './dataset.js';
 import { checkFiles, type HeaderOptions, type ImageDraft, readSizes } from './image-files.js';
 import { readJsonEntries } from './json-stream.js';
 import {
   type DatasetProblem,
   type DatasetPurpose,
+  lenientPolicy,
   ProblemLog,
   type ProblemPolicy,
 } from './problems.js';
-import type { Category, DetectionDataset } from './types.js';
+import type { Category, DatasetLabels, DetectionDataset } from './types.js';
 
 export interface LoadCocoOptions extends CategoryOptions, HeaderOptions {
   /** Folder that `file_name` is relative to. @defaultValue the annotation file's folder */
   images?: string | undefined;
-  /** false: an unlabelled source; annotations are passed over and categories need not be there. @defaultValue true */
-  labelled?: boolean | undefined;
+  /**
+   * false: an unlabelled source; annotations are passed over and categories need not be there. 'hidden': the
+   * same images, with those annotations that can be used, see DatasetLabels. @defaultValue true
+   */
+  labelled?: DatasetLabels | undefined;
   /** What to do with problems, by kind. @defaultValue the first action of each problemRules entry */
   policy?: ProblemPolicy | undefined;
   /** 'evaluation' keeps every annotation that metrics count, as pycocotools does. @defaultValue 'training' */
@@ -77,8 +81,9 @@ export async function loadCoco(
       );
   }
   images = await readSizes(images, { log, concurrency, signal, onProgress });
-  if (labelled) file.annotate(images, choice);
+  if (file.annotated) file.annotate(images, choice);
   else for (const image of images) image.annotations = null;
+  if (labelled === 'hidden') hideEmptiness(images);
   return finishDataset({
     name,
     source: annotationFile,
@@ -95,8 +100,10 @@ class CocoFile {
   images: ImageDraft[] = [];
   readonly #path: string;
   readonly #folder: string;
-  readonly #labelled: boolean;
+  readonly #labelled: DatasetLabels;
   readonly #log: ProblemLog;
+  /** Nobody has to mend what is only compared with. */
+  readonly #annotationLog: ProblemLog;
   readonly #categories: Category[] = [];
   readonly #found = new Set<string>();
   readonly #annotations = new NumberTable(11);
@@ -104,11 +111,19 @@ class CocoFile {
   readonly #imageIds = new Set<number>();
   readonly #fileNames = new Set<string>();
 
-  constructor(path: string, options: { folder: string; labelled: boolean; log: ProblemLog }) {
+  constructor(path: string, options: { folder: string; labelled: DatasetLabels; log: ProblemLog }) {
     this.#path = path;
     this.#folder = options.folder;
     this.#labelled = options.labelled;
     this.#log = options.log;
+    this.#annotationLog =
+      options.labelled === 'hidden' ? new ProblemLog('loadCoco', lenientPolicy) : options.log;
+  }
+
+  /** The file says what is in its images, and in classes with a name. */
+  get annotated(): boolean {
+    if (this.#labelled !== 'hidden') return this.#labelled;
+    return this.#found.has('annotations') && this.#categories.length > 0;
   }
 
   visit(entry: { key: string; index: number; value: unknown; line: number }): void {
@@ -220,7 +235,7 @@ class CocoFile {
                   ? `an ignore of 0 or 1, got ${shown(entry.ignore)}`
                   : undefined;
     if (wrong !== undefined) {
-      this.#problem({
+      this.#annotationProblem({
         kind: 'invalid-annotation',
         line,
         ...(typeof id === 'number' || typeof id === 'string' ? { id } : {}),
@@ -250,7 +265,7 @@ class CocoFile {
         'ERR_DATA',
         `${this.#path}: must be a COCO annotation object with a list 'images', got ${[...this.#found].join(', ') || 'none'}`,
       );
-    if (this.#labelled) {
+    if (this.#labelled === true) {
       if (!this.#found.has('annotations'))
         throw new MixplError(
           'ERR_DATA',
@@ -283,7 +298,7 @@ class CocoFile {
       const categoryId = get(columns.category);
       const at = { line: get(columns.line), id };
       if (!this.#imageIds.has(imageId)) {
-        this.#problem({
+        this.#annotationProblem({
           ...at,
           kind: 'unknown-image',
           message: `image_id must be the id of a listed image, got ${imageId}`,
@@ -293,7 +308,7 @@ class CocoFile {
       const image = indexOf.get(imageId);
       if (image === undefined) continue; // its image was dropped
       if (ids.has(id)) {
-        const action = this.#problem({
+        const action = this.#annotationProblem({
           ...at,
           kind: 'duplicate-annotation-id',
           message: `annotation id must not have been used before, got ${id}`,
@@ -303,14 +318,14 @@ class CocoFile {
       ids.add(id);
       if (get(columns.ignore)) {
         const problem = { ...at, kind: 'ignored-annotation', message: 'flagged ignore' } as const;
-        if (this.#problem(problem) !== 'keep') continue;
+        if (this.#annotationProblem(problem) !== 'keep') continue;
       }
       const label = choice.labelOf.get(categoryId);
       if (label === undefined) {
         if (choice.notChosen.has(categoryId)) continue;
         const named = nameOf.get(categoryId);
         const listed = choice.categories.map((category) => `${category.id} ${category.name}`);
-        this.#problem({
+        this.#annotationProblem({
           ...at,
           kind: 'unknown-category',
           message: `category_id must be one of ${listed.slice(0, 10).join(', ')}${listed.length > 10 ? ', …' : ''}, got ${categoryId}${named === undefined ? '' : ` (${named})`}`,
@@ -325,10 +340,10 @@ class CocoFile {
       ];
       const box: Box = [x, y, x + width, y + height];
       const wrong = boxProblem(box, { width, height, image: images[image]! });
-      if (wrong && this.#problem({ ...at, ...wrong }) !== 'keep') continue;
+      if (wrong && this.#annotationProblem({ ...at, ...wrong }) !== 'keep') continue;
       const area = get(columns.area);
       if (!(area > 0)) {
-        const action = this.#problem({
+        const action = this.#annotationProblem({
           ...at,
           kind: 'area-not-positive',
           message: `area must be positive, got ${area}`,
@@ -344,6 +359,10 @@ class CocoFile {
 
   #problem(problem: Omit<DatasetProblem, 'file'>) {
     return this.#log.add({ ...problem, file: this.#path });
+  }
+
+  #annotationProblem(problem: Omit<DatasetProblem, 'file'>) {
+    return this.#annotationLog.add({ ...problem, file: this.#path });
   }
 }
 

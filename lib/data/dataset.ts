@@ -56,6 +56,12 @@ export function makeDataset(input: {
   return { name, categories, images, fingerprint: fingerprintOf({ categories, images }), report };
 }
 
+/** A source in which nothing is annotated says nothing of its images: not that they are empty. */
+export function hideEmptiness(images: readonly ImageDraft[]): void {
+  if (images.some(({ annotations }) => annotations?.labels.length)) return;
+  for (const image of images) image.annotations = null;
+}
+
 /** The same data set with some of its images, in the order given. */
 export function selectImages(
   dataset: DetectionDataset,

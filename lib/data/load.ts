@@ -3,7 +3,7 @@ import { loadCoco } from './coco.js';
 import type { HeaderOptions } from './image-files.js';
 import { loadImageFolder } from './image-folder.js';
 import type { DatasetPurpose, ProblemPolicy } from './problems.js';
-import type { DetectionDataset } from './types.js';
+import type { DatasetLabels, DetectionDataset } from './types.js';
 import { loadVoc } from './voc.js';
 
 /** Where a data set is, as a run's config has it. */
@@ -13,8 +13,8 @@ export type DatasetSource =
   | { format: 'folder'; images: string };
 
 export interface LoadDatasetOptions extends CategoryOptions, HeaderOptions {
-  /** false: as an unlabelled source. A folder always is one. @defaultValue true */
-  labelled?: boolean | undefined;
+  /** false or 'hidden': as an unlabelled source. A folder always is one. @defaultValue true */
+  labelled?: DatasetLabels | undefined;
   policy?: ProblemPolicy | undefined;
   /** 'evaluation' keeps every annotation that metrics count. @defaultValue 'training' */
   purpose?: DatasetPurpose | undefined;

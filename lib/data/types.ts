@@ -36,6 +36,15 @@ export interface ImageRecord {
   readonly annotations: Annotations | null;
 }
 
+/**
+ * What a reader does with annotations.
+ * - `true`: they are needed, and problems with them decided by policy
+ * - `false`: they are passed over
+ * - `'hidden'`: the images of `false`, with the annotations that can be used and no word on the others: to
+ *   compare with what was found, never to learn from. A source without a single one has none at all.
+ */
+export type DatasetLabels = boolean | 'hidden';
+
 export interface DetectionDataset {
   readonly name: string;
   /** In file order; the position is the label. */

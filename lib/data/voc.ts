@@ -3,7 +3,7 @@ import { basename, extname, join, resolve } from 'node:path';
 import { MixplError, nearestName } from '../errors.js';
 import { AnnotationTable, type Box, boxProblem } from './annotation-table.js';
 import { type CategoryOptions, chooseCategories } from './categories.js';
-import { finishDataset } from './dataset.js';
+import { finishDataset, hideEmptiness } from './dataset.js';
 import {
   byCodeUnit,
   type HeaderOptions,
@@ -12,15 +12,18 @@ import {
   readSizes,
 } from './image-files.js';
 import { mapBounded } from './prefetch.js';
-import { type DatasetPurpose, ProblemLog, type ProblemPolicy } from './problems.js';
-import type { DetectionDataset } from './types.js';
+import { type DatasetPurpose, lenientPolicy, ProblemLog, type ProblemPolicy } from './problems.js';
+import type { DatasetLabels, DetectionDataset } from './types.js';
 import { parseVocXml, type VocAnnotation, type VocObject } from './voc-xml.js';
 
 export interface LoadVocOptions extends CategoryOptions, HeaderOptions {
   /** Name of a list in ImageSets/Main, or the path of one. @defaultValue every annotated image */
   imageSet?: string | undefined;
-  /** false: an unlabelled source; annotation files need not exist. @defaultValue true */
-  labelled?: boolean | undefined;
+  /**
+   * false: an unlabelled source; annotation files need not exist. 'hidden': the same images, with those
+   * annotations that can be used, see DatasetLabels. @defaultValue true
+   */
+  labelled?: DatasetLabels | undefined;
   /** Subtract 1 from all four coordinates, as mmdetection does (VOC counts pixels from 1). @defaultValue true */
   subtractOne?: boolean | undefined;
   /** What to do with problems, by kind. @defaultValue the first action of each problemRules entry */
@@ -44,8 +47,9 @@ export async function loadVoc(
   root: string,
   options: LoadVocOptions = {},
 ): Promise<DetectionDataset> {
-  const { imageSet, labelled = true, subtractOne = true, policy, signal, onProgress } = options;
-  const { concurrency = 8 } = options;
+  const { imageSet, subtractOne = true, policy, signal, onProgress } = options;
+  const { labelled: wanted = true, concurrency = 8 } = options;
+  const labelled = wanted === true;
   const suffix = imageSet === undefined ? '' : `-${basename(imageSet, extname(imageSet))}`;
   const { name = `${basename(resolve(root))}${suffix}` } = options;
   const log = new ProblemLog('loadVoc', policy, { purpose: options.purpose });
@@ -160,7 +164,26 @@ export async function loadVoc(
   });
   const images = await readSizes(sized, { log, concurrency, signal, onProgress });
   if (labelled) annotate(images, { annotationOf, labels, log, subtractOne });
+  else if (wanted === 'hidden') {
+    const found = drafts.filter(({ id }) => annotated.has(id));
+    const parsed = await mapBounded(found, ({ id }) => parse(id), bounded);
+    found.forEach(({ image, id }, index) => {
+      const annotation = parsed[index]!;
+      if (annotation instanceof MixplError || !fits(annotation, image)) return;
+      annotationOf.set(image, { annotation, file: xmlPath(root, id) });
+    });
+    const lenient = new ProblemLog('loadVoc', lenientPolicy);
+    const usable = images.filter((image) => annotationOf.has(image));
+    annotate(usable, { annotationOf, labels, log: lenient, subtractOne });
+    hideEmptiness(images);
+  }
   return finishDataset({ name, source: root, categories: choice.categories, images, log });
+}
+
+/** Whether boxes are of the picture that the image file holds; an annotation need not say its size. */
+function fits(annotation: VocAnnotation, { width, height }: ImageDraft): boolean {
+  const said = [annotation.width, annotation.height].every((side) => side > 0);
+  return !said || (annotation.width === width && annotation.height === height);
 }
 
 interface Labels {

@@ -56,6 +56,16 @@ export interface ParameterInfo {
 /** Activations and products: f32, f32 with the products of TF32, or bf16. */
 export type ComputeType = 'f32' | 'tf32' | 'bf16';
 
+/** The arguments of a native forward pass. */
+export type NativePass = Parameters<NativeDetector['loss']>;
+
+/** What loss() takes. */
+export interface PassInput {
+  images: ImageBatch | readonly InputImage[];
+  targets: readonly Targets[];
+  options?: InputOptions;
+}
+
 interface ResolvedRuntime {
   device: string;
   dtype: ComputeType;
@@ -122,27 +132,43 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     targets: readonly Targets[],
     options: InputOptions = {},
   ): Promise<Record<string, number>> {
-    if (isBatch('loss', images)) {
-      const [tensor, ...rest] = passOf('loss', images, targets);
-      return this.#nowWith(tensor, (held) => this.#handle.loss(held, ...rest));
+    return this.withPass('loss', { images, targets, options }, (handle, pass) =>
+      handle.loss(...pass),
+    );
+  }
+
+  /**
+   * Queues a pass over images as loss() takes them.
+   * @param queue `views`: of pictures that were resized
+   * @internal
+   */
+  async withPass<T>(
+    method: string,
+    input: PassInput,
+    queue: (handle: NativeDetector, pass: NativePass, views: View[] | null) => Promise<T>,
+  ): Promise<T> {
+    const { images, targets, options = {} } = input;
+    if (isBatch(method, images)) {
+      const [tensor, ...rest] = passOf(method, images, targets);
+      return this.#nowWith(tensor, (held) => queue(this.#handle, [held, ...rest], null));
     }
-    checkTargets('loss', targets, images.length);
+    checkTargets(method, targets, images.length);
     const wanted = targets.map(({ boxes, labels }) => ({
       boxes: boxes.slice(),
       labels: labels.slice(),
     }));
-    return this.#withBatch('loss', { images, options }, ({ batch, views }) => {
+    return this.#withBatch(method, { images, options }, ({ batch, views }) => {
       const own = wanted.map((target, i) => {
         const view = views?.[i];
         const labels = this.firstLabel
           ? target.labels.map((label) => label - this.firstLabel)
           : target.labels;
         const boxes = view
-          ? boxesIn(view, target.boxes, { picture: images[i]!, image: i })
+          ? boxesIn(view, target.boxes, { method, picture: images[i]!, image: i })
           : target.boxes;
         return { labels, boxes };
       });
-      return this.#handle.loss(...passOf('loss', batch, own));
+      return queue(this.#handle, passOf(method, batch, own), views);
     });
   }
 
@@ -496,7 +522,7 @@ function checkTargets(method: string, targets: readonly Targets[], count: number
 function boxesIn(
   view: View,
   boxes: Float32Array,
-  { picture, image }: { picture: Size; image: number },
+  { method, picture, image }: { method: string; picture: Size; image: number },
 ): Float32Array {
   const mapped = mapBoxes(view.matrix, boxes, view);
   const { width, height } = picture;
@@ -511,7 +537,7 @@ function boxesIn(
     if (isBox && x1 < width && y1 < height && x2 > 0 && y2 > 0) continue;
     throw new MixplError(
       'ERR_RANGE',
-      `detector.loss: boxes[${k / 4}] of image ${image} must be x1 < x2, y1 < y2 in 0 … ${width} by 0 … ${height}, ` +
+      `detector.${method}: boxes[${k / 4}] of image ${image} must be x1 < x2, y1 < y2 in 0 … ${width} by 0 … ${height}, ` +
         `got [${x1}, ${y1}, ${x2}, ${y2}]`,
     );
   }
@@ -522,24 +548,27 @@ function flatten(sizes: readonly Size[]): Float32Array {
   return Float32Array.from(sizes.flatMap((s) => [s.height, s.width]));
 }
 
-/** The arguments of a native forward pass. @throws MixplError ERR_SHAPE */
-function passOf(
-  method: string,
-  batch: ImageBatch,
+/** @throws MixplError ERR_SHAPE */
+function passOf(method: string, batch: ImageBatch, targets: readonly Targets[]): NativePass {
+  checkTargets(method, targets, batch.tensor.shape[0]!);
+  return [batch.tensor, flatten(batch.sizes), flatten(batch.padSizes), ...flatTargets(targets)];
+}
+
+/** Boxes and labels of all images, and how many each has. @internal */
+export function flatTargets(
   targets: readonly Targets[],
-): Parameters<NativeDetector['loss']> {
-  const count = batch.tensor.shape[0]!;
-  checkTargets(method, targets, count);
-  const boxes = concat(
-    Float32Array,
-    targets.map((t) => t.boxes),
-  );
-  const labels = concat(
-    Int32Array,
-    targets.map((t) => t.labels),
-  );
-  const counts = new Int32Array(targets.map((t) => t.labels.length));
-  return [batch.tensor, flatten(batch.sizes), flatten(batch.padSizes), boxes, labels, counts];
+): [boxes: Float32Array, labels: Int32Array, counts: Int32Array] {
+  return [
+    concat(
+      Float32Array,
+      targets.map((t) => t.boxes),
+    ),
+    concat(
+      Int32Array,
+      targets.map((t) => t.labels),
+    ),
+    new Int32Array(targets.map((t) => t.labels.length)),
+  ];
 }
 
 function concat<T extends Float32Array | Int32Array>(

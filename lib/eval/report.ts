@@ -1,3 +1,4 @@
+import { tableOf } from '../text-table.js';
 import type { CocoMetrics } from './coco.js';
 import { statNames } from './coco.js';
 import type { VocInterpolation, VocMetrics } from './voc.js';
@@ -132,14 +133,4 @@ function shown(value: number | null): string {
 
 function signed(value: number): string {
   return `${value < 0 ? '' : '+'}${value.toFixed(3)}`;
-}
-
-/** cli-table3 is loaded on use: the command line must start at once. */
-async function tableOf(head: readonly string[]) {
-  const { default: Table } = await import('cli-table3');
-  return new Table({
-    head: [...head],
-    colAligns: head.map((_, i) => (i === 0 ? 'left' : 'right')),
-    style: { head: [], border: [], compact: true },
-  });
 }

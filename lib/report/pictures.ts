@@ -6,6 +6,14 @@ export interface DrawnBoxes {
   readonly boxes: Float32Array;
   readonly labels: Int32Array;
   readonly scores?: Float32Array;
+  /** One a box. @defaultValue those of the classes */
+  readonly colors?: readonly string[];
+}
+
+/** What a colour below a panel means. */
+export interface LegendEntry {
+  readonly name: string;
+  readonly color: string;
 }
 
 /** One picture of a panel. */
@@ -32,13 +40,14 @@ export function classColor(label: number): string {
 }
 
 /**
- * Writes a PNG panel: rows of pictures with their boxes, a title above each and the classes below.
+ * Writes a PNG panel: rows of pictures with their boxes, a title above each and below what the colours mean.
+ * @param legend classes in label order, or names with their colours
  * @throws MixplError ERR_IO
  */
 export async function writePanel(
   path: string,
   rows: readonly (readonly Tile[])[],
-  classNames: readonly string[],
+  legend: readonly (string | LegendEntry)[],
 ): Promise<void> {
   const { default: sharp } = await import('sharp');
   const gap = 8;
@@ -70,13 +79,15 @@ export async function writePanel(
     });
     top += rowHeights[r]! + titleHeight + gap;
   });
-  let legend = gap;
-  classNames.forEach((name, label) => {
+  let left = gap;
+  legend.forEach((entry, label) => {
+    const { name, color } =
+      typeof entry === 'string' ? { name: entry, color: classColor(label) } : entry;
     marks.push(
-      `<rect x="${legend}" y="${top + 3}" width="10" height="10" fill="${classColor(label)}"/>`,
-      text(legend + 14, top + 12, name),
+      `<rect x="${left}" y="${top + 3}" width="10" height="10" fill="${color}"/>`,
+      text(left + 14, top + 12, name),
     );
-    legend += 28 + 7 * name.length;
+    left += 28 + 7 * name.length;
   });
   const overlay = `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}">${marks.join('')}</svg>`;
   const png = await sharp({ create: { width, height, channels: 3, background: '#222222' } })
@@ -92,11 +103,15 @@ interface RawInfo {
   channels: 3;
 }
 
-function boxMarks({ boxes, labels, scores }: DrawnBoxes, left: number, top: number): string {
+function boxMarks(
+  { boxes, labels, scores, colors }: DrawnBoxes,
+  left: number,
+  top: number,
+): string {
   let marks = '';
   for (let i = 0; i < labels.length; i++) {
     const [x1, y1, x2, y2] = boxes.subarray(4 * i, 4 * i + 4) as unknown as number[];
-    const color = classColor(labels[i]!);
+    const color = colors?.[i] ?? classColor(labels[i]!);
     const x = left + x1!;
     const y = top + y1!;
     marks += `<rect x="${x}" y="${y}" width="${x2! - x1!}" height="${y2! - y1!}" fill="none" stroke="${color}" stroke-width="2"/>`;

@@ -1,4 +1,5 @@
 /** What a run's metrics.jsonl says, as tables and charts. */
+import type { Chart, Series, Table } from './page.js';
 
 type Numbers = Record<string, number | null>;
 type Branch = Numbers & { perClass?: Numbers };
@@ -20,27 +21,22 @@ export interface MetricsRecord {
     small: number;
     medium: number;
     large: number;
+    /** Where the unlabelled images are annotated. */
+    truth?: {
+      perImage: number;
+      precision: number | null;
+      recall: number | null;
+      perClass: Record<string, number>;
+      small: number;
+      medium: number;
+      large: number;
+    };
   } | null;
   headline?: 'teacher' | 'student';
   teacher?: Branch | null;
   student?: Branch;
   best?: boolean;
   message?: string;
-}
-
-export interface Chart {
-  title: string;
-  /** Iterations. */
-  x: number[];
-  series: { label: string; values: (number | null)[]; dashed?: boolean }[];
-  /** Of y, where it is known. */
-  range?: [number, number];
-}
-
-export interface Table {
-  title: string;
-  columns: string[];
-  rows: string[][];
 }
 
 /** Metrics and classes of the last validation, the best one beside it. */
@@ -82,24 +78,38 @@ export function chartsOf(records: readonly MetricsRecord[]): Chart[] {
     values: validations.map((r) => r[branch]?.[name] ?? null),
     ...(branch === 'student' && taught ? { dashed: true } : {}),
   });
-  const over = (
-    title: string,
-    values: Record<string, (r: MetricsRecord) => number | null | undefined>,
-    range?: [number, number],
-  ): Chart => ({
+  type Values = Record<string, (r: MetricsRecord) => number | null | undefined>;
+  const curve = (of: Values[string]) => steps.map((r) => finite(of(r)));
+  const over = (title: string, values: Values, range?: [number, number]): Chart => ({
     title,
     x: steps.map((r) => r.iteration),
-    series: Object.entries(values).map(([label, of]) => ({
-      label,
-      values: steps.map((r) => finite(of(r))),
-    })),
+    series: Object.entries(values).map(([label, of]) => ({ label, values: curve(of) })),
     ...(range ? { range } : {}),
+  });
+  /** The same of the annotated objects, dashed, in the colours of the pseudo labels. */
+  const besideTruth = (chart: Chart, truth: Values): Chart => ({
+    ...chart,
+    series: [
+      ...chart.series,
+      ...Object.entries(truth).map(
+        ([label, of]): Series => ({
+          label: `${label}, annotated`,
+          values: curve(of),
+          dashed: true,
+          like: label,
+        }),
+      ),
+    ],
   });
   const names = (of: (r: MetricsRecord) => object | null | undefined) => [
     ...new Set(steps.flatMap((r) => Object.keys(of(r) ?? {}))),
   ];
-  const each = (list: string[], of: (r: MetricsRecord, name: string) => number | undefined) =>
-    Object.fromEntries(list.map((name) => [name, (r: MetricsRecord) => of(r, name)]));
+  const each = <Name extends string>(
+    list: readonly Name[],
+    of: (r: MetricsRecord, name: Name) => number | undefined,
+  ) => Object.fromEntries(list.map((name) => [name, (r: MetricsRecord) => of(r, name)]));
+  const classes = names((r) => r.pseudo?.perClass);
+  const sizes = ['small', 'medium', 'large'] as const;
 
   const charts: Chart[] = [
     {
@@ -120,19 +130,31 @@ export function chartsOf(records: readonly MetricsRecord[]): Chart[] {
         (r, name) => r.losses?.[name],
       ),
     ),
-    over(
-      'Pseudo labels per image, by class',
-      each(
-        names((r) => r.pseudo?.perClass),
-        (r, name) => r.pseudo?.perClass[name],
+    besideTruth(
+      over(
+        'Pseudo labels per image, by class',
+        each(classes, (r, name) => r.pseudo?.perClass[name]),
       ),
+      each(classes, (r, name) => r.pseudo?.truth?.perClass[name]),
     ),
-    over('Pseudo labels per image, by size', {
-      all: (r) => r.pseudo?.perImage,
-      small: (r) => r.pseudo?.small,
-      medium: (r) => r.pseudo?.medium,
-      large: (r) => r.pseudo?.large,
-    }),
+    besideTruth(
+      over('Pseudo labels per image, by size', {
+        all: (r) => r.pseudo?.perImage,
+        ...each(sizes, (r, name) => r.pseudo?.[name]),
+      }),
+      {
+        all: (r) => r.pseudo?.truth?.perImage,
+        ...each(sizes, (r, name) => r.pseudo?.truth?.[name]),
+      },
+    ),
+    over(
+      'Pseudo labels that are right',
+      {
+        'precision: right among the labels': (r) => r.pseudo?.truth?.precision,
+        'recall: found among the objects': (r) => r.pseudo?.truth?.recall,
+      },
+      [0, 1],
+    ),
     over(
       'Pseudo labels',
       {

@@ -2,3 +2,4 @@ export * from './cache-recipe.js';
 export * from './mean-teacher.js';
 export * from './mixpl.js';
 export * from './options.js';
+export type { PseudoLabelReport, TruthCounts, TruthReport } from './pseudo-labels.js';

@@ -6,6 +6,7 @@ import {
   dropSmall,
   type LabelledComposition,
   type LabelledView,
+  mapBoxes,
   mapInstances,
   type PreprocessOptions,
   selectInstances,
@@ -13,9 +14,17 @@ import {
 } from '../augment/index.js';
 import type { BufferPolicy, Detections, ImageBatch, TeachableDetector } from '../detector/types.js';
 import { MixplError } from '../errors.js';
+import type { ObjectBoxes } from '../eval/matching.js';
 import type { Random } from '../random.js';
 import { type Branch, type MixingPolicy, MixPL } from './mixpl.js';
 import { emaMomentum, type SemiOptions } from './options.js';
+import {
+  clipped,
+  countPseudoLabels,
+  type JudgedPicture,
+  judgePicture,
+  type PseudoLabelReport,
+} from './pseudo-labels.js';
 
 /** Two independently drawn views of one picture without annotations. */
 export interface UnlabelledPair {
@@ -25,26 +34,13 @@ export interface UnlabelledPair {
   readonly strong: View;
   /** Which picture of the unlabelled data set this is; kept in the cache for checkpoints. */
   readonly image: number;
+  /** What is in it, in pixels of the original, where that is known: counted, never learned from. */
+  readonly truth?: ObjectBoxes | null;
 }
 
 /** A pseudo-labelled strong view with where it came from. */
 export interface CachedView extends LabelledView {
   readonly image: number;
-}
-
-/** Pseudo labels of one step: boxes above the threshold that the strong views show. */
-export interface PseudoLabelReport {
-  images: number;
-  boxes: number;
-  /** Pictures without a pseudo label. */
-  emptyImages: number;
-  /** Null without boxes. */
-  meanScore: number | null;
-  /** Highest score of any box of the teacher, pseudo label or not; null without boxes. */
-  bestScore: number | null;
-  perClass: number[];
-  /** COCO's small, medium and large, by area in the original picture. */
-  bySize: [small: number, medium: number, large: number];
 }
 
 export interface StepReport {
@@ -59,7 +55,7 @@ export interface StepReport {
   gradNorm: number;
   /** Student share of the EMA update after this step, or null. */
   emaMomentum: number | null;
-  /** Null while only labelled pictures are learned from. */
+  /** Of the step's unlabelled pictures; null while only labelled pictures are learned from. */
   pseudo: PseudoLabelReport | null;
   /** Branches that the empty-image rule silenced. */
   silenced: string[];
@@ -247,28 +243,24 @@ export class MeanTeacher {
         `teacher.predict: detections must have ${pairs.length} entries (one per image), got ${found.length}`,
       );
     const { scoreThr, minBoxSize } = this.#options;
-    const report = emptyReport(this.student.numClasses);
-    let scores = 0;
-    const strong = pairs.map(({ weak, strong, image }, i) => {
+    const shownIn = (boxes: Float32Array) => (k: number) => isLarger(boxes, k, minBoxSize);
+    const judged: JudgedPicture[] = [];
+    const strong = pairs.map(({ weak, strong, image, truth }, i) => {
       const inOriginal = mapInstances(weak.layer.map, found[i]!, weak.layer.source);
       const inStrong = mapInstances(strong.matrix, inOriginal, strong);
-      const visible = dropSmall(inStrong, minBoxSize);
-      report.images++;
-      for (const score of found[i]!.scores)
-        report.bestScore = Math.max(report.bestScore ?? 0, score);
-      const boxesBefore = report.boxes;
-      inStrong.scores.forEach((score, k) => {
-        if (!(score > scoreThr && isLarger(inStrong.boxes, k, minBoxSize))) return;
-        report.boxes++;
-        scores += score;
-        report.perClass[inStrong.labels[k]!]!++;
-        report.bySize[sizeBucket(inOriginal.boxes, k)]++;
-      });
-      if (report.boxes === boxesBefore) report.emptyImages++;
-      return { view: strong, image, instances: visible };
+      const objects = truth && clipped(truth, strong.layer.source);
+      judged.push(
+        judgePicture(
+          { instances: inOriginal, shown: shownIn(inStrong.boxes) },
+          objects
+            ? { instances: objects, shown: shownIn(mapBoxes(strong.matrix, objects.boxes, strong)) }
+            : null,
+        ),
+      );
+      return { view: strong, image, instances: dropSmall(inStrong, minBoxSize) };
     });
-    if (report.boxes > 0) report.meanScore = scores / report.boxes;
-    return { strong, report };
+    const { numClasses } = this.student;
+    return { strong, report: countPseudoLabels(judged, { numClasses, scoreThr }) };
   }
 
   async #learnPseudo(branch: Branch): Promise<Pass> {
@@ -406,24 +398,6 @@ function diverged(prefix: string, values: Record<string, number>): MixplError {
   );
 }
 
-function emptyReport(numClasses: number): PseudoLabelReport {
-  return {
-    images: 0,
-    boxes: 0,
-    emptyImages: 0,
-    meanScore: null,
-    bestScore: null,
-    perClass: new Array<number>(numClasses).fill(0),
-    bySize: [0, 0, 0],
-  };
-}
-
 function isLarger(boxes: Float32Array, i: number, least: number): boolean {
   return boxes[4 * i + 2]! - boxes[4 * i]! > least && boxes[4 * i + 3]! - boxes[4 * i + 1]! > least;
-}
-
-/** COCO's bucket of box i: 0 below 32², 1 below 96², else 2. */
-function sizeBucket(boxes: Float32Array, i: number): 0 | 1 | 2 {
-  const area = (boxes[4 * i + 2]! - boxes[4 * i]!) * (boxes[4 * i + 3]! - boxes[4 * i + 1]!);
-  return area < 32 ** 2 ? 0 : area < 96 ** 2 ? 1 : 2;
 }

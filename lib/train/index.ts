@@ -4,6 +4,7 @@ export * from './events.js';
 export { checkIdentity, type Difference, differencesOf, type RunIdentity } from './identity.js';
 export type { TrainOptions } from './options.js';
 export * from './run.js';
+export * from './run-data.js';
 export { learningRate, type RateSchedule } from './schedule.js';
 export { resolveTrainSettings, type TrainSettings, type TrainSettingsInput } from './settings.js';
 export { trainSemiSupervised } from './trainer.js';

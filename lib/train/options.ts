@@ -8,7 +8,10 @@ import type { BatchAndRate } from './watch.js';
 export interface TrainOptions {
   data: {
     labelled: DetectionDataset;
-    /** Needed by every method but 'supervised'. */
+    /**
+     * Needed by every method but 'supervised'. Nothing is learned from its annotations: where it has some, of
+     * the classes of `labelled`, pseudo labels are compared with them (PseudoLabelReport.truth).
+     */
     unlabelled?: DetectionDataset | null;
     /** Read with `purpose: 'evaluation'`. Without one nothing is evaluated. */
     test?: DetectionDataset | null;

@@ -1,19 +1,11 @@
 import { join, resolve } from 'node:path';
 import {
-  datasetSource,
   detectorOptions,
   formatConfig,
   optimizerOptions,
   type ResolvedConfig,
 } from '../config/index.js';
-import {
-  asUnlabelled,
-  decodeImage,
-  filterLabelled,
-  loadDataset,
-  splitDataset,
-} from '../data/index.js';
-import type { DetectionDataset } from '../data/types.js';
+import { decodeImage } from '../data/index.js';
 import { createDetector } from '../detector/create.js';
 import type { Detector } from '../detector/detector.js';
 import type { LoadedWeights } from '../detector/weights.js';
@@ -21,53 +13,9 @@ import { MixplError } from '../errors.js';
 import { writeFileWhole } from '../files.js';
 import { native } from '../native.js';
 import type { EndEvent, TrainEvent, ValidationEvent } from './events.js';
+import { loadRunData, type RunData } from './run-data.js';
 import { trainSemiSupervised } from './trainer.js';
 import { type BatchAndRate, recipeFor } from './watch.js';
-
-/** The data sets that a config names. */
-export interface RunData {
-  labelled: DetectionDataset;
-  unlabelled: DetectionDataset | null;
-  test: DetectionDataset | null;
-  /** Of the labelled file names, where a split made them. */
-  splitHash: string | null;
-}
-
-/**
- * Reads the data sets of a config: splits the labelled one, drops pictures that training cannot use
- * from it, gives the others its classes.
- * @throws MixplError what lib/data throws for files and annotations that cannot be used
- */
-export async function loadRunData(
-  config: ResolvedConfig,
-  { signal }: { signal?: AbortSignal | undefined } = {},
-): Promise<RunData> {
-  const { split, classes, filter, policy } = config.data;
-  const common = { policy, signal };
-  const whole = await loadDataset(datasetSource(config, 'labelled')!, {
-    ...common,
-    classes: classes ?? undefined,
-  });
-  const { categories } = whole;
-  const parts = split ? splitDataset(whole, split) : null;
-  const unlabelledSource = datasetSource(config, 'unlabelled');
-  const unlabelled = unlabelledSource
-    ? await loadDataset(unlabelledSource, { ...common, labelled: false, categories })
-    : (parts?.unlabelled ?? null);
-  const testSource = datasetSource(config, 'test');
-  const test = testSource
-    ? await loadDataset(testSource, {
-        ...{ ...common, categories, purpose: 'evaluation' },
-        otherClasses: classes ? 'skip' : 'policy',
-      })
-    : null;
-  return {
-    labelled: filterLabelled(parts?.labelled ?? whole, filter),
-    unlabelled: unlabelled && asUnlabelled(unlabelled),
-    test,
-    splitHash: parts?.hash ?? null,
-  };
-}
 
 /**
  * The detector of a config with fresh weights, or those that `model.weights` names; a class layer for

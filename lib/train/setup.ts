@@ -1,7 +1,7 @@
 import { arch, platform } from 'node:process';
 import type { PreprocessOptions, TestResizeOptions } from '../augment/index.js';
-import { BatchSampler, ImageCache, repeatFactors } from '../data/index.js';
-import type { DetectionDataset } from '../data/types.js';
+import { asUnlabelled, BatchSampler, ImageCache, repeatFactors } from '../data/index.js';
+import type { Annotations, DetectionDataset } from '../data/types.js';
 import { defaultPreprocess } from '../detector/create.js';
 import { Detector } from '../detector/detector.js';
 import { hasLiveBatchNorm } from '../detector/options.js';
@@ -30,8 +30,10 @@ export interface TrainingSetup {
   device: string;
   /** Of evaluation. */
   resize: TestResizeOptions;
-  /** Labelled, then unlabelled unless the training is supervised. */
+  /** Labelled, then unlabelled unless the training is supervised; the latter without annotations. */
   datasets: DetectionDataset[];
+  /** The annotations of the unlabelled pictures, by position; none where they have other classes. */
+  truth: readonly (Annotations | null)[];
   test: DetectionDataset | null;
   sampler: BatchSampler;
   images: ImageCache;
@@ -70,7 +72,9 @@ export async function setUpTraining(
   const resize = options.settings?.augment?.test
     ? settings.augment.test
     : (own?.preprocess.resize ?? settings.augment.test);
-  const datasets = supervised || !unlabelled ? [labelled] : [labelled, unlabelled];
+  const datasets = supervised || !unlabelled ? [labelled] : [labelled, asUnlabelled(unlabelled)];
+  const known = unlabelled && classNames(unlabelled) === classNames(labelled);
+  const truth = known ? unlabelled.images.map(({ annotations }) => annotations) : [];
   const identity: RunIdentity = {
     config: {
       ...(options.config ?? settings),
@@ -131,7 +135,7 @@ export async function setUpTraining(
     const environment = environmentOf(device);
     return {
       ...{ options, settings, semi, student, teacher, loop, preprocess, dtype, device },
-      ...{ resize, datasets },
+      ...{ resize, datasets, truth },
       ...{ test, sampler, images, folder, resumed, identity, environment },
       warnings: warningsOf({ own, semi, settings, supervised, options, resumed, environment }),
     };
@@ -166,15 +170,19 @@ function checkData(
           `${set.categories.map((c) => c.name).join(', ')}), got ${student.numClasses}`,
       );
   }
-  const names = (set: DetectionDataset) => JSON.stringify(set.categories.map((c) => c.name));
-  if (data.test && names(data.test) !== names(data.labelled))
+  if (data.test && classNames(data.test) !== classNames(data.labelled))
     refuse(
-      `data.test must have the classes of data.labelled in their order, got ${names(data.test)} and ${names(data.labelled)}`,
+      `data.test must have the classes of data.labelled in their order, got ${classNames(data.test)} and ${classNames(data.labelled)}`,
     );
   if (!data.labelled.images.some((image) => image.annotations))
     refuse('data.labelled must have annotations, got none');
   if (!data.supervised && !data.unlabelled)
     refuse("data.unlabelled must be given (or settings.semi.method 'supervised'), got none");
+}
+
+/** In label order, as JSON. */
+function classNames({ categories }: DetectionDataset): string {
+  return JSON.stringify(categories.map(({ name }) => name));
 }
 
 function samplerOf(datasets: readonly DetectionDataset[], settings: TrainSettings): BatchSampler {

@@ -1,4 +1,5 @@
 import type { StepReport } from '../semi/index.js';
+import { perImage, sumReports } from '../semi/pseudo-labels.js';
 
 /** Steps that the speed is taken over. */
 const window = 20;
@@ -29,11 +30,7 @@ export class StepMeter {
     this.#since = [];
     const last = steps.at(-1);
     if (!last) return {};
-    const pseudo = steps.flatMap((s) => s.pseudo ?? []);
-    const images = pseudo.reduce((sum, p) => sum + p.images, 0);
-    const perImage = (count: (p: (typeof pseudo)[number]) => number) =>
-      pseudo.reduce((sum, p) => sum + count(p), 0) / images;
-    const boxes = pseudo.reduce((sum, p) => sum + p.boxes, 0);
+    const pseudo = sumReports(steps.flatMap((s) => s.pseudo ?? []));
     return {
       steps: steps.length,
       lr: last.lr,
@@ -45,24 +42,7 @@ export class StepMeter {
         steps.map((s) => Object.fromEntries(s.silenced.map((name) => [name, 1]))),
         steps.length,
       ),
-      pseudo:
-        images === 0
-          ? null
-          : {
-              perImage: perImage((p) => p.boxes),
-              emptyShare: perImage((p) => p.emptyImages),
-              meanScore:
-                boxes === 0
-                  ? null
-                  : pseudo.reduce((sum, p) => sum + p.boxes * (p.meanScore ?? 0), 0) / boxes,
-              bestScore: Math.max(...pseudo.map((p) => p.bestScore ?? 0)),
-              perClass: Object.fromEntries(
-                classNames.map((name, label) => [name, perImage((p) => p.perClass[label] ?? 0)]),
-              ),
-              small: perImage((p) => p.bySize[0]),
-              medium: perImage((p) => p.bySize[1]),
-              large: perImage((p) => p.bySize[2]),
-            },
+      pseudo: pseudo && perImage(pseudo, classNames),
       seconds: meanOf(steps.map((s) => s.seconds)),
       dataSeconds: meanOf(steps.map((s) => s.dataSeconds)),
     };

@@ -39,6 +39,7 @@ export class ViewDrawer {
   readonly #random: Random;
   readonly #sampler: BatchSampler;
   readonly #labelled: DetectionDataset;
+  readonly #truth: readonly (Annotations | null)[];
   readonly #images: ImageCache;
 
   constructor(setup: {
@@ -46,12 +47,15 @@ export class ViewDrawer {
     random: Random;
     sampler: BatchSampler;
     labelled: DetectionDataset;
+    /** What is in the unlabelled pictures, by their position, where it is known. */
+    truth?: readonly (Annotations | null)[];
     images: ImageCache;
   }) {
     this.#options = setup.options;
     this.#random = setup.random;
     this.#sampler = setup.sampler;
     this.#labelled = setup.labelled;
+    this.#truth = setup.truth ?? [];
     this.#images = setup.images;
   }
 
@@ -67,9 +71,12 @@ export class ViewDrawer {
     };
   }
 
-  #pair({ index, image }: LoadedImage, step: number, slot: number): UnlabelledPair {
+  #pair({ index, image, record }: LoadedImage, step: number, slot: number): UnlabelledPair {
+    // Boxes of a picture with another size would be elsewhere.
+    const fits = image.width === record.width && image.height === record.height;
     return {
       image: index,
+      truth: fits ? (this.#truth[index] ?? null) : null,
       weak: drawView(image, this.#options.weak, this.#random.fork('weak', step, slot)),
       strong: drawView(image, this.#options.strong, this.#random.fork('strong', step, slot)),
     };

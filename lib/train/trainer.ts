@@ -92,7 +92,7 @@ class Training {
   #consistent = true;
 
   constructor(setup: TrainingSetup) {
-    const { settings, semi, sampler, images, datasets, resumed } = setup;
+    const { settings, semi, sampler, images, datasets, truth, resumed } = setup;
     this.#setup = setup;
     const rates = boxesPerImage(datasets[0]!);
     this.#watch = new TrainingWatch({
@@ -108,6 +108,7 @@ class Training {
       random: this.#random.fork('views'),
       sampler,
       labelled: datasets[0]!,
+      truth,
       images,
     });
     this.#sampler = sampler.state();

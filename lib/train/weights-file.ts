@@ -1,5 +1,5 @@
 import { stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { MixplError } from '../errors.js';
 import { CheckpointStore } from './checkpoint.js';
 
@@ -46,4 +46,33 @@ export async function findWeights(path: string): Promise<WeightsFiles> {
       `${path}: must hold best.safetensors, checkpoints or the files of one, got none of them`,
     );
   return { headline, student, teacher };
+}
+
+/**
+ * The checkpoints of a run, the oldest first.
+ * @param path the folder of the run
+ * @throws MixplError ERR_IO when there are none
+ */
+export async function findCheckpoints(path: string): Promise<string[]> {
+  const folder = join(path, 'checkpoints');
+  const found = (await new CheckpointStore(folder).list()).reverse();
+  if (found.length > 0) return found;
+  throw new MixplError(
+    'ERR_IO',
+    `${path}: must be the folder of a run, got none of ${folder}/iteration-N`,
+  );
+}
+
+/**
+ * The folder of the run that a weights file, a checkpoint or a run's folder is of: the one with its
+ * config. Null for weights that stand alone.
+ */
+export async function findRunFolder(path: string): Promise<string | null> {
+  const whole = resolve(path);
+  const [, around] = /^(.*)[\\/]checkpoints[\\/]iteration-\d+([\\/][^\\/]+)?$/.exec(whole) ?? [];
+  for (const folder of around === undefined ? [whole, dirname(whole)] : [around]) {
+    const found = await stat(join(folder, 'config.yaml')).catch(() => null);
+    if (found?.isFile()) return folder;
+  }
+  return null;
 }

@@ -5,82 +5,16 @@
 
 #include "binding/addon.h"
 #include "binding/convert.h"
+#include "binding/detector_inputs.h"
 #include "binding/tensor_wrap.h"
-#include "core/check.h"
+#include "models/analysis/grad_cam.h"
+#include "models/analysis/gradient_density.h"
+#include "models/analysis/probed_pass.h"
 
 namespace mixpl::binding {
 namespace {
 
 constexpr napi_type_tag kDetectorTag = {0x6d6978706c446574ULL, 0x6563746f72000001ULL};
-
-// sizes is [2N]: height, width per image.
-std::vector<InputSize> read_sizes(const Args& args, size_t i, const char* name, int64_t images) {
-  const std::vector<float> flat = args.values<float>(i, name);
-  if (static_cast<int64_t>(flat.size()) != 2 * images)
-    throw ShapeError(str("detector: ", name, " must hold ", 2 * images,
-                         " numbers (height, width per image), got ", flat.size()));
-  std::vector<InputSize> sizes;
-  for (int64_t n = 0; n < images; ++n) sizes.push_back({flat[2 * n], flat[2 * n + 1]});
-  return sizes;
-}
-
-Tensor check_pixels(const Tensor& pixels) {
-  const Check check("detector");
-  check.floating("images", pixels);
-  check.rank("images", pixels, 4, "N, H, W, 3");
-  check.size("images", pixels, 3, 3, "RGB or BGR");
-  return pixels;
-}
-
-// A batch may come from anywhere; one that was composed for this device is not copied.
-ImageBatch moved(const ImageBatch& batch, Device device) {
-  return {batch.pixels.to(device), batch.sizes, batch.pad_sizes};
-}
-
-// boxes [4 sum(counts)], labels [sum(counts)], counts [N] -> one Target per image.
-std::vector<Target> read_targets(const Args& args, size_t i, int64_t images) {
-  const std::vector<float> boxes = args.values<float>(i, "boxes");
-  const std::vector<int32_t> labels = args.values<int32_t>(i + 1, "labels");
-  const std::vector<int32_t> counts = args.values<int32_t>(i + 2, "counts");
-  int64_t total = 0;
-  for (int32_t c : counts) total += c;
-  if (static_cast<int64_t>(counts.size()) != images ||
-      4 * total != static_cast<int64_t>(boxes.size()) ||
-      total != static_cast<int64_t>(labels.size()))
-    throw ShapeError(str("detector.loss: targets must have one entry per image (", images,
-                         ") with 4 numbers a box and one label a box, got ", counts.size(),
-                         " entries, ", boxes.size(), " box numbers, ", labels.size(), " labels"));
-  std::vector<Target> targets;
-  int64_t at = 0;
-  for (int32_t c : counts) {
-    targets.push_back(
-        {Tensor::from(std::vector<float>(boxes.begin() + 4 * at, boxes.begin() + 4 * (at + c)),
-                      {c, 4}),
-         Tensor::from(std::vector<int32_t>(labels.begin() + at, labels.begin() + at + c), {c})});
-    at += c;
-  }
-  return targets;
-}
-
-struct Pass {
-  ImageBatch images;
-  std::vector<Target> targets;
-};
-
-// images, sizes, padSizes, boxes, labels, counts
-Pass read_pass(const Args& args) {
-  const Tensor pixels = check_pixels(args.tensor(0, "images"));
-  const int64_t n = pixels.size(0);
-  return {{pixels, read_sizes(args, 1, "sizes", n), read_sizes(args, 2, "padSizes", n)},
-          read_targets(args, 3, n)};
-}
-
-// images, sizes
-ImageBatch read_batch(const Args& args) {
-  const Tensor pixels = check_pixels(args.tensor(0, "images"));
-  const std::vector<InputSize> sizes = read_sizes(args, 1, "sizes", pixels.size(0));
-  return {pixels, sizes, sizes};
-}
 
 // What jobs return, as JavaScript sees it.
 Napi::Value result(Napi::Env env, double value) { return Napi::Number::New(env, value); }
@@ -101,6 +35,43 @@ Napi::Value result(Napi::Env env, const Detections& found) {
   return out;
 }
 
+Napi::Value result(Napi::Env env, const ProbeValues::Level& level) {
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("shape", to_js(env, level.shape));
+  out.Set("values", to_js(env, level.values));
+  return out;
+}
+
+Napi::Value result(Napi::Env env, const ProbeValues::Scores& scores) {
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("classes", static_cast<double>(scores.classes));
+  out.Set("values", to_js(env, scores.values));
+  out.Set("labels", to_js(env, scores.labels));
+  out.Set("pairs", to_js(env, scores.pairs));
+  return out;
+}
+
+Napi::Value result(Napi::Env env, const GradientDensity& density) {
+  const auto numbers = [&](const std::vector<int64_t>& counts) {
+    return to_js(env, std::vector<double>(counts.begin(), counts.end()));
+  };
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("counts", numbers(density.counts));
+  out.Set("aboveHalf", numbers(density.above_half));
+  return out;
+}
+
+Napi::Value result(Napi::Env env, const GradCam& cam) {
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("level", cam.level);
+  out.Set("height", static_cast<double>(cam.height));
+  out.Set("width", static_cast<double>(cam.width));
+  out.Set("heat", to_js(env, cam.heat));
+  out.Set("rows", static_cast<double>(cam.rows));
+  out.Set("score", cam.score);
+  return out;
+}
+
 template <typename T>
 Napi::Value result(Napi::Env env, const std::optional<T>& value) {
   return value ? result(env, *value) : env.Null();
@@ -110,6 +81,15 @@ template <typename T>
 Napi::Value result(Napi::Env env, const std::vector<T>& values) {
   Napi::Array out = Napi::Array::New(env, values.size());
   for (size_t i = 0; i < values.size(); ++i) out.Set(i, result(env, values[i]));
+  return out;
+}
+
+Napi::Value result(Napi::Env env, const ProbeValues& seen) {
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("firstLevel", seen.first_level);
+  out.Set("levels", result(env, seen.levels));
+  out.Set("scores", result(env, seen.scores));
+  out.Set("probabilities", seen.probabilities);
   return out;
 }
 
@@ -170,6 +150,9 @@ Napi::Function DetectorWrap::define(Napi::Env env) {
                       InstanceMethod<&DetectorWrap::write>("write"),
                       InstanceMethod<&DetectorWrap::gradient>("gradient"),
                       InstanceMethod<&DetectorWrap::zero_gradients>("zeroGradients"),
+                      InstanceMethod<&DetectorWrap::probe>("probe"),
+                      InstanceMethod<&DetectorWrap::gradient_density>("gradientDensity"),
+                      InstanceMethod<&DetectorWrap::grad_cam>("gradCam"),
                       InstanceMethod<&DetectorWrap::dispose>("dispose")});
 }
 
@@ -358,6 +341,47 @@ Napi::Value DetectorWrap::gradient(const Napi::CallbackInfo& info) {
 Napi::Value DetectorWrap::zero_gradients(const Napi::CallbackInfo& info) {
   return post(info, "detector.zeroGradients",
               [](const Args&) { return [](TrainingSession& s) { s.zero_gradients(); }; });
+}
+
+// probe(images, sizes, padSizes, boxes, labels, counts) -> Promise<what the pass shows>
+Napi::Value DetectorWrap::probe(const Napi::CallbackInfo& info) {
+  return post(info, "detector.probe", [](const Args& args) {
+    return [pass = read_pass(args)](TrainingSession& s) {
+      return s.analyse([&](Detector& detector) {
+        return values_of(
+            probed_pass("probe", detector, moved(pass.images, s.device()), pass.targets));
+      });
+    };
+  });
+}
+
+// gradientDensity(images, sizes, padSizes, boxes, labels, counts of the truth, bins, then boxes,
+// labels, counts of each set of pseudo labels) -> Promise<{ counts, aboveHalf }[]>, one a set
+Napi::Value DetectorWrap::gradient_density(const Napi::CallbackInfo& info) {
+  return post(info, "detector.gradientDensity", [](const Args& args) {
+    const Pass pass = read_pass(args);
+    std::vector<std::vector<Target>> pseudo;
+    for (size_t i = 7; args.present(i); i += 3)
+      pseudo.push_back(read_targets(args, i, pass.images.pixels.size(0)));
+    return [pass, pseudo, bins = args.integer(6, "bins")](TrainingSession& s) {
+      return s.analyse([&](Detector& detector) {
+        return mixpl::gradient_density(detector, moved(pass.images, s.device()), pass.targets,
+                                       pseudo, bins);
+      });
+    };
+  });
+}
+
+// gradCam(images, sizes, padSizes, boxes, labels, counts, level: 0 = the one with most gradient)
+//   -> Promise<{ level, height, width, heat, rows, score }[]>, one an image
+Napi::Value DetectorWrap::grad_cam(const Napi::CallbackInfo& info) {
+  return post(info, "detector.gradCam", [](const Args& args) {
+    return [pass = read_pass(args), level = args.integer(6, "level")](TrainingSession& s) {
+      return s.analyse([&](Detector& detector) {
+        return mixpl::grad_cam(detector, moved(pass.images, s.device()), pass.targets, level);
+      });
+    };
+  });
 }
 
 Napi::Value DetectorWrap::dispose(const Napi::CallbackInfo& info) {

@@ -38,6 +38,9 @@ class DetectorWrap : public Napi::ObjectWrap<DetectorWrap> {
   Napi::Value write(const Napi::CallbackInfo& info);                // [async]
   Napi::Value gradient(const Napi::CallbackInfo& info);             // [async]
   Napi::Value zero_gradients(const Napi::CallbackInfo& info);       // [async]
+  Napi::Value probe(const Napi::CallbackInfo& info);                // [async]
+  Napi::Value gradient_density(const Napi::CallbackInfo& info);     // [async]
+  Napi::Value grad_cam(const Napi::CallbackInfo& info);             // [async]
   Napi::Value dispose(const Napi::CallbackInfo& info);              // [sync] idempotent
 
   /// The session of the detector that an argument is.

@@ -9,6 +9,7 @@
 namespace mixpl {
 
 class Tape;
+struct Probe;
 
 struct Context {
   Device device;
@@ -17,8 +18,9 @@ struct Context {
   bool training = false;       // live BatchNorm, dropout
   bool recomputing = false;    // for the second time: nothing outside the activations may change
   int64_t iteration = 0;       // optimizer steps that were taken before this pass
-  Philox random;         // of this call of loss(): this stream and the 2^24 after it are its own
-  Tape* tape = nullptr;  // null: nothing is recorded, no activation is kept
+  Philox random;           // of this call of loss(): this stream and the 2^24 after it are its own
+  Tape* tape = nullptr;    // null: nothing is recorded, no activation is kept
+  Probe* probe = nullptr;  // of an analysis, which a pass of loss() shows itself to: models/probe.h
 
   /// The calling thread's context.
   static Context& current();

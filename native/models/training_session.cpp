@@ -151,6 +151,13 @@ std::vector<std::vector<Detections>> TrainingSession::read_predictions() {
   return all;
 }
 
+Context TrainingSession::analysis_context() const {
+  Context context = make_context(device_, compute_, false, nullptr);
+  context.iteration = static_cast<int64_t>(*iterations_.data<float>());
+  context.random = {seed_, 0};
+  return context;
+}
+
 void TrainingSession::join_predictions() {
   if (predicts_beside_) join_side_work(device_);
   predicts_beside_ = false;

@@ -81,10 +81,21 @@ class TrainingSession {
   /// them.
   std::vector<std::string> optimizer_state();
 
+  /// look(detector) in the context of an analysis (models/analysis): as in evaluation (statistics
+  /// of BatchNorm as they are, no dropout), without a tape, with the random numbers of a first
+  /// pass. Nothing of the session may change by it.
+  template <class Look>
+  auto analyse(Look&& look) {
+    join_predictions();
+    const ContextScope scope(analysis_context());
+    return look(*detector_);
+  }
+
   Detector& detector() { return *detector_; }
   Device device() const { return device_; }
 
  private:
+  Context analysis_context() const;
   void pass(const ImageBatch& images, const std::vector<Target>& targets);
   double step(double lr, const std::function<void(const Tensor& clip)>& follow);
   /// What the device is given from now on is behind the predictions: they read the weights, and

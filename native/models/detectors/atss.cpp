@@ -8,6 +8,7 @@
 #include "models/heads/anchor_truth.h"
 #include "models/heads/dense_head.h"
 #include "models/necks/fpn.h"
+#include "models/probe.h"
 #include "ops/boxes_from_deltas/boxes_from_deltas.h"
 #include "ops/focal_loss/focal_loss.h"
 #include "ops/iou_loss/iou_loss.h"
@@ -39,6 +40,7 @@ struct AtssLossOptions {
 Losses atss_losses(const DenseOutputs& out, const AnchorTruth& truth, const AtssLossOptions& o) {
   const Tensor assigned = assign_atss(truth.anchors, truth.truth, truth.valid, o.assign);
   const BoxTargets wanted = box_targets(truth.anchors, truth.truth, assigned, truth.classes);
+  show_scores(out.logits, wanted.labels, ClassTargets::binary);
   const std::vector<Tensor> central = anchor_centerness(truth.anchors, truth.truth, assigned);
   std::vector<Tensor> classification, regression, centerness;
   for (size_t l = 0; l < central.size(); ++l) {

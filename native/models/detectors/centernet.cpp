@@ -8,6 +8,7 @@
 #include "models/detectors/detectors.h"
 #include "models/heads/dense_head.h"
 #include "models/necks/fpn.h"
+#include "models/probe.h"
 #include "ops/boxes_from_sides/boxes_from_sides.h"
 #include "ops/gaussian_focal_loss/gaussian_focal_loss.h"
 #include "ops/iou_loss/iou_loss.h"
@@ -98,6 +99,7 @@ class CenterNet final : public Detector {
     const DenseOutputs out = forward(images);
     const CenterNetTargets wanted = assign_centernet_targets(
         grids_of(out), out.boxes, truth_of(images, targets), options_.classes, options_.targets);
+    show_pairs(out.logits, wanted.class_positives, ClassTargets::soft);
     std::vector<Tensor> classification, regression;
     for (size_t l = 0; l < out.logits.size(); ++l) {
       classification.push_back(gaussian_focal_loss(out.logits[l], wanted.heat[l],

@@ -6,6 +6,7 @@
 #include "models/detectors/detectors.h"
 #include "models/heads/dense_head.h"
 #include "models/necks/fpn.h"
+#include "models/probe.h"
 #include "ops/boxes_from_sides/boxes_from_sides.h"
 #include "ops/focal_loss/focal_loss.h"
 #include "ops/iou_loss/iou_loss.h"
@@ -102,6 +103,7 @@ class Fcos final : public Detector {
     const DenseOutputs out = forward(images);
     const FcosTargets wanted = assign_fcos_targets(grids_of(images, out), truth_of(images, targets),
                                                    options_.classes, options_.targets);
+    show_scores(out.logits, wanted.labels, ClassTargets::binary);
     const bool torchvision = options_.torchvision();
     std::vector<Tensor> classification, regression, centerness;
     for (size_t l = 0; l < out.logits.size(); ++l) {

@@ -13,6 +13,7 @@
 #include "models/heads/anchor_truth.h"
 #include "models/heads/dense_head.h"
 #include "models/necks/fpn.h"
+#include "models/probe.h"
 #include "ops/boxes_from_sides/boxes_from_sides.h"
 #include "ops/gather_rows/gather_rows.h"
 #include "ops/iou_loss/iou_loss.h"
@@ -48,6 +49,7 @@ Losses gfl_losses(const DenseOutputs& out, const AnchorTruth& truth, const Tenso
                   const GflLossOptions& o) {
   const Tensor assigned = assign_atss(truth.anchors, truth.truth, truth.valid, o.assign);
   const BoxTargets wanted = box_targets(truth.anchors, truth.truth, assigned, truth.classes);
+  show_scores(out.logits, wanted.labels, ClassTargets::soft);
   const int64_t bins = project.numel();
   std::vector<Tensor> classification, regression, distribution, weights;
   for (size_t l = 0; l < out.logits.size(); ++l) {

@@ -11,6 +11,7 @@
 #include "models/heads/anchor_truth.h"
 #include "models/heads/dense_head.h"
 #include "models/necks/fpn.h"
+#include "models/probe.h"
 #include "ops/boxes_from_deltas/boxes_from_deltas.h"
 #include "ops/focal_loss/focal_loss.h"
 #include "ops/iou_loss/iou_loss.h"
@@ -59,6 +60,7 @@ BoxTargets assign(const DenseOutputs& out, const AnchorTruth& truth, const PaaLo
 
 Losses paa_losses(const DenseOutputs& out, const AnchorTruth& truth, const PaaLossOptions& o) {
   const BoxTargets wanted = assign(out, truth, o);
+  show_scores(out.logits, wanted.labels, ClassTargets::binary);
   std::vector<Tensor> classification, regression, quality, overlaps;
   for (size_t l = 0; l < out.logits.size(); ++l) {
     const Tensor boxes = boxes_from_deltas(out.boxes[l], truth.anchors.levels[l], kCoder);

@@ -9,6 +9,7 @@
 #include "models/detectors/detectors.h"
 #include "models/heads/dense_head.h"
 #include "models/necks/fpn.h"
+#include "models/probe.h"
 #include "ops/boxes_from_deltas/boxes_from_deltas.h"
 #include "ops/focal_loss/focal_loss.h"
 #include "ops/iou_loss/iou_loss.h"
@@ -128,6 +129,7 @@ class RetinaNet final : public Detector {
     DenseTargets wanted =
         assign_dense_targets(anchors, truth_of(images, targets), valid, options_.classes,
                              options_.giou ? nullptr : &options_.coder, options_.assign);
+    show_scores(out.logits, wanted.labels, ClassTargets::binary);
     const Tensor weight = torchvision ? weigh_images(wanted) : Tensor();
     std::vector<Tensor> classification, regression;
     for (size_t l = 0; l < out.logits.size(); ++l) {

@@ -8,6 +8,7 @@
 #include "models/heads/query_head.h"
 #include "models/heads/roi_head.h"
 #include "models/necks/fpn.h"
+#include "models/probe.h"
 #include "models/transformer/memory_encoder.h"
 #include "ops/centers_from_deltas/centers_from_deltas.h"
 
@@ -82,6 +83,7 @@ class SparseRcnn final : public Detector {
     const Tensor sizes = sizes_of(images);
     const std::vector<QueryOutputs> found = refine(images, sizes);
     const std::vector<QueryTargets> wanted = match_layers(found, truth, sizes, options_.losses);
+    show_scores({found.back().logits, wanted.back().labels}, ClassTargets::matched);
     Losses losses;
     for (size_t s = 0; s < found.size(); ++s)
       add_query_losses(losses, str("s", s, "."), found[s], wanted[s], sizes, options_.classes,

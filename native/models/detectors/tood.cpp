@@ -13,6 +13,7 @@
 #include "models/detectors/detectors.h"
 #include "models/heads/tood_head.h"
 #include "models/necks/fpn.h"
+#include "models/probe.h"
 #include "ops/iou_loss/iou_loss.h"
 #include "ops/prob_focal_loss/prob_focal_loss.h"
 #include "ops/scaled_sum/scaled_sum.h"
@@ -106,6 +107,8 @@ class Tood final : public Detector {
     const bool aligned = options_.iterations_before_alignment >= 0 &&
                          Context::current().iteration >= options_.iterations_before_alignment;
     const ToodTargets wanted = assign(images, targets, out, aligned);
+    show_scores(out.scores, wanted.boxes.labels,
+                aligned ? ClassTargets::soft : ClassTargets::binary, true);
     std::vector<Tensor> classification, regression;
     for (size_t l = 0; l < out.scores.size(); ++l) {
       const Tensor &labels = wanted.boxes.labels[l], &weight = wanted.weights[l];

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "detect/normalisers.h"
+#include "models/probe.h"
 #include "nn/mlp.h"
 #include "ops/boxes_from_centers/boxes_from_centers.h"
 #include "ops/iou_loss/iou_loss.h"
@@ -97,6 +98,9 @@ void add_layer_losses(Losses& losses, const std::string& prefix,
                       const std::vector<QueryTargets>& targets, const Tensor& sizes,
                       int64_t classes, const QueryLossOptions& options) {
   const size_t last = layers.size() - 1;
+  // Queries that start from noise are not those that will be asked.
+  if (prefix.empty())
+    show_scores({layers[last].logits, targets[last].labels}, ClassTargets::matched);
   add_query_losses(losses, prefix, layers[last], targets[last], sizes, classes, options);
   for (size_t i = 0; i < last; ++i)
     add_query_losses(losses, str("d", i, ".", prefix), layers[i], targets[i], sizes, classes,

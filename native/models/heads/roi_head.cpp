@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "models/probe.h"
 #include "ops/l1_loss/l1_loss.h"
 #include "ops/reshape/reshape.h"
 #include "ops/scaled_sum/scaled_sum.h"
@@ -61,6 +62,7 @@ BoxOutputs BoxHead::operator()(const Tensor& features, const Regions& regions) c
 }
 
 std::pair<Tensor, Tensor> BoxHead::loss(const BoxOutputs& out, const RegionTargets& targets) const {
+  show_scores({out.logits, targets.labels, {}, targets.regions.image}, ClassTargets::softmax);
   const RegionDeltas wanted = region_deltas(
       targets, options_.classes, options_.class_agnostic ? 1 : options_.classes, options_.coder);
   return {scaled_sum({softmax_cross_entropy(out.logits, targets.labels)}, targets.num_regions),

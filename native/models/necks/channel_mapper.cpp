@@ -1,5 +1,7 @@
 #include "models/necks/channel_mapper.h"
 
+#include "models/probe.h"
+
 namespace mixpl {
 
 ChannelMapperOptions ChannelMapperOptions::read(const Options& options,
@@ -54,6 +56,7 @@ std::vector<Tensor> ChannelMapper::operator()(const std::vector<Tensor>& c) cons
     out.push_back(convs_[i](c[options_.first_level - 2 + i]));
   for (size_t i = 0; i < extra_.size(); ++i)
     out.push_back(extra_[i](i == 0 ? c.back() : out.back()));
+  show_levels(out, options_.first_level);
   return out;
 }
 

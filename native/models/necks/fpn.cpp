@@ -1,5 +1,6 @@
 #include "models/necks/fpn.h"
 
+#include "models/probe.h"
 #include "ops/max_pool2d/max_pool2d.h"
 #include "ops/relu/relu.h"
 #include "ops/upsample_add/upsample_add.h"
@@ -82,6 +83,7 @@ std::vector<Tensor> Fpn::operator()(const std::vector<Tensor>& c) const {
   }
   while (static_cast<int>(p.size()) < options_.num_outputs)
     p.push_back(max_pool2d(p.back(), {1, 2, 0}));
+  show_levels(p, options_.first_level);
   return p;
 }
 

@@ -235,8 +235,11 @@ describe('mixpl eval --checkpoint', () => {
     expect(typo.stderr).toContain("must be one of refuse, skip, got 'skp'");
   });
 
-  test('a single file needs a data set', async () => {
-    const file = join(run(), 'best.safetensors');
+  test('a single file needs a data set, unless it lies in its run', async () => {
+    const inRun = join(run(), 'best.safetensors');
+    expect((await runCli(['eval', '--checkpoint', inRun])).code).toBe(0);
+    const file = join(folder, 'alone.safetensors');
+    await cp(inRun, file);
     const without = await runCli(['eval', '--checkpoint', file]);
     expect(without.code).toBe(2);
     expect(without.stderr).toContain('name a data set');

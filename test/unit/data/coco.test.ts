@@ -5,6 +5,7 @@ import { type LoadCocoOptions, loadCoco } from '../../../lib/data/coco.js';
 import { toCoco, writeCoco } from '../../../lib/data/coco-writer.js';
 import { makeDataset } from '../../../lib/data/dataset.js';
 import { type ProblemKind, problemRules } from '../../../lib/data/problems.js';
+import { asUnlabelled } from '../../../lib/data/split.js';
 import type { DetectionDataset } from '../../../lib/data/types.js';
 import { evaluateDetections } from '../../../lib/eval/coco.js';
 import { put, putImage, temporaryFolder } from './temporary.js';
@@ -291,6 +292,33 @@ describe('loadCoco', () => {
     const full = await load({ images, annotations: [{}], categories }, { labelled: false });
     expect(full.images[0]!.annotations).toBeNull();
     expect(full.report.problems).toEqual([]);
+  });
+
+  test('hidden labels: what can be used, and no word on the rest', async () => {
+    const wrong = [
+      annotation(2, { image_id: 77 }),
+      annotation(3, { category_id: 99 }),
+      annotation(4, { bbox: [1, 2, 'three', 4] }),
+      annotation(1),
+      annotation(5, { ignore: 1 }),
+    ];
+    const file = { images, annotations: [annotation(1), ...wrong], categories };
+    await expect(load(file)).rejects.toMatchObject({ code: 'ERR_DATA' });
+    const hidden = await load(file, { labelled: 'hidden', categories });
+    expect(hidden.report).toMatchObject({ annotations: 1, problems: [] });
+    expect(hidden.images.map((image) => image.annotations?.labels.length)).toEqual([0, 1]);
+    const passedOver = await load(file, { labelled: false, categories });
+    expect(asUnlabelled(hidden).fingerprint).toBe(passedOver.fingerprint);
+  });
+
+  test.each([
+    ['no list of annotations', { images, categories }],
+    ['an empty list', { images, annotations: [], categories }],
+    ['only what cannot be used', { images, annotations: [{}], categories }],
+    ['ids without the names of their classes', { images, annotations: [annotation(1)] }],
+  ])('hidden labels: %s is none', async (_, file) => {
+    const dataset = await load(file, { labelled: 'hidden', categories });
+    expect(dataset.images.map(({ annotations }) => annotations)).toEqual([null, null]);
   });
 
   test('given categories are matched by name', async () => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { checkDataset } from '../../../lib/data/check.js';
-import { splitDataset } from '../../../lib/data/split.js';
+import { asUnlabelled, splitDataset } from '../../../lib/data/split.js';
 import { type LoadVocOptions, loadVoc } from '../../../lib/data/voc.js';
 import { parseVocXml } from '../../../lib/data/voc-xml.js';
 import { bccdFolder } from '../../data-folders.js';
@@ -104,6 +104,30 @@ describe('loadVoc', () => {
     expect(first.categories.map(({ name }) => name)).toEqual(['ant', 'zebra']);
     expect([...first.images[0]!.annotations!.labels]).toEqual([1]);
     expect(first.name).toMatch(/-first$/);
+  });
+
+  test('hidden labels: the images of an unlabelled source, with the boxes that fit them', async () => {
+    const folder = await vocFolder({
+      a: xml([{}, { name: 'yeti' }, { box: [1, 1, 1, 1] }, { difficult: 1 }]),
+      bare: null,
+      broken: '<annotation>',
+      other: xml([{}], [48, 64]),
+      silent: xml([{}], ['?', '?']),
+      void: xml([]),
+    });
+    const categories = [
+      { id: 1, name: 'ant' },
+      { id: 2, name: 'cat' },
+    ];
+    const unlabelled = await loadVoc(folder, { labelled: false, categories });
+    const hidden = await loadVoc(folder, { labelled: 'hidden', categories });
+    expect(asUnlabelled(hidden).fingerprint).toBe(unlabelled.fingerprint);
+    expect(hidden.report.problems).toEqual([]);
+    const labels = hidden.images.map(({ annotations }) => annotations && [...annotations.labels]);
+    expect(labels).toEqual([[1, 1], null, null, null, [1], []]);
+    expect([...hidden.images[0]!.annotations!.crowd]).toEqual([0, 1]);
+    const none = await loadVoc(await vocFolder({ a: xml([]), b: null }), { labelled: 'hidden' });
+    expect(none.images.map(({ annotations }) => annotations)).toEqual([null, null]);
   });
 
   test('given categories decide labels; chosen classes leave the others out', async () => {

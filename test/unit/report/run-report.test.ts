@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { writeRunReport } from '../../../lib/report/index.js';
-import type { Chart } from '../../../lib/report/run-metrics.js';
+import type { Chart } from '../../../lib/report/page.js';
 
 let folder: string;
 beforeEach(async () => {
@@ -100,6 +100,46 @@ test('charts hold every number, gaps where there is none, and only what was meas
   ]);
   const supervised = chartsOf(await report([step(50)]));
   expect([...supervised.keys()].filter((title) => /pseudo|precision/i.test(title))).toEqual([]);
+});
+
+test('where the truth is known, it stands beside the pseudo labels, dashed in their colour', async () => {
+  const pseudo = {
+    ...{ perImage: 3, emptyShare: 0.25, meanScore: 0.8, small: 1, medium: 2, large: 0 },
+    perClass: { red: 2, white: 1 },
+    truth: {
+      ...{ perImage: 4, precision: 0.75, recall: null, small: 1, medium: 2.5, large: 0.5 },
+      perClass: { red: 3, white: 1 },
+    },
+  };
+  const charts = chartsOf(await report([step(50), step(100, { pseudo })]));
+  expect(charts.get('Pseudo labels per image, by class')!.series).toEqual([
+    { label: 'red', values: [null, 2] },
+    { label: 'white', values: [null, 1] },
+    { label: 'red, annotated', values: [null, 3], dashed: true, like: 'red' },
+    { label: 'white, annotated', values: [null, 1], dashed: true, like: 'white' },
+  ]);
+  expect(
+    charts
+      .get('Pseudo labels per image, by size')!
+      .series.map(({ label, values }) => [label, values[1]]),
+  ).toEqual([
+    ...[
+      ['all', 3],
+      ['small', 1],
+      ['medium', 2],
+      ['large', 0],
+    ],
+    ...[
+      ['all, annotated', 4],
+      ['small, annotated', 1],
+      ['medium, annotated', 2.5],
+    ],
+    ['large, annotated', 0.5],
+  ]);
+  expect(charts.get('Pseudo labels that are right')).toMatchObject({
+    range: [0, 1],
+    series: [{ label: 'precision: right among the labels', values: [null, 0.75] }],
+  });
 });
 
 test('names, messages and configs are text, whatever is in them', async () => {

@@ -285,6 +285,64 @@ describe('pseudo labels', () => {
     expect(pseudo).toMatchObject({ boxes: 1, perClass: [0, 1, 0] });
   });
 
+  test('labels are compared in the original; of both, those count that the strong view shows', async () => {
+    const source = picture(5);
+    const weak = mapped(plainView(source), () => [0.5, 0, 0, 0, 0.5, 0, 0, 0, 1]);
+    // 50 pixels to the right: of the 64, the first 14 are seen.
+    const strong = mapped(plainView(source), () => [1, 0, 50, 0, 1, 0, 0, 0, 1]);
+    teacher.predict_ = () => [
+      detections(
+        [1, 5, 5, 15, 0.9, 1], // [2, 10, 10, 30] in the original
+        [1, 5, 4, 9, 0.8, 1], // wrong
+        [10, 5, 20, 15, 0.9, 0], // right, but not shown
+      ),
+    ];
+    const truth = {
+      boxes: Float32Array.of(-5, 10, 10, 30, 20, 10, 40, 30, 0, 0, 8, 8),
+      labels: Int32Array.of(1, 0, 2),
+      crowd: new Uint8Array(3),
+    };
+    const { pseudo } = await meanTeacher(unmixed).step(
+      input(0, { pairs: [{ weak, strong, image: 5, truth }] }),
+    );
+    expect(pseudo).toMatchObject({ boxes: 2, perClass: [0, 2, 0] });
+    expect(pseudo!.truth).toMatchObject({ images: 1, boxes: 2, right: 1, objects: 2, found: 1 });
+    expect(pseudo!.truth!.perClass[2]).toMatchObject({ boxes: 0, objects: 1, found: 0 });
+  });
+
+  test('nothing but the report depends on what is there', async () => {
+    const told: unknown[] = [];
+    for (const truth of [
+      undefined,
+      null,
+      {
+        boxes: Float32Array.of(8, 8, 40, 40),
+        labels: Int32Array.of(1),
+        crowd: new Uint8Array(1),
+      },
+    ]) {
+      calls.length = 0;
+      const loop = meanTeacher();
+      const reports = [];
+      for (const step of [0, 1, 2]) {
+        const pairs = [0, 1, 2, 3].map((i) => ({
+          ...plainPair(4 * step + i),
+          ...(truth === undefined ? {} : { truth }),
+        }));
+        reports.push(await loop.step(input(step, { pairs })));
+      }
+      const known = reports.map(({ pseudo }) => pseudo!.truth);
+      if (truth) expect(known[2]).toMatchObject({ boxes: 4, right: 4, objects: 4, found: 4 });
+      else expect(known).toEqual([null, null, null]);
+      for (const { pseudo } of reports) pseudo!.truth = null;
+      told.push(structuredClone([reports, calls, loop.policy.cache.map(({ image }) => image)]));
+      Object.assign(student, { weight: 0.5, momentum: 0 });
+      Object.assign(teacher, { weight: 0.5 });
+    }
+    expect(told[1]).toEqual(told[0]);
+    expect(told[2]).toEqual(told[0]);
+  });
+
   test('the report counts by class, by size in the original, and empty pictures', async () => {
     const source = picture(5, { width: 200, height: 200 });
     const half = mapped(plainView(source), () => [0.5, 0, 0, 0, 0.5, 0, 0, 0, 1]);

@@ -2,7 +2,7 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { noAnnotations, selectImages } from '../../../lib/data/index.js';
+import { makeDataset, noAnnotations, selectImages } from '../../../lib/data/index.js';
 import { MixplError } from '../../../lib/errors.js';
 import type { CocoMetrics } from '../../../lib/eval/index.js';
 import { loadNative, native } from '../../../lib/native.js';
@@ -60,6 +60,15 @@ async function train(
   return { events, steps: stepsOf(events), student };
 }
 
+/** Where newStudent finds something, of the first class. */
+const boxAt = (i: number) => ({
+  boxes: Float32Array.of(i % 4, 2, (i % 4) + 20, 24),
+  labels: Int32Array.of(i % 2),
+  crowd: Uint8Array.of(0),
+  areas: Float64Array.of(440),
+  ids: Float64Array.of(i + 1),
+});
+
 const numGroundTruths = ({ perClass }: CocoMetrics) =>
   perClass.reduce((sum, c) => sum + c.numGroundTruths, 0);
 const stepsOf = (events: TrainEvent[]) => events.filter((e): e is StepEvent => e.type === 'step');
@@ -116,6 +125,72 @@ describe('a run', () => {
       pseudo: { perImage: 1, emptyShare: 0, perClass: { red: 0.5, green: 0.25, blue: 0.25 } },
     });
     expect(Object.keys(records[1].teacher)).toContain('AP50');
+  });
+
+  test('annotated unlabelled pictures: the metrics compare, nothing else changes', async () => {
+    const data = tinyData();
+    const images = data.unlabelled.images.map((image, i) => ({
+      ...image,
+      annotations: i === 3 ? null : boxAt(i),
+    }));
+    const unlabelled = selectImages(data.unlabelled, images);
+    const known = await train({ out: join(folder, 'known'), data: { ...data, unlabelled } });
+    const hidden = await train({ out: join(folder, 'hidden'), data });
+    const truths = known.steps.map(({ pseudo }) => pseudo!.truth!);
+    expect(truths.every(({ images }) => images >= 3)).toBe(true);
+    expect(truths.some(({ right }) => right > 0)).toBe(true);
+    expect(truths.some(({ right, boxes }) => right < boxes)).toBe(true);
+    const blind = essence(known.steps).map((step) => ({
+      ...step,
+      pseudo: { ...step.pseudo, truth: null },
+    }));
+    expect(blind).toEqual(essence(hidden.steps));
+    const weights = async (run: string) => {
+      const newest = join(folder, run, 'checkpoints', 'iteration-000012');
+      const files = ['student.safetensors', 'teacher.safetensors', 'state.json'];
+      return Promise.all(files.map((file) => readFile(join(newest, file))));
+    };
+    expect(await weights('known')).toEqual(await weights('hidden'));
+
+    const logged = async (run: string) =>
+      (await readFile(join(folder, run, 'metrics.jsonl'), 'utf8'))
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line))
+        .filter(({ type }) => type === 'step')
+        .map(({ pseudo }) => pseudo);
+    const sum = (of: (truth: (typeof truths)[0]) => number) =>
+      truths.slice(8).reduce((total, truth) => total + of(truth), 0);
+    expect((await logged('known'))[2].truth).toMatchObject({
+      perImage: sum((t) => t.objects) / sum((t) => t.images),
+      precision: sum((t) => t.right) / sum((t) => t.boxes),
+      recall: sum((t) => t.found) / sum((t) => t.objects),
+      perClass: { green: sum((t) => t.perClass[1]!.objects) / sum((t) => t.images) },
+    });
+    const without = await logged('hidden');
+    expect(without.map((pseudo) => 'truth' in pseudo)).toEqual([false, false, false]);
+    const page = await readFile(join(folder, 'known', 'report.html'), 'utf8');
+    expect(page).toContain('green, annotated');
+  });
+
+  test('boxes of other classes, or of a picture of another size, are no truth', async () => {
+    const data = tinyData();
+    const annotated = (categories: typeof data.labelled.categories, size: object = {}) =>
+      makeDataset({
+        ...{ name: 'unlabelled', source: 'unlabelled', categories },
+        images: data.unlabelled.images.map((image, i) => ({
+          ...{ ...image, ...size },
+          annotations: boxAt(i),
+        })),
+      });
+    const reversed = [...data.labelled.categories].reverse();
+    for (const unlabelled of [
+      annotated(reversed),
+      annotated(data.labelled.categories, { width: 50, height: 50 }),
+    ]) {
+      const { steps } = await train({ data: { ...data, unlabelled } });
+      expect(steps.map(({ pseudo }) => pseudo!.truth)).toEqual(steps.map(() => null));
+    }
   });
 
   test('without a folder it writes nothing and still reports', async () => {

@@ -17,6 +17,7 @@ function report(changes: Partial<NonNullable<StepReport['pseudo']>> = {}, silenc
       bestScore: 0.6,
       perClass: [3],
       bySize: [3, 0, 0] as [number, number, number],
+      truth: null,
       ...changes,
     },
   } satisfies StepReport;

@@ -1,0 +1,116 @@
+import { join } from 'node:path';
+import { type Command, InvalidArgumentError } from 'commander';
+import type { GradientStudy } from '../../analysis/gradient-page.js';
+import type { ViewName } from '../../analysis/index.js';
+import { withInterrupt } from '../interrupt.js';
+import { createOutput, type Output } from '../output.js';
+import { createStatus } from '../status.js';
+import { openBranches, settingsOf } from './branches.js';
+import {
+  hiddenTruth,
+  listOfShares,
+  type SourceFlags,
+  wholeNumber,
+  withSourceOptions,
+} from './source.js';
+
+interface GradientFlags extends SourceFlags {
+  checkpoint: string;
+  thresholds?: number[];
+  views?: ViewName[];
+  bins: number;
+  out?: string;
+  json?: boolean;
+}
+
+const command = 'analyze gradients';
+/** As lib/analysis/student-views.ts has them, which --help need not load. */
+const views: readonly ViewName[] = ['weak', 'strong', 'mixup', 'mosaic'];
+
+export function addAnalyzeGradients(analyze: Command): void {
+  withSourceOptions(
+    analyze
+      .command('gradients')
+      .description(
+        "gradient norms of a student's class scores in each of its views, right and wrong ones apart",
+      ),
+  )
+    .requiredOption('--checkpoint <path>', 'weights file, checkpoint or folder of a run')
+    .option(
+      '--thresholds <list>',
+      "scores that pseudo labels are above (default: the run's semi.scoreThr and values around it)",
+      listOfShares,
+    )
+    .option('--views <list>', `which of ${views.join(',')} (default: all)`, listOfViews)
+    .option('--bins <n>', 'of each density', wholeNumber(1), 30)
+    .option('--out <dir>', 'also write gradients.json and a page of charts, gradients.html')
+    .option(
+      '--json',
+      'print { "dataset", "student", "teacher", "images", "bins", "views": [{ view, inputs, thresholds: [{ threshold, tp, fp, fn, tn }] }] }',
+    )
+    .action(async (dataset: string | undefined, flags: GradientFlags) => {
+      const output = createOutput(flags);
+      const study = await studyOf(dataset, flags, output);
+      if (flags.out !== undefined) await write(flags.out, study, output);
+      await output.result(study, () => describe(study));
+    });
+}
+
+function listOfViews(text: string): ViewName[] {
+  const names = text.split(',').map((name) => name.trim());
+  const unknown = names.find((name) => !(views as readonly string[]).includes(name));
+  if (unknown !== undefined)
+    throw new InvalidArgumentError(`It must be some of ${views.join(',')}.`);
+  return names as ViewName[];
+}
+
+async function studyOf(
+  path: string | undefined,
+  flags: GradientFlags,
+  output: Output,
+): Promise<GradientStudy> {
+  const { analyzeGradients } = await import('../../analysis/gradients.js');
+  const { checkpoint, thresholds, views, bins, limit, seed } = flags;
+  const branches = await openBranches(checkpoint, flags, output);
+  const status = createStatus();
+  try {
+    return await withInterrupt(async (signal) => {
+      const { categories, student, teacher, files } = branches;
+      const { dataset, config, cache, unreadable } = await hiddenTruth(path, {
+        ...{ command, flags, checkpoint, categories, signal, output },
+      });
+      const analysis = await analyzeGradients(student, dataset, {
+        ...{ teacher, thresholds, views, bins, limit, seed, cache, unreadable, signal },
+        settings: settingsOf(config, output),
+        onUnreadable: ({ message }) => output.warn(`${message}; the numbers are without it`),
+        onProgress: (done, total) => status.set(`${done}/${total} images`),
+      });
+      const source = { name: dataset.name, source: dataset.report.source };
+      return { dataset: source, ...files, ...analysis };
+    });
+  } finally {
+    status.clear();
+    branches.dispose();
+  }
+}
+
+async function write(folder: string, study: GradientStudy, output: Output): Promise<void> {
+  const { pageOf } = await import('../../analysis/gradient-page.js');
+  const { makeFolder, writeFileWhole } = await import('../../files.js');
+  const { writePage } = await import('../../report/page.js');
+  await makeFolder(folder);
+  const page = join(folder, 'gradients.html');
+  await writeFileWhole(join(folder, 'gradients.json'), [JSON.stringify(study, null, 2), '\n']);
+  await writePage(page, pageOf(study));
+  output.note(`charts: ${page}`);
+}
+
+async function describe(study: GradientStudy): Promise<string> {
+  const { pageOf } = await import('../../analysis/gradient-page.js');
+  const { tableOf } = await import('../../text-table.js');
+  const { intro, tables } = pageOf(study);
+  const [{ title, columns, rows }] = tables as [(typeof tables)[0]];
+  const table = await tableOf(columns);
+  table.push(...rows);
+  return `${intro}\n\n${title}\n${table.toString()}`;
+}

@@ -1,0 +1,159 @@
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import type { PseudoLabelStudy } from '../../analysis/pseudo-label-page.js';
+import type { Category } from '../../data/index.js';
+import { MixplError } from '../../errors.js';
+import type { CheckpointDataset } from '../checkpoint-dataset.js';
+import { withInterrupt } from '../interrupt.js';
+import { createOutput, type Output } from '../output.js';
+import { runtimeOf } from '../runtime-options.js';
+import { createStatus } from '../status.js';
+import { hiddenTruth, listOfShares, type SourceFlags, withSourceOptions } from './source.js';
+
+interface PseudoLabelFlags extends SourceFlags {
+  checkpoint: string[];
+  all?: boolean;
+  thresholds?: number[];
+  out?: string;
+  json?: boolean;
+}
+
+const command = 'analyze pseudo-labels';
+
+export function addAnalyzePseudoLabels(analyze: Command): void {
+  withSourceOptions(
+    analyze
+      .command('pseudo-labels')
+      .description(
+        "a teacher's pseudo labels beside the annotations that its training did not see",
+      ),
+  )
+    .requiredOption(
+      '--checkpoint <path>',
+      'weights file, checkpoint or folder of a run; may be repeated',
+      (path: string, before?: string[]) => [...(before ?? []), path],
+    )
+    .option('--all', 'every checkpoint of the run: its course')
+    .option(
+      '--thresholds <list>',
+      "scores that pseudo labels are above (default: the run's semi.scoreThr and values around it)",
+      listOfShares,
+    )
+    .option('--out <dir>', 'also write pseudo-labels.json and a page of charts, pseudo-labels.html')
+    .option(
+      '--json',
+      'print { "dataset", "threshold", "checkpoints": [{ weights, iteration, images, objects, meanScore, thresholds }] }',
+    )
+    .action(async (dataset: string | undefined, flags: PseudoLabelFlags) => {
+      const output = createOutput(flags);
+      const study = await studyOf(dataset, flags, output);
+      if (flags.out !== undefined) await write(flags.out, study, output);
+      await output.result(study, () => describe(study));
+    });
+}
+
+async function studyOf(
+  path: string | undefined,
+  flags: PseudoLabelFlags,
+  output: Output,
+): Promise<PseudoLabelStudy> {
+  const { analyzePseudoLabels, thresholdsAround } = await import('../../analysis/pseudo-labels.js');
+  const { openDetector } = await import('../../detector/open.js');
+  const { defaultScoreThr } = await import('../../semi/index.js');
+  const files = await weightsFiles(flags);
+  const status = createStatus();
+  const told = new Set<string>();
+  let images: CheckpointDataset | undefined;
+  let thresholds: readonly number[] = [];
+  const study: PseudoLabelStudy = {
+    dataset: { name: '', source: '' },
+    threshold: 0,
+    checkpoints: [],
+  };
+  await withInterrupt(async (signal) => {
+    for (const weights of files) {
+      const { detector, categories, metadata } = await openDetector(weights, runtimeOf(flags));
+      try {
+        if (!images) {
+          const checkpoint = flags.checkpoint[0]!;
+          images = await hiddenTruth(path, {
+            ...{ command, flags, checkpoint, categories, signal, output },
+          });
+          const { config, dataset } = images;
+          const own = config?.semi.scoreThr ?? defaultScoreThr(detector.options.type);
+          thresholds = flags.thresholds ?? thresholdsAround(own);
+          study.threshold = nearest(own, thresholds);
+          study.dataset = { name: dataset.name, source: dataset.report.source };
+        }
+        checkClasses(weights, categories, images.dataset.categories);
+        const { dataset, cache, unreadable } = images;
+        const analysis = await analyzePseudoLabels(detector, dataset, {
+          ...{ thresholds, cache, unreadable, signal },
+          onUnreadable: ({ message }, file) => {
+            if (!told.has(file)) output.warn(`${message}; the numbers are without it`);
+            told.add(file);
+          },
+          onProgress: (done, total) => status.set(`${weights}: ${done}/${total}`),
+        });
+        const iteration = metadata.iteration === undefined ? null : Number(metadata.iteration);
+        study.checkpoints.push({ weights, iteration, ...analysis });
+      } finally {
+        detector.dispose();
+      }
+    }
+  }).finally(() => status.clear());
+  return study;
+}
+
+/** In the order of the command line; the checkpoints of a run from the oldest on. */
+async function weightsFiles({ checkpoint, all }: PseudoLabelFlags): Promise<string[]> {
+  const { findCheckpoints, findWeights } = await import('../../train/weights-file.js');
+  const paths = all ? (await Promise.all(checkpoint.map(findCheckpoints))).flat() : checkpoint;
+  const found = await Promise.all(paths.map(findWeights));
+  return found.map(({ headline }) => headline);
+}
+
+/** Labels of two checkpoints mean the same only if their classes are the same. */
+function checkClasses(
+  weights: string,
+  own: readonly Category[],
+  ofImages: readonly Category[],
+): void {
+  const names = (categories: readonly Category[]) => categories.map(({ name }) => name).join(', ');
+  // Weights need not name their classes.
+  if (own.length === 0 || names(own) === names(ofImages)) return;
+  throw new MixplError(
+    'ERR_CONFIG',
+    `${command}: ${weights} must have the classes of the images (${names(ofImages)}), got ${names(own)}`,
+  );
+}
+
+function nearest(to: number, values: readonly number[]): number {
+  return values.reduce((best, value) =>
+    Math.abs(value - to) < Math.abs(best - to) ? value : best,
+  );
+}
+
+async function write(folder: string, study: PseudoLabelStudy, output: Output): Promise<void> {
+  const { pageOf } = await import('../../analysis/pseudo-label-page.js');
+  const { makeFolder, writeFileWhole } = await import('../../files.js');
+  const { writePage } = await import('../../report/page.js');
+  await makeFolder(folder);
+  const page = join(folder, 'pseudo-labels.html');
+  await writeFileWhole(join(folder, 'pseudo-labels.json'), [JSON.stringify(study, null, 2), '\n']);
+  await writePage(page, pageOf(study));
+  output.note(`charts: ${page}`);
+}
+
+async function describe(study: PseudoLabelStudy): Promise<string> {
+  const { pageOf } = await import('../../analysis/pseudo-label-page.js');
+  const { tableOf } = await import('../../text-table.js');
+  const { intro, tables } = pageOf(study);
+  const parts = [intro];
+  for (const { title, columns, rows } of tables) {
+    const table = await tableOf(columns);
+    table.push(...rows);
+    parts.push(`${title}\n${table.toString()}`);
+  }
+  return parts.join('\n\n');
+}

@@ -1,0 +1,91 @@
+/** What every `mixpl analyze` looks at: a checkpoint, and images whose objects are known. */
+import { type Command, InvalidArgumentError } from 'commander';
+import type { Category } from '../../data/index.js';
+import { type CheckpointDataset, checkpointDataset } from '../checkpoint-dataset.js';
+import {
+  type DatasetFlags,
+  type PolicyFlags,
+  policyOption,
+  warnOfProblems,
+  withDatasetOptions,
+} from '../dataset-argument.js';
+import type { Output } from '../output.js';
+import { deviceOption, dtypeOption, type RuntimeFlags } from '../runtime-options.js';
+
+export interface SourceFlags extends DatasetFlags, RuntimeFlags, PolicyFlags {
+  limit?: number;
+  seed: number;
+}
+
+/** Adds the data set, which of its images, and where it computes; --checkpoint is the command's. */
+export function withSourceOptions(command: Command): Command {
+  return withChoiceOptions(
+    command.argument(
+      '[dataset]',
+      "COCO file or VOC folder (default: the run's own unlabelled images, if they are annotated)",
+    ),
+  );
+}
+
+/** The same for a command with arguments of its own. */
+export function withChoiceOptions(command: Command): Command {
+  return withDatasetOptions(command)
+    .option('--limit <n>', 'so many images, a seeded choice (default: all)', wholeNumber(1))
+    .option('--seed <n>', 'of the choice', wholeNumber(0), 0)
+    .addOption(policyOption())
+    .addOption(deviceOption())
+    .addOption(dtypeOption());
+}
+
+/**
+ * The images that a command analyses: those that the command line names, else what the run trained on without
+ * their annotations. Problems are told; unannotated images are left out.
+ * @param dataset of the command line
+ * @throws MixplError ERR_CONFIG, ERR_DATA when nothing is annotated; what reading them throws
+ */
+export async function hiddenTruth(
+  dataset: string | undefined,
+  of: {
+    /** Whose messages they are. */
+    command: string;
+    flags: SourceFlags;
+    checkpoint: string;
+    /** Of the weights. */
+    categories: readonly Category[];
+    signal: AbortSignal;
+    output: Output;
+  },
+): Promise<CheckpointDataset> {
+  const { annotatedImages } = await import('../../analysis/annotated-images.js');
+  const { loadHiddenTruth } = await import('../../train/run-data.js');
+  const { flags, signal, output } = of;
+  const found = await checkpointDataset(dataset, {
+    ...of,
+    purpose: 'training',
+    ofRun: (config, policy) => loadHiddenTruth(config, { policy, signal }),
+  });
+  await warnOfProblems(found.dataset, output);
+  const annotated = annotatedImages(found.dataset, flags);
+  const { annotations, crowd } = annotated.report;
+  if (annotations === crowd)
+    output.warn(
+      `${annotated.name}: there is no object in ${annotated.images.length} images to find`,
+    );
+  return { ...found, dataset: annotated };
+}
+
+export function wholeNumber(least: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() === '' || !Number.isSafeInteger(value) || value < least)
+      throw new InvalidArgumentError(`It must be a whole number from ${least}.`);
+    return value;
+  };
+}
+
+export function listOfShares(text: string): number[] {
+  const values = text.split(',').map((part) => (part.trim() === '' ? Number.NaN : Number(part)));
+  if (values.some((value) => !(value >= 0 && value <= 1)))
+    throw new InvalidArgumentError('It must be numbers in [0, 1] with commas between them.');
+  return values;
+}

@@ -1,0 +1,96 @@
+/** The pictures that a command shows to a checkpoint. */
+import { join } from 'node:path';
+import type { ResolvedConfig } from '../config/index.js';
+import type {
+  Category,
+  DatasetPurpose,
+  DetectionDataset,
+  ImageCache,
+  ProblemPolicy,
+} from '../data/index.js';
+import { MixplError } from '../errors.js';
+import {
+  type DatasetFlags,
+  datasetArgument,
+  type PolicyFlags,
+  policyOf,
+} from './dataset-argument.js';
+
+export interface CheckpointDataset {
+  /** Of the checkpoint's run; null where it stands alone. */
+  config: ResolvedConfig | null;
+  dataset: DetectionDataset;
+  /** Its pictures, decoded as the run decodes them. */
+  cache: ImageCache;
+  /** What to do with those that cannot be. */
+  unreadable: 'refuse' | 'skip';
+}
+
+/**
+ * The data set that the command line names, else one that the run's config names. The config also says how
+ * pictures are decoded and which classes are left out.
+ * @param path of the command line
+ * @throws MixplError ERR_CONFIG when neither names one; what reading it throws
+ */
+export async function checkpointDataset(
+  path: string | undefined,
+  of: {
+    /** Whose messages they are. */
+    command: string;
+    flags: DatasetFlags & PolicyFlags;
+    checkpoint: string;
+    /** Of the weights. */
+    categories: readonly Category[];
+    purpose: DatasetPurpose;
+    signal: AbortSignal;
+    /** The run's own; null when its config names none. */
+    ofRun: (config: ResolvedConfig, policy: ProblemPolicy) => Promise<DetectionDataset | null>;
+  },
+): Promise<CheckpointDataset> {
+  const { command, flags, checkpoint, categories, purpose, signal, ofRun } = of;
+  const { decodeImage, ImageCache, loadDataset } = await import('../data/index.js');
+  const config = await runConfig(checkpoint, path === undefined ? command : null);
+  const policy: ProblemPolicy = {
+    ...(path === undefined ? config!.data.policy : {}),
+    ...policyOf(flags),
+  };
+  const dataset =
+    path === undefined
+      ? await ofRun(config!, policy)
+      : await loadDataset(await datasetArgument(path, flags), {
+          ...{ categories, signal, policy, purpose },
+          otherClasses: config?.data.classes ? 'skip' : 'policy',
+        });
+  if (!dataset)
+    throw new MixplError(
+      'ERR_CONFIG',
+      `${command}: name a data set; the config of ${checkpoint} has none`,
+    );
+  const damaged = config?.data.damagedImages ?? 'refuse';
+  return {
+    config,
+    dataset,
+    unreadable: policy['unreadable-image'] === 'skip' ? 'skip' : 'refuse',
+    cache: new ImageCache({ decode: (file) => decodeImage(file, { damaged }) }),
+  };
+}
+
+/** The config of the run that a checkpoint is of. @param needed by which command; null: not at all */
+export async function runConfig(
+  checkpoint: string,
+  needed: string | null,
+): Promise<ResolvedConfig | null> {
+  const { loadConfig } = await import('../config/index.js');
+  const { findRunFolder } = await import('../train/weights-file.js');
+  const folder = await findRunFolder(checkpoint);
+  try {
+    if (folder) return await loadConfig(join(folder, 'config.yaml'));
+  } catch (error) {
+    if (needed !== null) throw error;
+  }
+  if (needed === null) return null;
+  throw new MixplError(
+    'ERR_CONFIG',
+    `${needed}: name a data set; ${checkpoint} is not of a run, whose config would name one`,
+  );
+}

@@ -1,0 +1,147 @@
+/** A page of tables and charts in one file that loads nothing from anywhere. */
+import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { writeFileWhole } from '../files.js';
+
+export interface Chart {
+  title: string;
+  /** What x is. @defaultValue 'iteration' */
+  xLabel?: string;
+  /** Increasing. */
+  x: number[];
+  /** Bars instead of lines: what stands at x = 0, 1, … */
+  names?: string[];
+  series: Series[];
+  /** Of y, where it is known. */
+  range?: [number, number];
+  /** y is logarithmic: values are above 0, or null. */
+  log?: boolean;
+}
+
+export interface Series {
+  label: string;
+  values: (number | null)[];
+  dashed?: boolean;
+  /** Label of the series whose colour it has. @defaultValue a colour of its own */
+  like?: string;
+}
+
+export interface Table {
+  title: string;
+  columns: string[];
+  rows: string[][];
+}
+
+export interface Page {
+  title: string;
+  /** A sentence below the title. */
+  intro: string;
+  tables: readonly Table[];
+  charts: readonly Chart[];
+  /** What was told on the way: a heading and its lines. */
+  list?: { title: string; lines: readonly string[] };
+  /** Text that is folded away. */
+  details?: { title: string; text: string };
+}
+
+/** @throws MixplError ERR_IO */
+export async function writePage(path: string, page: Page): Promise<void> {
+  const [script, style] = await Promise.all([
+    plotAsset('uPlot.iife.min.js'),
+    plotAsset('uPlot.min.css'),
+  ]);
+  await writeFileWhole(path, [pageHtml(page, { script, style })]);
+}
+
+/** uPlot is copied beside this file by the build; in a checkout it comes from the package. */
+async function plotAsset(name: string): Promise<string> {
+  const beside = new URL(`./assets/${name}`, import.meta.url);
+  return readFile(beside, 'utf8').catch(() =>
+    readFile(createRequire(import.meta.url).resolve(`uplot/dist/${name}`), 'utf8'),
+  );
+}
+
+const escapes: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
+const html = (text: string) => text.replace(/[&<>"]/g, (c) => escapes[c]!);
+
+/** JSON that cannot end the script element it stands in. */
+const inlineJson = (value: unknown) => JSON.stringify(value).replaceAll('<', '\\u003c');
+
+function pageHtml(page: Page, { script, style }: { script: string; style: string }): string {
+  const { title, intro, tables, charts, list, details } = page;
+  const lines = list?.lines.map((line) => `<li>${html(line)}</li>`) ?? [];
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'">
+<title>${html(title)}</title>
+<style>${style}${pageStyle}</style>
+</head>
+<body>
+<h1>${html(title)}</h1>
+<p>${html(intro)}</p>
+<div class="tables">${tables.map(tableHtml).join('\n')}</div>
+${list && lines.length ? `<h2>${html(list.title)}</h2>\n<ul>${lines.join('')}</ul>` : ''}
+<div id="charts">${charts.map(chartHtml).join('')}</div>
+${details ? `<details><summary>${html(details.title)}</summary><pre>${html(details.text)}</pre></details>` : ''}
+<script>${script}</script>
+<script>const charts = ${inlineJson(charts)};
+${pageScript}</script>
+</body>
+</html>
+`;
+}
+
+function tableHtml({ title, columns, rows }: Table): string {
+  const cells = (row: readonly string[]) =>
+    row.map((cell, i) => (i === 0 ? `<th>${html(cell)}</th>` : `<td>${html(cell)}</td>`)).join('');
+  return `<section><h2>${html(title)}</h2>
+<table><thead><tr>${columns.map((c) => `<th>${html(c)}</th>`).join('')}</tr></thead>
+<tbody>${rows.map((row) => `<tr>${cells(row)}</tr>`).join('')}</tbody></table></section>`;
+}
+
+const chartHtml = ({ title }: Chart) => `<figure><figcaption>${html(title)}</figcaption></figure>`;
+
+const pageStyle = `
+:root { color-scheme: light dark; --line: #8884; }
+body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; }
+h1 { margin-bottom: 0; } h2 { font-size: 1.05rem; margin: 1.6rem 0 .4rem; }
+.tables { display: flex; flex-wrap: wrap; gap: 0 4rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { border-bottom: 1px solid var(--line); padding: .15rem .8rem .15rem 0; text-align: right; }
+th:first-child { text-align: left; font-weight: normal; } thead th { font-weight: 600; }
+#charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(28rem, 1fr)); gap: 1rem; margin-top: 1.6rem; }
+figure { margin: 0; min-width: 0; } figcaption { font-weight: 600; }
+.u-legend { font-size: 12px; text-align: left; } pre { overflow: auto; }
+`;
+
+/** Okabe and Ito's colours; a solid line each, dashed for what a line is compared with. */
+const pageScript = `
+const colours = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#999999', '#b5a400'];
+const ink = matchMedia('(prefers-color-scheme: dark)').matches ? '#ccc' : '#333';
+document.querySelectorAll('figure').forEach((figure, i) => {
+  const { series, x, xLabel = 'iteration', names, range, log } = charts[i];
+  const axis = { stroke: ink, grid: { stroke: '#8883', width: 1 }, ticks: { stroke: '#8883' } };
+  const nameOf = (at) => names[at] ?? '';
+  const drawn = (s) => {
+    const { label, dashed, like = label } = series[s];
+    const colour = colours[series.findIndex((other) => other.label === like) % colours.length];
+    const bar = { fill: dashed ? colour + '40' : colour, points: { show: false },
+      paths: names && uPlot.paths.bars({ size: [0.8 / series.length, 40], align: s ? 1 : -1 }) };
+    return { label, stroke: colour, width: 1.5, spanGaps: !log, ...(dashed ? { dash: [6, 4] } : {}),
+      ...(names ? bar : { points: { show: x.length < 40 } }) };
+  };
+  const plot = new uPlot({
+    width: figure.clientWidth, height: 260,
+    scales: { x: { time: false, ...(names ? { range: [-0.6, names.length - 0.4] } : {}) },
+      ...(range ? { y: { range } } : log ? { y: { distr: 3 } } : {}) },
+    axes: [names ? { ...axis, incrs: [1, 2, 5, 10, 20, 50], values: (_, ticks) => ticks.map(nameOf) } : axis,
+      { ...axis, size: 60, values: (_, ticks) => ticks.map((v) => v == null ? '' : +v.toPrecision(3)) }],
+    series: [{ label: xLabel, ...(names ? { value: (_, at) => at == null ? '--' : nameOf(at) } : {}) },
+      ...series.map((_, s) => drawn(s))],
+  }, [x, ...series.map((s) => s.values)], figure);
+  addEventListener('resize', () => plot.setSize({ width: figure.clientWidth, height: 260 }));
+});
+`;

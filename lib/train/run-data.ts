@@ -1,0 +1,97 @@
+import { datasetSource, type ResolvedConfig } from '../config/index.js';
+import {
+  type DatasetSplit,
+  filterLabelled,
+  loadDataset,
+  type ProblemPolicy,
+  splitDataset,
+} from '../data/index.js';
+import type { Category, DetectionDataset } from '../data/types.js';
+import { MixplError } from '../errors.js';
+
+/** The data sets that a config names. */
+export interface RunData {
+  labelled: DetectionDataset;
+  /** With the annotations that its source has: a training compares with them and learns nothing from them. */
+  unlabelled: DetectionDataset | null;
+  test: DetectionDataset | null;
+  /** Of the labelled file names, where a split made them. */
+  splitHash: string | null;
+}
+
+interface LoadOptions {
+  signal?: AbortSignal | undefined;
+  /** Instead of the config's. */
+  policy?: ProblemPolicy | undefined;
+}
+
+/**
+ * Reads the data sets of a config: splits the labelled one, drops pictures that training cannot use
+ * from it, gives the others its classes.
+ * @throws MixplError what lib/data throws for files and annotations that cannot be used
+ */
+export async function loadRunData(
+  config: ResolvedConfig,
+  { signal }: Pick<LoadOptions, 'signal'> = {},
+): Promise<RunData> {
+  const { classes, filter, policy } = config.data;
+  const { whole, parts } = await loadAnnotated(config, { signal });
+  const { categories } = whole;
+  const unlabelled = await loadUnlabelled(config, { categories, parts, signal });
+  const testSource = datasetSource(config, 'test');
+  const test = testSource
+    ? await loadDataset(testSource, {
+        ...{ policy, signal, categories, purpose: 'evaluation' },
+        otherClasses: classes ? 'skip' : 'policy',
+      })
+    : null;
+  return {
+    labelled: filterLabelled(parts?.labelled ?? whole, filter),
+    unlabelled,
+    test,
+    splitHash: parts?.hash ?? null,
+  };
+}
+
+/**
+ * The pictures that a config's training takes as unlabelled, with the annotations that it does not see.
+ * @throws MixplError ERR_CONFIG when there are no such pictures or nothing is annotated in them; as loadRunData
+ */
+export async function loadHiddenTruth(
+  config: ResolvedConfig,
+  options: LoadOptions = {},
+): Promise<DetectionDataset> {
+  const { whole, parts } = await loadAnnotated(config, options);
+  const { categories } = whole;
+  const unlabelled = await loadUnlabelled(config, { categories, parts, ...options });
+  if (unlabelled?.images.some(({ annotations }) => annotations)) return unlabelled;
+  const got = unlabelled
+    ? `${unlabelled.images.length} images of ${unlabelled.name} without annotations`
+    : 'none (neither data.unlabelled nor data.split)';
+  throw new MixplError(
+    'ERR_CONFIG',
+    `${config.name}: the unlabelled images must have annotations to compare with, got ${got}; try to name an annotated data set`,
+  );
+}
+
+async function loadAnnotated(
+  config: ResolvedConfig,
+  { signal, policy = config.data.policy }: LoadOptions,
+): Promise<{ whole: DetectionDataset; parts: DatasetSplit | null }> {
+  const { split, classes } = config.data;
+  const whole = await loadDataset(datasetSource(config, 'labelled')!, {
+    ...{ policy, signal },
+    classes: classes ?? undefined,
+  });
+  return { whole, parts: split ? splitDataset(whole, { ...split, keepAnnotations: true }) : null };
+}
+
+async function loadUnlabelled(
+  config: ResolvedConfig,
+  of: { categories: readonly Category[]; parts: DatasetSplit | null } & LoadOptions,
+): Promise<DetectionDataset | null> {
+  const { categories, parts, signal, policy = config.data.policy } = of;
+  const source = datasetSource(config, 'unlabelled');
+  if (!source) return parts?.unlabelled ?? null;
+  return loadDataset(source, { policy, signal, labelled: 'hidden', categories });
+}
