@@ -274,12 +274,13 @@ export function loadNative(): NativeAddon {
     addon.setErrorClass(MixplError);
     loaded = addon;
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const [reason] = (cause instanceof Error ? cause.message : String(cause)).split('\n');
     throw new MixplError(
       'ERR_ADDON',
       `the native addon could not be loaded for ${process.platform}-${process.arch}, Node ${process.version}: ` +
         `tried ${process.env.MIXPL_ADDON ?? `prebuilds/ and build/Release/ in ${packageRoot}`}: ${reason}; ` +
-        'try `bash scripts/setup.sh && npm run build` in a source checkout',
+        'packages have it for Linux on x86-64 with glibc 2.35 or later; elsewhere try ' +
+        '`bash scripts/setup.sh && npm run build` in a source checkout',
       { cause },
     );
   }

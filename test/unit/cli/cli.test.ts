@@ -152,6 +152,20 @@ describe('doctor', () => {
       /^mixpl .*\noneDNN: .*\nCUDA: .*\ndevice cpu: /,
     );
   });
+
+  test('an addon that is missing or damaged is told in a line, with where it is to be had', async () => {
+    const damaged = await write('damaged.node', {});
+    for (const [addon, reason] of [
+      ['/nowhere.node', "Cannot find module '/nowhere.node'"],
+      [damaged, `${damaged}: file too short`],
+    ]) {
+      const { code, stdout } = await runCli(['doctor'], { env: { MIXPL_ADDON: addon! } });
+      expect(code).toBe(1);
+      expect(stdout).toContain(
+        `tried ${addon}: ${reason}; packages have it for Linux on x86-64 with glibc 2.35 or later; elsewhere try `,
+      );
+    }
+  });
 });
 
 describe('eval', () => {
