@@ -26,6 +26,7 @@ export interface FolderLockOptions {
 }
 
 const lockName = '.lock';
+const usualBeatMs = 10_000;
 /** Owners that cannot be asked have ended when they miss as many beats. */
 const missedBeats = 3;
 /** Two that replace a lock at once: the later one's stands after this. */
@@ -53,7 +54,7 @@ export class FolderLock {
    */
   static async take(
     folder: string,
-    { beatMs = 10_000 }: FolderLockOptions = {},
+    { beatMs = usualBeatMs }: FolderLockOptions = {},
   ): Promise<FolderLock> {
     const path = join(folder, lockName);
     const token = randomUUID();
@@ -92,6 +93,16 @@ export class FolderLock {
     const text = await readFile(this.#path, 'utf8').catch(() => null);
     if (text === this.#text) await rm(this.#path, { force: true }).catch(() => undefined);
   }
+}
+
+/** Whether somebody writes into the folder: a look, which takes nothing and waits for nothing. */
+export async function isLocked(folder: string): Promise<boolean> {
+  const path = join(folder, lockName);
+  const [text, file] = await Promise.all([readFile(path, 'utf8'), stat(path)]).catch(() => []);
+  if (text === undefined || !file) return false;
+  const owner = parse(text);
+  if (owner?.realm === (await realm())) return lives(owner);
+  return Date.now() - file.mtimeMs < missedBeats * usualBeatMs;
 }
 
 function absent(cause: NodeJS.ErrnoException): null {

@@ -10,6 +10,7 @@ export {
   type ResolvedConfig,
   type RunConfig,
 } from './config/index.js';
+export { type Dashboard, type DashboardOptions, startDashboard } from './dashboard/index.js';
 export * from './data/index.js';
 export type { InputImage, InputOptions, NormalizedImage } from './detector/batch.js';
 export * from './detector/create.js';

@@ -6,6 +6,7 @@ import { Command, CommanderError } from 'commander';
 import { addAnalyzeCommands } from './analyze.js';
 import { addBenchCommand } from './bench.js';
 import { addConfigCommands } from './config.js';
+import { addDashboardCommand } from './dashboard.js';
 import { addDataCommands } from './data.js';
 import { addDemoCommand } from './demo.js';
 import { addDoctorCommand } from './doctor.js';
@@ -64,6 +65,7 @@ function createProgram(complain: (text: string) => void): Command {
   addWeightsCommands(program);
   addDataCommands(program);
   addConfigCommands(program);
+  addDashboardCommand(program);
   addDemoCommand(program);
   addDoctorCommand(program);
   addBenchCommand(program);

@@ -46,11 +46,21 @@ export interface Page {
 
 /** @throws MixplError ERR_IO */
 export async function writePage(path: string, page: Page): Promise<void> {
+  await writeFileWhole(path, [pageHtml(page, await plotAssets())]);
+}
+
+/** uPlot, to be written into a page. */
+export interface PlotAssets {
+  script: string;
+  style: string;
+}
+
+export async function plotAssets(): Promise<PlotAssets> {
   const [script, style] = await Promise.all([
     plotAsset('uPlot.iife.min.js'),
     plotAsset('uPlot.min.css'),
   ]);
-  await writeFileWhole(path, [pageHtml(page, { script, style })]);
+  return { script, style };
 }
 
 /** uPlot is copied beside this file by the build; in a checkout it comes from the package. */
@@ -62,12 +72,12 @@ async function plotAsset(name: string): Promise<string> {
 }
 
 const escapes: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
-const html = (text: string) => text.replace(/[&<>"]/g, (c) => escapes[c]!);
+export const html = (text: string) => text.replace(/[&<>"]/g, (c) => escapes[c]!);
 
 /** JSON that cannot end the script element it stands in. */
 const inlineJson = (value: unknown) => JSON.stringify(value).replaceAll('<', '\\u003c');
 
-function pageHtml(page: Page, { script, style }: { script: string; style: string }): string {
+function pageHtml(page: Page, { script, style }: PlotAssets): string {
   const { title, intro, tables, charts, list, details } = page;
   const lines = list?.lines.map((line) => `<li>${html(line)}</li>`) ?? [];
   return `<!doctype html>
@@ -88,13 +98,14 @@ ${list && lines.length ? `<h2>${html(list.title)}</h2>\n<ul>${lines.join('')}</u
 ${details ? `<details><summary>${html(details.title)}</summary><pre>${html(details.text)}</pre></details>` : ''}
 <script>${script}</script>
 <script>const charts = ${inlineJson(charts)};
-${pageScript}</script>
+${chartScript}
+document.querySelectorAll('figure').forEach((figure, i) => drawChart(figure, charts[i]));</script>
 </body>
 </html>
 `;
 }
 
-function tableHtml({ title, columns, rows }: Table): string {
+export function tableHtml({ title, columns, rows }: Table): string {
   const cells = (row: readonly string[]) =>
     row.map((cell, i) => (i === 0 ? `<th>${html(cell)}</th>` : `<td>${html(cell)}</td>`)).join('');
   return `<section><h2>${html(title)}</h2>
@@ -104,7 +115,7 @@ function tableHtml({ title, columns, rows }: Table): string {
 
 const chartHtml = ({ title }: Chart) => `<figure><figcaption>${html(title)}</figcaption></figure>`;
 
-const pageStyle = `
+export const pageStyle = `
 :root { color-scheme: light dark; --line: #8884; }
 body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; }
 h1 { margin-bottom: 0; } h2 { font-size: 1.05rem; margin: 1.6rem 0 .4rem; }
@@ -117,12 +128,14 @@ figure { margin: 0; min-width: 0; } figcaption { font-weight: 600; }
 .u-legend { font-size: 12px; text-align: left; } pre { overflow: auto; }
 `;
 
-/** Okabe and Ito's colours; a solid line each, dashed for what a line is compared with. */
-const pageScript = `
+/**
+ * The page's own `drawChart(figure, chart)`, which returns uPlot's object. Okabe and Ito's colours; a solid
+ * line each, dashed for what a line is compared with.
+ */
+export const chartScript = `
 const colours = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#999999', '#b5a400'];
 const ink = matchMedia('(prefers-color-scheme: dark)').matches ? '#ccc' : '#333';
-document.querySelectorAll('figure').forEach((figure, i) => {
-  const { series, x, xLabel = 'iteration', names, range, log } = charts[i];
+function drawChart(figure, { series, x, xLabel = 'iteration', names, range, log }) {
   const axis = { stroke: ink, grid: { stroke: '#8883', width: 1 }, ticks: { stroke: '#8883' } };
   const nameOf = (at) => names[at] ?? '';
   const drawn = (s) => {
@@ -142,6 +155,6 @@ document.querySelectorAll('figure').forEach((figure, i) => {
     series: [{ label: xLabel, ...(names ? { value: (_, at) => at == null ? '--' : nameOf(at) } : {}) },
       ...series.map((_, s) => drawn(s))],
   }, [x, ...series.map((s) => s.values)], figure);
-  addEventListener('resize', () => plot.setSize({ width: figure.clientWidth, height: 260 }));
-});
-`;
+  addEventListener('resize', () => plot.root.isConnected && plot.setSize({ width: figure.clientWidth, height: 260 }));
+  return plot;
+}`;

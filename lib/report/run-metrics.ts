@@ -13,6 +13,8 @@ export interface MetricsRecord {
   lr?: number;
   gradNorm?: number;
   imagesPerSecond?: number;
+  /** Of an iteration. */
+  seconds?: number;
   pseudo?: {
     perImage: number;
     emptyShare: number;

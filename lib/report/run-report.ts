@@ -35,7 +35,8 @@ async function textOf(path: string): Promise<string> {
   return readFile(path, 'utf8').catch(() => '');
 }
 
-function parseLine(line: string): MetricsRecord[] {
+/** None of a line that is not whole. */
+export function parseLine(line: string): MetricsRecord[] {
   try {
     return [JSON.parse(line) as MetricsRecord];
   } catch {

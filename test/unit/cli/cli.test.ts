@@ -1,9 +1,11 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { loadConfig } from '../../../lib/config/index.js';
-import { runCli } from './run-cli.js';
+import { cliPath, runCli } from './run-cli.js';
 
 let folder: string;
 beforeAll(async () => {
@@ -165,6 +167,24 @@ describe('doctor', () => {
         `tried ${addon}: ${reason}; packages have it for Linux on x86-64 with glibc 2.35 or later; elsewhere try `,
       );
     }
+  });
+});
+
+describe('dashboard', () => {
+  test('says where it is, and ends by Ctrl-C with 0', async () => {
+    const child = spawn(process.execPath, [cliPath, 'dashboard', folder, '--json']);
+    const exit = once(child, 'exit');
+    const [line] = await once(child.stdout.setEncoding('utf8'), 'data');
+    const { url } = JSON.parse(line);
+    expect(await (await fetch(url)).text()).toContain('<title>mixpl: ');
+    child.kill('SIGINT');
+    expect(await exit).toEqual([0, null]);
+  });
+
+  test('a port that is none is refused', async () => {
+    const { code, stderr } = await runCli(['dashboard', '--port', '70000']);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/'--port <n>' argument '70000' is invalid. must be a whole number/);
   });
 });
 

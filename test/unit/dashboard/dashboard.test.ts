@@ -1,0 +1,261 @@
+import { appendFile, mkdir, rm, writeFile } from 'node:fs/promises';
+import { request } from 'node:http';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, describe, expect, test } from 'vitest';
+import { compareCharts } from '../../../lib/dashboard/compare.js';
+import { type Dashboard, startDashboard } from '../../../lib/dashboard/index.js';
+import { RunsWatcher } from '../../../lib/dashboard/runs.js';
+import { FolderLock } from '../../../lib/folder-lock.js';
+import type { Chart } from '../../../lib/report/page.js';
+import { temporaryFolder } from '../temporary-folder.js';
+
+const step = (iteration: number, rest: object = {}) => ({
+  ...{ type: 'step', iteration, total: 1 / iteration, seconds: 0.5, imagesPerSecond: 8 },
+  ...rest,
+});
+const validation = (iteration: number, AP: number, best = true) => ({
+  ...{ type: 'validation', iteration, headline: 'teacher', best },
+  teacher: { AP, perClass: { cell: AP } },
+  student: { AP: AP / 2, perClass: { cell: AP / 2 } },
+});
+const lines = (...records: object[]) => records.map((r) => `${JSON.stringify(r)}\n`).join('');
+
+async function makeRun(root: string, id: string, ...records: object[]): Promise<string> {
+  const folder = join(root, id);
+  await mkdir(folder, { recursive: true });
+  await writeFile(join(folder, 'metrics.jsonl'), lines(...records));
+  return folder;
+}
+
+describe('runs', () => {
+  test('are found down to three levels, with their names, lengths, metrics and warnings', async () => {
+    const root = await temporaryFolder();
+    const folder = await makeRun(root, 'a/b/c', step(50), validation(50, 0.4), step(100));
+    await appendFile(join(folder, 'metrics.jsonl'), lines(validation(100, 0.3, false)));
+    await writeFile(join(folder, 'config.yaml'), 'name: cells\nschedule: { iterations: 300 }\n');
+    await makeRun(root, 'a/10', { type: 'warning', iteration: 0, message: 'slow' });
+    await makeRun(root, 'a/9');
+    await makeRun(root, 'a/b/c/d/e', step(1)); // within a run, and too deep
+    await makeRun(root, '.hidden', step(1));
+    const watcher = new RunsWatcher(root);
+    await watcher.update();
+    expect(watcher.runs.map(({ summary }) => summary)).toEqual([
+      expect.objectContaining({ id: 'a/9', name: '9', iteration: 0, iterations: null, ap: null }),
+      expect.objectContaining({ id: 'a/10', name: '10', warnings: 1 }),
+      {
+        ...{ id: 'a/b/c', name: 'cells', state: 'ended', iteration: 100, iterations: 300 },
+        ...{ ap: 0.3, bestAp: 0.4, imagesPerSecond: 8, secondsLeft: null, warnings: 0 },
+      },
+    ]);
+  });
+
+  test('a folder that is a run shows itself', async () => {
+    const root = await makeRun(await temporaryFolder(), 'one', step(1));
+    const watcher = new RunsWatcher(root);
+    await watcher.update();
+    expect(watcher.runs.map(({ id }) => id)).toEqual(['.']);
+  });
+
+  test('only what is new is read, a half written line when it is whole', async () => {
+    const root = await temporaryFolder();
+    const folder = await makeRun(root, 'r', step(1));
+    const path = join(folder, 'metrics.jsonl');
+    const watcher = new RunsWatcher(root);
+    expect(await watcher.update()).toEqual(['r']);
+    expect(await watcher.update()).toEqual([]);
+    const line = lines(step(2, { total: 'Zellkörper' }));
+    const bytes = Buffer.from(line);
+    const cut = bytes.indexOf(0xc3) + 1; // within a character
+    await appendFile(path, bytes.subarray(0, cut));
+    expect(await watcher.update()).toEqual([]);
+    await appendFile(path, bytes.subarray(cut));
+    expect(await watcher.update()).toEqual(['r']);
+    const [{ records }] = watcher.runs as [(typeof watcher.runs)[number]];
+    expect(records.map(({ iteration }) => iteration)).toEqual([1, 2]);
+    expect(records[1]!.total).toBe('Zellkörper');
+  });
+
+  test('a run that goes on from an earlier checkpoint is read anew, one that is gone goes', async () => {
+    const root = await temporaryFolder();
+    const folder = await makeRun(root, 'r', step(1), step(2), step(3));
+    const watcher = new RunsWatcher(root);
+    await watcher.update();
+    await writeFile(join(folder, 'metrics.jsonl'), lines(step(1)));
+    expect(await watcher.update()).toEqual(['r']);
+    expect(watcher.runs[0]!.records.map(({ iteration }) => iteration)).toEqual([1]);
+    await rm(folder, { recursive: true });
+    expect(await watcher.update()).toEqual(['r']);
+    expect(watcher.runs).toEqual([]);
+  });
+
+  test('one that somebody writes into trains, and says how long it will', async () => {
+    const root = await temporaryFolder();
+    const folder = await makeRun(root, 'r', step(100));
+    await writeFile(join(folder, 'config.yaml'), 'schedule: { iterations: 300 }\n');
+    const watcher = new RunsWatcher(root);
+    const lock = await FolderLock.take(folder);
+    await watcher.update();
+    expect(watcher.runs[0]!.summary).toMatchObject({ state: 'training', secondsLeft: 100 });
+    await lock.release();
+    expect(await watcher.update()).toEqual(['r']);
+    expect(watcher.runs[0]!.summary).toMatchObject({ state: 'ended', secondsLeft: null });
+  });
+
+  test('a config that cannot be read hides no run', async () => {
+    const root = await temporaryFolder();
+    const folder = await makeRun(root, 'r', step(7));
+    await writeFile(join(folder, 'config.yaml'), 'name: [');
+    const watcher = new RunsWatcher(root);
+    await watcher.update();
+    expect(watcher.runs[0]!.summary).toMatchObject({ name: 'r', iteration: 7, iterations: null });
+  });
+});
+
+describe('charts of several runs', () => {
+  const chart = (title: string, x: number[], label = 'all'): Chart => ({
+    title,
+    x,
+    series: [{ label, values: x.map((v) => 10 * v) }],
+    range: [0, 1],
+  });
+
+  test('lines come together over all their iterations', () => {
+    const truth = { label: 'all, annotated', values: [1, 1], dashed: true, like: 'all' };
+    const first = chart('Loss', [1, 3]);
+    first.series.push(truth);
+    const charts = compareCharts([
+      { name: 'a', charts: [first] },
+      { name: 'b', charts: [chart('Loss', [2, 3]), chart('Labels', [2])] },
+    ]);
+    expect(charts).toEqual([
+      {
+        ...{ title: 'Loss', x: [1, 2, 3], range: [0, 1] },
+        series: [
+          { label: 'a: all', values: [10, null, 30] },
+          { ...truth, label: 'a: all, annotated', values: [1, null, 1], like: 'a: all' },
+          { label: 'b: all', values: [null, 20, 30] },
+        ],
+      },
+      { title: 'Labels', x: [2], range: [0, 1], series: [{ label: 'b: all', values: [20] }] },
+    ]);
+  });
+
+  test('a single run keeps its labels; no run has no chart', () => {
+    const charts = [chart('Loss', [1])];
+    expect(compareCharts([{ name: 'a', charts }])).toEqual(charts);
+    expect(compareCharts([])).toEqual([]);
+  });
+
+  test('long ones are thinned, and end where they end', () => {
+    const x = Array.from({ length: 4001 }, (_, i) => i);
+    const [{ x: kept, series }] = compareCharts([{ name: 'a', charts: [chart('Loss', x)] }]) as [
+      Chart,
+    ];
+    expect(kept.length).toBe(1334);
+    expect(kept.at(-1)).toBe(4000);
+    expect(series[0]!.values).toEqual(kept.map((v) => 10 * v));
+  });
+});
+
+describe('server', () => {
+  let dashboard: Dashboard | undefined;
+  afterEach(() => dashboard?.close());
+
+  test('gives the page and nothing else', async () => {
+    const root = await temporaryFolder();
+    await writeFile(join(root, 'secret.txt'), 'secret');
+    dashboard = await startDashboard({ folder: root });
+    const page = await fetch(dashboard.url);
+    expect(page.headers.get('content-security-policy')).toContain("default-src 'none'");
+    expect(await page.text()).toContain('<table id="runs">');
+    for (const path of ['secret.txt', '../secret.txt', '%2e%2e/secret.txt', 'metrics.jsonl'])
+      expect((await fetch(dashboard.url + path)).status).toBe(404);
+    expect((await fetch(dashboard.url, { method: 'POST' })).status).toBe(405);
+  });
+
+  test('answers no page of another site', async () => {
+    dashboard = await startDashboard({ folder: await temporaryFolder() });
+    const { port } = new URL(dashboard.url);
+    const statusFor = (host: string) =>
+      new Promise((resolve, reject) =>
+        request({ port, host: '127.0.0.1', headers: { host } }, (response) =>
+          resolve(response.resume().statusCode),
+        )
+          .on('error', reject)
+          .end(),
+      );
+    expect(await statusFor(`rebound.example:${port}`)).toBe(403);
+    expect(await statusFor(`localhost:${port}`)).toBe(200);
+  });
+
+  test('sends what is chosen, and again when it grows', async () => {
+    const root = await temporaryFolder();
+    const folder = await makeRun(root, 'r', step(1), validation(1, 0.5), {
+      ...{ type: 'warning', iteration: 1, message: '<b>slow</b>' },
+    });
+    await makeRun(root, 's', step(1));
+    dashboard = await startDashboard({ folder: root, intervalMs: 20 });
+    const events = await fetch(`${dashboard.url}events?run=r`);
+    expect(events.headers.get('content-type')).toBe('text/event-stream');
+    const messages = messagesOf(events);
+    const first = await messages.next();
+    expect(first.value.runs).toMatchObject([{ id: 'r', label: 'r' }, { id: 's' }]);
+    expect(first.value.charts[0]).toMatchObject({ x: [1], series: [{ label: 'student AP' }] });
+    expect(first.value.one).toContain('iteration 1: &lt;b&gt;slow&lt;/b&gt;');
+    await appendFile(join(folder, 'metrics.jsonl'), lines(step(2)));
+    const second = await messages.next();
+    expect(second.value.runs[0]).toMatchObject({ iteration: 2 });
+    await messages.return(undefined);
+  });
+
+  test('runs of one name are told apart by their folders', async () => {
+    const root = await temporaryFolder();
+    for (const id of ['a', 'b'])
+      await writeFile(join(await makeRun(root, id, step(1)), 'config.yaml'), 'name: same\n');
+    dashboard = await startDashboard({ folder: root });
+    const messages = messagesOf(await fetch(`${dashboard.url}events?run=a&run=b`));
+    const { value } = await messages.next();
+    expect(value.charts[0].series).toMatchObject([
+      { label: 'same (a): total' },
+      { label: 'same (b): total' },
+    ]);
+    expect(value.one).toBeUndefined();
+    await messages.return(undefined);
+  });
+
+  test('a port that is taken is named', async () => {
+    const folder = await temporaryFolder();
+    dashboard = await startDashboard({ folder });
+    const port = Number(new URL(dashboard.url).port);
+    await expect(startDashboard({ folder, port })).rejects.toMatchObject({
+      code: 'ERR_IO',
+      message: `dashboard: port ${port} of 127.0.0.1 must be free, got EADDRINUSE; try port 0, which is any free one`,
+    });
+  });
+
+  test('closing ends open pages', async () => {
+    const folder = await temporaryFolder();
+    await makeRun(folder, 'r', step(1));
+    dashboard = await startDashboard({ folder });
+    const messages = messagesOf(await fetch(`${dashboard.url}events`));
+    await messages.next();
+    await Promise.race([dashboard.close(), sleep(5000).then(() => expect.fail('still open'))]);
+    dashboard = undefined;
+    expect((await messages.next()).done).toBe(true);
+  });
+});
+
+/** What server-sent events carry. */
+// biome-ignore lint/suspicious/noExplicitAny: JSON, which the tests look into
+async function* messagesOf(response: Response): AsyncGenerator<any, void, undefined> {
+  let text = '';
+  const decoder = new TextDecoder();
+  for await (const bytes of response.body!) {
+    text += decoder.decode(bytes as Uint8Array, { stream: true });
+    for (let end = text.indexOf('\n\n'); end >= 0; end = text.indexOf('\n\n')) {
+      yield JSON.parse(text.slice('data: '.length, end));
+      text = text.slice(end + 2);
+    }
+  }
+}
