@@ -92,7 +92,7 @@ export class TrainingWatch {
       Object.assign(state, fresh);
     }
     const learned = Object.keys(losses).some((name) => name.includes('unsup_') && losses[name]);
-    const silent = silenced.length > 0 && !learned;
+    const silent = Object.keys(silenced).length > 0 && !learned;
     state.silent = silent && pseudo.boxes > 0 ? state.silent + 1 : 0;
     if (state.silent > 0 && state.silent % this.#patience === 0)
       warnings.push({

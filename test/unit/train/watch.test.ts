@@ -2,9 +2,12 @@ import { describe, expect, test } from 'vitest';
 import type { StepReport } from '../../../lib/semi/index.js';
 import { batchWarning, paperBatches, recipeFor, TrainingWatch } from '../../../lib/train/watch.js';
 
-function report(changes: Partial<NonNullable<StepReport['pseudo']>> = {}, silenced: string[] = []) {
+function report(
+  changes: Partial<NonNullable<StepReport['pseudo']>> = {},
+  silenced: Record<string, number> = {},
+) {
   return {
-    losses: { sup_loss_cls: 1, mixup_unsup_loss_cls: silenced.length ? 0 : 0.5 },
+    losses: { sup_loss_cls: 1, mixup_unsup_loss_cls: Object.keys(silenced).length ? 0 : 0.5 },
     total: 1,
     gradNorm: 1,
     emaMomentum: null,
@@ -21,9 +24,10 @@ function report(changes: Partial<NonNullable<StepReport['pseudo']>> = {}, silenc
     },
   } satisfies StepReport;
 }
-const nothing = report({ boxes: 0, emptyImages: 4, meanScore: null, bestScore: 0.21 }, [
-  'mixup_unsup_',
-]);
+const nothing = report(
+  { boxes: 0, emptyImages: 4, meanScore: null, bestScore: 0.21 },
+  { mixup_unsup_: 1 },
+);
 
 function warn(watch: TrainingWatch, reports: StepReport[]) {
   return reports.map((r) => watch.afterStep(r).map((w) => w.code));
@@ -72,7 +76,7 @@ describe('pseudo labels', () => {
 
   test('labels that the branch gate never lets through', () => {
     const watch = new TrainingWatch({ scoreThr: 0.4, patience: 2 });
-    const gated = report({}, ['mixup_unsup_']);
+    const gated = report({}, { mixup_unsup_: 1 });
     expect(warn(watch, [gated, gated, report(), gated])).toEqual([[], ['branch-silenced'], [], []]);
   });
 });
