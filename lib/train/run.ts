@@ -22,7 +22,7 @@ import { writeFileWhole } from '../files.js';
 import { native } from '../native.js';
 import type { EndEvent, TrainEvent, ValidationEvent } from './events.js';
 import { trainSemiSupervised } from './trainer.js';
-import { type BatchAndRate, recipeFor } from './watch.js';
+import { type BatchAndRate, picturesOf, recipeFor } from './watch.js';
 
 /** The data sets that a config names. */
 export interface RunData {
@@ -193,5 +193,5 @@ export async function runTraining(config: ResolvedConfig, options: RunOptions): 
 
 function recipeOf({ optimizer, semi, batch }: ResolvedConfig): BatchAndRate | null {
   if (optimizer.type !== 'sgd') return null;
-  return recipeFor({ ...batch, unlabelled: semi.method === 'supervised' ? 0 : batch.unlabelled });
+  return recipeFor(picturesOf(batch, { supervised: semi.method === 'supervised' }));
 }

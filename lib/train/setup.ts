@@ -22,7 +22,7 @@ import { checkAllowed, checkIdentity, type RunIdentity } from './identity.js';
 import type { TrainOptions } from './options.js';
 import { RunFolder } from './run-folder.js';
 import { resolveTrainSettings, semiOptionsOf, type TrainSettings } from './settings.js';
-import { batchWarning, type TrainingWarning } from './watch.js';
+import { batchWarning, picturesOf, type TrainingWarning } from './watch.js';
 
 /** Everything that a training needs, checked and built. */
 export interface TrainingSetup {
@@ -276,12 +276,7 @@ function warningsOf(facts: {
         "set semi.ema.buffers to 'copy' or 'average'",
     });
   if (options.recipe) {
-    const { labelled, unlabelled, accumulate } = settings.batch;
-    const run = {
-      labelled: accumulate * labelled,
-      unlabelled: supervised ? 0 : accumulate * unlabelled,
-      lr: settings.lr,
-    };
+    const run = { ...picturesOf(settings.batch, { supervised }), lr: settings.lr };
     warnings.push(...batchWarning(run, options.recipe));
   }
   const was = resumed?.state.environment ?? environment;

@@ -168,15 +168,22 @@ describe('batch and learning rate', () => {
   test('one process with the rate of eight: the linear rule is named', () => {
     expect(messages(1, 4, 0.01)).toEqual([
       'batch-and-rate: learning rate 0.01 with 1 + 4 pictures an iteration; the recipe has 0.01 with 8 + 32: ' +
-        'by the linear rule this batch wants 0.00125',
+        'by the linear rule this batch wants 0.00125, and this rate 8 times as many parts (batch.accumulate)',
     ]);
     // Of 32 + 32 pictures, not of 8 + 32.
-    expect(messages(4, 4, 0.01)[0]).toMatch(/has 0.01 with 32 \+ 32: .* wants 0.00125$/);
+    expect(messages(4, 4, 0.01)[0]).toMatch(
+      /has 0.01 with 32 \+ 32: .* wants 0.00125, and this rate 8 times/,
+    );
   });
   test('without a teacher: 16 pictures, of which none is unlabelled', () => {
     expect(messages(16, 0, 0.01)).toEqual([]);
     expect(messages(2, 0, 0.0025)).toEqual([]);
-    expect(messages(1, 0, 0.01)[0]).toMatch(/with 1 \+ 0 .* with 16 \+ 0: .* wants 0.000625$/);
+    // No whole number of parts, or another rate.
+    expect(messages(3, 0, 0.01)[0]).toMatch(/ wants 0.00187$/);
+    expect(messages(2, 0, 0.02)[0]).toMatch(/ wants 0.00125$/);
+    expect(messages(1, 0, 0.01)[0]).toMatch(
+      /with 1 \+ 0 .* with 16 \+ 0: .* wants 0.000625, and this rate 16 times/,
+    );
   });
   test('another ratio of the sources', () => {
     expect(messages(1, 12, 13 / 4000)).toEqual([
