@@ -11,13 +11,7 @@ import { createDetector, type OptimizerOptions } from '../detector/create.js';
 import type { Detector } from '../detector/detector.js';
 import { neverChanges } from '../image/index.js';
 import { Random } from '../random.js';
-import {
-  MeanTeacher,
-  resolveSemiOptions,
-  type ShownViews,
-  type StepInput,
-  type StepReport,
-} from '../semi/index.js';
+import { MeanTeacher, resolveSemiOptions, type StepPart, type StepReport } from '../semi/index.js';
 import type { BenchContext } from './case.js';
 import { boxesIn, fillWith } from './data.js';
 import type { BenchModel } from './network.js';
@@ -106,36 +100,36 @@ export async function trainingStep(
   const loop = loopOf(detector, detector, size);
   const random = new Random(1);
   const shown = pictures(images, size, random);
-  const views = viewsAhead(loop, () => ({ labelled: labelledViews(shown, size), unlabelled: [] }));
+  const parts = partsAhead(loop, () => ({
+    ...{ labelled: labelledViews(shown, size), unlabelled: [], random },
+  }));
   let report: StepReport | undefined;
   return {
     detector,
     async run() {
-      report = await loop.step({ iteration: null, lr: 1e-4, ...views.take(), random });
+      report = await loop.step({ iteration: null, lr: 1e-4, parts: parts.take() });
     },
     async check() {
       if (!(report!.total > 0 && report!.gradNorm > 0))
         throw new Error(`the loss is ${report!.total}, the gradient's norm ${report!.gradNorm}`);
     },
     dispose() {
-      views.dispose();
+      parts.dispose();
       detector.dispose();
     },
   };
 }
 
-/** Views of one step after the other, each made during the step before, as a training does it. */
-function viewsAhead(loop: MeanTeacher, draw: () => ShownViews) {
-  let next: Pick<StepInput, keyof ShownViews | 'prepared'> | null = null;
+/** The part of one step after the other, each made during the step before, as a training does it. */
+function partsAhead(loop: MeanTeacher, draw: () => StepPart) {
+  let next: StepPart | null = null;
   return {
-    take: () => {
-      const views = next ?? draw();
+    async *take() {
+      const part = next ?? draw();
       next = null;
-      const meanwhile = async () => {
-        const drawn = draw();
-        next = { ...drawn, prepared: loop.prepare(drawn) };
-      };
-      return { ...views, meanwhile };
+      yield part;
+      const drawn = draw();
+      next = { ...drawn, prepared: loop.prepare(drawn) };
     },
     dispose: () => void next?.prepared?.dispose(),
   };
@@ -202,10 +196,11 @@ export async function mixplIteration(
     pictures(unlabelled, size, random),
     pictures(8, size, random),
   ];
-  loop.policy.restore(
+  loop.policies[0]!.restore(
     labelledViews(cached, size).map((view, i) => ({ ...view, image: unlabelled + i })),
   );
-  const views = viewsAhead(loop, () => ({
+  const parts = partsAhead(loop, () => ({
+    random,
     labelled: labelledViews(known, size),
     unlabelled: unknown.map((picture, image) => {
       const view = resizedView(decoded(picture), size);
@@ -217,21 +212,21 @@ export async function mixplIteration(
   return {
     detector: student,
     async run() {
-      report = await loop.step({ iteration: iteration++, lr: 1e-4, ...views.take(), random });
+      report = await loop.step({ iteration: iteration++, lr: 1e-4, parts: parts.take() });
     },
     async check() {
       const { losses, silenced, pseudo } = report!;
       const branches = ['sup_', 'mixup_unsup_', 'mosaic_unsup_'];
       const missing = branches.filter(
         (branch) =>
-          silenced.includes(branch) || !Object.keys(losses).some((name) => name.startsWith(branch)),
+          branch in silenced || !Object.keys(losses).some((name) => name.startsWith(branch)),
       );
       if (missing.length) throw new Error(`nothing was learned by ${missing.join(', ')}`);
       if (pseudo!.images !== unlabelled || pseudo!.boxes === 0)
         throw new Error(`the teacher found ${pseudo!.boxes} boxes in ${pseudo!.images} pictures`);
     },
     dispose() {
-      views.dispose();
+      parts.dispose();
       teacher.dispose();
       student.dispose();
     },

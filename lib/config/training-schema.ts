@@ -73,10 +73,20 @@ export const scheduleSchema = z
   })
   .prefault({});
 
+/** Losses of 256 passes wait for the update (native/models/training_session.h); a part has three. */
+const mostParts = 64;
+
 export const batchSchema = z
   .strictObject({
-    labelled: imageCount().default(1).describe('images per iteration'),
-    unlabelled: imageCount().default(4).describe('images per iteration'),
+    labelled: imageCount().default(1).describe('images of a part'),
+    unlabelled: imageCount().default(4).describe('images of a part'),
+    accumulate: positiveCount()
+      .max(mostParts)
+      .default(1)
+      .describe(
+        'parts of an iteration, one after the other: each is what one of as many processes would have, its cache ' +
+          'and loss normalisers too; their gradients are averaged for one update',
+      ),
     aspectGrouping: z.boolean().default(true).describe('batches of landscape or portrait only'),
   })
   .prefault({});

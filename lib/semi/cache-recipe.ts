@@ -1,7 +1,7 @@
 import type { DecodedImage, Layer } from '../augment/index.js';
 import { MixplError } from '../errors.js';
 import type { Matrix3 } from '../geometry.js';
-import type { CachedView } from './mean-teacher.js';
+import type { CachedView } from './labelling.js';
 
 /** A cached view as JSON: everything but its pixels, which come from the picture again. */
 export interface CachedRecipe {

@@ -1,4 +1,6 @@
 export * from './cache-recipe.js';
+export type { CachedView, UnlabelledPair } from './labelling.js';
+export type { LossReport } from './losses.js';
 export * from './mean-teacher.js';
 export * from './mixpl.js';
 export * from './options.js';

@@ -3,65 +3,30 @@ import {
   type Composition,
   composeBatch,
   compositionOf,
-  dropSmall,
   type LabelledComposition,
   type LabelledView,
-  mapBoxes,
-  mapInstances,
   type PreprocessOptions,
   selectInstances,
   type View,
 } from '../augment/index.js';
 import type { BufferPolicy, Detections, ImageBatch, TeachableDetector } from '../detector/types.js';
 import { MixplError } from '../errors.js';
-import type { ObjectBoxes } from '../eval/matching.js';
 import type { Random } from '../random.js';
+import { type CachedView, PseudoLabels, type UnlabelledPair } from './labelling.js';
+import { checkFinite, type LossReport, LossSum, type Pass } from './losses.js';
 import { type Branch, type MixingPolicy, MixPL } from './mixpl.js';
 import { emaMomentum, type SemiOptions } from './options.js';
-import {
-  clipped,
-  countPseudoLabels,
-  type JudgedPicture,
-  judgePicture,
-  type PseudoLabelReport,
-} from './pseudo-labels.js';
+import type { PseudoLabelReport } from './pseudo-labels.js';
 
-/** Two independently drawn views of one picture without annotations. */
-export interface UnlabelledPair {
-  /** For the teacher. */
-  readonly weak: View;
-  /** For the student. */
-  readonly strong: View;
-  /** Which picture of the unlabelled data set this is; kept in the cache for checkpoints. */
-  readonly image: number;
-  /** What is in it, in pixels of the original, where that is known: counted, never learned from. */
-  readonly truth?: ObjectBoxes | null;
-}
-
-/** A pseudo-labelled strong view with where it came from. */
-export interface CachedView extends LabelledView {
-  readonly image: number;
-}
-
-export interface StepReport {
-  /**
-   * Named losses, weighted as they entered the sum: `sup_*`, `mixup_unsup_*` (`unsup_*` without mixup)
-   * and `mosaic_unsup_*`. Those of a silenced branch are 0. What a detector reports without "loss" in
-   * its name is passed on as it is.
-   */
-  losses: Record<string, number>;
-  /** Sum of the losses: what was minimised. */
-  total: number;
+export interface StepReport extends LossReport {
   gradNorm: number;
   /** Student share of the EMA update after this step, or null. */
   emaMomentum: number | null;
-  /** Of the step's unlabelled pictures; null while only labelled pictures are learned from. */
+  /** Of all parts; null while only labelled pictures are learned from. */
   pseudo: PseudoLabelReport | null;
-  /** Branches that the empty-image rule silenced. */
-  silenced: string[];
 }
 
-/** What a step shows to a detector: its labelled views and the teacher's weak ones. */
+/** What a part of a step shows to a detector: its labelled views and the teacher's weak ones. */
 export interface ShownViews {
   labelled: readonly LabelledView[];
   /** Empty: a supervised step, of a burn-in or a run without a teacher. */
@@ -75,18 +40,23 @@ export interface PreparedBatches {
   dispose(): Promise<void>;
 }
 
-export interface StepInput extends ShownViews {
-  /** Of the run, from 0: the EMA's momentum goes by it. Null leaves the teacher alone. */
-  iteration: number | null;
-  lr: number;
+/** What one of several processes would learn from in a step. */
+export interface StepPart extends ShownViews {
   random: Random;
   /** What prepare() made of these views; the step disposes it. */
   prepared?: PreparedBatches | undefined;
+}
+
+export interface StepInput {
+  /** Of the run, from 0: the EMA's momentum goes by it. Null leaves the teacher alone. */
+  iteration: number | null;
+  lr: number;
   /**
-   * Awaited before the update, when the device has all else to do: the place to prepare() the next step,
-   * so that a GPU has its pictures when it begins.
+   * As many as there are policies. Each is asked for when the device has all of the one before to do, and
+   * the end when it has all but the update: the places to prepare() what comes next, so that a GPU has its
+   * pictures when it begins.
    */
-  meanwhile?: () => Promise<void>;
+  parts: Iterable<StepPart> | AsyncIterable<StepPart>;
 }
 
 export interface MeanTeacherSetup {
@@ -98,16 +68,8 @@ export interface MeanTeacherSetup {
   dtype: ComposeOptions['dtype'];
   /** Where the detector takes them. @defaultValue 'cpu' */
   device?: string;
-  policy?: MixingPolicy<CachedView>;
-}
-
-/** One forward and backward pass of a step, or one that was not worth it. */
-interface Pass {
-  prefix: string;
-  weight: number;
-  silent?: boolean;
-  /** Absent: the student has them still. */
-  values?: Record<string, number>;
+  /** One for each part of a step, with a cache of its own. @defaultValue one MixPL */
+  policies?: readonly MixingPolicy<CachedView>[];
 }
 
 /** Batches of mixed pictures are padded to at least this multiple (reference-facts 1.4). */
@@ -116,27 +78,35 @@ const leastMixedDivisor = 32;
 /**
  * DetMeanTeacher: a student trained by gradient, a teacher that is its moving average and labels the
  * pictures that nobody annotated. Knows no concrete detector. Order of a step: reference-facts 1.2.
- * Deviation: a silenced branch is skipped, where the reference runs it with weight 0. The gradient is
- * the same; with several processes the reference's loss normalisers would still have counted it.
+ *
+ * A step has parts, each what one of the reference's processes has in an iteration: batches, a cache, an
+ * empty-image rule and loss normalisers of its own. Their gradients are averaged, as those of processes
+ * are, for one clip and one update. Deviations:
+ * - A silenced branch is skipped, where the reference runs it with weight 0. The gradient is the same;
+ *   with several processes the reference's loss normalisers would still have counted it.
+ * - FCOS, CenterNet, ATSS, GFL, TOOD, Sparse R-CNN and the DETRs normalise by means over the reference's
+ *   processes; a part has its own. RetinaNet, PAA, Faster and Cascade R-CNN do not look at the others.
+ * - A live BatchNorm sees the parts one after the other, where each process has statistics of its own.
  */
 export class MeanTeacher {
   readonly student: TeachableDetector;
   readonly teacher: TeachableDetector;
-  readonly policy: MixingPolicy<CachedView>;
+  /** By part. */
+  readonly policies: readonly MixingPolicy<CachedView>[];
   readonly #options: SemiOptions;
   readonly #input: PreprocessOptions & Pick<ComposeOptions, 'dtype' | 'device'>;
-  #lossNames: string[] = [];
+  readonly #losses = new LossSum();
 
   constructor(setup: MeanTeacherSetup) {
     this.student = setup.student;
     this.teacher = setup.teacher;
-    this.policy = setup.policy ?? new MixPL(setup.options);
+    this.policies = setup.policies ?? [new MixPL(setup.options)];
     this.#options = setup.options;
     const { preprocess, dtype, device = 'cpu' } = setup;
     this.#input = { ...preprocess, dtype, device };
   }
 
-  /** Starts on the batches of a step to come: they depend on nothing that is learned before it. */
+  /** Starts on the batches of a part to come: they depend on nothing that is learned before it. */
   prepare({ labelled, unlabelled }: ShownViews): PreparedBatches {
     const start = (views: readonly View[]) => {
       if (!views.length) return null;
@@ -153,62 +123,68 @@ export class MeanTeacher {
   }
 
   /**
-   * One iteration: labelled loss, teacher's labels, mixed losses, update, EMA; the teacher may be asked
-   * first. Each branch goes back as soon as it went forward, so that only one graph is in memory; the
-   * sum of gradients is the same.
-   * @throws MixplError ERR_DIVERGED when a loss or the gradient is not finite; nothing was updated
+   * One iteration: of each part the labelled loss, teacher's labels (it may be asked first) and mixed
+   * losses; then update and EMA. Each branch goes back as soon as it went forward, so that only one graph
+   * is in memory; the sum of gradients is the same.
+   * @throws MixplError ERR_DIVERGED when a loss or the gradient is not finite; ERR_SHAPE for parts that
+   *   are not as many as the policies; nothing was updated
    */
-  async step(input: StepInput): Promise<StepReport> {
+  async step({ iteration, lr, parts }: StepInput): Promise<StepReport> {
+    const passes: Pass[] = [];
+    const pseudo = new PseudoLabels(this.student.numClasses, this.#options);
     try {
-      return await this.#step(input);
+      let count = 0;
+      for await (const part of parts) {
+        try {
+          const policy = this.policies[count++] ?? this.#refuseParts('more');
+          await this.#learnPart(part, policy, { passes, pseudo });
+        } finally {
+          await part.prepared?.dispose();
+        }
+      }
+      if (count < this.policies.length) this.#refuseParts(count);
+      return await this.#finish({ iteration, lr }, passes, pseudo.report);
     } catch (error) {
       // A part of the gradient must not become a part of the next one.
       await this.student.zeroGradients?.().catch(() => {});
       throw error;
-    } finally {
-      await input.prepared?.dispose();
     }
   }
 
-  async #step(input: StepInput): Promise<StepReport> {
-    const teachersBoxes = input.unlabelled.length ? await this.#askTeacher(input) : undefined;
-    const passes: Pass[] = [];
-    if (input.labelled.length > 0) {
-      const samples = input.labelled.map(({ view, instances }) => ({
+  #refuseParts(got: number | string): never {
+    throw new MixplError(
+      'ERR_SHAPE',
+      `MeanTeacher.step: parts must have ${this.policies.length} entries (one per policy), got ${got}`,
+    );
+  }
+
+  /** Adds its passes, whose gradients the student has then, and counts its pseudo labels. */
+  async #learnPart(
+    part: StepPart,
+    policy: MixingPolicy<CachedView>,
+    { passes, pseudo }: { passes: Pass[]; pseudo: PseudoLabels },
+  ): Promise<void> {
+    const { labelled, unlabelled, random, prepared } = part;
+    const teachersBoxes = unlabelled.length ? await this.#askTeacher(part) : undefined;
+    if (labelled.length > 0) {
+      const samples = labelled.map(({ view, instances }) => ({
         composition: compositionOf(view),
         instances,
       }));
-      const batch = await (input.prepared?.labelled ?? this.#composeSamples(samples, 'image'));
+      const batch = await (prepared?.labelled ?? this.#composeSamples(samples, 'image'));
       passes.push(await this.#learn(samples, batch, 'sup_', this.#options.supWeight));
     }
-    let pseudo: PseudoLabelReport | null = null;
-    if (teachersBoxes) {
-      const labelled = this.#label(input.unlabelled, await teachersBoxes());
-      pseudo = labelled.report;
-      const { strong } = labelled;
-      for (const branch of this.policy.branches(strong, this.#mixedDivisor, input.random)) {
-        passes.push(await this.#learnPseudo(branch));
-      }
-    }
-    const momentum =
-      input.iteration === null ? null : emaMomentum(this.#options.ema, input.iteration);
-    // BatchNorm's statistics that later updates skip are those at the end of the burn-in.
-    let { buffers } = this.#options.ema;
-    if (buffers === 'skip' && input.unlabelled.length === 0) buffers = 'copy';
-    await input.meanwhile?.();
-    const ema = momentum === null ? null : { momentum, buffers };
-    const { gradNorm, losses } = await this.#update(input.lr, passes, ema);
-    let total = 0;
-    for (const [name, value] of Object.entries(losses)) if (isLoss(name)) total += value;
-    const silenced = passes.filter((pass) => pass.silent).map((pass) => pass.prefix);
-    return { losses, total, gradNorm, emaMomentum: momentum, pseudo, silenced };
+    if (!teachersBoxes) return;
+    const strong = pseudo.label(unlabelled, await teachersBoxes());
+    for (const branch of policy.branches(strong, this.#mixedDivisor, random))
+      passes.push(await this.#learnPseudo(branch));
   }
 
   /**
    * Has the teacher look at the weak views; what comes back waits for its boxes. A teacher that can be
    * read later starts at once: a GPU then learns from labelled pictures while its boxes are read.
    */
-  async #askTeacher({ unlabelled, prepared }: StepInput): Promise<() => Promise<Detections[]>> {
+  async #askTeacher({ unlabelled, prepared }: StepPart): Promise<() => Promise<Detections[]>> {
     const { teacher } = this;
     const show = async <T>(look: (batch: ImageBatch) => Promise<T>): Promise<T> => {
       const batch = await (prepared?.weak ??
@@ -227,40 +203,6 @@ export class MeanTeacher {
     await show((batch) => teacher.predictLater!(batch));
     // The last one: a step that failed may have left some.
     return async () => (await teacher.predictions!()).at(-1) ?? [];
-  }
-
-  /**
-   * The teacher's boxes on the weak views, mapped back to the originals, clipped, and on to the strong
-   * views. All scores are kept: the threshold comes after mixing.
-   */
-  #label(
-    pairs: readonly UnlabelledPair[],
-    found: readonly Detections[],
-  ): { strong: CachedView[]; report: PseudoLabelReport } {
-    if (found.length !== pairs.length)
-      throw new MixplError(
-        'ERR_SHAPE',
-        `teacher.predict: detections must have ${pairs.length} entries (one per image), got ${found.length}`,
-      );
-    const { scoreThr, minBoxSize } = this.#options;
-    const shownIn = (boxes: Float32Array) => (k: number) => isLarger(boxes, k, minBoxSize);
-    const judged: JudgedPicture[] = [];
-    const strong = pairs.map(({ weak, strong, image, truth }, i) => {
-      const inOriginal = mapInstances(weak.layer.map, found[i]!, weak.layer.source);
-      const inStrong = mapInstances(strong.matrix, inOriginal, strong);
-      const objects = truth && clipped(truth, strong.layer.source);
-      judged.push(
-        judgePicture(
-          { instances: inOriginal, shown: shownIn(inStrong.boxes) },
-          objects
-            ? { instances: objects, shown: shownIn(mapBoxes(strong.matrix, objects.boxes, strong)) }
-            : null,
-        ),
-      );
-      return { view: strong, image, instances: dropSmall(inStrong, minBoxSize) };
-    });
-    const { numClasses } = this.student;
-    return { strong, report: countPseudoLabels(judged, { numClasses, scoreThr }) };
   }
 
   async #learnPseudo(branch: Branch): Promise<Pass> {
@@ -287,8 +229,9 @@ export class MeanTeacher {
     samples: readonly LabelledComposition[],
     batch: ImageBatch,
     prefix: string,
-    weight: number,
+    weightInPart: number,
   ): Promise<Pass> {
+    const weight = weightInPart / this.policies.length;
     try {
       const targets = samples.map(({ instances: { boxes, labels } }) => ({ boxes, labels }));
       if (this.#deferred) {
@@ -297,9 +240,11 @@ export class MeanTeacher {
         return { prefix, weight };
       }
       const values = await this.student.loss(batch, targets);
-      if (infiniteOf(values)) {
+      try {
+        checkFinite(prefix, values);
+      } catch (error) {
         await this.student.discard();
-        throw diverged(prefix, values);
+        throw error;
       }
       await this.student.backward({ weight });
       return { prefix, weight, values };
@@ -308,12 +253,27 @@ export class MeanTeacher {
     }
   }
 
+  /** @param pseudo null: no part had unlabelled pictures */
+  async #finish(
+    { iteration, lr }: Pick<StepInput, 'iteration' | 'lr'>,
+    passes: readonly Pass[],
+    pseudo: PseudoLabelReport | null,
+  ): Promise<StepReport> {
+    const momentum = iteration === null ? null : emaMomentum(this.#options.ema, iteration);
+    // BatchNorm's statistics that later updates skip are those at the end of the burn-in.
+    let { buffers } = this.#options.ema;
+    if (buffers === 'skip' && !pseudo) buffers = 'copy';
+    const ema = momentum === null ? null : { momentum, buffers };
+    const { gradNorm, ...losses } = await this.#update(lr, passes, ema);
+    return { ...losses, gradNorm, emaMomentum: momentum, pseudo };
+  }
+
   /** The student's step, then the teacher's; a teacher that can takes both at once, see stepStudent(). */
   async #update(
     lr: number,
     passes: readonly Pass[],
     ema: { momentum: number; buffers: BufferPolicy } | null,
-  ): Promise<{ gradNorm: number; losses: Record<string, number> }> {
+  ): Promise<LossReport & { gradNorm: number }> {
     const { student, teacher } = this;
     const together = ema && this.#deferred && teacher.stepStudent;
     let gradNorm: number;
@@ -329,7 +289,7 @@ export class MeanTeacher {
     }
     const losses = await this.#lossesOf(passes);
     if (ema && !together) await teacher.ema(student, ema.momentum, { buffers: ema.buffers });
-    return { gradNorm, losses };
+    return { ...losses, gradNorm };
   }
 
   /** The student does not have to be waited for before its values are wanted. */
@@ -337,24 +297,12 @@ export class MeanTeacher {
     return Boolean(this.student.forward && this.student.lossValues);
   }
 
-  /** Losses by name, those of silent passes 0. @throws MixplError ERR_DIVERGED */
-  async #lossesOf(passes: readonly Pass[]): Promise<Record<string, number>> {
+  /** Of all passes; what the student has still is read. @throws MixplError ERR_DIVERGED */
+  async #lossesOf(passes: readonly Pass[]): Promise<LossReport> {
     const waiting = passes.filter((pass) => !pass.silent && !pass.values).length;
     // The last ones: whoever had the student before may have left some.
     const later = waiting ? (await this.student.lossValues!()).slice(-waiting) : [];
-    const losses: Record<string, number> = {};
-    for (const { prefix, weight, silent, values: known } of passes) {
-      if (silent) {
-        for (const name of this.#lossNames) losses[prefix + name] = 0;
-        continue;
-      }
-      const values = known ?? later.shift() ?? {};
-      if (infiniteOf(values)) throw diverged(prefix, values);
-      this.#lossNames = Object.keys(values).filter(isLoss);
-      for (const [name, value] of Object.entries(values))
-        losses[prefix + name] = isLoss(name) ? weight * value : value;
-    }
-    return losses;
+    return this.#losses.of(passes, later);
   }
 
   #composeSamples(
@@ -378,26 +326,4 @@ export class MeanTeacher {
   get #mixedDivisor(): number {
     return Math.max(leastMixedDivisor, this.#input.padDivisor);
   }
-}
-
-/** Only what says so is a loss; a detector may report other numbers beside (reference-facts 1.2, 11). */
-function isLoss(name: string): boolean {
-  return /loss|(^|_)(classification|bbox_regression|bbox_ctrness)$/.test(name);
-}
-
-/** The name of a loss that is not finite. */
-function infiniteOf(values: Record<string, number>): string | undefined {
-  return Object.keys(values).find((name) => isLoss(name) && !Number.isFinite(values[name]));
-}
-
-function diverged(prefix: string, values: Record<string, number>): MixplError {
-  const name = infiniteOf(values)!;
-  return new MixplError(
-    'ERR_DIVERGED',
-    `training: ${prefix}${name} must be finite, got ${values[name]}`,
-  );
-}
-
-function isLarger(boxes: Float32Array, i: number, least: number): boolean {
-  return boxes[4 * i + 2]! - boxes[4 * i]! > least && boxes[4 * i + 3]! - boxes[4 * i + 1]! > least;
 }

@@ -15,7 +15,8 @@ export interface TrainingState {
   iteration: number;
   identity: RunIdentity;
   sampler: SamplerState | null;
-  cache: CachedRecipe[];
+  /** By part of an iteration, each oldest first. */
+  caches: CachedRecipe[][];
   best: { ap: number; iteration: number } | null;
   /** The validation due at this iteration was cut off. */
   validationDue: boolean;
@@ -41,7 +42,8 @@ interface StateFile extends TrainingState {
 }
 
 const formatName = 'mixpl-checkpoint';
-const formatVersion = 1;
+/** 1 had one `cache`: its runs knew no parts. */
+const formatVersion = 2;
 const studentFile = 'student.safetensors';
 const teacherFile = 'teacher.safetensors';
 const stateFile = 'state.json';
@@ -165,9 +167,9 @@ export async function readCheckpoint(path: string): Promise<Checkpoint> {
 }
 
 function parseState(path: string, text: string): StateFile {
-  let state: Partial<StateFile>;
+  let state: Partial<StateFile> & { cache?: CachedRecipe[] };
   try {
-    state = JSON.parse(text) as Partial<StateFile>;
+    state = JSON.parse(text) as typeof state;
   } catch (cause) {
     throw new MixplError(
       'ERR_BAD_FILE',
@@ -180,15 +182,17 @@ function parseState(path: string, text: string): StateFile {
       'ERR_BAD_FILE',
       `${path}: format must be '${formatName}', got ${JSON.stringify(state?.format) ?? 'none'}`,
     );
-  if (state.version !== formatVersion)
+  if (state.version !== formatVersion && state.version !== 1)
     throw new MixplError(
       'ERR_CHECKPOINT',
-      `${path}: version must be ${formatVersion} (what this release reads), got ${state.version}`,
+      `${path}: version must be 1 or ${formatVersion} (what this release reads), got ${state.version}`,
     );
+  const { cache, ...rest } = state;
+  const caches = state.version === 1 ? [cache] : state.caches;
   const whole = Number.isSafeInteger(state.iteration) && state.identity && state.files;
-  if (!whole || !Array.isArray(state.cache) || !state.watch)
+  if (!whole || !Array.isArray(caches) || !caches.every(Array.isArray) || !state.watch)
     throw new MixplError('ERR_BAD_FILE', `${path}: must hold a whole training state, got parts`);
-  return state as StateFile;
+  return { ...rest, caches } as StateFile;
 }
 
 function iterationOf(name: string): number {

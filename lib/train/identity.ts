@@ -55,14 +55,17 @@ export function checkAllowed(
  */
 const nothing = new Set([undefined, 'null', '[]']);
 
+/** Options that are younger than some checkpoints, with what those ran with. */
+const younger = [['batch.accumulate', '1']] as const;
+
 /** The options that differ and matter. @param allowed keys (or sections) that may differ all the same */
 export function differencesOf(
   was: Record<string, unknown>,
   now: Record<string, unknown>,
   allowed: readonly string[] = [],
 ): Difference[] {
-  const before = flat(was);
-  const after = flat(now);
+  const before = new Map([...younger, ...flat(was)]);
+  const after = new Map([...younger, ...flat(now)]);
   const free = [...freeOptions, ...allowed];
   const covered = (key: string) => free.some((f) => key === f || key.startsWith(`${f}.`));
   const keys = [...new Set([...before.keys(), ...after.keys()])];

@@ -34,8 +34,11 @@ export interface TrainOptions {
   config?: Record<string, unknown>;
   /** The batch and rate that the recipe was tuned for: a warning says when the run's do not fit. */
   recipe?: BatchAndRate | null;
-  /** Defaults to MixPL, or nothing but the strong views, by `settings.semi`. */
-  policy?: MixingPolicy<CachedView>;
+  /**
+   * Defaults to MixPL, or nothing but the strong views, by `settings.semi`. Each of several parts
+   * (`batch.accumulate`) has one of its own: then a function that makes them.
+   */
+  policy?: MixingPolicy<CachedView> | (() => MixingPolicy<CachedView>);
   /**
    * Labelled pictures that cannot be decoded end the run, or are replaced and told, as unlabelled ones
    * always are; test pictures end it, or are left out of the metrics and told. @defaultValue 'refuse'

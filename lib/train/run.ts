@@ -15,7 +15,7 @@ import { native } from '../native.js';
 import type { EndEvent, TrainEvent, ValidationEvent } from './events.js';
 import { loadRunData, type RunData } from './run-data.js';
 import { trainSemiSupervised } from './trainer.js';
-import { type BatchAndRate, recipeFor } from './watch.js';
+import { type BatchAndRate, picturesOf, recipeFor } from './watch.js';
 
 /**
  * The detector of a config with fresh weights, or those that `model.weights` names; a class layer for
@@ -141,5 +141,5 @@ export async function runTraining(config: ResolvedConfig, options: RunOptions): 
 
 function recipeOf({ optimizer, semi, batch }: ResolvedConfig): BatchAndRate | null {
   if (optimizer.type !== 'sgd') return null;
-  return recipeFor({ ...batch, unlabelled: semi.method === 'supervised' ? 0 : batch.unlabelled });
+  return recipeFor(picturesOf(batch, { supervised: semi.method === 'supervised' }));
 }

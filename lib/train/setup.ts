@@ -8,13 +8,21 @@ import { hasLiveBatchNorm } from '../detector/options.js';
 import type { DetectorState, TeachableDetector } from '../detector/types.js';
 import { MixplError } from '../errors.js';
 import { native, resolveDevice } from '../native.js';
-import { checkMixing, MeanTeacher, type SemiOptions, viewOfRecipe } from '../semi/index.js';
+import {
+  type CachedView,
+  checkMixing,
+  MeanTeacher,
+  type MixingPolicy,
+  MixPL,
+  type SemiOptions,
+  viewOfRecipe,
+} from '../semi/index.js';
 import type { Checkpoint } from './checkpoint.js';
 import { checkAllowed, checkIdentity, type RunIdentity } from './identity.js';
 import type { TrainOptions } from './options.js';
 import { RunFolder } from './run-folder.js';
 import { resolveTrainSettings, semiOptionsOf, type TrainSettings } from './settings.js';
-import { batchWarning, type TrainingWarning } from './watch.js';
+import { batchWarning, picturesOf, type TrainingWarning } from './watch.js';
 
 /** Everything that a training needs, checked and built. */
 export interface TrainingSetup {
@@ -64,6 +72,7 @@ export async function setUpTraining(
   const supervised = settings.semi.method === 'supervised';
   const { labelled, unlabelled = null, test = null } = options.data;
   checkData(student, { labelled, unlabelled, test, supervised });
+  const policies = policiesOf(options, semi, settings);
   if (!supervised && !options.policy) checkMixing(semi, settings.batch.unlabelled);
 
   const preprocess = options.preprocess ?? own?.preprocess ?? defaultPreprocess;
@@ -123,14 +132,16 @@ export async function setUpTraining(
       preprocess,
       dtype,
       device,
-      ...(options.policy ? { policy: options.policy } : {}),
+      policies,
     });
     if (resumed) {
       if (resumed.state.sampler) sampler.restore(resumed.state.sampler);
       const decode = (index: number) => images.get(datasets[1]!.images[index]!.path);
-      loop.policy.restore(
-        await Promise.all(resumed.state.cache.map((recipe) => viewOfRecipe(recipe, decode))),
-      );
+      // Parts that a run was allowed to add have nothing to mix yet.
+      for (const [part, recipes] of resumed.state.caches.slice(0, policies.length).entries())
+        policies[part]!.restore(
+          await Promise.all(recipes.map((recipe) => viewOfRecipe(recipe, decode))),
+        );
     }
     const environment = environmentOf(device);
     return {
@@ -185,6 +196,24 @@ function classNames({ categories }: DetectionDataset): string {
   return JSON.stringify(categories.map(({ name }) => name));
 }
 
+/** One for each part of an iteration. */
+function policiesOf(
+  { policy }: TrainOptions,
+  semi: SemiOptions,
+  { batch: { accumulate } }: TrainSettings,
+): MixingPolicy<CachedView>[] {
+  if (policy && typeof policy !== 'function') {
+    if (accumulate === 1) return [policy];
+    throw new MixplError(
+      'ERR_CONFIG',
+      'trainSemiSupervised: policy must be a function that makes one for each part of an iteration ' +
+        `(batch.accumulate is ${accumulate}; each has a cache of its own), got one policy`,
+    );
+  }
+  return Array.from({ length: accumulate }, () => policy?.() ?? new MixPL(semi));
+}
+
+/** Of batches that are a part of an iteration each. */
 function samplerOf(datasets: readonly DetectionDataset[], settings: TrainSettings): BatchSampler {
   const { batch, seed, semi } = settings;
   const [labelled, unlabelled] = datasets;
@@ -255,8 +284,7 @@ function warningsOf(facts: {
         "set semi.ema.buffers to 'copy' or 'average'",
     });
   if (options.recipe) {
-    const unlabelled = supervised ? 0 : settings.batch.unlabelled;
-    const run = { labelled: settings.batch.labelled, unlabelled, lr: settings.lr };
+    const run = { ...picturesOf(settings.batch, { supervised }), lr: settings.lr };
     warnings.push(...batchWarning(run, options.recipe));
   }
   const was = resumed?.state.environment ?? environment;

@@ -39,7 +39,7 @@ export class StepMeter {
       gradNorm: meanOf(steps.map((s) => s.gradNorm)),
       emaMomentum: steps.findLast((s) => s.emaMomentum !== null)?.emaMomentum ?? null,
       silenced: meansOf(
-        steps.map((s) => Object.fromEntries(s.silenced.map((name) => [name, 1]))),
+        steps.map((s) => s.silenced),
         steps.length,
       ),
       pseudo: pseudo && perImage(pseudo, classNames),

@@ -1,11 +1,10 @@
 import { dirname } from 'node:path';
-import { boxesPerImage, type LoadedBatch, loadBatches, type SamplerState } from '../data/index.js';
+import { boxesPerImage } from '../data/index.js';
 import type { TeachableDetector } from '../detector/types.js';
 import { MixplError, type MixplErrorCode } from '../errors.js';
 import { type CocoMetrics, statNames } from '../eval/index.js';
 import { native } from '../native.js';
-import { Random } from '../random.js';
-import { type PreparedBatches, recipeOf, type StepReport } from '../semi/index.js';
+import { recipeOf, type StepReport } from '../semi/index.js';
 import type { TrainingState } from './checkpoint.js';
 import { evaluateDetector } from './evaluate.js';
 import type { CheckpointEvent, Phase, StepEvent, TrainEvent, ValidationEvent } from './events.js';
@@ -13,7 +12,7 @@ import type { TrainOptions } from './options.js';
 import { learningRate } from './schedule.js';
 import { setUpTraining, type TrainingSetup, withoutOptimizer } from './setup.js';
 import { StepMeter } from './step-meter.js';
-import { type StepViews, ViewDrawer } from './step-views.js';
+import { PartDrawer } from './step-parts.js';
 import { type TrainingWarning, TrainingWatch } from './watch.js';
 
 /**
@@ -59,18 +58,10 @@ const remedies: Partial<Record<MixplErrorCode, { remedy: string; state?: string 
   },
 };
 
-/** What a step learns from. */
-interface Drawn {
-  loaded: LoadedBatch;
-  views: StepViews;
-  prepared?: PreparedBatches;
-}
-
 class Training {
   readonly #setup: TrainingSetup;
   readonly #watch: TrainingWatch;
-  readonly #random: Random;
-  readonly #views: ViewDrawer;
+  readonly #parts: PartDrawer;
   readonly #meter = new StepMeter();
   /** Found while the loader works ahead, told after the step under way. */
   readonly #warnings: TrainingWarning[];
@@ -80,9 +71,6 @@ class Training {
 
   /** Steps done. */
   #iteration = 0;
-  #sampler: SamplerState;
-  /** Of the next step, when it was drawn during the one before. */
-  #next: Promise<Drawn> | null = null;
   #best: TrainingState['best'] = null;
   #validationDue = false;
   /** Iteration of the newest checkpoint of this state. */
@@ -92,7 +80,7 @@ class Training {
   #consistent = true;
 
   constructor(setup: TrainingSetup) {
-    const { settings, semi, sampler, images, datasets, truth, resumed } = setup;
+    const { semi, datasets, resumed } = setup;
     this.#setup = setup;
     const rates = boxesPerImage(datasets[0]!);
     this.#watch = new TrainingWatch({
@@ -102,16 +90,10 @@ class Training {
         perImage: rates[label]!,
       })),
     });
-    this.#random = new Random(settings.seed);
-    this.#views = new ViewDrawer({
-      options: settings.augment,
-      random: this.#random.fork('views'),
-      sampler,
-      labelled: datasets[0]!,
-      truth,
-      images,
+    this.#parts = new PartDrawer(setup, {
+      teaches: (iteration) => this.#phaseOf(iteration) === 'semi-supervised',
+      warn: (warning) => this.#warnings.push(warning),
     });
-    this.#sampler = sampler.state();
     this.#warnings = [...setup.warnings];
     if (!resumed) return;
     const { iteration, best, validationDue, watch } = resumed.state;
@@ -130,10 +112,9 @@ class Training {
     if (resumed) yield { type: 'resumed', iteration: this.#iteration, path: resumed.path };
     yield* this.#tell();
     yield* this.#validateIfDue();
-    const batches = this.#load();
     try {
       while (this.#iteration < iterations && !this.#aborted) {
-        const step = await this.#step(batches);
+        const step = await this.#step();
         yield step;
         yield* this.#tell();
         const last = this.#iteration === iterations;
@@ -143,8 +124,7 @@ class Training {
         if (checkpointDue) yield* this.#checkpoint();
       }
     } finally {
-      await (await this.#next?.catch(() => null))?.prepared?.dispose();
-      await batches.return();
+      await this.#parts.close();
     }
     if (this.#aborted) yield* this.#checkpoint();
     const finished = this.#iteration >= iterations && !this.#validationDue;
@@ -175,84 +155,25 @@ class Training {
     return iteration < semi.burnIn ? 'burn-in' : 'semi-supervised';
   }
 
-  #load(): AsyncGenerator<LoadedBatch, void, undefined> {
-    const { sampler, datasets, images, settings, options } = this.#setup;
-    return loadBatches(sampler, datasets, {
-      cache: images,
-      ahead: settings.loader.prefetch,
-      unreadable: options.unreadable ?? 'refuse',
-      sizeMismatch: options.sizeMismatch ?? 'refuse',
-      onProblem: ({ file, message }, action) =>
-        this.#warnings.push(
-          action === 'skip'
-            ? {
-                code: 'unusable-image',
-                message: `${file}: ${message}; another picture takes its place`,
-              }
-            : {
-                code: 'size-mismatch',
-                message:
-                  `${file}: ${message}; its boxes are used as they are, here and wherever sizes differ ` +
-                  "(`mixpl data check` lists them; data.policy.size-mismatch 'skip' leaves them out)",
-              },
-        ),
-    });
-  }
-
-  /** @param iteration of the step that learns from the batches' next */
-  async #draw(
-    batches: AsyncGenerator<LoadedBatch, void, undefined>,
-    iteration: number,
-  ): Promise<Drawn> {
-    const next = await batches.next();
-    if (next.done) throw new MixplError('ERR_INTERNAL', 'training: the loader ended');
-    const teach = this.#phaseOf(iteration) === 'semi-supervised';
-    return { loaded: next.value, views: await this.#views.draw(next.value, { teach }) };
-  }
-
-  /** Draws the next step and has its batches made. What fails here is told by that step. */
-  async #drawAhead(batches: AsyncGenerator<LoadedBatch, void, undefined>): Promise<void> {
-    const following = this.#iteration + 1;
-    if (following >= this.#setup.settings.schedule.iterations || this.#aborted) return;
-    this.#next = this.#draw(batches, following);
-    const drawn = await this.#next.catch(() => null);
-    if (drawn) drawn.prepared = this.#setup.loop.prepare(drawn.views);
-  }
-
-  async #step(batches: AsyncGenerator<LoadedBatch, void, undefined>): Promise<StepEvent> {
+  async #step(): Promise<StepEvent> {
     const { settings, loop, options, teacher } = this.#setup;
     const { schedule, lr: base } = settings;
     const began = performance.now();
     const phase = this.#phaseOf(this.#iteration);
-    const { loaded, views, prepared } = await (this.#next ?? this.#draw(batches, this.#iteration));
-    this.#next = null;
-    let dataSeconds = (performance.now() - began) / 1000;
-
+    const parts = await this.#parts.begin(this.#iteration);
     const lr = learningRate(base, schedule, this.#iteration);
     this.#consistent = false;
     let report: StepReport;
     try {
-      report = await loop.step({
-        iteration: teacher ? this.#iteration : null,
-        lr,
-        ...views,
-        prepared,
-        random: this.#random.fork('mixing', this.#iteration),
-        meanwhile: async () => {
-          const start = performance.now();
-          await this.#drawAhead(batches);
-          dataSeconds += (performance.now() - start) / 1000;
-        },
-      });
+      report = await loop.step({ iteration: teacher ? this.#iteration : null, lr, parts });
     } catch (error) {
       throw this.#explained(error);
     }
     this.#iteration++;
-    this.#sampler = loaded.batch.after;
     this.#consistent = true;
 
     const seconds = (performance.now() - began) / 1000;
-    const images = views.labelled.length + views.unlabelled.length;
+    const { images, dataSeconds } = this.#parts;
     const speed = this.#meter.add({ ...report, seconds, dataSeconds, lr, images });
     this.#warnings.push(...this.#watch.afterStep(report));
     const event: StepEvent = {
@@ -384,8 +305,8 @@ class Training {
     const state: TrainingState = {
       iteration: this.#iteration,
       identity,
-      sampler: this.#sampler,
-      cache: loop.policy.cache.map(recipeOf),
+      sampler: this.#parts.sampler,
+      caches: loop.policies.map(({ cache }) => cache.map(recipeOf)),
       best: this.#best,
       validationDue: this.#validationDue,
       watch: this.#watch.state,

@@ -92,7 +92,7 @@ export class TrainingWatch {
       Object.assign(state, fresh);
     }
     const learned = Object.keys(losses).some((name) => name.includes('unsup_') && losses[name]);
-    const silent = silenced.length > 0 && !learned;
+    const silent = Object.keys(silenced).length > 0 && !learned;
     state.silent = silent && pseudo.boxes > 0 ? state.silent + 1 : 0;
     if (state.silent > 0 && state.silent % this.#patience === 0)
       warnings.push({
@@ -154,7 +154,7 @@ export class TrainingWatch {
   }
 }
 
-/** A batch and the learning rate that was tuned for it. */
+/** Pictures of an iteration and the learning rate that was tuned for them. */
 export interface BatchAndRate {
   labelled: number;
   unlabelled: number;
@@ -173,6 +173,21 @@ export const paperBatches: readonly BatchAndRate[] = [
 /** mmdetection's for one-stage detectors without a teacher: 8 processes of 2 pictures; two-stage ones take twice the rate. */
 const supervisedBatch: BatchAndRate = { labelled: 16, unlabelled: 0, lr: 0.01 };
 
+/** Of an iteration: all its parts. */
+export function picturesOf(
+  {
+    labelled,
+    unlabelled,
+    accumulate,
+  }: Pick<BatchAndRate, 'labelled' | 'unlabelled'> & { accumulate: number },
+  { supervised }: { supervised: boolean },
+): Pick<BatchAndRate, 'labelled' | 'unlabelled'> {
+  return {
+    labelled: accumulate * labelled,
+    unlabelled: supervised ? 0 : accumulate * unlabelled,
+  };
+}
+
 /** The recipe with the ratio of labelled to unlabelled pictures that is closest to the batch's. */
 export function recipeFor(batch: { labelled: number; unlabelled: number }): BatchAndRate {
   if (batch.unlabelled === 0) return supervisedBatch;
@@ -185,13 +200,19 @@ export function recipeFor(batch: { labelled: number; unlabelled: number }): Batc
 export function batchWarning(run: BatchAndRate, recipe: BatchAndRate): TrainingWarning[] {
   const size = (b: BatchAndRate) => b.labelled + b.unlabelled;
   const wanted = (recipe.lr * size(run)) / size(recipe);
+  const times = size(recipe) / size(run);
+  const more =
+    run.lr === recipe.lr && times > 1 && Number.isInteger(times)
+      ? `, and this rate ${times} times as many parts (batch.accumulate)`
+      : '';
   const warnings: TrainingWarning[] = [];
   if (run.lr > 2 * wanted || run.lr < wanted / 2)
     warnings.push({
       code: 'batch-and-rate',
       message:
         `learning rate ${run.lr} with ${run.labelled} + ${run.unlabelled} pictures an iteration; ` +
-        `the recipe has ${recipe.lr} with ${recipe.labelled} + ${recipe.unlabelled}: by the linear rule this batch wants ${Number(wanted.toPrecision(3))}`,
+        `the recipe has ${recipe.lr} with ${recipe.labelled} + ${recipe.unlabelled}: ` +
+        `by the linear rule this batch wants ${Number(wanted.toPrecision(3))}${more}`,
     });
   const ratio = (b: BatchAndRate) => b.unlabelled / b.labelled;
   if (ratio(run) > 2 * ratio(recipe) || ratio(run) < ratio(recipe) / 2)

@@ -6,7 +6,9 @@ import {
   listPresets,
   loadConfig,
   parseConfig,
+  type ResolvedConfig,
 } from '../../../lib/config/index.js';
+import { batchWarning, picturesOf, recipeFor } from '../../../lib/train/watch.js';
 
 const presets = await listPresets();
 
@@ -58,24 +60,75 @@ test.each(['retinanet', 'fcos', 'faster-rcnn'])("the paper's settings of %s", as
     expect(await load(`coco-${percent}`)).toMatchObject({
       model: { type },
       data: { split: { percent, fold: 1, scheme: 'reference' } },
-      batch: { labelled: 1, unlabelled: 4 },
+      batch: { labelled: 1, unlabelled: 4, accumulate: 8 },
       semi: { method: 'mixpl', scoreThr },
       schedule: { iterations: 180_000, decay: { type: 'constant' } },
     });
   expect(await load('coco-full')).toMatchObject({
     model: { type },
     data: { split: null, unlabelled: { format: 'folder' } },
-    batch: { labelled: 4, unlabelled: 4 },
+    batch: { labelled: 4, unlabelled: 4, accumulate: 8 },
     semi: { method: 'mixpl', scoreThr },
     schedule: { iterations: 540_000, decay: { milestones: [360_000], factor: 0.1 } },
   });
   expect(await load('voc-mixture')).toMatchObject({
     model: { type },
     data: { split: null, test: { format: 'voc' } },
-    batch: { labelled: 4, unlabelled: 4 },
+    batch: { labelled: 4, unlabelled: 4, accumulate: 8 },
     semi: { method: 'mixpl', scoreThr },
     schedule: { iterations: 36_000 },
     validation: { voc: '11point' },
+  });
+});
+
+describe('pictures of an iteration', () => {
+  const named = presets.map(({ name }) => name);
+  const load = (name: string) =>
+    loadConfig(name, { overrides: isBare(name) ? someData : ['data.root=/d'] });
+  const pictures = ({ batch, semi }: ResolvedConfig) =>
+    picturesOf(batch, { supervised: semi.method === 'supervised' });
+
+  test.each(named.filter((name) => /-coco-\d+$/.test(name)))(
+    '%s has those of 8 processes with 1 + 4',
+    async (name) => {
+      const config = await load(name);
+      expect(config.batch).toMatchObject({ labelled: 1, unlabelled: 4 });
+      expect(pictures(config)).toEqual({ labelled: 8, unlabelled: 32 });
+    },
+  );
+
+  test.each(named.filter((name) => /-(full|mixture)$/.test(name)))(
+    '%s has those of 8 processes with 4 + 4',
+    async (name) => {
+      const config = await load(name);
+      expect(config.batch).toMatchObject({ labelled: 4, unlabelled: 4 });
+      expect(pictures(config)).toEqual({ labelled: 32, unlabelled: 32 });
+    },
+  );
+
+  test.each(named.filter((name) => name.endsWith('-coco')))(
+    "%s has mmdetection's, 2 a process",
+    async (name) => {
+      const config = await load(name);
+      expect(config.batch.labelled).toBe(2);
+      // Its rate is of 16 processes.
+      const processes = name.startsWith('deformable-detr') ? 16 : 8;
+      expect(pictures(config)).toEqual({ labelled: 2 * processes, unlabelled: 0 });
+    },
+  );
+
+  test('of a start for own data are one part', async () => {
+    for (const name of named.filter((n) => isBare(n) || n.startsWith('bccd')))
+      expect((await load(name)).batch.accumulate).toBe(1);
+  });
+
+  test('fit the rate, where the recipe has one', async () => {
+    for (const name of named.filter((n) => n.includes('-r50-'))) {
+      const config = await load(name);
+      if (config.optimizer.type !== 'sgd') continue;
+      const run = { ...pictures(config), lr: config.optimizer.lr };
+      expect(batchWarning(run, recipeFor(run)), name).toEqual([]);
+    }
   });
 });
 

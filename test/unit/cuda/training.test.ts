@@ -1,5 +1,5 @@
 // A whole MixPL run on a GPU: what the CPU computes, the same bits every time, nothing allocated and
-// two waits an iteration once it is warm, and a checkpoint that the CPU goes on from.
+// one wait a part and one more an iteration once it is warm, and a checkpoint that the CPU goes on from.
 import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -66,24 +66,35 @@ describe.skipIf(native.cudaReason() !== null)('a MixPL run on a GPU', () => {
     600_000,
   );
 
-  test.each(['retinanet', 'faster-rcnn', 'dino'])(
-    '%s: allocates nothing once it is warm, and is waited for twice an iteration',
-    async (type) => {
+  test.each([
+    ['retinanet', 1],
+    ['faster-rcnn', 1],
+    ['dino', 1],
+    ['retinanet', 3],
+    ['faster-rcnn', 2],
+  ])(
+    '%s, %i parts: allocates nothing once it is warm, and is waited for once a part and for the update',
+    async (type, accumulate) => {
       await using detector = await student(type, 'cuda');
       const counts: { allocations: number; waits: number }[] = [];
       let before = native.memoryStats('cuda');
       const schedule = { ...settings.schedule, iterations: 16 };
-      const { steps } = await train(detector, { settings: { ...settings, schedule } }, () => {
-        const now = native.memoryStats('cuda');
-        counts.push({
-          allocations: now.systemAllocations - before.systemAllocations,
-          waits: now.synchronisations - before.synchronisations,
-        });
-        before = now;
-      });
-      expect(steps.slice(-4).flatMap((step) => step.silenced)).toEqual([]);
-      // The teacher's boxes; the losses of all branches with the norm of the gradient.
-      expect(counts.slice(-4)).toEqual(Array(4).fill({ allocations: 0, waits: 2 }));
+      const batch = { ...settings.batch, accumulate };
+      const { steps } = await train(
+        detector,
+        { settings: { ...settings, schedule, batch } },
+        () => {
+          const now = native.memoryStats('cuda');
+          counts.push({
+            allocations: now.systemAllocations - before.systemAllocations,
+            waits: now.synchronisations - before.synchronisations,
+          });
+          before = now;
+        },
+      );
+      expect(steps.slice(-4).map((step) => step.silenced)).toEqual(Array(4).fill({}));
+      // The teacher's boxes of each part; the losses of all branches with the norm of the gradient.
+      expect(counts.slice(-4)).toEqual(Array(4).fill({ allocations: 0, waits: accumulate + 1 }));
     },
     600_000,
   );

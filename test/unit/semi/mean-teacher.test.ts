@@ -9,6 +9,7 @@ import {
   type PreparedBatches,
   resolveSemiOptions,
   type SemiChanges,
+  type StepInput,
 } from '../../../lib/semi/index.js';
 import {
   type Call,
@@ -54,15 +55,16 @@ const labelled = [
   },
 ];
 
-function input(step: number, { pairs = [0, 1, 2, 3].map((i) => plainPair(4 * step + i)) } = {}) {
-  return {
-    iteration: step as number | null,
-    lr: 0.01,
-    labelled,
-    unlabelled: pairs,
-    random: new Random(3).fork('mixing', step),
-  };
+/** What the only part of a step learns from. */
+function part(step: number, { pairs = [0, 1, 2, 3].map((i) => plainPair(4 * step + i)) } = {}) {
+  return { labelled, unlabelled: pairs, random: new Random(3).fork('mixing', step) };
 }
+
+const input = (step: number, pairs?: Parameters<typeof part>[1]) =>
+  inputOf(step, [part(step, pairs)]);
+const inputOf = (step: number | null, parts: StepInput['parts']): StepInput => ({
+  ...{ iteration: step, lr: 0.01, parts },
+});
 
 /** Short form of the recorded calls. */
 const told = () => calls.map((c) => `${c.who}.${c.what}${'weight' in c ? ` ${c.weight}` : ''}`);
@@ -168,7 +170,7 @@ describe('order of a step', () => {
   test('without unlabelled pictures or a teacher only the student learns', async () => {
     const report = await meanTeacher().step({ ...input(0, { pairs: [] }), iteration: null });
     expect(told()).toEqual(['student.loss', 'student.backward 1', 'student.step']);
-    expect(report).toMatchObject({ pseudo: null, emaMomentum: null, silenced: [] });
+    expect(report).toMatchObject({ pseudo: null, emaMomentum: null, silenced: {} });
   });
 
   test('in a burn-in the teacher averages, and buffers that are skipped later are copied', async () => {
@@ -193,11 +195,11 @@ describe('order of a step', () => {
   test('the labelled batch pads per image, pseudo-labelled ones as a batch', async () => {
     const small = plainView(picture(9, { width: 20, height: 20 }));
     const loop = meanTeacher();
-    await loop.step({
-      ...input(0),
+    const shown = {
       labelled: [...labelled, { ...labelled[0]!, view: small }],
       unlabelled: [plainPair(1), { weak: small, strong: small, image: 2 }],
-    });
+    };
+    await loop.step(inputOf(0, [{ ...part(0), ...shown }]));
     const [sup, unsup] = calls.filter((c) => c.what === 'loss');
     expect(sup!.padSizes).toEqual([
       { width: 64, height: 64 },
@@ -226,7 +228,7 @@ describe('pseudo labels', () => {
     teacher.predict_ = (batch) => batch.sizes.map(() => detections([8, 8, 40, 40, 0.06, 0]));
     const loop = meanTeacher();
     await loop.step(input(0));
-    expect(loop.policy.cache.map((c) => [...c.instances.scores])).toEqual(
+    expect(loop.policies[0]!.cache.map((c) => [...c.instances.scores])).toEqual(
       Array.from({ length: 4 }, () => [Math.fround(0.06)]),
     );
   });
@@ -335,7 +337,7 @@ describe('pseudo labels', () => {
       if (truth) expect(known[2]).toMatchObject({ boxes: 4, right: 4, objects: 4, found: 4 });
       else expect(known).toEqual([null, null, null]);
       for (const { pseudo } of reports) pseudo!.truth = null;
-      told.push(structuredClone([reports, calls, loop.policy.cache.map(({ image }) => image)]));
+      told.push(structuredClone([reports, calls, loop.policies[0]!.cache.map(({ image }) => image)]));
       Object.assign(student, { weight: 0.5, momentum: 0 });
       Object.assign(teacher, { weight: 0.5 });
     }
@@ -383,7 +385,7 @@ describe('empty pictures', () => {
 
   test('branch gate: one of them silences the branch; its losses are exactly 0', async () => {
     const { losses, silenced, total } = await meanTeacher().step(input(0));
-    expect(silenced).toEqual(['mixup_unsup_']);
+    expect(silenced).toEqual({ mixup_unsup_: 1 });
     expect(losses.mixup_unsup_loss_cls).toBe(0);
     expect(losses.mixup_unsup_loss_bbox).toBe(0);
     expect(total).toBe(losses.sup_loss_cls! + losses.sup_loss_bbox!);
@@ -397,26 +399,28 @@ describe('empty pictures', () => {
 
   test('per-image: it is left out, the others count', async () => {
     const report = await meanTeacher({ emptyImageRule: 'per-image' }).step(input(0));
-    expect(report.silenced).toEqual([]);
+    expect(report.silenced).toEqual({});
     expect(calls.filter((c) => c.what === 'loss')[1]!.labels).toEqual([[0], [2], [0]]);
   });
 
   test('per-image with nothing but empty pictures is silent', async () => {
     teacher.predict_ = (batch) => batch.sizes.map(() => detections());
     const report = await meanTeacher({ emptyImageRule: 'per-image' }).step(input(0));
-    expect(report.silenced).toEqual(['mixup_unsup_']);
+    expect(report.silenced).toEqual({ mixup_unsup_: 1 });
     expect(report.pseudo).toMatchObject({ emptyImages: 4, meanScore: null, bestScore: null });
   });
 
   test('leastNum 0 learns from them as background', async () => {
     const report = await meanTeacher({ leastNum: 0 }).step(input(0));
-    expect(report.silenced).toEqual([]);
+    expect(report.silenced).toEqual({});
     expect(calls.filter((c) => c.what === 'loss')[1]!.labels).toEqual([[0], [], [2], [0]]);
   });
 
   test('leastNum 2 asks for two boxes an image', async () => {
     teacher.predict_ = (batch) => batch.sizes.map(() => detections([8, 8, 40, 40, 0.9, 0]));
-    expect((await meanTeacher({ leastNum: 2 }).step(input(0))).silenced).toEqual(['mixup_unsup_']);
+    expect((await meanTeacher({ leastNum: 2 }).step(input(0))).silenced).toEqual({
+      mixup_unsup_: 1,
+    });
   });
 
   test('a mixed picture is empty only when both of its sources are', async () => {
@@ -431,16 +435,16 @@ describe('empty pictures', () => {
     const box = [8, 8, 40, 40, 0.9, 0];
     for (const i of [0, 1]) await step(i, box);
     // Partners come from two steps before, once the cache of 8 is full.
-    expect(await step(2, box)).toEqual({ silenced: [], labels: Array(4).fill([0, 0]) });
-    expect(await step(3)).toEqual({ silenced: [], labels: Array(4).fill([0]) });
-    expect(await step(4)).toEqual({ silenced: [], labels: Array(4).fill([0]) });
-    expect(await step(5)).toEqual({ silenced: ['mixup_unsup_'], labels: undefined });
-    expect(await step(6, box)).toEqual({ silenced: [], labels: Array(4).fill([0]) });
+    expect(await step(2, box)).toEqual({ silenced: {}, labels: Array(4).fill([0, 0]) });
+    expect(await step(3)).toEqual({ silenced: {}, labels: Array(4).fill([0]) });
+    expect(await step(4)).toEqual({ silenced: {}, labels: Array(4).fill([0]) });
+    expect(await step(5)).toEqual({ silenced: { mixup_unsup_: 1 }, labels: undefined });
+    expect(await step(6, box)).toEqual({ silenced: {}, labels: Array(4).fill([0]) });
   });
 
   test('weight 0 saves the passes', async () => {
     const report = await meanTeacher({ unsupWeight: 0 }).step(input(0));
-    expect(report.silenced).toEqual(['mixup_unsup_']);
+    expect(report.silenced).toEqual({ mixup_unsup_: 1 });
   });
 });
 
@@ -522,11 +526,12 @@ describe('batches that are made ahead', () => {
     const reports = [];
     let prepared: PreparedBatches | undefined;
     for (const step of [0, 1, 2]) {
-      const meanwhile = async () => {
+      const parts = async function* () {
+        yield { ...part(step), prepared };
         calls.push({ who: 'loop', what: 'meanwhile' });
-        prepared = ahead && step < 2 ? loop.prepare(input(step + 1)) : undefined;
+        prepared = ahead && step < 2 ? loop.prepare(part(step + 1)) : undefined;
       };
-      reports.push(await loop.step({ ...input(step), prepared, meanwhile }));
+      reports.push(await loop.step(inputOf(step, parts())));
     }
     return { reports, batches: made.mock.calls.length };
   }
@@ -547,7 +552,7 @@ describe('batches that are made ahead', () => {
 
   test('are begun on at once, before what the device is given next', async () => {
     const loop = meanTeacher();
-    const batches = loop.prepare(input(0));
+    const batches = loop.prepare(part(0));
     expect(made).toHaveBeenCalledTimes(2);
     expect((await batches.weak!).tensor.shape[0]).toBe(4);
     await batches.dispose();
@@ -557,9 +562,9 @@ describe('batches that are made ahead', () => {
   test('that cannot be made stop the step that they are for', async () => {
     const loop = meanTeacher();
     made.mockRejectedValueOnce(new MixplError('ERR_OUT_OF_MEMORY', 'compose: no'));
-    const prepared = loop.prepare(input(1));
+    const prepared = loop.prepare(part(1));
     await expect(loop.step(input(0))).resolves.toBeDefined();
-    await expect(loop.step({ ...input(1), prepared })).rejects.toMatchObject({
+    await expect(loop.step(inputOf(1, [{ ...part(1), prepared }]))).rejects.toMatchObject({
       code: 'ERR_OUT_OF_MEMORY',
     });
     const { tensor } = await prepared.labelled!;

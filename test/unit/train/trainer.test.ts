@@ -9,56 +9,28 @@ import { loadNative, native } from '../../../lib/native.js';
 import { readSafetensors } from '../../../lib/safetensors.js';
 import type { TrainSettingsInput } from '../../../lib/train/index.js';
 import {
-  type StepEvent,
   type TrainEvent,
   type TrainOptions,
   trainSemiSupervised,
 } from '../../../lib/train/index.js';
-import { detections, FakeDetector } from '../semi/fake-detector.js';
+import { FakeDetector } from '../semi/fake-detector.js';
 import { decodeTiny, tinyData, tinySettings } from './tiny-data.js';
+import {
+  essence,
+  kinds,
+  metrics,
+  newStudent,
+  options,
+  stepsOf,
+  stoppedAfter,
+  train,
+} from './tiny-runs.js';
 
 let folder: string;
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'mixpl-train-'));
 });
 afterEach(() => rm(folder, { recursive: true, force: true }));
-
-/** Finds a box whose place depends on the pixels. */
-function newStudent() {
-  const student = new FakeDetector({ who: 'student' });
-  student.predict_ = async (batch) => {
-    const pixels = (await batch.tensor.read()) as Float32Array;
-    const per = pixels.length / batch.sizes.length;
-    return batch.sizes.map((_, i) => {
-      const at = Math.abs(pixels[i * per + 100]!) % 10;
-      return detections([at, 2, at + 20, 24, 0.5 + at / 30, i % 3], [1, 1, 9, 9, 0.2, 0]);
-    });
-  };
-  return student;
-}
-
-function options(
-  changes: Partial<TrainOptions> = {},
-  settings: TrainSettingsInput = {},
-): TrainOptions {
-  return {
-    data: tinyData(),
-    settings: { ...tinySettings, ...settings },
-    decode: decodeTiny,
-    ...changes,
-  };
-}
-
-async function train(
-  changes: Partial<TrainOptions> = {},
-  settings: TrainSettingsInput = {},
-  student = newStudent(),
-) {
-  const events: TrainEvent[] = [];
-  for await (const event of trainSemiSupervised(student, options(changes, settings)))
-    events.push(event);
-  return { events, steps: stepsOf(events), student };
-}
 
 /** Where newStudent finds something, of the first class. */
 const boxAt = (i: number) => ({
@@ -71,13 +43,6 @@ const boxAt = (i: number) => ({
 
 const numGroundTruths = ({ perClass }: CocoMetrics) =>
   perClass.reduce((sum, c) => sum + c.numGroundTruths, 0);
-const stepsOf = (events: TrainEvent[]) => events.filter((e): e is StepEvent => e.type === 'step');
-/** What must be the same to the last bit. */
-const essence = (steps: StepEvent[]) =>
-  steps.map(({ iteration, losses, gradNorm, lr, emaMomentum, pseudo, silenced }) => ({
-    ...{ iteration, losses, gradNorm, lr, emaMomentum, pseudo, silenced },
-  }));
-const kinds = (events: TrainEvent[]) => events.map((e) => `${e.type} ${e.iteration}`);
 
 describe('a run', () => {
   test('yields its events in order and ends', async () => {
@@ -374,7 +339,7 @@ describe('resuming', () => {
     expect(rest.events[0]).toMatchObject({ type: 'resumed', iteration: stop });
     expect(essence([...stepsOf(first), ...rest.steps])).toEqual(essence(whole.steps));
     expect(rest.student.weight).toBe(whole.student.weight);
-    const steps = (await metrics()).filter((r) => r.type === 'step').map((r) => r.iteration);
+    const steps = (await metrics(folder)).filter((r) => r.type === 'step').map((r) => r.iteration);
     expect(steps).toEqual([4, 8, 12]);
   });
 
@@ -702,30 +667,6 @@ describe('wrong options', () => {
     );
   });
 });
-
-async function stoppedAfter(
-  stop: number,
-  changes: Partial<TrainOptions>,
-  settings: TrainSettingsInput = {},
-): Promise<StepEvent[]> {
-  const controller = new AbortController();
-  const steps: StepEvent[] = [];
-  const run = options({ ...changes, signal: controller.signal }, settings);
-  for await (const event of trainSemiSupervised(newStudent(), run)) {
-    if (event.type !== 'step') continue;
-    steps.push(event);
-    if (event.iteration === stop) controller.abort();
-  }
-  return steps;
-}
-
-async function metrics(): Promise<Record<string, unknown>[]> {
-  const text = await readFile(join(folder, 'metrics.jsonl'), 'utf8');
-  return text
-    .trim()
-    .split('\n')
-    .map((line) => JSON.parse(line));
-}
 
 /** Every file of the run with its content. */
 async function snapshot(): Promise<Record<string, string>> {

@@ -2,9 +2,12 @@ import { describe, expect, test } from 'vitest';
 import type { StepReport } from '../../../lib/semi/index.js';
 import { batchWarning, paperBatches, recipeFor, TrainingWatch } from '../../../lib/train/watch.js';
 
-function report(changes: Partial<NonNullable<StepReport['pseudo']>> = {}, silenced: string[] = []) {
+function report(
+  changes: Partial<NonNullable<StepReport['pseudo']>> = {},
+  silenced: Record<string, number> = {},
+) {
   return {
-    losses: { sup_loss_cls: 1, mixup_unsup_loss_cls: silenced.length ? 0 : 0.5 },
+    losses: { sup_loss_cls: 1, mixup_unsup_loss_cls: Object.keys(silenced).length ? 0 : 0.5 },
     total: 1,
     gradNorm: 1,
     emaMomentum: null,
@@ -22,9 +25,10 @@ function report(changes: Partial<NonNullable<StepReport['pseudo']>> = {}, silenc
     },
   } satisfies StepReport;
 }
-const nothing = report({ boxes: 0, emptyImages: 4, meanScore: null, bestScore: 0.21 }, [
-  'mixup_unsup_',
-]);
+const nothing = report(
+  { boxes: 0, emptyImages: 4, meanScore: null, bestScore: 0.21 },
+  { mixup_unsup_: 1 },
+);
 
 function warn(watch: TrainingWatch, reports: StepReport[]) {
   return reports.map((r) => watch.afterStep(r).map((w) => w.code));
@@ -73,7 +77,7 @@ describe('pseudo labels', () => {
 
   test('labels that the branch gate never lets through', () => {
     const watch = new TrainingWatch({ scoreThr: 0.4, patience: 2 });
-    const gated = report({}, ['mixup_unsup_']);
+    const gated = report({}, { mixup_unsup_: 1 });
     expect(warn(watch, [gated, gated, report(), gated])).toEqual([[], ['branch-silenced'], [], []]);
   });
 });
@@ -165,15 +169,22 @@ describe('batch and learning rate', () => {
   test('one process with the rate of eight: the linear rule is named', () => {
     expect(messages(1, 4, 0.01)).toEqual([
       'batch-and-rate: learning rate 0.01 with 1 + 4 pictures an iteration; the recipe has 0.01 with 8 + 32: ' +
-        'by the linear rule this batch wants 0.00125',
+        'by the linear rule this batch wants 0.00125, and this rate 8 times as many parts (batch.accumulate)',
     ]);
     // Of 32 + 32 pictures, not of 8 + 32.
-    expect(messages(4, 4, 0.01)[0]).toMatch(/has 0.01 with 32 \+ 32: .* wants 0.00125$/);
+    expect(messages(4, 4, 0.01)[0]).toMatch(
+      /has 0.01 with 32 \+ 32: .* wants 0.00125, and this rate 8 times/,
+    );
   });
   test('without a teacher: 16 pictures, of which none is unlabelled', () => {
     expect(messages(16, 0, 0.01)).toEqual([]);
     expect(messages(2, 0, 0.0025)).toEqual([]);
-    expect(messages(1, 0, 0.01)[0]).toMatch(/with 1 \+ 0 .* with 16 \+ 0: .* wants 0.000625$/);
+    // No whole number of parts, or another rate.
+    expect(messages(3, 0, 0.01)[0]).toMatch(/ wants 0.00187$/);
+    expect(messages(2, 0, 0.02)[0]).toMatch(/ wants 0.00125$/);
+    expect(messages(1, 0, 0.01)[0]).toMatch(
+      /with 1 \+ 0 .* with 16 \+ 0: .* wants 0.000625, and this rate 16 times/,
+    );
   });
   test('another ratio of the sources', () => {
     expect(messages(1, 12, 13 / 4000)).toEqual([
