@@ -10,9 +10,11 @@ import { detectionCases } from './cases/detection.js';
 import { imageCases } from './cases/images.js';
 import { levelCases } from './cases/levels.js';
 import { mapCases } from './cases/maps.js';
+import { matchQueries } from './cases/matching.js';
 import { optimizerCases } from './cases/optimizers.js';
 import { productCases } from './cases/products.js';
 import { stepCases } from './cases/steps.js';
+import { transformerCases } from './cases/transformers.js';
 import { measure } from './harness.js';
 import { type Limits, measureLimits } from './limits.js';
 import { TorchPeer } from './peer.js';
@@ -48,6 +50,8 @@ export function benchCases(size: StepSize = { height: 800, width: 1344 }): Bench
     ...mapCases,
     ...detectionCases,
     ...deformableAttentionCases,
+    ...transformerCases,
+    matchQueries,
     ...boxCases,
     ...imageCases,
     ...optimizerCases,
