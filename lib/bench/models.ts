@@ -21,8 +21,10 @@ export interface ModelFacts {
   /** Outputs of the classification; torchvision's dense detectors have one for a class that is none. */
   classes: number;
   optimizer: OptimizerOptions;
-  /** Has torchvision's numerics, and a peer in PyTorch. */
+  /** Has torchvision's numerics. */
   torchvision?: true;
+  /** Has a peer in PyTorch. */
+  peer?: true;
   /** Takes minutes and more memory than most have on a CPU: measured there where it is named. */
   large?: true;
   /** Every candidate goes through post-processing. @param detections an image */
@@ -45,7 +47,7 @@ const torchvision = (
   title: `${title} R50`,
   classes: objectClasses + 1,
   optimizer: sgd,
-  torchvision: true,
+  ...{ torchvision: true, peer: true },
   options: (detections) => ({ ...options(detections), numClasses: objectClasses + 1 }),
 });
 
@@ -97,9 +99,12 @@ export const modelFacts: Readonly<Record<BenchModel, ModelFacts>> = {
   'deformable-detr': queries('Deformable DETR R50', (maxPerImage) => ({
     ...{ type: 'deformable-detr', numClasses, backbone: r50, test: { maxPerImage } },
   })),
-  dino: queries('DINO R50, 4 levels', (maxPerImage) => ({
-    ...{ type: 'dino', numClasses, backbone: r50, test: { maxPerImage } },
-  })),
+  dino: {
+    ...queries('DINO R50, 4 levels', (maxPerImage) => ({
+      ...{ type: 'dino', numClasses, backbone: r50, test: { maxPerImage } },
+    })),
+    peer: true,
+  },
   'dino-swin-l': {
     ...queries('DINO Swin-L, 5 levels', (maxPerImage) => ({
       ...{ type: 'dino', numClasses, backbone: swinL, test: { maxPerImage } },

@@ -344,10 +344,18 @@ def match_queries(c, dtype):
 
 
 def step(c, dtype):
-    from detectors import make  # here: its imports cost seconds
-
     counts = {k: c[k] for k in ("images", "labelled", "unlabelled") if k in c}
-    run = make(c["model"], c["kind"], (c["h"], c["w"]), device, dtype == torch.bfloat16, **counts)
+    # Imported here: that costs seconds.
+    if c["model"] == "dino":
+        if dtype != torch.float32 or device.type != "cpu" or c["kind"] == "mixpl":
+            return None  # written for f32 on the CPU
+        import dino
+
+        run = dino.make(c["kind"], (c["h"], c["w"]), **counts)
+    else:
+        from detectors import make
+
+        run = make(c["model"], c["kind"], (c["h"], c["w"]), device, dtype == torch.bfloat16, **counts)
 
     def sound():
         if not run():

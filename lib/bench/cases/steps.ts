@@ -37,7 +37,7 @@ interface StepFacts {
 
 function stepCase({ name, model, size, shape, work, peer, prepare }: StepFacts): BenchCase {
   const { height, width } = size;
-  const { title, large, torchvision } = modelFacts[model];
+  const { title, large, peer: hasPeer } = modelFacts[model];
   return {
     name,
     shape: `${title}, ${height}×${width}, ${shape}`,
@@ -45,7 +45,7 @@ function stepCase({ name, model, size, shape, work, peer, prepare }: StepFacts):
     dtypes: ['f32', 'bf16'],
     work,
     bytes: (dtype) => work(dtype).reduce((sum, part) => sum + part.bytes, 0),
-    ...(torchvision ? { peer: { op: 'step', model, h: height, w: width, ...peer } } : {}),
+    ...(hasPeer ? { peer: { op: 'step', model, h: height, w: width, ...peer } } : {}),
     async prepare(context): Promise<PreparedCase> {
       const step = await prepare(context);
       return {

@@ -89,7 +89,8 @@ void check(const Case& s, Device device, DType type) {
   // Results and what passes between the layers are rounded to 8 bits, twice where they gather.
   const double relative = type == DType::bf16 ? 2e-2 : 1e-5;
   expect_near("dx", x.grad(), dx, relative);
-  expect_near("dw", w.grad(), product(dh, values_of(x), s.hidden, rows, s.c, true, false), relative);
+  expect_near("dw", w.grad(), product(dh, values_of(x), s.hidden, rows, s.c, true, false),
+              relative);
   expect_near("dbias", bias.grad(), dbias, relative);
   expect_near("dw1", w1.grad(), product(g1, hidden, s.out, rows, s.hidden, true, false), relative);
 }
