@@ -27,6 +27,8 @@ export interface BenchCase {
   readonly flops?: number;
   /** Of steps: the same layer by layer, in place of both. */
   work?(dtype: 'f32' | 'bf16'): readonly Work[];
+  /** Takes minutes and gigabytes on a CPU: there it runs only where it is named. */
+  readonly large?: true;
   /** The same in PyTorch, where it has it. */
   readonly peer?: PeerCase;
   prepare(context: BenchContext): Promise<PreparedCase>;

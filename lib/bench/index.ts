@@ -10,9 +10,11 @@ import { detectionCases } from './cases/detection.js';
 import { imageCases } from './cases/images.js';
 import { levelCases } from './cases/levels.js';
 import { mapCases } from './cases/maps.js';
+import { matchQueries } from './cases/matching.js';
 import { optimizerCases } from './cases/optimizers.js';
 import { productCases } from './cases/products.js';
 import { stepCases } from './cases/steps.js';
+import { transformerCases } from './cases/transformers.js';
 import { measure } from './harness.js';
 import { type Limits, measureLimits } from './limits.js';
 import { TorchPeer } from './peer.js';
@@ -48,6 +50,8 @@ export function benchCases(size: StepSize = { height: 800, width: 1344 }): Bench
     ...mapCases,
     ...detectionCases,
     ...deformableAttentionCases,
+    ...transformerCases,
+    matchQueries,
     ...boxCases,
     ...imageCases,
     ...optimizerCases,
@@ -65,7 +69,7 @@ export async function* runBench(options: BenchOptions = {}): AsyncGenerator<Benc
   const device = native.resolveDevice(options.device ?? 'cpu');
   const onCpu = device === 'cpu';
   const size = options.size ?? (onCpu ? { height: 480, width: 640 } : { height: 800, width: 1344 });
-  const cases = chosen(benchCases(size), names);
+  const cases = chosen(benchCases(size), names, onCpu);
   const hasBf16 = !onCpu || native.buildInfo().cpuFeatures.includes('avx512_bf16');
   const dtypes = options.dtypes ?? (hasBf16 ? ['f32', 'bf16'] : ['f32']);
   using peer = options.peer
@@ -78,8 +82,15 @@ export async function* runBench(options: BenchOptions = {}): AsyncGenerator<Benc
       yield await measure(bench, { device, dtype }, { repeats, limits, peer, signal });
 }
 
-/** In the order of the names. */
-function chosen(cases: readonly BenchCase[], names: readonly string[]): BenchCase[] {
+/**
+ * In the order of the names. On the CPU what is large is chosen by more than the first word of its name.
+ * @throws MixplError ERR_CONFIG for a name that no case has
+ */
+export function chosen(
+  cases: readonly BenchCase[],
+  names: readonly string[],
+  onCpu: boolean,
+): BenchCase[] {
   const has = (bench: BenchCase, name: string) =>
     bench.name === name || bench.name.startsWith(`${name}/`);
   for (const name of names) {
@@ -91,6 +102,10 @@ function chosen(cases: readonly BenchCase[], names: readonly string[]): BenchCas
       `bench: there is no case '${name}'${near ? `; did you mean '${near}'?` : ''} (--list shows all)`,
     );
   }
-  if (!names.length) return [...cases];
-  return [...new Set(names.flatMap((name) => cases.filter((bench) => has(bench, name))))];
+  const wanted = names.length
+    ? [...new Set(names.flatMap((name) => cases.filter((bench) => has(bench, name))))]
+    : cases;
+  const isMeant = (bench: BenchCase) =>
+    names.some((name) => name.includes('/') && has(bench, name));
+  return wanted.filter((bench) => !(bench.large && onCpu) || isMeant(bench));
 }

@@ -1,4 +1,4 @@
-/** Whole steps of R50-FPN detectors, as training and prediction do them; the peer has the same in PyTorch. */
+/** Whole steps of detectors, as training and prediction do them; the peer has those of torchvision's in PyTorch. */
 import {
   composeBatch,
   compositionOf,
@@ -7,14 +7,14 @@ import {
   type LabelledView,
   resizedView,
 } from '../augment/index.js';
-import { createDetector, type OptimizerOptions } from '../detector/create.js';
+import { createDetector } from '../detector/create.js';
 import type { Detector } from '../detector/detector.js';
 import { neverChanges } from '../image/index.js';
 import { Random } from '../random.js';
 import { MeanTeacher, resolveSemiOptions, type StepPart, type StepReport } from '../semi/index.js';
 import type { BenchContext } from './case.js';
 import { boxesIn, fillWith } from './data.js';
-import type { BenchModel } from './network.js';
+import { type BenchModel, modelFacts, objectClasses } from './models.js';
 
 /** Of the pictures. */
 export interface StepSize {
@@ -30,31 +30,17 @@ export interface RunningStep {
   dispose(): void;
 }
 
-const sgd: OptimizerOptions = { type: 'sgd', momentum: 0.9, weightDecay: 1e-4, clipNorm: 20 };
-const boxesAnImage = 7;
-const classes = 90;
+/** Objects of a labelled picture, and detections of a teacher. */
+export const boxesAnImage = 7;
 
-/** torchvision's networks; every candidate goes through post-processing. */
 async function benchDetector(
   model: BenchModel,
   { device, dtype }: BenchContext,
   detections: number,
 ): Promise<Detector> {
-  const dense = { scoreThresh: 0, detectionsPerImg: detections };
-  const presets = {
-    retinanet: { preset: 'torchvision/retinanet_resnet50_fpn', ...dense },
-    fcos: { preset: 'torchvision/fcos_resnet50_fpn', ...dense },
-    'faster-rcnn': {
-      preset: 'torchvision/fasterrcnn_resnet50_fpn',
-      boxScoreThresh: 0,
-      boxDetectionsPerImg: detections,
-      rpnPostNmsTopNTrain: 1000,
-    },
-  } as const;
-  const detector = await createDetector({
-    ...presets[model],
-    numClasses: classes + 1,
-    ...{ device, dtype: dtype === 'f32' ? 'fp32' : 'bf16', optimizer: sgd },
+  const { options, optimizer } = modelFacts[model];
+  const detector = await createDetector(options(detections), {
+    ...{ device, dtype: dtype === 'f32' ? 'fp32' : 'bf16', optimizer },
   });
   // Its distances pass a ReLU: with random weights alone whole pyramids of boxes have no width or height,
   // and those are no pseudo labels. Four strides to each side are more than such weights take away.
@@ -79,7 +65,7 @@ function decoded(image: DecodedImage): DecodedImage {
 
 const instances = (seed: number, { height, width }: StepSize): Instances => ({
   boxes: boxesIn(boxesAnImage, width, height, seed),
-  labels: Int32Array.from({ length: boxesAnImage }, (_, i) => (seed + 11 * i) % classes),
+  labels: Int32Array.from({ length: boxesAnImage }, (_, i) => (seed + 11 * i) % objectClasses),
   scores: new Float32Array(boxesAnImage).fill(1),
 });
 

@@ -20,7 +20,7 @@ export function addBenchCommand(program: Command): void {
     .description('check and time kernels and steps on a device')
     .argument(
       '[names...]',
-      'cases in this order, or their beginnings: ema, conv, conv/stem; none: all',
+      'cases in this order, or their beginnings: ema, conv, conv/stem, mixpl/dino; none: all (on the CPU but for what is large)',
     )
     .option('--device <name>', 'auto, cpu, cuda or cuda:N', 'cpu')
     .addOption(new Option('--dtype <type>', 'one type instead of all').choices(['fp32', 'bf16']))

@@ -65,9 +65,8 @@ DenoisingQueries denoising_queries(const Truth& truth, const Tensor& sizes, int6
   const auto boxes = [&] { return Tensor::empty({images, out.count(), 4}, DType::f32, device); };
   out.labels = numbers(DType::i32);
   out.references = boxes();
-  out.targets = {
-      numbers(DType::i32), boxes(), numbers(DType::f32), numbers(DType::i32),
-      Tensor::full({}, static_cast<float>(out.groups * truth.total()), DType::f32, device)};
+  out.targets = {numbers(DType::i32), boxes(), numbers(DType::f32), numbers(DType::i32),
+                 out.groups * truth.total()};
   if (out.labels.numel() > 0)
     MIXPL_DISPATCH(device, denoising_queries, truth, sizes, classes, options, random, out);
   return out;
@@ -140,9 +139,11 @@ const bool registered_denoising =
                             o.integer("classes", 1), options, random);
       const std::vector<int32_t> layout{static_cast<int32_t>(d.groups),
                                         static_cast<int32_t>(d.group_size)};
-      return std::vector<Tensor>{Tensor::from(layout, {2}), d.labels,           d.references,
-                                 d.targets.labels,          d.targets.boxes,    d.targets.weights,
-                                 d.targets.objects,         d.targets.positives};
+      const Tensor positives =
+          Tensor::full({}, static_cast<float>(d.targets.positives), DType::f32);
+      return std::vector<Tensor>{Tensor::from(layout, {2}), d.labels,        d.references,
+                                 d.targets.labels,          d.targets.boxes, d.targets.weights,
+                                 d.targets.objects,         positives};
     });
 
 // Nothing; { groups, groupSize, queries }. Output: the mask, none without denoising queries.

@@ -57,7 +57,7 @@ TEST(CudaQueries, DenoisingIsTheHostsBitByBit) {
     EXPECT_EQ(a.boxes.to_vector<float>(), b.boxes.to_vector<float>());
     EXPECT_EQ(a.weights.to_vector<float>(), b.weights.to_vector<float>());
     EXPECT_EQ(a.objects.to_vector<int32_t>(), b.objects.to_vector<int32_t>());
-    EXPECT_EQ(a.positives.item(), b.positives.item());
+    EXPECT_EQ(a.positives, b.positives);
   }
 }
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "core/check.h"
-#include "core/part.h"
 #include "detect/set_matching_costs.h"
 #include "ops/registry.h"
 
@@ -90,15 +89,11 @@ std::vector<QueryTargets> match_queries(const std::vector<Tensor>& logits,
   const int64_t images = logits[0].size(0), queries = logits[0].size(1);
   int64_t positives = 0;
   for (int64_t count : truth.counts) positives += std::min(count, queries);
-  // In one fill, and of memory of their own: who gets them may change them.
-  const Tensor positive = Tensor::full({static_cast<int64_t>(logits.size())},
-                                       static_cast<float>(positives), DType::f32, device);
   for (size_t l = 0; l < logits.size(); ++l)
     targets.push_back({Tensor::empty({images, queries}, DType::i32, device),
                        Tensor::empty({images, queries, 4}, DType::f32, device),
                        Tensor::empty({images, queries}, DType::f32, device),
-                       Tensor::empty({images, queries}, DType::i32, device),
-                       part_of(positive, 4 * static_cast<int64_t>(l), {}, DType::f32)});
+                       Tensor::empty({images, queries}, DType::i32, device), positives});
   for (size_t l = 0; l < logits.size(); l += kMostLayers) {
     const int64_t layers = std::min<int64_t>(kMostLayers, logits.size() - l);
     MatchView view = view_of(&logits[l], &boxes[l], layers, truth, sizes, options);
@@ -166,7 +161,8 @@ const bool registered =
       std::vector<Tensor> out;
       for (const QueryTargets& t :
            match_queries(args.logits, args.boxes, args.truth, args.sizes, args.options))
-        out.insert(out.end(), {t.labels, t.boxes, t.weights, t.objects, t.positives});
+        out.insert(out.end(), {t.labels, t.boxes, t.weights, t.objects,
+                               Tensor::full({}, static_cast<float>(t.positives), DType::f32)});
       return out;
     });
 const bool costs_registered =

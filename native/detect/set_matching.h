@@ -23,11 +23,11 @@ struct SetMatchingOptions {
 
 /// What each query is to learn.
 struct QueryTargets {
-  Tensor labels;     // i32 [N, Q]: a class, or C (background)
-  Tensor boxes;      // f32 [N, Q, 4] (cx, cy, w, h) in shares of the image; 0 without an object
-  Tensor weights;    // f32 [N, Q]: 1 for queries with an object, else 0
-  Tensor objects;    // i32 [N, Q]: index of the object among all of the batch (Truth), or -1
-  Tensor positives;  // f32 []: how many queries have an object
+  Tensor labels;   // i32 [N, Q]: a class, or C (background)
+  Tensor boxes;    // f32 [N, Q, 4] (cx, cy, w, h) in shares of the image; 0 without an object
+  Tensor weights;  // f32 [N, Q]: 1 for queries with an object, else 0
+  Tensor objects;  // i32 [N, Q]: index of the object among all of the batch (Truth), or -1
+  int64_t positives = 0;  // queries with an object: the host knows without asking the device
 };
 
 /// Assigns the objects of each image to queries so that the sum of costs is least, an object and a

@@ -107,11 +107,11 @@ std::vector<TrainingSession::LossValues> TrainingSession::named(const std::vecto
 void TrainingSession::backward(float weight) {
   if (!has_graph_) throw StateError("detector.backward: call loss() first; its graph is used up");
   join_predictions();
-  std::vector<Tensor> roots, seeds;
-  for (const auto& [name, value] : losses_) {
-    roots.push_back(value);
-    seeds.push_back(Tensor::full({}, weight, DType::f32, device_));
-  }
+  std::vector<Tensor> roots;
+  for (const auto& [name, value] : losses_) roots.push_back(value);
+  // One for all: it is only read.
+  const Tensor seed = Tensor::full({}, weight, DType::f32, device_);
+  const std::vector<Tensor> seeds(roots.size(), seed);
   losses_.clear();
   has_graph_ = is_unread_ = false;
   ContextScope scope(make_context(device_, compute_, true, nullptr));

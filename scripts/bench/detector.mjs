@@ -1,5 +1,6 @@
-// One case of a R50-FPN detector, ours: `node scripts/bench/detector.mjs MODEL CASE DTYPE ITERATIONS`.
-// MODEL: retinanet, fcos, faster-rcnn (with torchvision's numerics, as the peer).
+// One case of a detector, ours: `node scripts/bench/detector.mjs MODEL CASE DTYPE ITERATIONS`.
+// MODEL: retinanet, fcos, faster-rcnn (with torchvision's numerics, as the peer), dino, dino-swin-l and the
+// others of lib/bench/models.ts.
 // CASE: train (BENCH_BATCH pictures, 2), infer (1), mixpl (teacher on 4, student on 1 + 4 mixed + 1 mosaic):
 // those of `mixpl bench`, in a process of their own, whose memory is counted.
 // BENCH_DEVICE: cpu or cuda.

@@ -243,11 +243,119 @@ def ema(c, dtype):
     return run
 
 
-def step(c, dtype):
-    from detectors import make  # here: its imports cost seconds
+def attention(c, dtype):
+    n, rows, heads, depth = c["batches"], c["rows"], c["heads"], c["depth"]
+    q, k, v = (rand(n, heads, rows, depth, dtype=dtype) for _ in range(3))
+    bias = None
+    if c["biased"]:
+        bias = rand(1, heads, rows, rows, dtype=dtype)
+    if "groups" in c:
+        count, size = c["groups"]
+        group = torch.cat([torch.arange(count).repeat_interleave(size), torch.full((rows - count * size,), -1)]).to(device)
+        bias = (group[None] < 0) | (group[:, None] == group[None])  # those that are seen
+    if hasattr(F, "scaled_dot_product_attention"):
+        run = lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    else:
 
+        def run():
+            scores = q @ k.transpose(-1, -2) * depth**-0.5
+            if bias is not None:
+                scores = scores.masked_fill(~bias, -torch.inf) if bias.dtype == torch.bool else scores + bias
+            return scores.softmax(-1) @ v
+
+    if not c["backward"]:
+        return run
+    return with_backward(run, [t.requires_grad_() for t in (q, k, v)], torch.rand_like(q))
+
+
+def layer_norm(c, dtype):
+    if dtype != torch.float32 and device.type == "cpu":
+        return None
+    x, residual = rand(*c["shape"], dtype=dtype), rand(*c["shape"], dtype=dtype)
+    width, backward = c["shape"][-1], c["backward"]
+    gamma, beta = (torch.full((width,), v, device=device, dtype=dtype, requires_grad=backward) for v in (1.0, 0.0))
+    run = lambda: F.layer_norm(x + residual, (width,), gamma, beta)
+    if not backward:
+        return run
+    return with_backward(run, [x.requires_grad_(), residual.requires_grad_(), gamma, beta], torch.rand_like(x))
+
+
+def gelu(c, dtype):
+    x = rand(*c["shape"], dtype=dtype)
+    run = lambda: F.gelu(x)
+    return with_backward(run, [x.requires_grad_()], torch.rand_like(x)) if c["backward"] else run
+
+
+def deformable_attention(c, dtype):
+    if dtype != torch.float32 and device.type == "cpu":
+        return None  # no grid_sample there
+    n, queries, heads, points = c["images"], c["queries"], c["heads"], c["points"]
+    maps = list(zip(c["maps"][::2], c["maps"][1::2]))
+    value = rand(n, sum(h * w for h, w in maps), heads, c["depth"], dtype=dtype)
+    offsets = rand(n, queries, heads, len(maps), points, 2, dtype=dtype) * 4
+    logits = rand(n, queries, heads, len(maps) * points, dtype=dtype) * 2
+    references = torch.rand(n, queries, 1, 1, 1, c["coordinates"], device=device).to(dtype)
+    wh = torch.tensor([[w, h] for h, w in maps], device=device, dtype=dtype)[:, None]
+
+    def run():
+        share = logits.softmax(-1).view(n, queries, heads, len(maps), points)
+        if c["coordinates"] == 2:
+            at = references + offsets / wh
+        else:
+            at = references[..., :2] + offsets / points * references[..., 2:] * 0.5
+        out, first = 0, 0
+        for l, (h, w) in enumerate(maps):
+            v = value[:, first : first + h * w].permute(0, 2, 3, 1).reshape(n * heads, -1, h, w)
+            grid = 2 * at[:, :, :, l].transpose(1, 2).flatten(0, 1) - 1
+            found = F.grid_sample(v, grid, align_corners=False)
+            out = out + (found * share[:, :, :, l].transpose(1, 2).flatten(0, 1)[:, None]).sum(-1)
+            first += h * w
+        return out.view(n, heads, -1, queries).permute(0, 3, 1, 2).flatten(2)
+
+    if not c["backward"]:
+        return run
+    return with_backward(run, [t.requires_grad_() for t in (value, offsets, logits)], torch.rand_like(run()))
+
+
+def match_queries(c, dtype):
+    try:
+        from scipy.optimize import linear_sum_assignment
+    except ImportError:
+        return None
+    w, h, images = 1344, 800, range(c["images"])
+    size = torch.tensor([w, h, w, h], device=device, dtype=torch.float32)
+    truth = [(boxes_in(c["objects"], w, h), torch.randint(0, c["classes"], (c["objects"],), device=device)) for _ in images]
+    layers = [
+        [(rand(c["queries"], c["classes"], dtype=dtype) * 4, boxes_in(c["queries"], w, h)) for _ in images]
+        for _ in range(c["layers"])
+    ]
+    shares = lambda b: torch.cat([(b[:, :2] + b[:, 2:]) / 2, b[:, 2:] - b[:, :2]], 1) / size
+
+    def run():
+        for layer in layers:
+            for (logits, found), (boxes, labels) in zip(layer, truth):
+                p = logits.float().sigmoid()
+                focal = 0.25 * (1 - p) ** 2 * -(p + 1e-12).log() - 0.75 * p**2 * -(1 - p + 1e-12).log()
+                cost = 2 * focal[:, labels] + 5 * torch.cdist(shares(found), shares(boxes), p=1)
+                cost = cost - 2 * torchvision.ops.generalized_box_iou(found, boxes)
+                linear_sum_assignment(cost.cpu())
+
+    return run
+
+
+def step(c, dtype):
     counts = {k: c[k] for k in ("images", "labelled", "unlabelled") if k in c}
-    run = make(c["model"], c["kind"], (c["h"], c["w"]), device, dtype == torch.bfloat16, **counts)
+    # Imported here: that costs seconds.
+    if c["model"] == "dino":
+        if dtype != torch.float32 or device.type != "cpu" or c["kind"] == "mixpl":
+            return None  # written for f32 on the CPU
+        import dino
+
+        run = dino.make(c["kind"], (c["h"], c["w"]), **counts)
+    else:
+        from detectors import make
+
+        run = make(c["model"], c["kind"], (c["h"], c["w"]), device, dtype == torch.bfloat16, **counts)
 
     def sound():
         if not run():
@@ -261,7 +369,8 @@ CASES = {
     "upsample-add": upsample_add, "max-pool": max_pool, "focal-loss": focal_loss, "nms": nms,
     "softmax-cross-entropy": softmax_cross_entropy, "giou-loss": giou_loss, "assign-max-iou": assign_max_iou,
     "roi-align": roi_align, "normalise": normalise, "warp": warp, "sgd": optimizer,
-    "adamw": optimizer, "ema": ema, "step": step,
+    "adamw": optimizer, "ema": ema, "step": step, "attention": attention, "layer-norm": layer_norm, "gelu": gelu,
+    "deformable-attention": deformable_attention, "match-queries": match_queries,
 }
 
 print(json.dumps(dict(torch=torch.__version__, torchvision=torchvision.__version__)), flush=True)

@@ -25,11 +25,11 @@ export function upsampleAddLoop({ lateral, top }: Record<string, NdArray>): NdAr
 
 export function scaledSumLoop(
   { divisor, ...terms }: Record<string, NdArray>,
-  options: { scale?: number } = {},
+  options: { scale?: number; divisor?: number } = {},
 ): NdArray {
   const values = Object.values(terms).map((v) => v.data[0]!);
   const sum = values.reduce((total, v) => total + v, 0) * (options.scale ?? 1);
-  return scalar(divisor ? sum / divisor.data[0]! : sum);
+  return scalar(sum / (divisor?.data[0] ?? options.divisor ?? 1));
 }
 
 /** Girshick 2015, eq. 3, with the corner at `beta`, weighted per box of four. */

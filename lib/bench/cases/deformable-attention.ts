@@ -32,6 +32,11 @@ function attention(part: 'encoder' | 'decoder', backward: boolean): BenchCase {
       (images * cells * channels + own * (3 * samples + channels)) *
       sizeOf(dtype) *
       (backward ? 3 : 1),
+    // By grid_sample, a level after the other: PyTorch has no kernel of its own.
+    peer: {
+      op: 'deformable-attention',
+      ...{ images, queries, heads, depth, points, coordinates, maps, backward },
+    },
     async prepare(context) {
       const plain = { ...context, dtype: 'f32' as const };
       const sides = noise(4 * own, 0.25).map((v) => v + 0.5);

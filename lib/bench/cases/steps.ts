@@ -1,7 +1,9 @@
-/** Inference, training steps and whole MixPL iterations of R50-FPN detectors. */
+/** Inference, training steps and whole MixPL iterations of detectors. */
 import type { BenchCase, BenchContext, PreparedCase, Work } from '../case.js';
-import { type BenchModel, inferenceWork, parametersOf, trainingWork } from '../network.js';
+import { type BenchModel, benchModels, modelFacts } from '../models.js';
+import { inferenceWork, type PassShape, parametersOf, trainingWork } from '../network.js';
 import {
+  boxesAnImage,
   inference,
   mixplIteration,
   mosaicSize,
@@ -10,15 +12,12 @@ import {
   trainingStep,
 } from '../steps.js';
 
-const models: readonly BenchModel[] = ['retinanet', 'fcos', 'faster-rcnn'];
-const titles = { retinanet: 'RetinaNet', fcos: 'FCOS', 'faster-rcnn': 'Faster R-CNN' };
-
 export function stepCases(size: StepSize): readonly BenchCase[] {
   return [
-    ...models.map((model) => predicting('infer', model, { ...size, images: 1 })),
-    ...models.map((model) => predicting('teacher', model, { ...size, images: 4 })),
-    ...models.map((model) => training(model, { ...size, images: 2 })),
-    ...models.flatMap((model) => [
+    ...benchModels.map((model) => predicting('infer', model, { ...size, images: 1 })),
+    ...benchModels.map((model) => predicting('teacher', model, { ...size, images: 4 })),
+    ...benchModels.map((model) => training(model, { ...size, images: 2 })),
+    ...benchModels.flatMap((model) => [
       mixpl(model, { ...size, labelled: 1, unlabelled: 4 }),
       mixpl(model, { ...size, labelled: 4, unlabelled: 4 }),
     ]),
@@ -38,13 +37,15 @@ interface StepFacts {
 
 function stepCase({ name, model, size, shape, work, peer, prepare }: StepFacts): BenchCase {
   const { height, width } = size;
+  const { title, large, peer: hasPeer } = modelFacts[model];
   return {
     name,
-    shape: `${titles[model]} R50, ${height}×${width}, ${shape}`,
+    shape: `${title}, ${height}×${width}, ${shape}`,
+    ...(large ? { large } : {}),
     dtypes: ['f32', 'bf16'],
     work,
     bytes: (dtype) => work(dtype).reduce((sum, part) => sum + part.bytes, 0),
-    peer: { op: 'step', model, h: height, w: width, ...peer },
+    ...(hasPeer ? { peer: { op: 'step', model, h: height, w: width, ...peer } } : {}),
     async prepare(context): Promise<PreparedCase> {
       const step = await prepare(context);
       return {
@@ -57,14 +58,20 @@ function stepCase({ name, model, size, shape, work, peer, prepare }: StepFacts):
   };
 }
 
-const pass = (model: BenchModel, images: number, size: StepSize) =>
-  ({ model, classes: 91, images, ...size, extra: 'on-output' }) as const;
+function pass(model: BenchModel, images: number, size: StepSize): PassShape {
+  const { classes, torchvision } = modelFacts[model];
+  const extra = torchvision ? 'on-output' : 'on-input';
+  return { model, classes, images, ...size, extra, noisy: noisyQueries(boxesAnImage) };
+}
 
-/** SGD reads gradient (for its norm, too), weight and momentum, writes the last two. */
-const update = (model: BenchModel, size: StepSize): Work => ({
-  bytes: parametersOf(pass(model, 1, size)).trained * 24,
-  flops: 0,
-});
+/** Groups of denoising queries, which hold a hundred objects, each twice. */
+const noisyQueries = (objects: number) => 2 * objects * Math.floor(100 / objects);
+
+/** Gradient (for its norm, too), weight and moments are read, the last two written. */
+function update(model: BenchModel, size: StepSize): Work {
+  const moments = modelFacts[model].optimizer.type === 'adamw' ? 2 : 1;
+  return { bytes: parametersOf(pass(model, 1, size)).trained * (16 + 8 * moments), flops: 0 };
+}
 
 function predicting(
   kind: 'infer' | 'teacher',

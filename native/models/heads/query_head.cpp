@@ -1,8 +1,8 @@
 #include "models/heads/query_head.h"
 
+#include <algorithm>
 #include <cmath>
 
-#include "detect/normalisers.h"
 #include "models/probe.h"
 #include "nn/mlp.h"
 #include "ops/boxes_from_centers/boxes_from_centers.h"
@@ -71,7 +71,7 @@ QueryLossOptions QueryLossOptions::read(const Options& options, const QueryLossO
 void add_query_losses(Losses& losses, const std::string& prefix, const QueryOutputs& out,
                       const QueryTargets& targets, const Tensor& sizes, int64_t classes,
                       const QueryLossOptions& options) {
-  const Tensor factor = sum_of({targets.weights}, 1);
+  const Divisor factor(static_cast<float>(std::max<int64_t>(targets.positives, 1)));
   const int64_t count = targets.weights.numel();
   const Tensor weights = targets.weights.alias({count});
   const Tensor boxes = reshape(boxes_from_centers(out.boxes, sizes), {count, 4});

@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "ops/conv2d/conv2d_gradients.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -61,10 +62,46 @@ void mark_masked(const Tensor& gradient, const Tensor& mask) {
 bool is_masked_by(const Tensor& gradient, const Tensor& values) {
   return gradient.impl()->masked_by == values.raw() && values.numel() > 0;
 }
-/// Says that y is a ReLU's.
-void mark_rectified(const Tensor& y) { y.impl()->rectified = y.requires_grad(); }
 
 }  // namespace
+
+void mark_rectified(const Tensor& y) { y.impl()->rectified = y.requires_grad(); }
+
+Gradients ConvGradients::operator()(Tensor dy) const {
+  Gradients grads(4);
+  const Tensor mask = relu.defined() && !is_masked_by(dy, relu) ? relu : Tensor();
+  const auto pad = [&](const Tensor& t) {
+    return MIXPL_DISPATCH(x.device(), pad_gradient, t, filters.shape(), options);
+  };
+  // A handle of its own: it is masked by nothing of the residual's.
+  if (residual.requires_grad() && !mask.defined()) grads[3] = dy.detach();
+  dy = dy.alias(out);
+  // First where it can be: sums are then read in chunks, those of zeros left out.
+  if (!mask.defined()) dy = pad(dy);
+  if (mask.defined() || bias.requires_grad()) {
+    Tensor masked = !mask.defined() || dy.unique() ? dy : Tensor::empty_like(dy);
+    if (bias.requires_grad()) grads[2] = Tensor::empty_like(bias);
+    MIXPL_DISPATCH(x.device(), mask_and_column_sum, mask, dy, masked, grads[2]);
+    dy = masked;
+  }
+  if (residual.requires_grad() && mask.defined()) grads[3] = dy.detach();
+  dy = pad(dy);
+  if (weight.requires_grad()) {
+    grads[1] = Tensor::empty_like(weight);
+    Tensor dfilters = grads[1].alias(filters.shape());
+    MIXPL_DISPATCH(x.device(), conv2d_backward_weight, x.alias(in), dy, options, dfilters);
+  }
+  if (x.requires_grad()) {
+    grads[0] = take_grad(x);
+    const bool add = grads[0].defined();
+    if (!add) grads[0] = Tensor::empty_like(x);
+    const Tensor open = mask_of(x);
+    Tensor dx = grads[0].alias(in);
+    MIXPL_DISPATCH(x.device(), conv2d_backward_data, dy, filters, options, dx, add, open);
+    mark_masked(grads[0], open);
+  }
+  return grads;
+}
 
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias,
               const Conv2dOptions& options, const Tensor& residual) {
@@ -72,40 +109,8 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias,
   Tensor y = Tensor::empty(shape, x.dtype(), x.device());
   MIXPL_DISPATCH(x.device(), conv2d_forward, x, weight, bias, residual, options, y);
   record(y, {x, weight, bias, residual},
-         // Holds the output only for the ReLU's mask, without its identity on the tape.
-         [=, relu = options.relu ? y.detach() : Tensor()](Tensor dy) {
-           Gradients grads(4);
-           const Tensor mask = relu.defined() && !is_masked_by(dy, relu) ? relu : Tensor();
-           const auto pad = [&](const Tensor& t) {
-             return MIXPL_DISPATCH(x.device(), pad_gradient, t, weight.shape(), options);
-           };
-           // A handle of its own: it is masked by nothing of the residual's.
-           if (residual.requires_grad() && !mask.defined()) grads[3] = dy.detach();
-           // First where it can be: sums are then read in chunks, those of zeros left out.
-           if (!mask.defined()) dy = pad(dy);
-           if (mask.defined() || bias.requires_grad()) {
-             Tensor masked = !mask.defined() || dy.unique() ? dy : Tensor::empty_like(dy);
-             if (bias.requires_grad()) grads[2] = Tensor::empty_like(bias);
-             MIXPL_DISPATCH(x.device(), mask_and_column_sum, mask, dy, masked, grads[2]);
-             dy = masked;
-           }
-           if (residual.requires_grad() && mask.defined()) grads[3] = dy.detach();
-           dy = pad(dy);
-           if (weight.requires_grad()) {
-             grads[1] = Tensor::empty_like(weight);
-             MIXPL_DISPATCH(x.device(), conv2d_backward_weight, x, dy, options, grads[1]);
-           }
-           if (x.requires_grad()) {
-             grads[0] = take_grad(x);
-             const bool add = grads[0].defined();
-             if (!add) grads[0] = Tensor::empty_like(x);
-             const Tensor open = mask_of(x);
-             MIXPL_DISPATCH(x.device(), conv2d_backward_data, dy, weight, options, grads[0], add,
-                            open);
-             mark_masked(grads[0], open);
-           }
-           return grads;
-         });
+         ConvGradients{x, weight, bias, residual, x.shape(), shape, weight, options,
+                       options.relu ? y.detach() : Tensor()});
   if (options.relu) mark_rectified(y);
   return y;
 }

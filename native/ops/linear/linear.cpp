@@ -1,9 +1,8 @@
 #include "ops/linear/linear.h"
 
-#include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
-#include "ops/conv2d/conv2d.h"
+#include "ops/conv2d/conv2d_gradients.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -38,29 +37,10 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
   Tensor flat = y.alias(out);
   MIXPL_DISPATCH(x.device(), conv2d_forward, x.alias(in), filters, bias, Tensor(), conv, flat);
   flat = Tensor();
-  record(y, {x, weight, bias},
-         [=, mask = options.relu ? y.alias(out) : Tensor()](const Tensor& dy) {
-           Gradients grads(3);
-           Tensor dflat = dy.alias(out);
-           if (mask.defined() || bias.requires_grad()) {
-             Tensor masked = mask.defined() ? Tensor::empty_like(dflat) : dflat;
-             if (bias.requires_grad()) grads[2] = Tensor::empty_like(bias);
-             MIXPL_DISPATCH(x.device(), mask_and_column_sum, mask, dflat, masked, grads[2]);
-             dflat = masked;
-           }
-           dflat = MIXPL_DISPATCH(x.device(), pad_gradient, dflat, filters.shape(), conv);
-           if (weight.requires_grad()) {
-             grads[1] = Tensor::empty_like(weight);
-             Tensor dfilters = grads[1].alias({k, 1, 1, c});
-             MIXPL_DISPATCH(x.device(), conv2d_backward_weight, x.alias(in), dflat, conv, dfilters);
-           }
-           if (x.requires_grad()) {
-             grads[0] = Tensor::empty_like(x);
-             Tensor dx = grads[0].alias(in);
-             MIXPL_DISPATCH(x.device(), conv2d_backward_data, dflat, filters, conv, dx);
-           }
-           return grads;
-         });
+  record(y, {x, weight, bias, Tensor()},
+         ConvGradients{x, weight, bias, Tensor(), in, out, filters, conv,
+                       options.relu ? y.detach() : Tensor()});
+  if (options.relu) mark_rectified(y);
   return y;
 }
 

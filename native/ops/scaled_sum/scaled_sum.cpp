@@ -7,9 +7,8 @@
 #include "ops/scaled_sum/scaled_sum_math.h"
 
 namespace mixpl {
-namespace {
 
-Tensor sum_of(const std::vector<Tensor>& scalars, const Tensor& divisor, float scale) {
+Tensor scaled_sum(const std::vector<Tensor>& scalars, const Divisor& divisor, float scale) {
   const Check check("scaledSum");
   check.in_range("scalars (their number)", static_cast<double>(scalars.size()), 0,
                  kMostScaledTerms);
@@ -20,7 +19,11 @@ Tensor sum_of(const std::vector<Tensor>& scalars, const Tensor& divisor, float s
   }
   const Device device = scalars.empty() ? Context::current().device : scalars[0].device();
   Tensor y = Tensor::empty({}, DType::f32, device);
-  if (divisor.defined()) check.same_device("divisor", divisor, y);
+  if (const Tensor& counted = divisor.counted(); counted.defined()) {
+    check.dtype("divisor", counted, DType::f32);
+    check.shape("divisor", counted, {1}, "one number");
+    check.same_device("divisor", counted, y);
+  }
   MIXPL_DISPATCH(device, scaled_sum_forward, scalars, divisor, scale, y);
   record(y, scalars, [=, count = scalars.size()](const Tensor& dy) {
     Tensor dterm = Tensor::empty_like(dy);
@@ -30,25 +33,19 @@ Tensor sum_of(const std::vector<Tensor>& scalars, const Tensor& divisor, float s
   return y;
 }
 
-}  // namespace
-
 Tensor scaled_sum(const std::vector<Tensor>& scalars, float scale) {
-  return sum_of(scalars, {}, scale);
-}
-
-Tensor scaled_sum(const std::vector<Tensor>& scalars, const Tensor& divisor, float scale) {
-  const Check check("scaledSum");
-  check.dtype("divisor", divisor, DType::f32);
-  check.shape("divisor", divisor, {1}, "one number");
-  return sum_of(scalars, divisor, scale);
+  return scaled_sum(scalars, Divisor(1.0f), scale);
 }
 
 namespace {
-// Inputs: the scalars, then the divisor where { divided } says that there is one.
+// Inputs: the scalars, then the divisor where { divided } says that there is one; else { divisor }.
 const bool registered =
     register_op("scaledSum", [](const std::vector<Tensor>& in, const Options& o) {
       const auto scale = static_cast<float>(o.number("scale", 1));
-      if (!o.boolean("divided", false)) return std::vector<Tensor>{scaled_sum(in, scale)};
+      if (!o.boolean("divided", false)) {
+        const Divisor divisor(static_cast<float>(o.number("divisor", 1)));
+        return std::vector<Tensor>{scaled_sum(in, divisor, scale)};
+      }
       if (in.empty()) throw ShapeError("scaledSum: needs a divisor, got no tensor");
       return std::vector<Tensor>{scaled_sum({in.begin(), in.end() - 1}, in.back(), scale)};
     });

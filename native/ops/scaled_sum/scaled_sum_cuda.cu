@@ -8,7 +8,7 @@ namespace {
 // A handful of numbers at unrelated addresses: one thread adds them in order.
 struct ScaledSum {
   const float* terms[kMostScaledTerms];
-  const float* divisor;
+  DivisorView divisor;
   float* y;
   int count;
   float scale;
@@ -16,23 +16,20 @@ struct ScaledSum {
   MIXPL_DEVICE void operator()(int64_t) const {
     double sum = 0;
     for (int i = 0; i < count; ++i) sum += *terms[i];
-    *y = scaled(sum, scale, divisor);
+    *y = divisor.scaled(sum, scale);
   }
 };
 
 }  // namespace
 
-void scaled_sum_forward(const std::vector<Tensor>& terms, const Tensor& divisor, float scale,
+void scaled_sum_forward(const std::vector<Tensor>& terms, const Divisor& divisor, float scale,
                         Tensor& y) {
-  ScaledSum sum{};
+  ScaledSum sum{{}, DivisorView(divisor), y.data<float>(), 0, scale};
   for (const Tensor& term : terms) sum.terms[sum.count++] = term.data<float>();
-  sum.divisor = divisor.defined() ? divisor.data<float>() : nullptr;
-  sum.y = y.data<float>();
-  sum.scale = scale;
   for_each(1, sum);
 }
 
-void scaled_sum_backward(const Tensor& dy, const Tensor& divisor, float scale, Tensor& dterm) {
+void scaled_sum_backward(const Tensor& dy, const Divisor& divisor, float scale, Tensor& dterm) {
   scaled_sum_forward({dy}, divisor, scale, dterm);
 }
 

@@ -4,15 +4,24 @@
 #include <cstdint>
 
 #include "core/launch.h"
+#include "ops/scaled_sum/scaled_sum.h"
 
 namespace mixpl {
 
 constexpr int64_t kMostScaledTerms = 256;  // their addresses travel as arguments of a kernel
 
-/// scale * sum / divisor in f64, so that nothing is rounded twice; no divisor when it is null.
-MIXPL_HD float scaled(double sum, float scale, const float* divisor) {
-  const double product = sum * scale;
-  return static_cast<float>(divisor ? product / *divisor : product);
-}
+/// A Divisor as loops and kernels see it: `counted`, or `known` where it is null.
+struct DivisorView {
+  const float* counted;
+  float known;
+
+  explicit DivisorView(const Divisor& divisor)
+      : counted(divisor.counted().defined() ? divisor.counted().data<float>() : nullptr),
+        known(divisor.known()) {}
+  /// scale * sum / divisor in f64, so that nothing is rounded twice.
+  MIXPL_HD float scaled(double sum, float scale) const {
+    return static_cast<float>(sum * scale / (counted ? *counted : known));
+  }
+};
 
 }  // namespace mixpl

@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import type { BenchCase, BenchResult, RightResult } from '../../../lib/bench/case.js';
 import { measure } from '../../../lib/bench/harness.js';
-import { benchCases, runBench } from '../../../lib/bench/index.js';
+import { benchCases, chosen, runBench } from '../../../lib/bench/index.js';
 import type { Limits } from '../../../lib/bench/limits.js';
 import { failuresOf, lineOf } from '../../../lib/bench/report.js';
 import { runsFor, sample } from '../../../lib/bench/sample.js';
@@ -305,6 +305,18 @@ test('cases come in the order of the names, and each once', async () => {
   const passes = (of: string) =>
     ['forward', 'data-gradient', 'weight-gradient'].map((pass) => `${of}/${pass}`);
   expect(names).toEqual(['nms', ...passes('conv/fpn.p7'), 'relu']);
+});
+
+test('what is large runs on the CPU only where more than its first word is named', () => {
+  const cases = benchCases();
+  const names = (...wanted: string[]) => chosen(cases, wanted, true).map(({ name }) => name);
+  const large = 'train/dino-swin-l';
+  expect(names()).not.toContain(large);
+  expect(names('train')).toContain('train/dino');
+  expect(names('train')).not.toContain(large);
+  expect(names(large)).toEqual([large]);
+  expect(names('mixpl/dino-swin-l')).toEqual(['mixpl/dino-swin-l/1+4', 'mixpl/dino-swin-l/4+4']);
+  expect(chosen(cases, [], false)).toHaveLength(cases.length);
 });
 
 test('nothing stays allocated', async () => {

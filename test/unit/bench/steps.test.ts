@@ -27,7 +27,17 @@ test.each([
   });
 });
 
-test.each(['retinanet', 'fcos', 'faster-rcnn'] as const)(
+// All but those whose sizes alone are others.
+test.each([
+  'retinanet',
+  'fcos',
+  'faster-rcnn',
+  'retinanet-swin-t',
+  'sparse-rcnn',
+  'dab-detr',
+  'deformable-detr',
+  'dino',
+] as const)(
   'an iteration of %s learns from every branch, time after time',
   async (model) => {
     const step = await mixplIteration(model, { ...size, labelled: 1, unlabelled: 2 }, context);

@@ -81,6 +81,8 @@ testOp('scaledSum', {
       one([]),
       divided(['a', 'b'], 7, { scale: 2 }),
       divided(['a'], -0.25),
+      one(['a', 'b'], { scale: 2, divisor: 7 }),
+      one(['a'], { divisor: 3 }),
     ];
   },
 });
