@@ -17,9 +17,11 @@ using namespace channel_norm;
 constexpr int64_t kChunk = 256;
 // Values that are worth a thread of their own.
 constexpr int64_t kGrain = 1 << 15;
-// Images of at most so many bytes stay in a core's cache between the passes: a thread takes whole
-// ones.
+// Images of at most so many bytes stay in a core's cache between the passes.
 constexpr int64_t kCachedImage = 512 << 10;
+// A core's share of all caches holds images of so many bytes: a thread takes whole ones, and waits
+// for others once.
+constexpr int64_t kOwnImage = 2 << 20;
 // Outputs of so many bytes are in no cache when they are read, so they need not go through one.
 constexpr int64_t kStreamed = 24 << 20;
 // Values of a row, at least, if pixels side by side can make it so.
@@ -51,18 +53,18 @@ void for_each_chunk(const NormView& view, bool backwards, F&& f) {
   });
 }
 
-/// Whether a core's cache keeps an image, of which `element` bytes a value are read.
-bool is_cached(const NormView& view, int64_t element) {
-  return view.pixels * view.channels * element <= kCachedImage;
+int64_t bytes_of_image(const NormView& view, int64_t element) {
+  return view.pixels * view.channels * element;
 }
 
-/// f(image): images that a core's cache holds side by side, others and what is left over one after
-/// another, their chunks side by side.
+/// f(image), of which `element` bytes a value are read: small images side by side, large ones and
+/// what is left over one after another, their chunks side by side.
 template <typename F>
 void for_each_image(const NormView& view, int64_t element, F&& f) {
-  const int64_t values = view.pixels * view.channels, threads = num_threads();
-  const int64_t side_by_side = is_cached(view, element) ? view.images / threads * threads : 0;
-  parallel_for(side_by_side, std::max<int64_t>(1, kGrain / std::max<int64_t>(values, 1)), f);
+  const int64_t values = std::max<int64_t>(view.pixels * view.channels, 1);
+  const bool own = bytes_of_image(view, element) <= kOwnImage;
+  const int64_t side_by_side = own ? view.images / num_threads() * num_threads() : 0;
+  parallel_for(side_by_side, std::max<int64_t>(1, kGrain / values), f);
   for (int64_t i = side_by_side; i < view.images; ++i) f(i);
 }
 
@@ -92,7 +94,7 @@ struct RowShape {
       : channels(view.channels),
         side_by_side(std::max<int64_t>(1, kRowValues / channels)),
         width(side_by_side * channels),
-        cached(is_cached(view, element)) {}
+        cached(bytes_of_image(view, element) <= kCachedImage) {}
 
   /// f(first value, block) over `pixels` pixels: whole rows, then a shorter one.
   template <typename F>
