@@ -63,6 +63,8 @@ export interface RunOpMode {
   device?: string;
   /** One gradient (or null) per output: asks for the gradients of all floating inputs. */
   douts?: (NativeTensor | null)[];
+  /** The op reads `douts` and may not write into them, as it may into the copies that it gets otherwise. */
+  keepsDouts?: boolean;
 }
 
 /** Handle of a native detector; see lib/detector. Asynchronous methods run in call order. */
