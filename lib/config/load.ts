@@ -4,10 +4,11 @@ import { Document, visit } from 'yaml';
 import { torchvisionPresets } from '../detector/torchvision.js';
 import { MixplError } from '../errors.js';
 import { isMapping, type Mapping, merge, mergeAt } from './merge.js';
+import type { Path } from './path.js';
 import { listPresets, presetFile } from './presets.js';
-import { describeIssues } from './problems.js';
+import { describeIssues, type Locate } from './problems.js';
 import { configSchema, type ResolvedConfig, type RunConfig } from './schema.js';
-import { type Layer, type Path, parseOverride, readYamlLayer } from './source.js';
+import { type Layer, parseOverride, readYamlLayer } from './source.js';
 import { overTorchvision } from './torchvision.js';
 
 export interface LoadOptions {
@@ -64,7 +65,7 @@ export async function loadConfig(
   // The schema of a run needs data.
   const data = isMapping(value) && isMapping(value.data) ? value.data : {};
   if (withoutData && !data.labelled) value = merge(noData, value);
-  return validate(value, (path) => locateIn(layers, path) ?? file);
+  return validate(value, (...paths) => locateIn(layers, paths) ?? file);
 }
 
 /** Checks a config that is already a value, and fills in its defaults. @throws MixplError ERR_CONFIG */
@@ -83,7 +84,7 @@ export function formatConfig(config: ResolvedConfig): string {
   return document.toString({ lineWidth: 100 });
 }
 
-function validate(written: unknown, locate: (path: Path) => string): ResolvedConfig {
+function validate(written: unknown, locate: Locate): ResolvedConfig {
   // The kind of a union has no default in the schema.
   const bare = isMapping(written) && isMapping(written.optimizer) && !written.optimizer.type;
   const value = overTorchvision(bare ? merge({ optimizer: { type: 'sgd' } }, written) : written);
@@ -107,13 +108,19 @@ function overrideLayer(path: readonly string[], value: unknown, label: string): 
   };
 }
 
-/** The last layer that has the option says where; one that nobody wrote is located by its section. */
-function locateIn(layers: readonly Layer[], path: Path): string | undefined {
-  for (let length = path.length; length > 0; length--)
-    for (const layer of layers.toReversed()) {
-      const place = layer.locate(path.slice(0, length));
-      if (place) return place;
-    }
+/**
+ * The last layer that has one of the options says where, for the first of them that it has. When nobody
+ * wrote any, the section of the first one is the place.
+ */
+function locateIn(layers: readonly Layer[], paths: readonly Path[]): string | undefined {
+  const [first = []] = paths;
+  const sections = first.map((_, i) => [first.slice(0, first.length - i - 1)]);
+  for (const wanted of [paths, ...sections])
+    for (const layer of layers.toReversed())
+      for (const path of wanted) {
+        const place = path.length > 0 ? layer.locate(path) : undefined;
+        if (place) return place;
+      }
   return undefined;
 }
 

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { channels, nonNegative, positive, positiveCount, share, stride } from '../fields.js';
-import { common, neck, onlyMmdetection } from './parts.js';
+import { common, neck, onlyMmdetection, strideMismatch } from './parts.js';
 
 const test = z
   .strictObject({
@@ -46,11 +46,6 @@ const sampling = {
 };
 const pyramid = neck({ firstLevel: 2, extra: 'none' });
 
-const strideMismatch = {
-  path: ['rpn', 'strides'],
-  error: 'must hold one stride per output of the neck (model.neck.numOutputs)',
-};
-
 export const fasterRcnn = z
   .strictObject({
     type: z.literal('faster-rcnn'),
@@ -75,7 +70,7 @@ export const fasterRcnn = z
       .prefault({}),
     test,
   })
-  .refine((model) => model.rpn.strides.length === model.neck.numOutputs, strideMismatch);
+  .refine((model) => model.rpn.strides.length === model.neck.numOutputs, strideMismatch('rpn'));
 
 const perStage = (bound: z.ZodNumber) => z.tuple([bound, bound, bound]);
 
@@ -96,4 +91,4 @@ export const cascadeRcnn = z
       .prefault({}),
     test,
   })
-  .refine((model) => model.rpn.strides.length === model.neck.numOutputs, strideMismatch);
+  .refine((model) => model.rpn.strides.length === model.neck.numOutputs, strideMismatch('rpn'));

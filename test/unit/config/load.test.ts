@@ -130,7 +130,7 @@ describe('problems are named with their place', () => {
     ],
     [
       'semi: { cacheSize: 4 }',
-      'semi.cacheSize must be at least 8 with batch.unlabelled 4 and semi.indexRule reference, got 4',
+      'semi.cacheSize must be >= 8 with batch.unlabelled 4 and semi.indexRule reference, got 4',
     ],
     ['preprocess: { mean: [1, 2] }', 'preprocess.mean must hold at least 3 entries, got [1,2]'],
     [
@@ -139,7 +139,7 @@ describe('problems are named with their place', () => {
     ],
     [
       'model: { neck: { numOutputs: 4 } }',
-      'model.anchors.strides must hold one stride per output of the neck (model.neck.numOutputs)',
+      'model.anchors.strides must hold one stride per output of the neck (model.neck.numOutputs is 4), got [8,16,32,64,128]',
     ],
     [
       'optimizer: { type: sdg }',
@@ -180,6 +180,43 @@ describe('problems are named with their place', () => {
     const message = await messageOf(`${data}${line}\n`);
     expect(message).toMatch(/^bad\.yaml:\d+:\d+: /);
     expect(message.replace(/^bad\.yaml:\d+:\d+: /, '')).toBe(expected);
+  });
+
+  test.each([
+    [
+      ['model.transformer.heads=7'],
+      'model.transformer.heads must divide model.neck.channels (64), got 7',
+    ],
+    [['model.neck.channels=68', 'model.transformer.heads=8'], 'channels (68), got 8'],
+    [['model.transformer.heads=8', 'model.neck.channels=68'], 'channels (68), got 8'],
+    [['model.neck.channels=62'], 'model.neck.channels must be a multiple of 4, got 62'],
+    [['model.transformer.heads=0'], 'model.transformer.heads must be >= 1, got 0'],
+    [
+      ['model.neck.firstLevel=2', 'model.neck.numOutputs=3'],
+      'model.neck.numOutputs must be >= 4, the levels from C2 (firstLevel) to C5, got 3',
+    ],
+  ])('options that do not fit together: the place of the last one, once: %j', async (set, says) => {
+    const preset = { withoutData: true, overrides: set };
+    const message = await loadConfig('small-dino', preset).catch((error: Error) => error.message);
+    expect(message).toContain(`--set ${set.at(-1)}: `);
+    expect(message).toContain(says);
+    expect(message).not.toContain('\n');
+  });
+
+  test.each([
+    ['small-swin', 'backbone: { embed: 50 }', '[50,100,200,400], got [3,6,12,24] of size tiny'],
+    ['small-sparse-rcnn', 'neck: { channels: 50 }', 'model.head.heads must divide'],
+    ['small-dab-detr', 'transformer: { heads: 24 }', 'neck.channels (64), got 24'],
+    ['small-gfl', 'neck: { numOutputs: 3 }', 'one stride per output of the neck'],
+    ['small-faster-rcnn', 'neck: { numOutputs: 3 }', 'model.rpn.strides must hold one stride'],
+    ['small', 'train: { posIou: 0.3 }', 'model.train.negIou must be <= model.train.posIou (0.3)'],
+    ['small-deformable-detr', 'refine: false', 'model.twoStage must be false without model.refine'],
+    ['small', 'preset: torchvision/fcos_resnet50_fpn', 'model.type must be fcos with model.preset'],
+  ])('over %s, model: { %s } is where the problem is', async (preset, line, says) => {
+    const message = await messageOf(`${data}extends: ${preset}\nmodel:\n  ${line}\n`);
+    expect(message).toMatch(/^bad\.yaml:6:\d+: /);
+    expect(message).toContain(says);
+    expect(message).not.toContain('\n');
   });
 
   test('an unknown detector is answered with those that there are', async () => {
