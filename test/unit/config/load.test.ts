@@ -160,7 +160,7 @@ describe('problems are named with their place', () => {
     ],
     [
       'optimizer: { groups: [{ match: a, lr: 2 }] }',
-      'optimizer.groups.0.lr: unknown key; known are match, lrFactor, weightDecayFactor',
+      'optimizer.groups.0.lr: unknown key; known are match, lrFactor, weightDecayFactor, optional',
     ],
     [
       'optimizer: { groups: [{ match: a }, { match: a }] }',
