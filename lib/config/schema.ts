@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { dtypeChoices } from '../detector/dtype.js';
 import { torchvisionDefaults } from '../detector/torchvision.js';
 import { defaultScoreThr } from '../semi/options.js';
+import { maxThreads } from '../threads.js';
 import { across } from './across.js';
 import { augmentSchema } from './augment-schema.js';
 import { dataSchema } from './data-schema.js';
@@ -38,7 +39,7 @@ const runSchema = z.strictObject({
     .describe(
       'of activations; tf32: fp32, products on tensor cores of a GPU; auto: bf16 on GPUs, and where the processor has it',
     ),
-  threads: z.int().min(1).max(1024).nullable().default(null).describe('null: one per core'),
+  threads: z.int().min(1).max(maxThreads).nullable().default(null).describe('null: one per core'),
   model: modelSchema.prefault({}),
   data: dataSchema,
   preprocess: preprocessSchema.prefault({}),
