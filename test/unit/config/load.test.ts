@@ -234,9 +234,40 @@ describe('problems are named with their place', () => {
   });
 
   test('what is missing is located by its section', async () => {
-    expect(await messageOf('seed: 1\n')).toMatch(/data must be a mapping, got nothing$/);
     expect(await messageOf('data:\n  labelled: { format: coco }\n  split: { percent: 1 }\n')).toBe(
       'bad.yaml:2:3: data.labelled.annotations must be a string, got nothing',
+    );
+  });
+
+  test.each([
+    ['seed: 1\n', 'bad.yaml'],
+    ['seed: 1\ndata:\n', 'bad.yaml:2:1'],
+    ['data:\n  unlabelled: { format: folder, images: x }\n', 'bad.yaml:1:1'],
+    ['data:\n  labelled: null\n', 'bad.yaml:2:3'],
+  ])('%j has no labelled pictures: what to write, which is enough', async (text, place) => {
+    const message = await messageOf(text);
+    const [first, ...lines] = message.split('\n');
+    expect(first).toBe(
+      `${place}: data.labelled must be given (the annotated pictures), got nothing; for example`,
+    );
+    expect(lines.pop()).toContain("or --set 'data.labelled={ format: coco,");
+    const config = await loadConfig(await write('said.yaml', lines.join('\n')));
+    expect(config.data.labelled).toMatchObject({ annotations: 'labels.json', images: 'photos' });
+  });
+
+  test('so has a preset; what else is wrong is told, too', async () => {
+    for (const [preset, start] of [
+      ['small', 'extends: small'],
+      ['torchvision/fcos_resnet50_fpn', 'model: { preset: torchvision/fcos_resnet50_fpn }'],
+    ] as const) {
+      const message = await loadConfig(preset).catch((error: Error) => error.message);
+      expect(message).toMatch(`${preset}: data.labelled must be given`);
+      const [, ...lines] = String(message).split('\n').slice(0, -1);
+      expect(lines[0]).toBe(`    ${start}`);
+      await loadConfig(await write('said.yaml', lines.join('\n')));
+    }
+    await expect(loadConfig('small', { overrides: ['seed=x'] })).rejects.toThrow(
+      /^small: data\.labelled must.*\n--set seed=x: seed must be a number, got "x"$/s,
     );
   });
 
@@ -413,7 +444,7 @@ test('a detector alone needs no data, and torchvision presets have names of thei
   const preset = 'torchvision/fasterrcnn_resnet50_fpn_v2';
   const { model: theirs } = await loadConfig(preset, { withoutData: true });
   expect(theirs).toMatchObject({ type: 'faster-rcnn', numerics: 'torchvision', preset });
-  await expect(loadConfig(preset)).rejects.toThrow(/^torchvision.*: data must be a mapping/);
+  await expect(loadConfig(preset)).rejects.toThrow(/^torchvision.*: data\.labelled must be given/);
 });
 
 test('a resolved config reads back as the same config', async () => {
