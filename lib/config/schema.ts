@@ -119,7 +119,21 @@ export type ResolvedConfig = z.output<typeof configSchema>;
 /** A run's options as a user writes them. */
 export type RunConfig = z.input<typeof configSchema>;
 
-/** The schema in JSON Schema form, for editors. */
+/**
+ * The schema of a config's file in JSON Schema form, for editors. Nothing is required: the file that it
+ * extends may have the rest, and say of which kind a section is.
+ */
 export function jsonSchema(): object {
-  return z.toJSONSchema(runSchema, { io: 'input', target: 'draft-7' });
+  const schema = z.toJSONSchema(runSchema, {
+    io: 'input',
+    target: 'draft-7',
+    override({ jsonSchema: part }) {
+      delete part.required;
+      // What several kinds have fits several of them.
+      if (part.oneOf) part.anyOf = part.oneOf;
+      delete part.oneOf;
+    },
+  });
+  const parent = { type: 'string', description: 'a preset, or a file, that this one changes' };
+  return { ...schema, properties: { extends: parent, ...schema.properties } };
 }

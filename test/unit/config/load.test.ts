@@ -209,6 +209,18 @@ describe('problems are named with their place', () => {
     ['small-dab-detr', 'transformer: { heads: 24 }', 'neck.channels (64), got 24'],
     ['small-gfl', 'neck: { numOutputs: 3 }', 'one stride per output of the neck'],
     ['small-faster-rcnn', 'neck: { numOutputs: 3 }', 'model.rpn.strides must hold one stride'],
+    [
+      'small-faster-rcnn',
+      'rpn: { negIou: 0.9 }',
+      'model.rpn.negIou must be <= model.rpn.posIou (0.7)',
+    ],
+    [
+      'small-faster-rcnn',
+      'roi: { posIou: 0.4 }',
+      'model.roi.negIou must be <= model.roi.posIou (0.4)',
+    ],
+    ['small-tood', 'train: { topK: 65537 }', 'model.train.topK must be <= 65536, got 65537'],
+    ['small', 'test: { nmsPre: 2147483648 }', 'model.test.nmsPre must be <= 2147483647'],
     ['small', 'train: { posIou: 0.3 }', 'model.train.negIou must be <= model.train.posIou (0.3)'],
     ['small-deformable-detr', 'refine: false', 'model.twoStage must be false without model.refine'],
     ['small', 'preset: torchvision/fcos_resnet50_fpn', 'model.type must be fcos with model.preset'],

@@ -1,4 +1,6 @@
+import { readFile } from 'node:fs/promises';
 import { describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
 import {
   adviceFor,
   formatConfig,
@@ -7,6 +9,7 @@ import {
   loadConfig,
   parseConfig,
 } from '../../../lib/config/index.js';
+import { violations } from './json-schema.js';
 
 const presets = await listPresets();
 
@@ -104,14 +107,30 @@ describe('advice', () => {
   });
 });
 
-test('the JSON schema covers every section and its defaults', () => {
-  const schema = jsonSchema() as {
-    properties: Record<string, object>;
-    additionalProperties: boolean;
-  };
-  expect(Object.keys(schema.properties)).toEqual(
-    expect.arrayContaining(['model', 'data', 'augment', 'semi', 'optimizer', 'schedule']),
-  );
-  expect(schema.additionalProperties).toBe(false);
-  expect(JSON.stringify(schema.properties.semi)).toContain('"default":8');
+describe('the JSON schema', () => {
+  const schema = jsonSchema() as { properties: Record<string, object> };
+
+  test('has every section and its defaults', () => {
+    expect(Object.keys(schema.properties)).toEqual(
+      expect.arrayContaining(['extends', 'model', 'data', 'augment', 'semi', 'optimizer']),
+    );
+    expect(JSON.stringify(schema.properties.semi)).toContain('"default":8');
+  });
+
+  test.each(presets)('takes the file of $name as it is, and its config', async ({ name, file }) => {
+    expect(violations(schema, parse(await readFile(file, 'utf8')))).toEqual([]);
+    expect(violations(schema, await loadConfig(name, { withoutData: true }))).toEqual([]);
+  });
+
+  test.each([
+    ['extends: small-dino\nmodel: { queries: 50 }', []],
+    ['optimizer: { lr: 1.0e-4 }', []],
+    ['optimizer: { type: adamw, momentum: 0.9 }', ['config.optimizer.type is not sgd']],
+    ['extends: 3', ['config.extends is no string']],
+    ['semi: { scoreThr: 2 }', ['config.semi.scoreThr is too large']],
+    ['seed: 1.5', ['config.seed is no integer']],
+    ['modell: {}', ['config.modell is unknown']],
+  ])('%j: %j', (text, problems) => {
+    expect(violations(schema, parse(text))).toEqual(problems);
+  });
 });
