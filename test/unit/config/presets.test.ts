@@ -101,6 +101,24 @@ describe('advice', () => {
     expect(adviceFor(await loadConfig('bccd-5', { overrides }))).toEqual([]);
   });
 
+  test.each([
+    [
+      ['model.queries=1500'],
+      /^model\.queries 1500 is more than the 1020 cells of a picture of 240 x 180 \(augment\.test\)/,
+    ],
+    [
+      ['model.test.maxPerImage=101'],
+      /^model\.test\.maxPerImage 101 is more than model\.queries 100: /,
+    ],
+    [['model.queries=1020', 'model.test.maxPerImage=1020'], null],
+    [['model.queries=1500', 'model.type=dab-detr', 'model.neck.numOutputs=1'], null],
+  ])('names queries beyond what there is: %j', async (overrides, says) => {
+    const size = ['augment.test={ long: 240, short: 180 }', ...someData, ...overrides];
+    const advice = adviceFor(await loadConfig('small-dino', { overrides: size }));
+    const ofQueries = advice.filter((line) => /quer/.test(line));
+    expect(ofQueries).toEqual(says ? [expect.stringMatching(says)] : []);
+  });
+
   test('names a burn-in that never ends', async () => {
     const config = await loadConfig('bccd-5', { overrides: ['semi.burnIn=2500'] });
     expect(adviceFor(config).join('\n')).toMatch(/burnIn 2500 leaves no iteration of 2500/);
