@@ -11,7 +11,7 @@ import {
   withDatasetArgument,
 } from './dataset-argument.js';
 import { withInterrupt } from './interrupt.js';
-import { numberIn, wholeNumber } from './numbers.js';
+import { numberUpTo, wholeNumber } from './numbers.js';
 import { createOutput, exitCodes, type Output } from './output.js';
 import { createStatus } from './status.js';
 
@@ -34,7 +34,11 @@ export function addDataCommands(program: Command): void {
 
   withDatasetArgument(data.command('split'))
     .description('write COCO files with few labelled and many unlabelled images')
-    .requiredOption('--percent <number>', 'of the images that keep their labels', numberIn(0, 100))
+    .requiredOption(
+      '--percent <number>',
+      'of the images that keep their labels',
+      numberUpTo(100, '(0'),
+    )
     .option('--fold <number>', 'which of the independent draws', wholeNumber(0), 1)
     .addOption(
       new Option(

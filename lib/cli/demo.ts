@@ -26,8 +26,9 @@ export function addDemoCommand(program: Command): void {
       const { iterations, seed } = flags;
       await useThreads(flags);
       const { demoMethods, formatDemo, runDemo } = await import('../demo/run-demo.js');
-      const { Progress, StatusLine } = await import('../log/index.js');
+      const { createLogger, Progress, StatusLine } = await import('../log/index.js');
       const line = new StatusLine(process.stderr);
+      const log = createLogger({ write: (text) => line.print(text) });
       let progress: InstanceType<typeof Progress> | undefined;
       let current = '';
       const result = await withInterrupt((signal) =>
@@ -48,9 +49,9 @@ export function addDemoCommand(program: Command): void {
                   ? { 'pseudo/image': event.pseudo.boxes / event.pseudo.images }
                   : {}),
               });
-            else if (event.type === 'warning') line.print(`warning: ${event.message}`);
+            else if (event.type === 'warning') log.warn(event.message);
             else if (event.type === 'validation')
-              line.print(
+              log.info(
                 `${method}: AP ${(event.teacher ?? event.student).stats[0]!.toFixed(3)} after ${event.iteration} iterations`,
               );
           },

@@ -12,12 +12,12 @@ export function wholeNumber(low: number, high?: number): (text: string) => numbe
   };
 }
 
-/** Of [low, high]. */
-export function numberIn(low: number, high: number): (text: string) => number {
+/** Of [0, high], or of (0, high]. */
+export function numberUpTo(high: number, from: '[0' | '(0' = '[0'): (text: string) => number {
   return (text) => {
     const value = numberOf(text);
-    if (!(value >= low && value <= high))
-      throw new InvalidArgumentError(`It must be a number in [${low}, ${high}].`);
+    if (!(value >= 0 && value <= high) || (from === '(0' && value === 0))
+      throw new InvalidArgumentError(`It must be a number in ${from}, ${high}].`);
     return value;
   };
 }

@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import type { Detections } from '../detector/types.js';
 import { MixplError } from '../errors.js';
 import { withInterrupt } from './interrupt.js';
-import { numberIn } from './numbers.js';
+import { numberUpTo } from './numbers.js';
 import { createOutput, exitCodes } from './output.js';
 import { type RuntimeFlags, useRuntime, withRuntimeOptions } from './runtime-options.js';
 import { createStatus } from './status.js';
@@ -31,7 +31,7 @@ export function addPredictCommand(program: Command): void {
     .description('find objects in images')
     .argument('<image...>', 'image files, or folders of them')
     .requiredOption('--checkpoint <path>', 'weights file, checkpoint or folder of a run')
-    .option('--score-thr <number>', 'lowest score that is shown', numberIn(0, 1), 0.3)
+    .option('--score-thr <number>', 'lowest score that is shown', numberUpTo(1), 0.3)
     .option('--draw <dir>', 'also write every image with its boxes as PNG');
   withRuntimeOptions(command)
     .option(

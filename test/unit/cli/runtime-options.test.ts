@@ -39,7 +39,7 @@ describe('numbers that an option does not take', () => {
     ],
     [
       ['data', 'split', 'x', '--percent', 'ten'],
-      "argument 'ten' is invalid. It must be a number in [0, 100].",
+      "argument 'ten' is invalid. It must be a number in (0, 100].",
     ],
   ] as [string[], string][])('%j', async (args, says) => {
     const { code, stdout, stderr } = await runCli(args);
