@@ -24,6 +24,7 @@ export interface NativeTensor {
 
 export interface BuildInfo {
   onednnVersion: string;
+  /** As setNumThreads said, or OpenMP's own choice. */
   threads: number;
   cpuFeatures: string[];
   cudaCompiled: boolean;

@@ -1,7 +1,9 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { BenchResult, Limits } from '../bench/index.js';
 import { withInterrupt } from './interrupt.js';
+import { wholeNumber } from './numbers.js';
 import { createOutput, exitCodes } from './output.js';
+import { threadsOption, useThreads } from './runtime-options.js';
 
 interface BenchFlags {
   device: string;
@@ -25,11 +27,11 @@ export function addBenchCommand(program: Command): void {
     .option('--device <name>', 'auto, cpu, cuda or cuda:N', 'cpu')
     .addOption(new Option('--dtype <type>', 'one type instead of all').choices(['fp32', 'bf16']))
     .option('--size <HxW>', 'pictures of train, infer, teacher and mixpl', sizeOf)
-    .option('--threads <n>', 'threads on the CPU (default: one per core)', countOf)
+    .addOption(threadsOption())
     .option(
       '--repeats <n>',
       'samples that count, and most of warm-up (default: by how long one takes)',
-      countOf,
+      wholeNumber(1),
     )
     .addOption(
       new Option('--peer <name>', 'alternate with the same in PyTorch (BENCH_PYTHON)').choices([
@@ -55,7 +57,7 @@ async function bench(names: string[], flags: BenchFlags): Promise<void> {
     return output.result({ cases }, text);
   }
   const { native } = await import('../native.js');
-  if (flags.threads) native.setNumThreads(flags.threads);
+  await useThreads(flags);
   const device = native.resolveDevice(flags.device);
   const results: BenchResult[] = [];
   let limits: Limits | undefined;
@@ -103,11 +105,4 @@ function sizeOf(text: string): { height: number; width: number } {
   const match = /^(\d+)x(\d+)$/.exec(text);
   if (!match) throw new InvalidArgumentError('must be HxW, say 480x640');
   return { height: Number(match[1]), width: Number(match[2]) };
-}
-
-function countOf(text: string): number {
-  const count = Number(text);
-  if (!Number.isInteger(count) || count < 1)
-    throw new InvalidArgumentError('must be a whole number >= 1');
-  return count;
 }

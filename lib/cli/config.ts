@@ -54,9 +54,8 @@ export function addConfigCommands(program: Command): void {
           overrides: flags.set,
           withoutData: preset,
         });
-        const { labelled } = resolved.data;
-        if (labelled.format === 'coco' && labelled.annotations === config.missingAnnotations)
-          output.warn(`${source} has no data: extend it and give data.labelled`);
+        const missing = config.missingData(resolved, source as string);
+        if (missing) output.warn(missing);
         for (const advice of config.adviceFor(resolved)) output.warn(advice);
         await output.result(resolved, () => config.formatConfig(resolved).trimEnd());
       },

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, Option } from 'commander';
 import type { DatasetCheck, DetectionDataset, ProblemSummary } from '../data/index.js';
 import {
   type DatasetFlags,
@@ -11,6 +11,7 @@ import {
   withDatasetArgument,
 } from './dataset-argument.js';
 import { withInterrupt } from './interrupt.js';
+import { numberUpTo, wholeNumber } from './numbers.js';
 import { createOutput, exitCodes, type Output } from './output.js';
 import { createStatus } from './status.js';
 
@@ -33,8 +34,12 @@ export function addDataCommands(program: Command): void {
 
   withDatasetArgument(data.command('split'))
     .description('write COCO files with few labelled and many unlabelled images')
-    .requiredOption('--percent <number>', 'of the images that keep their labels', numeric)
-    .option('--fold <number>', 'which of the independent draws', numeric, 1)
+    .requiredOption(
+      '--percent <number>',
+      'of the images that keep their labels',
+      numberUpTo(100, '(0'),
+    )
+    .option('--fold <number>', 'which of the independent draws', wholeNumber(0), 1)
     .addOption(
       new Option(
         '--scheme <name>',
@@ -56,13 +61,6 @@ export function addDataCommands(program: Command): void {
     .addOption(policyOption())
     .option('--json', 'print file and counts')
     .action(convert);
-}
-
-function numeric(text: string): number {
-  const value = Number(text);
-  if (text.trim() === '' || !Number.isFinite(value))
-    throw new InvalidArgumentError('It must be a number.');
-  return value;
 }
 
 async function check(

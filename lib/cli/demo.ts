@@ -1,11 +1,14 @@
 import type { Command } from 'commander';
 import { withInterrupt } from './interrupt.js';
+import { wholeNumber } from './numbers.js';
 import { createOutput } from './output.js';
+import { threadsOption, useThreads } from './runtime-options.js';
 
 interface DemoFlags {
   out: string;
-  iterations: string;
-  seed: string;
+  iterations: number;
+  seed: number;
+  threads?: number;
   json?: boolean;
 }
 
@@ -14,16 +17,18 @@ export function addDemoCommand(program: Command): void {
     .command('demo')
     .description('the main job on data of its own: three methods on the same few labels')
     .option('--out <dir>', 'folder for data, runs and pictures', 'runs/demo')
-    .option('--iterations <n>', 'of each training', '800')
-    .option('--seed <n>', 'of data and training', '1')
+    .option('--iterations <n>', 'of each training', wholeNumber(30), 800)
+    .option('--seed <n>', 'of data and training', wholeNumber(0), 1)
+    .addOption(threadsOption())
     .option('--json', 'print { "methods": { name: { stats, perClassAP, seconds } }, "pictures" }')
-    .action(async (flags: DemoFlags, command: Command) => {
+    .action(async (flags: DemoFlags) => {
       const output = createOutput(flags);
-      const iterations = whole(flags.iterations, '--iterations', 30, command);
-      const seed = whole(flags.seed, '--seed', 0, command);
+      const { iterations, seed } = flags;
+      await useThreads(flags);
       const { demoMethods, formatDemo, runDemo } = await import('../demo/run-demo.js');
-      const { Progress, StatusLine } = await import('../log/index.js');
+      const { createLogger, Progress, StatusLine } = await import('../log/index.js');
       const line = new StatusLine(process.stderr);
+      const log = createLogger({ write: (text) => line.print(text) });
       let progress: InstanceType<typeof Progress> | undefined;
       let current = '';
       const result = await withInterrupt((signal) =>
@@ -44,9 +49,9 @@ export function addDemoCommand(program: Command): void {
                   ? { 'pseudo/image': event.pseudo.boxes / event.pseudo.images }
                   : {}),
               });
-            else if (event.type === 'warning') line.print(`warning: ${event.message}`);
+            else if (event.type === 'warning') log.warn(event.message);
             else if (event.type === 'validation')
-              line.print(
+              log.info(
                 `${method}: AP ${(event.teacher ?? event.student).stats[0]!.toFixed(3)} after ${event.iteration} iterations`,
               );
           },
@@ -64,11 +69,4 @@ export function addDemoCommand(program: Command): void {
         [await formatDemo(result), ...result.pictures.map((path) => `picture: ${path}`)].join('\n'),
       );
     });
-}
-
-function whole(text: string, flag: string, least: number, command: Command): number {
-  const value = Number(text);
-  if (!Number.isSafeInteger(value) || value < least)
-    command.error(`error: ${flag} must be a whole number >= ${least}, got '${text}'`);
-  return value;
 }

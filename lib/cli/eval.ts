@@ -12,7 +12,7 @@ import {
 } from './dataset-argument.js';
 import { withInterrupt } from './interrupt.js';
 import { createOutput, type Output } from './output.js';
-import { deviceOption, dtypeOption, type RuntimeFlags, runtimeOf } from './runtime-options.js';
+import { type RuntimeFlags, useRuntime, withRuntimeOptions } from './runtime-options.js';
 import { createStatus } from './status.js';
 
 interface EvalFlags extends DatasetFlags, RuntimeFlags, PolicyFlags {
@@ -26,7 +26,7 @@ interface EvalFlags extends DatasetFlags, RuntimeFlags, PolicyFlags {
 }
 
 export function addEvalCommand(program: Command): void {
-  withDatasetOptions(
+  const command = withDatasetOptions(
     program
       .command('eval')
       .description('COCO box metrics of detections in a file, or of a trained detector')
@@ -36,9 +36,8 @@ export function addEvalCommand(program: Command): void {
     .option('--detections <file>', 'detections, COCO results JSON')
     .option('--checkpoint <path>', 'weights file, checkpoint or folder of a run')
     .option('--save <file>', 'write the detections of --checkpoint as COCO results JSON')
-    .addOption(policyOption())
-    .addOption(deviceOption())
-    .addOption(dtypeOption())
+    .addOption(policyOption());
+  withRuntimeOptions(command)
     .addOption(
       new Option('--protocol <name>', 'limits of detections per image and class')
         .choices(['coco', 'mmdetection'])
@@ -85,11 +84,12 @@ async function evaluateCheckpoint(
   );
   const { detectReadable, findWeights } = await import('../train/index.js');
   const { headline, student, teacher } = await findWeights(checkpoint);
+  const runtime = await useRuntime(flags);
   const status = createStatus();
   let test: CheckpointDataset | undefined;
   const told = new Set<string>();
   const evaluate = async (file: string, signal: AbortSignal, save?: string) => {
-    const { detector, categories } = await openDetector(file, runtimeOf(flags));
+    const { detector, categories } = await openDetector(file, runtime);
     try {
       if (!test) {
         test = await checkpointDataset(path, {

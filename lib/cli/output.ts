@@ -1,8 +1,10 @@
 /**
  * What the command line says. Results go to stdout, everything else to stderr. With `--json` stdout
- * holds exactly one JSON object: the result, or `{ "error": { "code", "message" } }`.
+ * holds exactly one JSON object: the result, or `{ "error": { "code", "message" } }`. Whatever is for
+ * people shows control characters instead of sending them to the terminal; JSON is exact.
  */
 import type { MixplError } from '../errors.js';
+import { visible } from '../log/visible.js';
 
 /** Exit codes. A user's mistake is 1 or 2, never a signal's number. */
 export const exitCodes = {
@@ -30,20 +32,20 @@ export function createOutput({ json = false }: { json?: boolean | undefined }): 
   return {
     json,
     async result(value, text) {
-      const printed = json ? JSON.stringify(value) : await text();
+      const printed = json ? JSON.stringify(value) : visible(await text());
       if (printed) process.stdout.write(`${printed}\n`);
     },
-    note: (text) => void process.stderr.write(`${text}\n`),
-    warn: (text) => void process.stderr.write(`warning: ${text}\n`),
+    note: (text) => void process.stderr.write(`${visible(text)}\n`),
+    warn: (text) => void process.stderr.write(`warning: ${visible(text)}\n`),
   };
 }
 
 /** Says what went wrong and gives the exit code. A stack is shown only with MIXPL_DEBUG=1. */
 export function reportError(error: unknown, { json }: { json: boolean }): number {
   const { code, message, exit } = explain(error);
-  process.stderr.write(`error: ${message}\n`);
+  process.stderr.write(`error: ${visible(message)}\n`);
   if (process.env.MIXPL_DEBUG === '1' && error instanceof Error)
-    process.stderr.write(`${error.stack}\n`);
+    process.stderr.write(`${visible(`${error.stack}`)}\n`);
   if (json) process.stdout.write(`${JSON.stringify({ error: { code, message } })}\n`);
   return exit;
 }

@@ -4,13 +4,14 @@ import type { Command } from 'commander';
 import type { Detections } from '../detector/types.js';
 import { MixplError } from '../errors.js';
 import { withInterrupt } from './interrupt.js';
+import { numberUpTo } from './numbers.js';
 import { createOutput, exitCodes } from './output.js';
-import { deviceOption, dtypeOption, type RuntimeFlags, runtimeOf } from './runtime-options.js';
+import { type RuntimeFlags, useRuntime, withRuntimeOptions } from './runtime-options.js';
 import { createStatus } from './status.js';
 
 interface PredictFlags extends RuntimeFlags {
   checkpoint: string;
-  scoreThr: string;
+  scoreThr: number;
   draw?: string;
   json?: boolean;
 }
@@ -25,15 +26,14 @@ interface FilePrediction {
 }
 
 export function addPredictCommand(program: Command): void {
-  program
+  const command = program
     .command('predict')
     .description('find objects in images')
     .argument('<image...>', 'image files, or folders of them')
     .requiredOption('--checkpoint <path>', 'weights file, checkpoint or folder of a run')
-    .option('--score-thr <number>', 'lowest score that is shown', '0.3')
-    .option('--draw <dir>', 'also write every image with its boxes as PNG')
-    .addOption(deviceOption())
-    .addOption(dtypeOption())
+    .option('--score-thr <number>', 'lowest score that is shown', numberUpTo(1), 0.3)
+    .option('--draw <dir>', 'also write every image with its boxes as PNG');
+  withRuntimeOptions(command)
     .option(
       '--json',
       'print { "images": [{ file, width, height, detections: [{ box: [x1, y1, x2, y2], score, label, category }] }] }',
@@ -41,16 +41,13 @@ export function addPredictCommand(program: Command): void {
     .action(predict);
 }
 
-async function predict(paths: string[], flags: PredictFlags, command: Command): Promise<void> {
+async function predict(paths: string[], flags: PredictFlags): Promise<void> {
   const output = createOutput(flags);
-  const threshold = Number(flags.scoreThr);
-  if (flags.scoreThr.trim() === '' || !(threshold >= 0 && threshold <= 1))
-    command.error(`error: --score-thr must be in [0, 1], got '${flags.scoreThr}'`);
   const { openDetector } = await import('../detector/open.js');
   const { findWeights } = await import('../train/weights-file.js');
   const files = await imageFiles(paths);
   const { headline } = await findWeights(flags.checkpoint);
-  const { detector, categories } = await openDetector(headline, runtimeOf(flags));
+  const { detector, categories } = await openDetector(headline, await useRuntime(flags));
   const status = createStatus();
   const nameOf = (label: number) => categories[label]?.name ?? String(label);
   const images: FilePrediction[] = [];
@@ -69,7 +66,7 @@ async function predict(paths: string[], flags: PredictFlags, command: Command): 
           images.push({ file, error: { code: image.code, message: image.message } });
           continue;
         }
-        const found = above((await detector.predict([image]))[0]!, threshold);
+        const found = above((await detector.predict([image]))[0]!, flags.scoreThr);
         images.push({
           file,
           width: image.width,

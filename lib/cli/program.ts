@@ -3,6 +3,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
+import { visible } from '../log/visible.js';
 import { addAnalyzeCommands } from './analyze.js';
 import { addBenchCommand } from './bench.js';
 import { addConfigCommands } from './config.js';
@@ -81,7 +82,7 @@ function reportUsage(complaint: string, { json }: { json: boolean }): number {
         .trim()
         .replace(/^error: /, '')
         .replaceAll('\n', ' ');
-  process.stderr.write(help ? complaint : `error: ${message}\n`);
+  process.stderr.write(help ? complaint : `error: ${visible(message)}\n`);
   if (json) process.stdout.write(`${JSON.stringify({ error: { code: 'ERR_USAGE', message } })}\n`);
   return exitCodes.usage;
 }

@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os';
-import { hasLiveBatchNorm } from '../detector/options.js';
+import { hasLiveBatchNorm, objectLimits } from '../detector/options.js';
 import { detectorOptions } from './parts.js';
 import type { ResolvedConfig } from './schema.js';
 
@@ -20,6 +20,7 @@ export function adviceFor(config: ResolvedConfig): string[] {
     advice.push(
       `model.backbone.frozenStages ${frozenStages} freezes random weights: model.weights is not given; try -1`,
     );
+  advice.push(...adviceOnQueries(config));
   if (semi.method === 'supervised') return advice;
   if (hasLiveBatchNorm(detectorOptions(config, 1)) && semi.ema.buffers === 'skip')
     advice.push(
@@ -30,5 +31,34 @@ export function adviceFor(config: ResolvedConfig): string[] {
       `semi.burnIn ${semi.burnIn} leaves no iteration of ${schedule.iterations} for the teacher`,
     );
   if (!data.test) advice.push('data.test is not given: nothing is evaluated');
+  return advice;
+}
+
+/** Numbers beyond what there is are cut off without a word. */
+function adviceOnQueries(config: ResolvedConfig): string[] {
+  const { model, augment, preprocess } = config;
+  const { learned, found } = objectLimits(detectorOptions(config, 1));
+  if (!learned) return [];
+  const advice: string[] = [];
+  if (found && found.count > learned.count)
+    advice.push(
+      `model.${found.option} ${found.count} is more than model.${learned.option} ${learned.count}: the rest are the same boxes under other classes`,
+    );
+  const startsAtCells =
+    model.type === 'dino' || (model.type === 'deformable-detr' && model.twoStage);
+  if (!startsAtCells) return advice;
+  const { firstLevel, numOutputs } = model.neck;
+  const { long, short } = augment.test;
+  const [width, height] = [long, short].map(
+    (side) => Math.ceil(side / preprocess.padDivisor) * preprocess.padDivisor,
+  ) as [number, number];
+  const cells = Array.from({ length: numOutputs }, (_, i) => 2 ** (firstLevel + i)).reduce(
+    (sum, stride) => sum + Math.ceil(width / stride) * Math.ceil(height / stride),
+    0,
+  );
+  if (learned.count > cells)
+    advice.push(
+      `model.${learned.option} ${learned.count} is more than the ${cells} cells of a picture of ${long} x ${short} (augment.test), where queries start: the rest find nothing`,
+    );
   return advice;
 }

@@ -1,8 +1,8 @@
 /** The few kinds of values that options are made of. */
 import { z } from 'zod';
 
-export const count = () => z.int().min(0);
-export const positiveCount = () => z.int().min(1);
+export const count = () => z.int32().min(0);
+export const positiveCount = () => z.int32().min(1);
 /** Of a layer, as the native detectors have it. */
 export const channels = () => positiveCount().max(65536);
 /** Of a level in pixels. */

@@ -4,7 +4,7 @@ export {
   isPreset,
   type LoadOptions,
   loadConfig,
-  missingAnnotations,
+  missingData,
   parseConfig,
 } from './load.js';
 export { datasetSource, detectorOptions, optimizerOptions } from './parts.js';

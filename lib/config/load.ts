@@ -4,10 +4,11 @@ import { Document, visit } from 'yaml';
 import { torchvisionPresets } from '../detector/torchvision.js';
 import { MixplError } from '../errors.js';
 import { isMapping, type Mapping, merge, mergeAt } from './merge.js';
+import type { Path } from './path.js';
 import { listPresets, presetFile } from './presets.js';
-import { describeIssues } from './problems.js';
+import { describeIssues, type Locate } from './problems.js';
 import { configSchema, type ResolvedConfig, type RunConfig } from './schema.js';
-import { type Layer, type Path, parseOverride, readYamlLayer } from './source.js';
+import { type Layer, parseOverride, readYamlLayer } from './source.js';
 import { overTorchvision } from './torchvision.js';
 
 export interface LoadOptions {
@@ -19,14 +20,43 @@ export interface LoadOptions {
   withoutData?: boolean;
 }
 
-/** What stands for the annotations of a config that may be without data. */
-export const missingAnnotations = 'YOUR-LABELS.json';
+/** What stands for the data of a config that may be without. */
+const placeholder = 'YOUR-LABELS.json';
 const noData: Mapping = {
   data: {
-    labelled: { format: 'coco', annotations: missingAnnotations },
+    labelled: { format: 'coco', annotations: placeholder },
     unlabelled: { format: 'folder', images: '.' },
   },
 };
+
+/**
+ * What is missing of a config that was read `withoutData` and has none, and what to write; null when it
+ * has some.
+ * @param source as it was asked for
+ */
+export function missingData({ data }: ResolvedConfig, source: string): string | null {
+  const { labelled } = data;
+  if (labelled.format !== 'coco' || labelled.annotations !== placeholder) return null;
+  return needsLabelled(source, /\.ya?ml$/i.test(source) ? undefined : source);
+}
+
+/** @param preset that a file would start from */
+function needsLabelled(place: string, preset?: string): string {
+  const labelled = '{ format: coco, annotations: labels.json, images: photos }';
+  const start = preset?.includes('/') ? `model: { preset: ${preset} }` : `extends: ${preset}`;
+  const lines = [
+    ...(preset === undefined ? [] : [start]),
+    'data:',
+    `  labelled: ${labelled}`,
+    '  unlabelled: { format: folder, images: more-photos }',
+  ];
+  const where = preset === undefined ? 'for example' : 'in a file of yours, mine.yaml,';
+  return [
+    `${place}: data.labelled must be given (the annotated pictures), got nothing; ${where}`,
+    ...lines.map((line) => `    ${line}`),
+    `  or --set 'data.labelled=${labelled}' and data.unlabelled likewise`,
+  ].join('\n');
+}
 
 /** Problems shown at once. */
 const maxProblems = 10;
@@ -61,10 +91,21 @@ export async function loadConfig(
   const base = isFile ? dirname(file) : cwd;
   if (isMapping(value) && isMapping(value.data) && !('root' in value.data))
     value = mergeAt(value, ['data', 'root'], base);
-  // The schema of a run needs data.
-  const data = isMapping(value) && isMapping(value.data) ? value.data : {};
-  if (withoutData && !data.labelled) value = merge(noData, value);
-  return validate(value, (path) => locateIn(layers, path) ?? file);
+  const locate: Locate = (...paths) => locateIn(layers, paths) ?? (isFile ? file : source);
+  if (!lacksLabelled(value)) return validate(value, locate);
+  // The schema of a run needs data; what else is wrong is told, too.
+  const { labelled: _, ...otherData } = (value.data ?? {}) as Mapping;
+  const complete = merge(noData, { ...value, data: otherData });
+  if (withoutData) return validate(complete, locate);
+  const needed = needsLabelled(locate(['data', 'labelled']), isFile ? undefined : source);
+  throw new MixplError('ERR_CONFIG', [needed, ...check(complete, locate).problems].join('\n'));
+}
+
+/** It has no place of the labelled pictures, rather than a wrong one. */
+function lacksLabelled(value: unknown): value is Mapping {
+  if (!isMapping(value)) return false;
+  const data = value.data ?? {};
+  return isMapping(data) && (data.labelled ?? null) === null;
 }
 
 /** Checks a config that is already a value, and fills in its defaults. @throws MixplError ERR_CONFIG */
@@ -83,16 +124,26 @@ export function formatConfig(config: ResolvedConfig): string {
   return document.toString({ lineWidth: 100 });
 }
 
-function validate(written: unknown, locate: (path: Path) => string): ResolvedConfig {
+/** @throws MixplError ERR_CONFIG */
+function validate(written: unknown, locate: Locate): ResolvedConfig {
+  const checked = check(written, locate);
+  if (checked.config) return checked.config;
+  throw new MixplError('ERR_CONFIG', checked.problems.join('\n'));
+}
+
+function check(
+  written: unknown,
+  locate: Locate,
+): { config: ResolvedConfig | null; problems: string[] } {
   // The kind of a union has no default in the schema.
   const bare = isMapping(written) && isMapping(written.optimizer) && !written.optimizer.type;
   const value = overTorchvision(bare ? merge({ optimizer: { type: 'sgd' } }, written) : written);
   const result = configSchema.safeParse(value);
-  if (result.success) return result.data;
+  if (result.success) return { config: result.data, problems: [] };
   const problems = describeIssues(result.error.issues, configSchema, value, locate);
   const shown = problems.slice(0, maxProblems);
   if (problems.length > shown.length) shown.push(`and ${problems.length - shown.length} more`);
-  throw new MixplError('ERR_CONFIG', shown.join('\n'));
+  return { config: null, problems: shown };
 }
 
 /** An override says where for its option, what is inside, and what it creates around it. */
@@ -107,13 +158,19 @@ function overrideLayer(path: readonly string[], value: unknown, label: string): 
   };
 }
 
-/** The last layer that has the option says where; one that nobody wrote is located by its section. */
-function locateIn(layers: readonly Layer[], path: Path): string | undefined {
-  for (let length = path.length; length > 0; length--)
-    for (const layer of layers.toReversed()) {
-      const place = layer.locate(path.slice(0, length));
-      if (place) return place;
-    }
+/**
+ * The last layer that has one of the options says where, for the first of them that it has. When nobody
+ * wrote any, the section of the first one is the place.
+ */
+function locateIn(layers: readonly Layer[], paths: readonly Path[]): string | undefined {
+  const [first = []] = paths;
+  const sections = first.map((_, i) => [first.slice(0, first.length - i - 1)]);
+  for (const wanted of [paths, ...sections])
+    for (const layer of layers.toReversed())
+      for (const path of wanted) {
+        const place = path.length > 0 ? layer.locate(path) : undefined;
+        if (place) return place;
+      }
   return undefined;
 }
 

@@ -1,20 +1,29 @@
 /** What the schema found wrong, in words: where, which option, what was expected, what came. */
 import { z } from 'zod';
 import { nearestName } from '../errors.js';
+import { concernedBy } from './across.js';
 import { isMapping } from './merge.js';
-import type { Path } from './source.js';
+import { at, type Path, show } from './path.js';
 
 type Issue = z.core.$ZodIssue;
 
-/** One line per problem. `locate` says where an option was written. */
+/** Says where the option was written; of several, the one that was written last. */
+export type Locate = (...paths: Path[]) => string;
+
+/** One line per problem. */
 export function describeIssues(
   issues: readonly Issue[],
   schema: z.ZodType,
   value: unknown,
-  locate: (path: Path) => string,
+  locate: Locate,
 ): string[] {
   return issues.flatMap((issue) => {
     const path = issue.path as Path;
+    const concerned = concernedBy(issue);
+    if (concerned)
+      return concerned.some((option) => isWrongByItself(option, issues))
+        ? []
+        : [`${locate(...concerned)}: ${nameOf(path)} ${issue.message}`];
     const inner = likeliest(issue);
     if (inner) return describeIssues(inner, schema, value, locate);
     if (issue.code === 'unrecognized_keys') {
@@ -30,10 +39,17 @@ export function describeIssues(
     }
     const received = at(value, path);
     const text = `${locate(path)}: ${nameOf(path)} ${expectation(issue, received)}`;
-    // A check across options may concern one that has its default.
-    if (received === undefined && issue.code === 'custom') return [text];
     return [`${text}, got ${received === undefined ? 'nothing' : show(received)}`];
   });
+}
+
+function isWrongByItself(option: Path, issues: readonly Issue[]): boolean {
+  return issues.some(
+    (issue) =>
+      !concernedBy(issue) &&
+      issue.path.length <= option.length &&
+      issue.path.every((key, i) => key === option[i]),
+  );
 }
 
 /** Of a union without a kind: the issues of the option that has the fewest, with their whole path. */
@@ -95,26 +111,6 @@ function amount(origin: string, relation: string, limit: number): string {
   }
   if (origin === 'string') return `have a length ${relation} ${limit}`;
   return `be ${relation} ${limit}`;
-}
-
-function at(value: unknown, path: Path): unknown {
-  let inner = value;
-  for (const key of path) {
-    if (typeof inner !== 'object' || inner === null || !Object.hasOwn(inner, key)) return undefined;
-    inner = (inner as Record<string | number, unknown>)[key];
-  }
-  return inner;
-}
-
-/** As YAML would write it, cut short. */
-function show(value: unknown): string {
-  let text: string;
-  try {
-    text = typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? String(value));
-  } catch {
-    return 'something that contains itself';
-  }
-  return text.length > 60 ? `${text.slice(0, 57)}…` : text;
 }
 
 /** The keys that the schema knows at `path`; of a union, those of the kind that `value` names. */

@@ -6,6 +6,8 @@ import { z } from 'zod';
 import { dtypeChoices } from '../detector/dtype.js';
 import { torchvisionDefaults } from '../detector/torchvision.js';
 import { defaultScoreThr } from '../semi/options.js';
+import { maxThreads } from '../threads.js';
+import { across } from './across.js';
 import { augmentSchema } from './augment-schema.js';
 import { dataSchema } from './data-schema.js';
 import { modelSchema, preprocessSchema } from './model-schema.js';
@@ -37,7 +39,7 @@ const runSchema = z.strictObject({
     .describe(
       'of activations; tf32: fp32, products on tensor cores of a GPU; auto: bf16 on GPUs, and where the processor has it',
     ),
-  threads: z.int().min(1).max(1024).nullable().default(null).describe('null: one per core'),
+  threads: z.int().min(1).max(maxThreads).nullable().default(null).describe('null: one per core'),
   model: modelSchema.prefault({}),
   data: dataSchema,
   preprocess: preprocessSchema.prefault({}),
@@ -52,39 +54,61 @@ const runSchema = z.strictObject({
   logging: loggingSchema,
 });
 
+type Checked = z.output<typeof runSchema>;
+
+/** The reference's windows: partners are the oldest entries, tiles are the next four. */
+function leastCache({ semi, batch }: Checked): number {
+  return semi.indexRule === 'reference' && semi.mosaic ? batch.unlabelled + 4 : 4;
+}
+
+/** What model.preset says of another option; undefined without a preset. */
+function saidByPreset({ model }: Checked, key: 'type' | 'numerics'): string | undefined {
+  return model.preset ? torchvisionDefaults({ preset: model.preset })!.model[key] : undefined;
+}
+function followsPreset(config: Checked, key: 'type' | 'numerics'): boolean {
+  return (saidByPreset(config, key) ?? config.model[key]) === config.model[key];
+}
+const presetSays = (key: 'type' | 'numerics') =>
+  across(
+    ['model', key],
+    [['model', 'preset']],
+    (config: Checked) =>
+      `must be ${saidByPreset(config, key)} with model.preset ${config.model.preset}`,
+  );
+
 /** Checks that concern several sections, and defaults that depend on another option. */
 export const configSchema = runSchema
-  .superRefine((config, context) => {
-    const { semi, data, batch, model } = config;
-    if (model.preset) {
-      const { type, numerics } = torchvisionDefaults({ preset: model.preset })!.model;
-      for (const [key, wanted] of Object.entries({ type, numerics }) as [
-        'type' | 'numerics',
-        string,
-      ][])
-        if (model[key] !== wanted)
-          context.addIssue({
-            code: 'custom',
-            path: ['model', key],
-            message: `must be ${wanted} with model.preset ${model.preset}`,
-          });
-    }
-    if (semi.method !== 'supervised' && !data.unlabelled && !data.split)
-      context.addIssue({
-        code: 'custom',
-        path: ['data', 'unlabelled'],
-        message: `must be given for semi.method ${semi.method} (or data.split, to leave out labels)`,
-      });
-    if (semi.method !== 'mixpl') return;
-    // The reference's windows: partners are the oldest entries, tiles are the next four.
-    const needed = semi.indexRule === 'reference' && semi.mosaic ? batch.unlabelled + 4 : 4;
-    if (semi.cacheSize < needed)
-      context.addIssue({
-        code: 'custom',
-        path: ['semi', 'cacheSize'],
-        message: `must be at least ${needed} with batch.unlabelled ${batch.unlabelled} and semi.indexRule ${semi.indexRule}`,
-      });
-  })
+  .refine((config) => followsPreset(config, 'type'), presetSays('type'))
+  .refine(
+    (config) => !followsPreset(config, 'type') || followsPreset(config, 'numerics'),
+    presetSays('numerics'),
+  )
+  .refine(
+    ({ semi, data }) => semi.method === 'supervised' || data.unlabelled || data.split,
+    across(
+      ['data', 'unlabelled'],
+      [
+        ['semi', 'method'],
+        ['data', 'split'],
+      ],
+      ({ semi }: Checked) =>
+        `must be given for semi.method ${semi.method} (or data.split, to leave out labels)`,
+    ),
+  )
+  .refine(
+    (config) => config.semi.method !== 'mixpl' || config.semi.cacheSize >= leastCache(config),
+    across(
+      ['semi', 'cacheSize'],
+      [
+        ['batch', 'unlabelled'],
+        ['semi', 'indexRule'],
+        ['semi', 'mosaic'],
+        ['semi', 'method'],
+      ],
+      (config: Checked) =>
+        `must be >= ${leastCache(config)} with batch.unlabelled ${config.batch.unlabelled} and semi.indexRule ${config.semi.indexRule}`,
+    ),
+  )
   .transform((config) => ({
     ...config,
     semi: { ...config.semi, scoreThr: config.semi.scoreThr ?? defaultScoreThr(config.model.type) },
@@ -95,7 +119,21 @@ export type ResolvedConfig = z.output<typeof configSchema>;
 /** A run's options as a user writes them. */
 export type RunConfig = z.input<typeof configSchema>;
 
-/** The schema in JSON Schema form, for editors. */
+/**
+ * The schema of a config's file in JSON Schema form, for editors. Nothing is required: the file that it
+ * extends may have the rest, and say of which kind a section is.
+ */
 export function jsonSchema(): object {
-  return z.toJSONSchema(runSchema, { io: 'input', target: 'draft-7' });
+  const schema = z.toJSONSchema(runSchema, {
+    io: 'input',
+    target: 'draft-7',
+    override({ jsonSchema: part }) {
+      delete part.required;
+      // What several kinds have fits several of them.
+      if (part.oneOf) part.anyOf = part.oneOf;
+      delete part.oneOf;
+    },
+  });
+  const parent = { type: 'string', description: 'a preset, or a file, that this one changes' };
+  return { ...schema, properties: { extends: parent, ...schema.properties } };
 }

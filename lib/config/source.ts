@@ -2,8 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
 import { MixplError } from '../errors.js';
-
-export type Path = readonly (string | number)[];
+import type { Path } from './path.js';
 
 /** Options from one place. */
 export interface Layer {

@@ -11,6 +11,10 @@ const groups = z
       weightDecayFactor: nonNegative()
         .optional()
         .describe('of weightDecay; absent: as without the group'),
+      optional: z
+        .boolean()
+        .optional()
+        .describe('a match in no path is no mistake: only variants of the detector have it'),
     }),
   )
   .refine((all) => new Set(all.map(({ match }) => match)).size === all.length, {

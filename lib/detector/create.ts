@@ -25,7 +25,7 @@ export interface OptimizerOptions {
   biasDecay?: number;
   /** Learning-rate factor of the backbone. */
   backboneLrFactor?: number;
-  /** Factors of single parameters; a group that fits none of the detector's is ERR_CONFIG. */
+  /** Factors of single parameters; one that fits none of the detector's and is not optional is ERR_CONFIG. */
   groups?: readonly ParameterGroup[];
 }
 
@@ -41,6 +41,8 @@ export interface ParameterGroup {
   lrFactor?: number | undefined;
   /** >= 0, of weightDecay; left out: as without the group (normDecay, biasDecay or weightDecay). */
   weightDecayFactor?: number | undefined;
+  /** Only variants of the detector have such parameters: none is no error. @defaultValue false */
+  optional?: boolean | undefined;
 }
 
 /** Where and how a detector runs; may stand beside its options or in an object of its own. */

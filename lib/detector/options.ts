@@ -410,4 +410,30 @@ export function hasLiveBatchNorm({ backbone, neck, ...rest }: DetectorOptions): 
   const trunk = backbone && 'norm' in backbone ? backbone.norm : undefined;
   return [trunk, neck?.norm, boxHead].includes('bn');
 }
+/** An option that says how many objects there may be at most. */
+export interface ObjectLimit {
+  option: string;
+  count: number;
+}
+
+/**
+ * The objects of a picture that a detector can learn (one a query; only those with queries have a limit)
+ * and find. Null for what the options leave to the native side.
+ */
+export function objectLimits(options: DetectorOptions): {
+  learned: ObjectLimit | null;
+  found: ObjectLimit | null;
+} {
+  const limit = (option: string, count: number | undefined) =>
+    count === undefined ? null : { option, count };
+  return {
+    learned:
+      options.type === 'sparse-rcnn'
+        ? limit('proposals', options.proposals)
+        : 'queries' in options
+          ? limit('queries', options.queries)
+          : null,
+    found: limit('test.maxPerImage', options.test?.maxPerImage),
+  };
+}
 export type DetectorType = DetectorOptions['type'];

@@ -245,21 +245,28 @@ interface ExportPlan {
   ): Promise<void>;
 }
 
-/** @throws MixplError ERR_CONFIG (no such layout, or one without a name for a parameter) */
+/** @throws MixplError ERR_CONFIG: no such layout, or one without a name for a parameter, with those that have them */
 export function exportPlan(detector: WeightsOwner, asked: ExportLayout): ExportPlan {
-  const layout = foreignLayout(
-    detector,
-    checkLayout('exportWeights', asked ?? '', exportLayouts) as ExportLayout,
-  );
-  const entries = detector.parameters().map(({ name, shape }) => {
-    const [stored] = layout.namesOf(name);
-    if (stored === undefined)
-      throw new MixplError(
-        'ERR_CONFIG',
-        `exportWeights: layout must have a name for every parameter, got none in ${asked} for ${name}`,
-      );
-    return { name, stored, codec: layout.codec({ name, shape }) };
-  });
+  checkLayout('exportWeights', asked ?? '', exportLayouts);
+  const layout = foreignLayout(detector, asked);
+  const parameters = detector.parameters();
+  const nameless = parameters.filter(({ name }) => layout.namesOf(name).length === 0);
+  if (nameless.length > 0) {
+    const fitting = exportLayouts.filter((other) => {
+      const { namesOf } = foreignLayout(detector, other);
+      return parameters.every(({ name }) => namesOf(name).length > 0);
+    });
+    throw new MixplError(
+      'ERR_CONFIG',
+      `exportWeights: layout must be ${fitting.join(' or ')} for this ${detector.options.type} detector, got ${asked}, ` +
+        `which has no name for ${nameless.length} of its ${parameters.length} parameters, e.g. ${nameless[0]!.name}`,
+    );
+  }
+  const entries = parameters.map(({ name, shape }) => ({
+    name,
+    stored: layout.namesOf(name)[0]!,
+    codec: layout.codec({ name, shape }),
+  }));
   return {
     names: entries.map(({ name }) => name),
     async write(path, valuesOf, metadata) {

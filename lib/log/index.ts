@@ -10,3 +10,4 @@ export {
   silentLogger,
 } from './logger.js';
 export { Progress, type ProgressOptions, type ProgressStream, StatusLine } from './progress.js';
+export { visible } from './visible.js';

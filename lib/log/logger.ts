@@ -1,3 +1,5 @@
+import { visible } from './visible.js';
+
 /** Anything that logs as pino does: `info('text')` or `info({ field: 1 }, 'text')`. */
 export interface Logger {
   debug: LogMethod;
@@ -23,7 +25,7 @@ export interface LoggerOptions {
   mark?: (level: LogLevel, text: string) => string;
 }
 
-/** A logger for people: one line per message, fields as `name=value`. */
+/** A logger for people: one line per message, fields as `name=value`; control characters are shown. */
 export function createLogger(options: LoggerOptions = {}): Logger {
   const {
     level: lowest = 'info',
@@ -36,7 +38,7 @@ export function createLogger(options: LoggerOptions = {}): Logger {
       if (logLevels.indexOf(level) < logLevels.indexOf(lowest)) return;
       const fields = typeof first === 'string' ? '' : formatFields(first);
       const text = typeof first === 'string' ? first : (message ?? '');
-      write(mark(level, [text, fields].filter(Boolean).join(' ')));
+      write(mark(level, visible([text, fields].filter(Boolean).join(' '))));
     };
   return {
     debug: method('debug'),

@@ -1,4 +1,5 @@
 import { formatDuration } from './duration.js';
+import { visible } from './visible.js';
 
 /** Where progress goes: a terminal that can redraw its last line, or a file that cannot. */
 export interface ProgressStream {
@@ -24,9 +25,9 @@ export class StatusLine {
     this.#now = options.now ?? (() => performance.now());
   }
 
-  /** Shows `text`; more often than the interval it is only kept. */
+  /** Shows `text`, its control characters too; more often than the interval it is only kept. */
   set(text: string): void {
-    this.#text = text;
+    this.#text = visible(text);
     const now = this.#now();
     if (now - this.#written_ms < this.#interval_ms) return;
     this.#written_ms = now;

@@ -4,7 +4,7 @@ import { asUnlabelled, BatchSampler, ImageCache, repeatFactors } from '../data/i
 import type { Annotations, DetectionDataset } from '../data/types.js';
 import { defaultPreprocess } from '../detector/create.js';
 import { Detector } from '../detector/detector.js';
-import { hasLiveBatchNorm } from '../detector/options.js';
+import { hasLiveBatchNorm, objectLimits } from '../detector/options.js';
 import type { DetectorState, TeachableDetector } from '../detector/types.js';
 import { MixplError } from '../errors.js';
 import { native, resolveDevice } from '../native.js';
@@ -22,7 +22,7 @@ import { checkAllowed, checkIdentity, type RunIdentity } from './identity.js';
 import type { TrainOptions } from './options.js';
 import { RunFolder } from './run-folder.js';
 import { resolveTrainSettings, semiOptionsOf, type TrainSettings } from './settings.js';
-import { batchWarning, picturesOf, type TrainingWarning } from './watch.js';
+import { batchWarning, crowdedWarning, picturesOf, type TrainingWarning } from './watch.js';
 
 /** Everything that a training needs, checked and built. */
 export interface TrainingSetup {
@@ -276,6 +276,11 @@ function warningsOf(facts: {
       code: 'nothing-to-find',
       message: `${test.name} has no annotated object: its metrics say nothing, and no weights are kept as the best`,
     });
+  if (own) {
+    const { learned, found } = objectLimits(own.options);
+    warnings.push(...crowdedWarning(options.data.labelled, learned, 'learned'));
+    if (test) warnings.push(...crowdedWarning(test, found, 'found'));
+  }
   if (!supervised && own && hasLiveBatchNorm(own.options) && semi.ema.buffers === 'skip')
     warnings.push({
       code: 'buffers-skipped',

@@ -1,3 +1,5 @@
+import type { DetectionDataset } from '../data/types.js';
+import type { ObjectLimit } from '../detector/options.js';
 import type { StepReport } from '../semi/index.js';
 
 export type WarningCode =
@@ -8,6 +10,7 @@ export type WarningCode =
   | 'buffers-skipped'
   | 'batch-and-rate'
   | 'nothing-to-find'
+  | 'too-many-objects'
   | 'unusable-image'
   | 'size-mismatch'
   | 'environment-changed';
@@ -221,4 +224,30 @@ export function batchWarning(run: BatchAndRate, recipe: BatchAndRate): TrainingW
       message: `${run.labelled} labelled to ${run.unlabelled} unlabelled pictures an iteration; the recipe has ${recipe.labelled} to ${recipe.unlabelled}`,
     });
   return warnings;
+}
+
+/**
+ * Warns when annotated pictures have more objects than the detector can learn or find.
+ * @param cannot what happens to the others, as in 'learned'
+ */
+export function crowdedWarning(
+  { name, images }: DetectionDataset,
+  limit: ObjectLimit | null,
+  cannot: 'learned' | 'found',
+): TrainingWarning[] {
+  if (!limit) return [];
+  const objects = images.map(({ annotations }) =>
+    annotations ? annotations.crowd.filter((crowd) => !crowd).length : 0,
+  );
+  const over = objects.filter((count) => count > limit.count);
+  if (over.length === 0) return [];
+  const most = over.reduce((a, b) => Math.max(a, b));
+  return [
+    {
+      code: 'too-many-objects',
+      message:
+        `${over.length} of ${images.length} pictures of ${name} have more objects (up to ${most}) than ` +
+        `model.${limit.option} ${limit.count}: the rest are not ${cannot}; raise it`,
+    },
+  ];
 }

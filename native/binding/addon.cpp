@@ -11,13 +11,14 @@
 namespace mixpl::binding {
 namespace {
 
-// buildInfo() -> what this binary was built with and what the machine offers.
+// buildInfo() -> what this binary was built with, what the machine offers, and how many threads work.
 Napi::Value build_info(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Napi::Object out = Napi::Object::New(env);
   const dnnl_version_t* v = dnnl_version();
   out.Set("onednnVersion", str(v->major, ".", v->minor, ".", v->patch));
-  out.Set("threads", omp_get_max_threads());
+  const int chosen = env.GetInstanceData<AddonState>()->num_threads;
+  out.Set("threads", chosen > 0 ? chosen : omp_get_max_threads());
   Napi::Array features = Napi::Array::New(env);
   const auto add = [&](bool has, const char* name) {
     if (has) features.Set(features.Length(), name);

@@ -37,7 +37,7 @@ ParameterGroups::ParameterGroups(const Options& options)
   not_negative("optimizer.biasDecay", bias_decay_);
   not_negative("optimizer.backboneLrFactor", backbone_lr_factor_);
   for (const Options& entry : options.objects("groups")) {
-    Group group{entry.text("match", ""), groups_.size(), {}, {}};
+    Group group{entry.text("match", ""), groups_.size(), entry.boolean("optional", false), {}, {}};
     const std::string name = str("optimizer.groups.", group.index);
     if (group.match.empty())
       throw ConfigError(str(name, ".match must be a part of a parameter's path, got nothing"));
@@ -82,7 +82,7 @@ void ParameterGroups::check_matches(const std::vector<std::string>& paths) const
     const bool used = std::any_of(paths.begin(), paths.end(), [&](const std::string& path) {
       return contains(path, group.match);
     });
-    if (!used && (!unused || group.index < unused->index)) unused = &group;
+    if (!used && !group.optional && (!unused || group.index < unused->index)) unused = &group;
   }
   if (!unused) return;
   const std::string example = paths.empty() ? "none" : "as in '" + paths.back() + "'";

@@ -21,21 +21,24 @@ namespace mixpl {
 class ParameterGroups {
  public:
   /// { weightDecay = 1e-4, normDecay and biasDecay = weightDecay, backboneLrFactor = 1,
-  ///   groups = [{ match, lrFactor > 0, weightDecayFactor >= 0 }, …] }; weightDecayFactor is of
-  /// weightDecay, whatever a norm or a bias has. Other options are left to others.
+  ///   groups = [{ match, lrFactor > 0, weightDecayFactor >= 0, optional = false }, …] };
+  /// weightDecayFactor is of weightDecay, whatever a norm or a bias has. Other options are left to
+  /// others.
   /// @throws ConfigError naming the option
   explicit ParameterGroups(const Options& options);
 
   /// `path` as in "backbone.layer1.0.conv1.weight"; a bias is what ends in "bias" and is no norm's.
   OptimizerTarget target(const std::string& path, const Tensor& value, bool norm) const;
 
-  /// @throws ConfigError naming the first group whose `match` is in none of the paths
+  /// @throws ConfigError naming the first group that is not optional and whose `match` is in none
+  ///   of the paths
   void check_matches(const std::vector<std::string>& paths) const;
 
  private:
   struct Group {
     std::string match;
     size_t index;  // in the options
+    bool optional;
     std::optional<double> lr_factor, weight_decay_factor;
   };
   const Group* group_of(const std::string& path) const;

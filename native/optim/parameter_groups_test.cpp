@@ -30,6 +30,16 @@ std::string refusal(const std::string& json) {
   return "";
 }
 
+TEST(ParameterGroups, AnOptionalGroupMayMatchNothing) {
+  EXPECT_EQ(refusal(R"({"groups": [{"match": "neck", "optional": true}]})"), "");
+  const std::string beside =
+      R"({"groups": [{"match": "neck", "optional": true}, {"match": "roi"}]})";
+  EXPECT_NE(refusal(beside).find("optimizer.groups.1.match"), std::string::npos) << refusal(beside);
+  const auto matched =
+      groups_of(R"({"groups": [{"match": "head", "lrFactor": 3, "optional": true}]})");
+  EXPECT_EQ(rates(matched, "head.bias"), (Rates{3, 1e-4f}));
+}
+
 TEST(ParameterGroups, WithoutAGroupAreAsTheirKindIs) {
   const auto plain = groups_of("{}");
   EXPECT_EQ(rates(plain, "backbone.bn1.bias", true), (Rates{1, 1e-4f}));

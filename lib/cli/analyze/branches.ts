@@ -5,7 +5,7 @@ import type { ResolvedConfig } from '../../config/index.js';
 import type { Category } from '../../data/index.js';
 import type { Detector } from '../../detector/detector.js';
 import type { Output } from '../output.js';
-import { type RuntimeFlags, runtimeOf } from '../runtime-options.js';
+import { type RuntimeFlags, useRuntime } from '../runtime-options.js';
 
 export interface Branches {
   /** Weights files. */
@@ -31,7 +31,7 @@ export async function openBranches(
   if (student === teacher)
     output.note(`${student}: there is one branch, which is student and teacher`);
   const open = async (file: string) => {
-    const { detector, categories, metadata } = await openDetector(file, runtimeOf(flags));
+    const { detector, categories, metadata } = await openDetector(file, await useRuntime(flags));
     // Which assignment TOOD learns by depends on it.
     const iteration = Number(metadata.iteration ?? 0);
     await detector.writeTensor('optimizer.iterations', Float32Array.of(iteration));

@@ -6,7 +6,7 @@ import { MixplError } from '../../errors.js';
 import type { CheckpointDataset } from '../checkpoint-dataset.js';
 import { withInterrupt } from '../interrupt.js';
 import { createOutput, type Output } from '../output.js';
-import { runtimeOf } from '../runtime-options.js';
+import { useRuntime } from '../runtime-options.js';
 import { createStatus } from '../status.js';
 import { hiddenTruth, listOfShares, type SourceFlags, withSourceOptions } from './source.js';
 
@@ -72,7 +72,10 @@ async function studyOf(
   };
   await withInterrupt(async (signal) => {
     for (const weights of files) {
-      const { detector, categories, metadata } = await openDetector(weights, runtimeOf(flags));
+      const { detector, categories, metadata } = await openDetector(
+        weights,
+        await useRuntime(flags),
+      );
       try {
         if (!images) {
           const checkpoint = flags.checkpoint[0]!;

@@ -10,7 +10,7 @@ import {
   withDatasetOptions,
 } from '../dataset-argument.js';
 import type { Output } from '../output.js';
-import { deviceOption, dtypeOption, type RuntimeFlags } from '../runtime-options.js';
+import { type RuntimeFlags, withRuntimeOptions } from '../runtime-options.js';
 
 export interface SourceFlags extends DatasetFlags, RuntimeFlags, PolicyFlags {
   limit?: number;
@@ -29,12 +29,12 @@ export function withSourceOptions(command: Command): Command {
 
 /** The same for a command with arguments of its own. */
 export function withChoiceOptions(command: Command): Command {
-  return withDatasetOptions(command)
-    .option('--limit <n>', 'so many images, a seeded choice (default: all)', wholeNumber(1))
-    .option('--seed <n>', 'of the choice', wholeNumber(0), 0)
-    .addOption(policyOption())
-    .addOption(deviceOption())
-    .addOption(dtypeOption());
+  return withRuntimeOptions(
+    withDatasetOptions(command)
+      .option('--limit <n>', 'so many images, a seeded choice (default: all)', wholeNumber(1))
+      .option('--seed <n>', 'of the choice', wholeNumber(0), 0)
+      .addOption(policyOption()),
+  );
 }
 
 /**

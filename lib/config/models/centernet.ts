@@ -3,6 +3,7 @@ import { nonNegative, positive, positiveCount, share } from '../fields.js';
 import {
   common,
   denseTest,
+  mustHold,
   neck,
   onlyMmdetection,
   strideMismatch,
@@ -47,15 +48,15 @@ export const centernet = z
       .prefault({}),
     test: denseTest({ nmsIou: 0.6 }),
   })
-  .refine((model) => model.points.strides.length === model.neck.numOutputs, {
-    path: ['points', 'strides'],
-    error: strideMismatch,
-  })
-  .refine((model) => model.train.regressFrom.length === model.neck.numOutputs, {
-    path: ['train', 'regressFrom'],
-    error: 'must hold one number per output of the neck (model.neck.numOutputs)',
-  })
-  .refine((model) => model.train.regressTo.length === model.neck.numOutputs - 1, {
-    path: ['train', 'regressTo'],
-    error: 'must hold one number per output of the neck but the last (model.neck.numOutputs - 1)',
-  });
+  .refine(
+    (model) => model.points.strides.length === model.neck.numOutputs,
+    strideMismatch('points'),
+  )
+  .refine(
+    (model) => model.train.regressFrom.length === model.neck.numOutputs,
+    mustHold(['train', 'regressFrom'], 'one number per output of the neck'),
+  )
+  .refine(
+    (model) => model.train.regressTo.length === model.neck.numOutputs - 1,
+    mustHold(['train', 'regressTo'], 'one number per output of the neck but the last'),
+  );

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { across } from '../across.js';
 import { channels, count, nonNegative, positiveCount, share } from '../fields.js';
 import { common, focal, onlyMmdetection } from './parts.js';
 
@@ -18,10 +19,15 @@ const channelMapper = z
       .describe('levels, those beyond C5 by strides of 2'),
     norm: z.enum(['none', 'gn']).default('gn'),
   })
-  .refine((neck) => neck.numOutputs >= 6 - neck.firstLevel, {
-    path: ['numOutputs'],
-    error: 'must be as many as there are levels from firstLevel to C5, or more',
-  })
+  .refine(
+    (neck) => neck.numOutputs >= 6 - neck.firstLevel,
+    across(
+      ['numOutputs'],
+      [['firstLevel']],
+      ({ firstLevel }: { firstLevel: number }) =>
+        `must be >= ${6 - firstLevel}, the levels from C${firstLevel} (firstLevel) to C5`,
+    ),
+  )
   .prefault({});
 
 /** C5 alone. */
@@ -74,10 +80,14 @@ export const queryTrain = ({ classification }: { classification: number }) =>
 export const queryTest = ({ maxPerImage }: { maxPerImage: number }) =>
   z.strictObject({ maxPerImage: queryCount().default(maxPerImage) }).prefault({});
 
-const headsDivide = {
-  path: ['transformer', 'heads'],
-  error: 'must divide model.neck.channels',
-};
+/** For a refinement. */
+export const headsDivide = (section: 'transformer' | 'head') =>
+  across(
+    [section, 'heads'],
+    [['neck', 'channels']],
+    ({ neck }: { neck: { channels: number } }) =>
+      `must divide model.neck.channels (${neck.channels})`,
+  );
 
 export const deformableDetr = z
   .strictObject({
@@ -92,11 +102,18 @@ export const deformableDetr = z
     train: queryTrain({ classification: 2 }),
     test: queryTest({ maxPerImage: 100 }),
   })
-  .refine((model) => model.neck.channels % model.transformer.heads === 0, headsDivide)
-  .refine((model) => model.refine || !model.twoStage, {
-    path: ['twoStage'],
-    error: 'needs model.refine: boxes of proposals are refined',
-  });
+  .refine(
+    (model) => model.neck.channels % model.transformer.heads === 0,
+    headsDivide('transformer'),
+  )
+  .refine(
+    (model) => model.refine || !model.twoStage,
+    across(
+      ['twoStage'],
+      [['refine']],
+      () => 'must be false without model.refine (boxes of proposals are refined)',
+    ),
+  );
 
 export const dabDetr = z
   .strictObject({
@@ -109,7 +126,10 @@ export const dabDetr = z
     train: queryTrain({ classification: 1 }),
     test: queryTest({ maxPerImage: 300 }),
   })
-  .refine((model) => model.neck.channels % model.transformer.heads === 0, headsDivide);
+  .refine(
+    (model) => model.neck.channels % model.transformer.heads === 0,
+    headsDivide('transformer'),
+  );
 
 export const dino = z
   .strictObject({
@@ -132,4 +152,7 @@ export const dino = z
     train: queryTrain({ classification: 1 }),
     test: queryTest({ maxPerImage: 300 }),
   })
-  .refine((model) => model.neck.channels % model.transformer.heads === 0, headsDivide);
+  .refine(
+    (model) => model.neck.channels % model.transformer.heads === 0,
+    headsDivide('transformer'),
+  );

@@ -1,6 +1,15 @@
 import { z } from 'zod';
 import { nonNegative, positive } from '../fields.js';
-import { common, denseTest, focal, neck, strideMismatch, strides, towers } from './parts.js';
+import {
+  common,
+  denseTest,
+  focal,
+  mustHold,
+  neck,
+  strideMismatch,
+  strides,
+  towers,
+} from './parts.js';
 
 export const fcos = z
   .strictObject({
@@ -23,11 +32,11 @@ export const fcos = z
       .prefault({}),
     test: denseTest({ nmsIou: 0.6 }),
   })
-  .refine((model) => model.points.strides.length === model.neck.numOutputs, {
-    path: ['points', 'strides'],
-    error: strideMismatch,
-  })
-  .refine((model) => model.train.regressBounds.length === model.neck.numOutputs - 1, {
-    path: ['train', 'regressBounds'],
-    error: 'must hold one number between each two levels (model.neck.numOutputs - 1)',
-  });
+  .refine(
+    (model) => model.points.strides.length === model.neck.numOutputs,
+    strideMismatch('points'),
+  )
+  .refine(
+    (model) => model.train.regressBounds.length === model.neck.numOutputs - 1,
+    mustHold(['train', 'regressBounds'], 'one number between each two levels'),
+  );

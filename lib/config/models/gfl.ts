@@ -36,7 +36,7 @@ export const gfl = z
       .prefault({}),
     test: denseTest({ nmsIou: 0.6 }),
   })
-  .refine((model) => model.anchors.strides.length === model.neck.numOutputs, {
-    path: ['anchors', 'strides'],
-    error: strideMismatch,
-  });
+  .refine(
+    (model) => model.anchors.strides.length === model.neck.numOutputs,
+    strideMismatch('anchors'),
+  );

@@ -4,6 +4,7 @@ import {
   common,
   denseTest,
   focal,
+  iousAscend,
   neck,
   onlyMmdetection,
   squareAnchors,
@@ -41,11 +42,8 @@ export const paa = z
       })
       .prefault({}),
   })
-  .refine((model) => model.train.negIou <= model.train.posIou, {
-    path: ['train', 'negIou'],
-    error: 'must be at most train.posIou',
-  })
-  .refine((model) => model.anchors.strides.length === model.neck.numOutputs, {
-    path: ['anchors', 'strides'],
-    error: strideMismatch,
-  });
+  .refine((model) => model.train.negIou <= model.train.posIou, iousAscend('train'))
+  .refine(
+    (model) => model.anchors.strides.length === model.neck.numOutputs,
+    strideMismatch('anchors'),
+  );

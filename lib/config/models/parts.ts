@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { torchvisionPresets } from '../../detector/torchvision.js';
 import { layoutNames } from '../../weights/layouts.js';
+import { across } from '../across.js';
 import { channels, nonNegative, path, positive, positiveCount, share, stride } from '../fields.js';
 
 const recompute = (kept: string) =>
@@ -54,6 +55,15 @@ const swinSizes = {
   large: { embed: 192, heads: [6, 12, 24, 48] },
 } as const;
 
+interface SwinSize {
+  size: keyof typeof swinSizes;
+  embed: number | null;
+  heads: readonly number[] | null;
+}
+const headsOf = ({ size, heads }: SwinSize) => heads ?? swinSizes[size].heads;
+const channelsOf = ({ size, embed }: SwinSize) =>
+  [1, 2, 4, 8].map((factor) => factor * (embed ?? swinSizes[size].embed));
+
 const swin = z
   .strictObject({
     type: z.literal('swin'),
@@ -88,11 +98,11 @@ const swin = z
     recompute: recompute('blocks'),
   })
   .refine(
-    ({ size, embed, heads }) =>
-      (heads ?? swinSizes[size].heads).every(
-        (count, stage) => ((embed ?? swinSizes[size].embed) * 2 ** stage) % count === 0,
-      ),
-    { path: ['heads'], error: 'must divide the channels of their stages (embed, doubled at each)' },
+    (swin) => headsOf(swin).every((count, stage) => channelsOf(swin)[stage]! % count === 0),
+    across(['heads'], [['embed'], ['size']], (swin: SwinSize) => {
+      const heads = swin.heads ? '' : `, got ${JSON.stringify(headsOf(swin))} of size ${swin.size}`;
+      return `must divide the channels of their stages, ${JSON.stringify(channelsOf(swin))}${heads}`;
+    }),
   );
 
 /** Without a type it is the first. */
@@ -192,5 +202,24 @@ export const common = {
 /** `numerics` of a detector that torchvision does not have. */
 export const onlyMmdetection = () => z.literal('mmdetection').default('mmdetection');
 
+/** For a refinement: what the list at `path` must hold depends on the number of levels. */
+export const mustHold = (path: readonly string[], what: string) =>
+  across(
+    path,
+    [['neck', 'numOutputs']],
+    ({ neck }: { neck: { numOutputs: number } }) =>
+      `must hold ${what} (model.neck.numOutputs is ${neck.numOutputs})`,
+  );
+
 /** For a refinement: a section must hold one stride per output of the neck. */
-export const strideMismatch = 'must hold one stride per output of the neck (model.neck.numOutputs)';
+export const strideMismatch = (section: string) =>
+  mustHold([section, 'strides'], 'one stride per output of the neck');
+
+/** For a refinement: what is not negative up to one overlap must not be positive below it. */
+export const iousAscend = (section: string) =>
+  across(
+    [section, 'negIou'],
+    [[section, 'posIou']],
+    (model: Record<string, { posIou: number }>) =>
+      `must be <= model.${section}.posIou (${model[section]!.posIou})`,
+  );

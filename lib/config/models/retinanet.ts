@@ -1,6 +1,15 @@
 import { z } from 'zod';
 import { nonNegative, positive, share } from '../fields.js';
-import { common, denseTest, focal, neck, strideMismatch, strides, towers } from './parts.js';
+import {
+  common,
+  denseTest,
+  focal,
+  iousAscend,
+  neck,
+  strideMismatch,
+  strides,
+  towers,
+} from './parts.js';
 
 export const retinanet = z
   .strictObject({
@@ -31,11 +40,8 @@ export const retinanet = z
       .prefault({}),
     test: denseTest({ nmsIou: 0.5 }),
   })
-  .refine((model) => model.train.negIou <= model.train.posIou, {
-    path: ['train', 'negIou'],
-    error: 'must be at most train.posIou',
-  })
-  .refine((model) => model.anchors.strides.length === model.neck.numOutputs, {
-    path: ['anchors', 'strides'],
-    error: strideMismatch,
-  });
+  .refine((model) => model.train.negIou <= model.train.posIou, iousAscend('train'))
+  .refine(
+    (model) => model.anchors.strides.length === model.neck.numOutputs,
+    strideMismatch('anchors'),
+  );

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { channels, positiveCount } from '../fields.js';
-import { queryTest, queryTrain } from './detr.js';
+import { headsDivide, queryTest, queryTrain } from './detr.js';
 import { common, neck, onlyMmdetection } from './parts.js';
 
 export const sparseRcnn = z
@@ -34,7 +34,4 @@ export const sparseRcnn = z
     train: queryTrain({ classification: 2 }),
     test: queryTest({ maxPerImage: 100 }),
   })
-  .refine((model) => model.neck.channels % model.head.heads === 0, {
-    path: ['head', 'heads'],
-    error: 'must divide model.neck.channels',
-  });
+  .refine((model) => model.neck.channels % model.head.heads === 0, headsDivide('head'));

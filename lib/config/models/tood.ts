@@ -32,7 +32,7 @@ export const tood = z
           .describe(
             'steps with ATSS assignment and focal loss before the task-aligned ones; null: all, as in the reference’s semi-supervised runs',
           ),
-        topK: positiveCount().default(9).describe('ATSS: candidates per level and box'),
+        topK: positiveCount().max(65536).default(9).describe('ATSS: candidates per level and box'),
         alignTop: positiveCount().default(13).describe('task-aligned: candidates per box'),
         alignAlpha: nonNegative().default(1).describe('exponent of the score'),
         alignBeta: nonNegative().default(6).describe('exponent of the IoU'),
@@ -42,7 +42,7 @@ export const tood = z
       .prefault({}),
     test: denseTest({ nmsIou: 0.6 }),
   })
-  .refine((model) => model.anchors.strides.length === model.neck.numOutputs, {
-    path: ['anchors', 'strides'],
-    error: strideMismatch,
-  });
+  .refine(
+    (model) => model.anchors.strides.length === model.neck.numOutputs,
+    strideMismatch('anchors'),
+  );

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { channels, nonNegative, positive, positiveCount, share, stride } from '../fields.js';
-import { common, neck, onlyMmdetection } from './parts.js';
+import { common, iousAscend, neck, onlyMmdetection, strideMismatch } from './parts.js';
 
 const test = z
   .strictObject({
@@ -9,6 +9,9 @@ const test = z
     maxPerImage: positiveCount().default(100),
   })
   .prefault({});
+
+/** As the native sampler bounds it. */
+const sampleCount = () => positiveCount().max(1 << 24);
 
 function rpn(defaults: { allowedBorder: number; smoothL1Beta: number; trainMaxPerImage: number }) {
   return z
@@ -21,7 +24,7 @@ function rpn(defaults: { allowedBorder: number; smoothL1Beta: number; trainMaxPe
       posIou: share().default(0.7),
       negIou: share().default(0.3),
       minPosIou: share().default(0.3),
-      sampleSize: positiveCount().default(256).describe('anchors per image that count'),
+      sampleSize: sampleCount().default(256).describe('anchors per image that count'),
       posFraction: share().default(0.5),
       allowedBorder: z
         .number()
@@ -41,15 +44,10 @@ function rpn(defaults: { allowedBorder: number; smoothL1Beta: number; trainMaxPe
 
 const sampling = {
   fcChannels: channels().default(1024),
-  sampleSize: positiveCount().default(512).describe('regions per image that count'),
+  sampleSize: sampleCount().default(512).describe('regions per image that count'),
   posFraction: share().default(0.25),
 };
 const pyramid = neck({ firstLevel: 2, extra: 'none' });
-
-const strideMismatch = {
-  path: ['rpn', 'strides'],
-  error: 'must hold one stride per output of the neck (model.neck.numOutputs)',
-};
 
 export const fasterRcnn = z
   .strictObject({
@@ -75,7 +73,9 @@ export const fasterRcnn = z
       .prefault({}),
     test,
   })
-  .refine((model) => model.rpn.strides.length === model.neck.numOutputs, strideMismatch);
+  .refine((model) => model.rpn.strides.length === model.neck.numOutputs, strideMismatch('rpn'))
+  .refine((model) => model.rpn.negIou <= model.rpn.posIou, iousAscend('rpn'))
+  .refine((model) => model.roi.negIou <= model.roi.posIou, iousAscend('roi'));
 
 const perStage = (bound: z.ZodNumber) => z.tuple([bound, bound, bound]);
 
@@ -96,4 +96,5 @@ export const cascadeRcnn = z
       .prefault({}),
     test,
   })
-  .refine((model) => model.rpn.strides.length === model.neck.numOutputs, strideMismatch);
+  .refine((model) => model.rpn.strides.length === model.neck.numOutputs, strideMismatch('rpn'))
+  .refine((model) => model.rpn.negIou <= model.rpn.posIou, iousAscend('rpn'));

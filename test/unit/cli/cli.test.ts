@@ -89,7 +89,12 @@ describe('config', () => {
     const { code, stdout, stderr } = await runCli(['config', 'small', '--json']);
     expect(code).toBe(0);
     expect(JSON.parse(stdout).model.backbone.baseWidth).toBe(32);
-    expect(stderr).toContain('small has no data: extend it and give data.labelled');
+    const train = await runCli(['train', 'small']);
+    expect(train.code).toBe(2);
+    expect(train.stderr).toMatch(
+      /^error: small: data\.labelled must be given .*\n {4}extends: small\n/,
+    );
+    expect(stderr).toContain(train.stderr.replace(/^error: /, 'warning: '));
     expect((await runCli(['config', 'torchvision/fcos_resnet50_fpn'])).code).toBe(0);
   });
 

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
@@ -121,7 +121,7 @@ describe('data split', () => {
 
   test.each([
     [['--percent', 'x'], 2, "argument 'x' is invalid"],
-    [['--percent', '300'], 2, 'percent must be in (0, 100], got 300'],
+    [['--percent', '300'], 2, "'300' is invalid. It must be a number in (0, 100]."],
     [['--scheme', 'coco'], 2, 'Allowed choices are exact, reference'],
     [['--out', '/proc/none'], 1, 'must be a folder that can be made'],
   ])('refuses %j', async (more, code, message) => {
@@ -143,4 +143,24 @@ test('data convert writes COCO, with or without annotations', async () => {
   expect((await json(out)).annotations[0].bbox).toEqual([1, 2, 10, 20]);
   await runCli([...args, '--unlabelled']);
   expect((await json(out)).annotations).toEqual([]);
+});
+
+test('control characters in names are shown; JSON has them as they are', async () => {
+  const control = {
+    images: [1, 2].map((id) => ({ id, file_name: `${id}\x1b[2J.png`, width: 40, height: 30 })),
+    annotations: [{ id: 1, image_id: 1, category_id: 1, bbox: [0, 0, 2, 2], area: 4, iscrowd: 0 }],
+    categories: [{ id: 1, name: 'red\x1b]0;owned\x07' }],
+  };
+  const path = join(folder, 'control.json');
+  await writeFile(path, JSON.stringify(control));
+  const picture = join(folder, 'images', '1.png');
+  await copyFile(picture, join(folder, '1\x1b[2J.png'));
+  const { stdout } = await runCli(['data', 'check', path]);
+  expect(stdout).toContain('red\\x1b]0;owned\\x07');
+  expect(stdout).toContain('2\\x1b[2J.png must be an image file, got no such file');
+  const unread = await runCli(['predict', '--checkpoint', 'no\x1b[2J.safetensors', 'x.png']);
+  expect(unread.stderr).toContain('no\\x1b[2J.safetensors');
+  for (const text of [stdout, unread.stderr]) expect(text.includes('\x1b')).toBe(false);
+  const json = await runCli(['data', 'check', path, '--json']);
+  expect(JSON.parse(json.stdout).classes[0].name).toBe('red\x1b]0;owned\x07');
 });

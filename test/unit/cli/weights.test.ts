@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { loadConfig } from '../../../lib/config/index.js';
+import { detectorOptions, loadConfig } from '../../../lib/config/index.js';
 import { createDetector, openDetector, writeSafetensors } from '../../../lib/index.js';
 import { createRunDetector } from '../../../lib/train/run.js';
 import { runCli } from './run-cli.js';
@@ -77,6 +77,27 @@ test('mistakes are named', async () => {
   await writeSafetensors(backbone, new Map([['conv1.weight', { shape: [4, 3, 7, 7], data }]]));
   const classes = await runCli(['import', backbone, '--config', config, ...out]);
   expect(classes).toMatchObject({ code: 2, stderr: expect.stringMatching(/model\.numClasses=N/) });
+});
+
+test.each([
+  ['small-dino', 'dino'],
+  ['small-atss', 'atss'],
+  ['small-swin', 'retinanet'],
+])('a layout that %s is not in is refused with those that have it', async (preset, type) => {
+  const { model } = await loadConfig(preset, { withoutData: true });
+  await using detector = await createDetector(detectorOptions({ model }, 2), { device: 'cpu' });
+  const own = at(`${preset}.safetensors`);
+  await detector.save(own);
+  const out = at(`${preset}-out.safetensors`);
+  const to = (layout: string) =>
+    runCli(['export', '--checkpoint', own, '--layout', layout, '--out', out]);
+  const refused = await to('torchvision');
+  expect(refused.code).toBe(2);
+  expect(refused.stderr).toMatch(
+    `error: exportWeights: layout must be mmdetection for this ${type} detector, got torchvision, which has no name for `,
+  );
+  expect(refused.stderr).toMatch(/ for \d+ of its \d+ parameters, e\.g\. \S+\n$/);
+  expect((await to('mmdetection')).code).toBe(0);
 });
 
 test('a config may name a file of another layout; its class layer may be for other classes', async () => {

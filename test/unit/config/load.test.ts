@@ -130,7 +130,7 @@ describe('problems are named with their place', () => {
     ],
     [
       'semi: { cacheSize: 4 }',
-      'semi.cacheSize must be at least 8 with batch.unlabelled 4 and semi.indexRule reference, got 4',
+      'semi.cacheSize must be >= 8 with batch.unlabelled 4 and semi.indexRule reference, got 4',
     ],
     ['preprocess: { mean: [1, 2] }', 'preprocess.mean must hold at least 3 entries, got [1,2]'],
     [
@@ -139,7 +139,7 @@ describe('problems are named with their place', () => {
     ],
     [
       'model: { neck: { numOutputs: 4 } }',
-      'model.anchors.strides must hold one stride per output of the neck (model.neck.numOutputs)',
+      'model.anchors.strides must hold one stride per output of the neck (model.neck.numOutputs is 4), got [8,16,32,64,128]',
     ],
     [
       'optimizer: { type: sdg }',
@@ -160,7 +160,7 @@ describe('problems are named with their place', () => {
     ],
     [
       'optimizer: { groups: [{ match: a, lr: 2 }] }',
-      'optimizer.groups.0.lr: unknown key; known are match, lrFactor, weightDecayFactor',
+      'optimizer.groups.0.lr: unknown key; known are match, lrFactor, weightDecayFactor, optional',
     ],
     [
       'optimizer: { groups: [{ match: a }, { match: a }] }',
@@ -182,6 +182,55 @@ describe('problems are named with their place', () => {
     expect(message.replace(/^bad\.yaml:\d+:\d+: /, '')).toBe(expected);
   });
 
+  test.each([
+    [
+      ['model.transformer.heads=7'],
+      'model.transformer.heads must divide model.neck.channels (64), got 7',
+    ],
+    [['model.neck.channels=68', 'model.transformer.heads=8'], 'channels (68), got 8'],
+    [['model.transformer.heads=8', 'model.neck.channels=68'], 'channels (68), got 8'],
+    [['model.neck.channels=62'], 'model.neck.channels must be a multiple of 4, got 62'],
+    [['model.transformer.heads=0'], 'model.transformer.heads must be >= 1, got 0'],
+    [
+      ['model.neck.firstLevel=2', 'model.neck.numOutputs=3'],
+      'model.neck.numOutputs must be >= 4, the levels from C2 (firstLevel) to C5, got 3',
+    ],
+  ])('options that do not fit together: the place of the last one, once: %j', async (set, says) => {
+    const preset = { withoutData: true, overrides: set };
+    const message = await loadConfig('small-dino', preset).catch((error: Error) => error.message);
+    expect(message).toContain(`--set ${set.at(-1)}: `);
+    expect(message).toContain(says);
+    expect(message).not.toContain('\n');
+  });
+
+  test.each([
+    ['small-swin', 'backbone: { embed: 50 }', '[50,100,200,400], got [3,6,12,24] of size tiny'],
+    ['small-sparse-rcnn', 'neck: { channels: 50 }', 'model.head.heads must divide'],
+    ['small-dab-detr', 'transformer: { heads: 24 }', 'neck.channels (64), got 24'],
+    ['small-gfl', 'neck: { numOutputs: 3 }', 'one stride per output of the neck'],
+    ['small-faster-rcnn', 'neck: { numOutputs: 3 }', 'model.rpn.strides must hold one stride'],
+    [
+      'small-faster-rcnn',
+      'rpn: { negIou: 0.9 }',
+      'model.rpn.negIou must be <= model.rpn.posIou (0.7)',
+    ],
+    [
+      'small-faster-rcnn',
+      'roi: { posIou: 0.4 }',
+      'model.roi.negIou must be <= model.roi.posIou (0.4)',
+    ],
+    ['small-tood', 'train: { topK: 65537 }', 'model.train.topK must be <= 65536, got 65537'],
+    ['small', 'test: { nmsPre: 2147483648 }', 'model.test.nmsPre must be <= 2147483647'],
+    ['small', 'train: { posIou: 0.3 }', 'model.train.negIou must be <= model.train.posIou (0.3)'],
+    ['small-deformable-detr', 'refine: false', 'model.twoStage must be false without model.refine'],
+    ['small', 'preset: torchvision/fcos_resnet50_fpn', 'model.type must be fcos with model.preset'],
+  ])('over %s, model: { %s } is where the problem is', async (preset, line, says) => {
+    const message = await messageOf(`${data}extends: ${preset}\nmodel:\n  ${line}\n`);
+    expect(message).toMatch(/^bad\.yaml:6:\d+: /);
+    expect(message).toContain(says);
+    expect(message).not.toContain('\n');
+  });
+
   test('an unknown detector is answered with those that there are', async () => {
     expect(await messageOf(`${data}model: { type: fcso }\n`)).toMatch(
       /^bad\.yaml:4:10: model\.type must be one of retinanet, .*\(nearest is fcos\), got "fcso"$/,
@@ -197,9 +246,40 @@ describe('problems are named with their place', () => {
   });
 
   test('what is missing is located by its section', async () => {
-    expect(await messageOf('seed: 1\n')).toMatch(/data must be a mapping, got nothing$/);
     expect(await messageOf('data:\n  labelled: { format: coco }\n  split: { percent: 1 }\n')).toBe(
       'bad.yaml:2:3: data.labelled.annotations must be a string, got nothing',
+    );
+  });
+
+  test.each([
+    ['seed: 1\n', 'bad.yaml'],
+    ['seed: 1\ndata:\n', 'bad.yaml:2:1'],
+    ['data:\n  unlabelled: { format: folder, images: x }\n', 'bad.yaml:1:1'],
+    ['data:\n  labelled: null\n', 'bad.yaml:2:3'],
+  ])('%j has no labelled pictures: what to write, which is enough', async (text, place) => {
+    const message = await messageOf(text);
+    const [first, ...lines] = message.split('\n');
+    expect(first).toBe(
+      `${place}: data.labelled must be given (the annotated pictures), got nothing; for example`,
+    );
+    expect(lines.pop()).toContain("or --set 'data.labelled={ format: coco,");
+    const config = await loadConfig(await write('said.yaml', lines.join('\n')));
+    expect(config.data.labelled).toMatchObject({ annotations: 'labels.json', images: 'photos' });
+  });
+
+  test('so has a preset; what else is wrong is told, too', async () => {
+    for (const [preset, start] of [
+      ['small', 'extends: small'],
+      ['torchvision/fcos_resnet50_fpn', 'model: { preset: torchvision/fcos_resnet50_fpn }'],
+    ] as const) {
+      const message = await loadConfig(preset).catch((error: Error) => error.message);
+      expect(message).toMatch(`${preset}: data.labelled must be given`);
+      const [, ...lines] = String(message).split('\n').slice(0, -1);
+      expect(lines[0]).toBe(`    ${start}`);
+      await loadConfig(await write('said.yaml', lines.join('\n')));
+    }
+    await expect(loadConfig('small', { overrides: ['seed=x'] })).rejects.toThrow(
+      /^small: data\.labelled must.*\n--set seed=x: seed must be a number, got "x"$/s,
     );
   });
 
@@ -376,7 +456,7 @@ test('a detector alone needs no data, and torchvision presets have names of thei
   const preset = 'torchvision/fasterrcnn_resnet50_fpn_v2';
   const { model: theirs } = await loadConfig(preset, { withoutData: true });
   expect(theirs).toMatchObject({ type: 'faster-rcnn', numerics: 'torchvision', preset });
-  await expect(loadConfig(preset)).rejects.toThrow(/^torchvision.*: data must be a mapping/);
+  await expect(loadConfig(preset)).rejects.toThrow(/^torchvision.*: data\.labelled must be given/);
 });
 
 test('a resolved config reads back as the same config', async () => {

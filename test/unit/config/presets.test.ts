@@ -1,4 +1,6 @@
+import { readFile } from 'node:fs/promises';
 import { describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
 import {
   adviceFor,
   formatConfig,
@@ -9,6 +11,7 @@ import {
   type ResolvedConfig,
 } from '../../../lib/config/index.js';
 import { batchWarning, picturesOf, recipeFor } from '../../../lib/train/watch.js';
+import { violations } from './json-schema.js';
 
 const presets = await listPresets();
 
@@ -151,20 +154,54 @@ describe('advice', () => {
     expect(adviceFor(await loadConfig('bccd-5', { overrides }))).toEqual([]);
   });
 
+  test.each([
+    [
+      ['model.queries=1500'],
+      /^model\.queries 1500 is more than the 1020 cells of a picture of 240 x 180 \(augment\.test\)/,
+    ],
+    [
+      ['model.test.maxPerImage=101'],
+      /^model\.test\.maxPerImage 101 is more than model\.queries 100: /,
+    ],
+    [['model.queries=1020', 'model.test.maxPerImage=1020'], null],
+    [['model.queries=1500', 'model.type=dab-detr', 'model.neck.numOutputs=1'], null],
+  ])('names queries beyond what there is: %j', async (overrides, says) => {
+    const size = ['augment.test={ long: 240, short: 180 }', ...someData, ...overrides];
+    const advice = adviceFor(await loadConfig('small-dino', { overrides: size }));
+    const ofQueries = advice.filter((line) => /quer/.test(line));
+    expect(ofQueries).toEqual(says ? [expect.stringMatching(says)] : []);
+  });
+
   test('names a burn-in that never ends', async () => {
     const config = await loadConfig('bccd-5', { overrides: ['semi.burnIn=2500'] });
     expect(adviceFor(config).join('\n')).toMatch(/burnIn 2500 leaves no iteration of 2500/);
   });
 });
 
-test('the JSON schema covers every section and its defaults', () => {
-  const schema = jsonSchema() as {
-    properties: Record<string, object>;
-    additionalProperties: boolean;
-  };
-  expect(Object.keys(schema.properties)).toEqual(
-    expect.arrayContaining(['model', 'data', 'augment', 'semi', 'optimizer', 'schedule']),
-  );
-  expect(schema.additionalProperties).toBe(false);
-  expect(JSON.stringify(schema.properties.semi)).toContain('"default":8');
+describe('the JSON schema', () => {
+  const schema = jsonSchema() as { properties: Record<string, object> };
+
+  test('has every section and its defaults', () => {
+    expect(Object.keys(schema.properties)).toEqual(
+      expect.arrayContaining(['extends', 'model', 'data', 'augment', 'semi', 'optimizer']),
+    );
+    expect(JSON.stringify(schema.properties.semi)).toContain('"default":8');
+  });
+
+  test.each(presets)('takes the file of $name as it is, and its config', async ({ name, file }) => {
+    expect(violations(schema, parse(await readFile(file, 'utf8')))).toEqual([]);
+    expect(violations(schema, await loadConfig(name, { withoutData: true }))).toEqual([]);
+  });
+
+  test.each([
+    ['extends: small-dino\nmodel: { queries: 50 }', []],
+    ['optimizer: { lr: 1.0e-4 }', []],
+    ['optimizer: { type: adamw, momentum: 0.9 }', ['config.optimizer.type is not sgd']],
+    ['extends: 3', ['config.extends is no string']],
+    ['semi: { scoreThr: 2 }', ['config.semi.scoreThr is too large']],
+    ['seed: 1.5', ['config.seed is no integer']],
+    ['modell: {}', ['config.modell is unknown']],
+  ])('%j: %j', (text, problems) => {
+    expect(violations(schema, parse(text))).toEqual(problems);
+  });
 });

@@ -1,5 +1,6 @@
 // Factors of single parameters, from createDetector's options to the weights after a step.
 import { describe, expect, test } from 'vitest';
+import { detectorOptions, loadConfig, optimizerOptions } from '../../../lib/config/index.js';
 import { createDetector, type Detector, type OptimizerOptions } from '../../../lib/index.js';
 import { relativeError } from '../detect/run.js';
 import { testDevice } from '../devices.js';
@@ -103,6 +104,34 @@ describe('optimizer.groups', () => {
     await using second = await create({ ...adam, groups });
     await second.loadState(state);
     expect(await train(second, 2)).toEqual(await train(first, 2));
+  });
+
+  test('that are optional may be for parameters that only variants of the detector have', async () => {
+    const small = [
+      ...['model.neck.channels=16', 'model.neck.numOutputs=3', 'model.transformer.heads=2'],
+      ...['model.transformer.encoderLayers=1', 'model.transformer.decoderLayers=1'],
+      ...['model.backbone.depth=18', 'model.backbone.baseWidth=8', 'model.queries=5'],
+    ];
+    const named = async (...overrides: string[]) => {
+      const config = await loadConfig('deformable-detr-r50-coco-10', {
+        withoutData: true,
+        overrides: [...small, ...overrides],
+      });
+      const options = detectorOptions(config, 2);
+      await using detector = await createDetector(options, { optimizer: optimizerOptions(config) });
+      return detector
+        .parameters()
+        .flatMap(({ name }) => (/reference_points/.test(name) ? name : []));
+    };
+    expect(await named()).toEqual([]);
+    expect(await named('model.twoStage=false')).toEqual([
+      'reference_points_fc.weight',
+      'reference_points_fc.bias',
+    ]);
+    expect(await named('model.twoStage=false', 'model.refine=false')).toHaveLength(2);
+    await expect(named('optimizer.groups.1.optional=false')).rejects.toThrow(
+      "optimizer.groups.1.match must be a part of a parameter's path",
+    );
   });
 
   test('say which of them is wrong', async () => {

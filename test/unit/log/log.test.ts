@@ -10,6 +10,7 @@ import {
   readJsonLines,
   StatusLine,
   trimJsonLines,
+  visible,
 } from '../../../lib/log/index.js';
 
 test('durations', () => {
@@ -137,4 +138,22 @@ describe('JSON lines', () => {
     await using writer = await JsonLinesWriter.open('/dev/full');
     await expect(writer.append({ i: 1 })).rejects.toMatchObject({ code: 'ERR_IO' });
   });
+});
+
+test('control characters of names are shown, not sent to the terminal', () => {
+  expect(visible('a\x1b[2J\x07\r\x9b1m\x7f\u202eb')).toBe(
+    'a\\x1b[2J\\x07\\x0d\\x9b1m\\x7f\\u202eb',
+  );
+  const plain = 'Zelle\tä 細胞 🩸\nnext';
+  expect(visible(plain)).toBe(plain);
+  const written: string[] = [];
+  const log = createLogger({
+    write: (line) => written.push(line),
+    mark: (_, text) => `\x1b[1m${text}`,
+  });
+  log.warn({ file: '\x1bc' }, 'bad \x1b[31m name');
+  expect(written).toEqual(['\x1b[1mbad \\x1b[31m name file=\\x1bc']);
+  const line = new StatusLine({ isTTY: false, write: (text) => written.push(text) });
+  line.set('3/4 \x1b]0;title\x07.jpg');
+  expect(written.at(-1)).toBe('3/4 \\x1b]0;title\\x07.jpg\n');
 });

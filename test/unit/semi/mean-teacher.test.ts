@@ -337,7 +337,9 @@ describe('pseudo labels', () => {
       if (truth) expect(known[2]).toMatchObject({ boxes: 4, right: 4, objects: 4, found: 4 });
       else expect(known).toEqual([null, null, null]);
       for (const { pseudo } of reports) pseudo!.truth = null;
-      told.push(structuredClone([reports, calls, loop.policies[0]!.cache.map(({ image }) => image)]));
+      told.push(
+        structuredClone([reports, calls, loop.policies[0]!.cache.map(({ image }) => image)]),
+      );
       Object.assign(student, { weight: 0.5, momentum: 0 });
       Object.assign(teacher, { weight: 0.5 });
     }

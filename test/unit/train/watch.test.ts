@@ -1,6 +1,14 @@
 import { describe, expect, test } from 'vitest';
+import { type DetectorOptions, objectLimits } from '../../../lib/detector/options.js';
 import type { StepReport } from '../../../lib/semi/index.js';
-import { batchWarning, paperBatches, recipeFor, TrainingWatch } from '../../../lib/train/watch.js';
+import {
+  batchWarning,
+  crowdedWarning,
+  paperBatches,
+  recipeFor,
+  TrainingWatch,
+} from '../../../lib/train/watch.js';
+import { tinyData } from './tiny-data.js';
 
 function report(
   changes: Partial<NonNullable<StepReport['pseudo']>> = {},
@@ -193,5 +201,41 @@ describe('batch and learning rate', () => {
     expect(messages(12, 4, 16 / 6400)).toEqual([
       'batch-and-rate: 12 labelled to 4 unlabelled pictures an iteration; the recipe has 32 to 32',
     ]);
+  });
+});
+
+describe('pictures with many objects', () => {
+  const { labelled, unlabelled } = tinyData({ labelled: 3 });
+  const [first, ...others] = labelled.images;
+  const crowd = Uint8Array.of(0, 1, 0, 0);
+  const images = [{ ...first!, annotations: { ...first!.annotations!, crowd } }, ...others];
+  const crowded = { ...labelled, images };
+  const limit = (count: number) => ({ option: 'queries', count });
+
+  test('are told when the detector cannot have as many; crowds do not count', () => {
+    expect(crowdedWarning(crowded, limit(2), 'learned')).toEqual([
+      {
+        code: 'too-many-objects',
+        message:
+          '1 of 3 pictures of labelled have more objects (up to 3) than model.queries 2: the rest are not learned; raise it',
+      },
+    ]);
+  });
+
+  test('are nothing to tell of otherwise', () => {
+    expect(crowdedWarning(crowded, limit(3), 'learned')).toEqual([]);
+    expect(crowdedWarning(crowded, null, 'learned')).toEqual([]);
+    expect(crowdedWarning(unlabelled, limit(1), 'found')).toEqual([]);
+  });
+
+  test('limits are those of the options that are given', () => {
+    const dino = { type: 'dino', numClasses: 1, queries: 7 } as const;
+    expect(objectLimits(dino)).toEqual({ learned: limit(7), found: null });
+    const sparse = { type: 'sparse-rcnn', numClasses: 1, proposals: 5, test: { maxPerImage: 3 } };
+    expect(objectLimits(sparse as DetectorOptions)).toEqual({
+      learned: { option: 'proposals', count: 5 },
+      found: { option: 'test.maxPerImage', count: 3 },
+    });
+    expect(objectLimits({ type: 'fcos', numClasses: 1 })).toEqual({ learned: null, found: null });
   });
 });
