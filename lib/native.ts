@@ -64,8 +64,6 @@ export interface RunOpMode {
   device?: string;
   /** One gradient (or null) per output: asks for the gradients of all floating inputs. */
   douts?: (NativeTensor | null)[];
-  /** The op reads `douts` and may not write into them, as it may into the copies that it gets otherwise. */
-  keepsDouts?: boolean;
 }
 
 /** What a probe saw, on the host; see native/models/probe.h. */

@@ -19,8 +19,7 @@ export function opCase(call: OpCall, { device, dtype }: BenchContext): PreparedC
     device,
     compute: dtype,
     training: call.training ?? false,
-    // As with the peer: the next run needs them, and a copy of them is no work of the op's.
-    ...(call.douts ? { douts: call.douts, keepsDouts: true } : {}),
+    ...(call.douts ? { douts: call.douts } : {}),
   };
   const drop = () => {
     for (const t of [...(last?.outputs ?? []), ...(last?.gradients ?? [])]) t?.dispose();

@@ -14,12 +14,12 @@
 #include <utility>
 
 #include "core/parallel.h"
-#include "core/registers.h"
+#include "ops/conv2d/winograd/vector.h"
 
 namespace mixpl::cpu::batched_matmul {
 namespace {
 
-using namespace registers::avx512;
+using namespace winograd::avx512;
 
 constexpr int kTileRows = 14;  // of two vectors of columns: 28 of 32 registers
 constexpr int64_t kTileColumns = 2 * kLanes;

@@ -47,9 +47,6 @@ void norm_moments(const NormForward& norm, Tensor& mean, Tensor& variance);
 /// In place: 1 / sqrt(variance + eps).
 void norm_rstd(float eps, Tensor& variance);
 void norm_forward(const NormForward& norm, Tensor& y);
-/// The three of them for statistics per image: fills norm's mean and rstd, then y, image after
-/// image, so that the second pass over one finds it in a cache.
-void norm_by_image(const NormForward& norm, float eps, Tensor& mean, Tensor& rstd, Tensor& y);
 void norm_backward(NormBackward& norm);
 }  // namespace cpu
 
@@ -59,7 +56,6 @@ namespace cuda {
 void norm_moments(const NormForward& norm, Tensor& mean, Tensor& variance);
 void norm_rstd(float eps, Tensor& variance);
 void norm_forward(const NormForward& norm, Tensor& y);
-void norm_by_image(const NormForward& norm, float eps, Tensor& mean, Tensor& rstd, Tensor& y);
 void norm_backward(NormBackward& norm);
 }  // namespace cuda
 

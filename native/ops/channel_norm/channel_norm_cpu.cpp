@@ -1,396 +1,337 @@
-// Two passes over each image: sums, then what they give. The second goes backwards, so that it
-// begins with what the first has left in the caches.
-#include <algorithm>
 #include <vector>
 
-#include "core/avx512.h"
 #include "core/parallel.h"
+#include "core/simd.h"
 #include "ops/channel_norm/channel_norm.h"
-#include "ops/channel_norm/channel_norm_rows.h"
+#include "ops/channel_norm/channel_norm_math.h"
 
 namespace mixpl::cpu {
 namespace {
 
-using namespace channel_norm;
+using simd::f32x8;
 
 // Pixels per partial sum. Fixed, so the order of additions does not depend on threads.
 constexpr int64_t kChunk = 256;
-// Values that are worth a thread of their own.
-constexpr int64_t kGrain = 1 << 15;
-// Images of at most so many bytes stay in a core's cache between the passes.
-constexpr int64_t kCachedImage = 512 << 10;
-// A core's share of all caches holds images of so many bytes: a thread takes whole ones, and waits
-// for others once.
-constexpr int64_t kOwnImage = 2 << 20;
-// Outputs of so many bytes are in no cache when they are read, so they need not go through one.
-constexpr int64_t kStreamed = 24 << 20;
-// Values of a row, at least, if pixels side by side can make it so.
-constexpr int64_t kRowValues = 64;
-
-template <typename T>
-const RowLoops<T>& row_loops() {
-#if defined(__x86_64__)
-  // bf16 needs the instructions that round to it.
-  const bool wide = dtype_of<T>() == DType::bf16 ? has_avx512_bf16() : has_avx512();
-  return wide ? avx512_loops<T>() : avx2_loops<T>();
-#else
-  return portable_loops<T>();
-#endif
-}
+// Pixels that are summed at once: as many streams as the prefetcher follows, and the sums are
+// loaded and stored a quarter as often.
+constexpr int64_t kRows = 4;
 
 int64_t chunks_of(const NormView& view) { return (view.pixels + kChunk - 1) / kChunk; }
 
-/// f(chunk, first pixel, pixels) over the chunks of an image, from the last to the first of each
-/// thread if `backwards`.
+// f(image, chunk, first pixel, pixels) over all chunks of all images.
 template <typename F>
-void for_each_chunk(const NormView& view, bool backwards, F&& f) {
-  const int64_t grain = std::max<int64_t>(1, kGrain / (kChunk * view.channels));
-  parallel_chunks(chunks_of(view), grain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t chunk = backwards ? begin + end - 1 - i : i, first = chunk * kChunk;
-      f(chunk, first, std::min(kChunk, view.pixels - first));
-    }
+void for_each_chunk(const NormView& view, F&& f) {
+  const int64_t chunks = chunks_of(view);
+  parallel_for(view.images * chunks, int64_t{1}, [&](int64_t i) {
+    const int64_t chunk = i % chunks, first = chunk * kChunk;
+    f(i / chunks, chunk, first, std::min(kChunk, view.pixels - first));
   });
 }
 
-int64_t bytes_of_image(const NormView& view, int64_t element) {
-  return view.pixels * view.channels * element;
+// Adds sum and sum of squares of x - shift over `rows` pixels, channel by channel.
+template <int kFixedRows, typename T>
+inline void add_moments(const T* x, int64_t channels, const float* shift, float* sum,
+                        float* square) {
+  int64_t c = 0;
+  for (; c + 8 <= channels; c += 8) {
+    const f32x8 k = simd::load(shift + c);
+    f32x8 s = simd::load(sum + c), q = simd::load(square + c);
+    for (int r = 0; r < kFixedRows; ++r) {
+      const f32x8 d = simd::load(x + r * channels + c) - k;
+      s += d;
+      q += d * d;
+    }
+    simd::store(sum + c, s);
+    simd::store(square + c, q);
+  }
+  for (; c < channels; ++c)
+    for (int r = 0; r < kFixedRows; ++r) {
+      const float d = float(x[r * channels + c]) - shift[c];
+      sum[c] += d;
+      square[c] += d * d;
+    }
 }
 
-/// f(image), of which `element` bytes a value are read: small images side by side, large ones and
-/// what is left over one after another, their chunks side by side.
-template <typename F>
-void for_each_image(const NormView& view, int64_t element, F&& f) {
-  const int64_t values = std::max<int64_t>(view.pixels * view.channels, 1);
-  const bool own = bytes_of_image(view, element) <= kOwnImage;
-  const int64_t side_by_side = own ? view.images / num_threads() * num_threads() : 0;
-  parallel_for(side_by_side, std::max<int64_t>(1, kGrain / values), f);
-  for (int64_t i = side_by_side; i < view.images; ++i) f(i);
+// Mean and centred second moment per channel of one chunk of pixels.
+template <typename T>
+void chunk_moments(const T* x, int64_t pixels, int64_t channels, float* mean, float* m2,
+                   float* shift) {
+  for (int64_t c = 0; c < channels; ++c) {
+    shift[c] = float(x[c]);
+    mean[c] = m2[c] = 0;
+  }
+  int64_t p = 0;
+  for (; p + kRows <= pixels; p += kRows)
+    add_moments<kRows>(x + p * channels, channels, shift, mean, m2);
+  for (; p < pixels; ++p) add_moments<1>(x + p * channels, channels, shift, mean, m2);
+  const float inverse = 1.0f / static_cast<float>(pixels);
+  for (int64_t c = 0; c < channels; ++c) {
+    const float average = mean[c] * inverse;
+    m2[c] = std::max(0.0f, m2[c] - mean[c] * average);
+    mean[c] = shift[c] + average;
+  }
 }
 
-/// Numbers from the start of a cache line on, 0 at first: loops read and write them by registers.
-class Lines {
- public:
-  Lines() = default;
-  explicit Lines(int64_t count) : lines_((count + kFloats - 1) / kFloats) {}
-  float* data() { return lines_.data()->values; }
-  const float* data() const { return lines_.data()->values; }
-  float& operator[](int64_t i) { return data()[i]; }
-  float operator[](int64_t i) const { return data()[i]; }
-
- private:
-  static constexpr int64_t kFloats = 16;
-  struct alignas(64) Line {
-    float values[kFloats] = {};
-  };
-  std::vector<Line> lines_;
-};
-
-/// How pixels make rows: those with few channels lie side by side.
-struct RowShape {
-  int64_t channels, side_by_side, width;
-  bool cached;
-  RowShape(const NormView& view, int64_t element)
-      : channels(view.channels),
-        side_by_side(std::max<int64_t>(1, kRowValues / channels)),
-        width(side_by_side * channels),
-        cached(bytes_of_image(view, element) <= kCachedImage) {}
-
-  /// f(first value, block) over `pixels` pixels: whole rows, then a shorter one.
-  template <typename F>
-  void for_each(int64_t pixels, F&& f) const {
-    const int64_t rows = pixels / side_by_side, rest = pixels % side_by_side;
-    if (rows) f(int64_t{0}, RowBlock{rows, width, cached});
-    if (rest) f(rows * width, RowBlock{1, rest * channels, cached});
-  }
-  /// The value of each column, from that of each channel.
-  template <typename F>
-  Lines table(F&& of_channel) const {
-    Lines values(width);
-    for (int64_t c = 0; c < channels; ++c) values[c] = of_channel(c);
-    for (int64_t i = channels; i < width; ++i) values[i] = values[i - channels];
-    return values;
-  }
-  /// Columns of one channel added up, in place.
-  void fold(float* sums) const {
-    for (int64_t i = channels; i < width; ++i) sums[i % channels] += sums[i];
+// Per (image, channel) constants of the affine map, from per-group statistics.
+struct ChannelTable {
+  std::vector<float> mean, scale, rstd;
+  ChannelTable(const NormForward& f) {
+    const auto [images, pixels, channels, groups] = f.view;
+    const float *m = f.mean.data<float>(), *r = f.rstd.data<float>(), *g = f.gamma.data<float>();
+    mean.resize(images * channels);
+    scale.resize(images * channels);
+    rstd.resize(images * channels);
+    for (int64_t n = 0; n < images; ++n)
+      for (int64_t c = 0; c < channels; ++c) {
+        const int64_t i = n * channels + c, stat = n * groups + c / f.view.group_size();
+        mean[i] = m[stat];
+        rstd[i] = r[stat];
+        scale[i] = r[stat] * g[c];
+      }
   }
 };
 
-/// The map of one image, a constant a column.
-struct ImageTable {
-  Lines mean, scale, shift;
-  ImageTable(const NormForward& f, const RowShape& shape, int64_t image) {
-    const int64_t size = f.view.group_size(), first = image * f.view.groups;
-    const float *m = f.mean.data<float>() + first, *r = f.rstd.data<float>() + first;
-    const float *gamma = f.gamma.data<float>(), *beta = f.beta.data<float>();
-    mean = shape.table([&](int64_t c) { return m[c / size]; });
-    scale = shape.table([&](int64_t c) { return r[c / size] * gamma[c]; });
-    shift = shape.table([&](int64_t c) { return beta[c]; });
-  }
-};
-
-/// Two sums of every channel and chunk of an image: [chunk][2][pitch], the first `channels` of
-/// each pitch.
-struct ChunkSums {
-  int64_t chunks, channels, pitch;
-  Lines values;
-  ChunkSums(const NormView& view, const RowShape& shape)
-      : chunks(chunks_of(view)),
-        channels(view.channels),
-        pitch((shape.width + 15) / 16 * 16),
-        values(chunks * 2 * pitch) {}
-
-  float* first(int64_t chunk) { return values.data() + chunk * 2 * pitch; }
-  float* second(int64_t chunk) { return first(chunk) + pitch; }
-  /// f(chunk, c, first, second) of each, chunk by chunk.
-  template <typename F>
-  void for_each(F&& f) const {
-    for (int64_t k = 0; k < chunks; ++k) {
-      const float* at = values.data() + k * 2 * pitch;
-      for (int64_t c = 0; c < channels; ++c) f(k, c, at[c], at[pitch + c]);
+template <bool kResidual, bool kRelu, typename T>
+void forward_rows(const T* __restrict x, const T* __restrict residual, T* __restrict y,
+                  int64_t rows, int64_t channels, const float* __restrict mean,
+                  const float* __restrict scale, const float* __restrict shift) {
+  for (int64_t r = 0; r < rows; ++r, x += channels, y += channels) {
+    const T* add = kResidual ? residual + r * channels : nullptr;
+    int64_t c = 0;
+    for (; c + 8 <= channels; c += 8) {
+      f32x8 v = normalized(simd::load(x + c), simd::load(mean + c), simd::load(scale + c),
+                           simd::load(shift + c));
+      if constexpr (kResidual) v += simd::load(add + c);
+      if constexpr (kRelu) v = v < 0.0f ? f32x8{} : v;
+      simd::store(y + c, v);
+    }
+    for (; c < channels; ++c) {
+      float v = normalized(float(x[c]), mean[c], scale[c], shift[c]);
+      if constexpr (kResidual) v += float(add[c]);
+      if constexpr (kRelu) v = v < 0.0f ? 0.0f : v;
+      y[c] = T(v);
     }
   }
+}
+
+using Mask = NormMask;
+
+template <typename T>
+struct BackwardRows {
+  const T *x, *dout, *y;
+  T *dresidual, *dx;
+  const float *mean, *scale, *shift;
 };
 
-/// Of each channel and chunk the mean's distance from the first pixel's value, and the centred
-/// second moment.
-template <typename T>
-ChunkSums chunk_moments(const NormView& view, const T* image) {
-  const RowShape shape(view, sizeof(T));
-  const RowLoops<T>& loops = row_loops<T>();
-  ChunkSums moments(view, shape);
-  for_each_chunk(view, false, [&](int64_t chunk, int64_t first, int64_t pixels) {
-    const T* x = image + first * view.channels;
-    const Lines shift = shape.table([&](int64_t c) { return float(x[c]); });
-    float *mean = moments.first(chunk), *m2 = moments.second(chunk);
-    shape.for_each(pixels, [&](int64_t value, RowBlock block) {
-      loops.moments(x + value, shift.data(), block, mean, m2);
-    });
-    shape.fold(mean);
-    shape.fold(m2);
-    const float inverse = 1.0f / static_cast<float>(pixels);
-    for (int64_t c = 0; c < view.channels; ++c) {
-      const float distance = mean[c] * inverse;
-      m2[c] = std::max(0.0f, m2[c] - mean[c] * distance);
-      mean[c] = distance;
+// The gradient behind the ReLU, eight channels or one.
+template <Mask kMask, typename T>
+inline f32x8 masked8(const BackwardRows<T>& b, int64_t i, int64_t c) {
+  const f32x8 g = simd::load(b.dout + i);
+  if constexpr (kMask == Mask::output) return simd::keep(simd::load(b.y + i) > 0.0f, g);
+  if constexpr (kMask == Mask::recompute) {
+    const f32x8 v = normalized(simd::load(b.x + i), simd::load(b.mean + c), simd::load(b.scale + c),
+                               simd::load(b.shift + c));
+    return simd::keep(v > 0.0f, g);
+  }
+  return g;
+}
+template <Mask kMask, typename T>
+inline float masked1(const BackwardRows<T>& b, int64_t i, int64_t c) {
+  const float g = float(b.dout[i]);
+  if constexpr (kMask == Mask::output) return float(b.y[i]) > 0.0f ? g : 0.0f;
+  if constexpr (kMask == Mask::recompute)
+    return normalized(float(b.x[i]), b.mean[c], b.scale[c], b.shift[c]) > 0.0f ? g : 0.0f;
+  return g;
+}
+
+// Adds sum of g and of g * (x - mean) per channel; writes g to dresidual when there is one.
+template <int kFixedRows, Mask kMask, bool kStore, typename T>
+inline void add_products(const BackwardRows<T>& b, int64_t base, int64_t channels, float* sum,
+                         float* product) {
+  int64_t c = 0;
+  for (; c + 8 <= channels; c += 8) {
+    f32x8 s = simd::load(sum + c), q = simd::load(product + c);
+    const f32x8 mean = simd::load(b.mean + c);
+    for (int r = 0; r < kFixedRows; ++r) {
+      const int64_t i = base + r * channels + c;
+      const f32x8 g = masked8<kMask>(b, i, c);
+      s += g;
+      q += g * (simd::load(b.x + i) - mean);
+      if constexpr (kStore) simd::store(b.dresidual + i, g);
     }
-  });
-  return moments;
+    simd::store(sum + c, s);
+    simd::store(product + c, q);
+  }
+  for (; c < channels; ++c)
+    for (int r = 0; r < kFixedRows; ++r) {
+      const int64_t i = base + r * channels + c;
+      const float g = masked1<kMask>(b, i, c);
+      sum[c] += g;
+      product[c] += g * (float(b.x[i]) - b.mean[c]);
+      if constexpr (kStore) b.dresidual[i] = T(g);
+    }
 }
 
-/// Mean and variance of each group of one image. What belongs to a chunk is f32 but for the place
-/// that it is told from: a large mean costs no digits.
-template <typename T>
-void image_moments(const NormView& view, const T* image, float* mean, float* variance) {
-  const ChunkSums moments = chunk_moments(view, image);
-  const int64_t channels = view.channels, size = view.group_size();
-  const double count = static_cast<double>(view.pixels) * static_cast<double>(size);
-  const auto weight = [&](int64_t chunk) {
-    return static_cast<double>(std::min(kChunk, view.pixels - chunk * kChunk));
+template <Mask kMask, bool kStore, typename T>
+void backward_sums(const BackwardRows<T>& b, int64_t first, int64_t pixels, int64_t channels,
+                   float* sum, float* product) {
+  for (int64_t c = 0; c < channels; ++c) sum[c] = product[c] = 0;
+  int64_t p = 0;
+  for (; p + kRows <= pixels; p += kRows)
+    add_products<kRows, kMask, kStore>(b, (first + p) * channels, channels, sum, product);
+  for (; p < pixels; ++p)
+    add_products<1, kMask, kStore>(b, (first + p) * channels, channels, sum, product);
+}
+
+template <Mask kMask, typename T>
+void backward_rows(const BackwardRows<T>& b, int64_t first, int64_t pixels, int64_t channels,
+                   const float* slope, const float* offset) {
+  for (int64_t p = first; p < first + pixels; ++p) {
+    int64_t c = 0;
+    for (; c + 8 <= channels; c += 8) {
+      const int64_t i = p * channels + c;
+      const f32x8 g = masked8<kMask>(b, i, c), d = simd::load(b.x + i) - simd::load(b.mean + c);
+      simd::store(b.dx + i, norm_input_gradient(g, d, simd::load(b.scale + c),
+                                                simd::load(slope + c), simd::load(offset + c)));
+    }
+    for (; c < channels; ++c) {
+      const int64_t i = p * channels + c;
+      const float g = masked1<kMask>(b, i, c), d = float(b.x[i]) - b.mean[c];
+      b.dx[i] = T(norm_input_gradient(g, d, b.scale[c], slope[c], offset[c]));
+    }
+  }
+}
+
+template <Mask kMask, typename T>
+void backward_masked(NormBackward& norm) {
+  const NormForward& f = norm.forward;
+  const NormView view = f.view;
+  const int64_t channels = view.channels, chunks = chunks_of(view);
+  const ChannelTable table(f);
+  BackwardRows<T> all{};
+  all.x = f.x.data<T>();
+  all.dout = norm.dout.data<T>();
+  all.y = kMask == Mask::output ? norm.y.data<T>() : nullptr;
+  all.dresidual = norm.dresidual.defined() ? norm.dresidual.data<T>() : nullptr;
+  all.dx = norm.dx.defined() ? norm.dx.data<T>() : nullptr;
+  all.shift = f.beta.data<float>();
+  const auto rows_of = [&](int64_t image) {
+    BackwardRows<T> b = all;
+    const int64_t at = image * view.pixels * channels;
+    b.x += at;
+    b.dout += at;
+    if (b.y) b.y += at;
+    if (b.dresidual) b.dresidual += at;
+    if (b.dx) b.dx += at;
+    b.mean = table.mean.data() + image * channels;
+    b.scale = table.scale.data() + image * channels;
+    return b;
   };
-  const auto mean_of = [&](int64_t chunk, int64_t c, float distance) {
-    return double{float(image[chunk * kChunk * channels + c])} + distance;
-  };
-  std::vector<double> sum(channels, 0.0), center(channels);
-  moments.for_each([&](int64_t chunk, int64_t c, float distance, float) {
-    sum[c] += weight(chunk) * mean_of(chunk, c, distance);
-  });
-  for (int64_t g = 0; g < view.groups; ++g) {
-    double total = 0;
-    for (int64_t c = g * size; c < (g + 1) * size; ++c) total += sum[c];
-    std::fill_n(center.begin() + g * size, size, total / count);
-    mean[g] = static_cast<float>(total / count);
-  }
-  std::fill(sum.begin(), sum.end(), 0.0);
-  moments.for_each([&](int64_t chunk, int64_t c, float distance, float m2) {
-    const double d = mean_of(chunk, c, distance) - center[c];
-    sum[c] += m2 + weight(chunk) * d * d;
-  });
-  for (int64_t g = 0; g < view.groups; ++g) {
-    double total = 0;
-    for (int64_t c = g * size; c < (g + 1) * size; ++c) total += sum[c];
-    variance[g] = static_cast<float>(total / count);
-  }
-}
 
-/// Whether `out` may go past the caches: not where it is read as it is written.
-template <typename T>
-bool streams(const NormView& view, const T* out) {
-  constexpr int64_t kLine = 64;
-  const int64_t pixel = view.channels * int64_t{sizeof(T)};
-  return view.images * view.pixels * pixel >= kStreamed && pixel % kLine == 0 &&
-         reinterpret_cast<uintptr_t>(out) % kLine == 0;
-}
-
-template <typename T>
-void image_forward(const NormForward& f, int64_t image, Tensor& y) {
-  const NormView& view = f.view;
-  const RowShape shape(view, sizeof(T));
-  const RowLoops<T>& loops = row_loops<T>();
-  const ImageTable table(f, shape, image);
-  ForwardRows<T> all{};
-  all.mean = table.mean.data();
-  all.scale = table.scale.data();
-  all.shift = table.shift.data();
-  all.relu = f.relu;
-  all.streams = streams(view, y.data<T>());
-  for_each_chunk(view, true, [&](int64_t, int64_t first, int64_t pixels) {
-    shape.for_each(pixels, [&](int64_t value, RowBlock block) {
-      const int64_t at = (image * view.pixels + first) * view.channels + value;
-      ForwardRows<T> part = all;
-      part.x = f.x.data<T>() + at;
-      part.residual = f.residual.defined() ? f.residual.data<T>() + at : nullptr;
-      part.y = y.data<T>() + at;
-      loops.forward(part, block);
+  std::vector<float> slope(view.images * channels, 0.0f), offset(view.images * channels, 0.0f);
+  const bool live_dx = norm.dx.defined() && !norm.fixed_stats;
+  if (live_dx || norm.dgamma.defined() || norm.dbeta.defined() || norm.dresidual.defined()) {
+    std::vector<float> partial(view.images * chunks * 2 * channels);
+    for_each_chunk(view, [&](int64_t image, int64_t chunk, int64_t first, int64_t pixels) {
+      float* sum = partial.data() + (image * chunks + chunk) * 2 * channels;
+      const auto sums =
+          all.dresidual ? backward_sums<kMask, true, T> : backward_sums<kMask, false, T>;
+      sums(rows_of(image), first, pixels, channels, sum, sum + channels);
     });
-  });
-}
-
-/// The way back through one image.
-template <typename T>
-class ImageBackward {
- public:
-  ImageBackward(const NormBackward& norm, int64_t image)
-      : norm_(norm),
-        view_(norm.forward.view),
-        shape_(view_, 2 * sizeof(T)),
-        loops_(row_loops<T>()),
-        table_(norm.forward, shape_, image),
-        rstd_(norm.forward.rstd.data<float>() + image * view_.groups) {
-    const int64_t at = image * view_.pixels * view_.channels;
-    const auto part = [&](const Tensor& t) { return t.defined() ? t.data<T>() + at : nullptr; };
-    rows_.x = part(norm.forward.x);
-    rows_.dout = part(norm.dout);
-    rows_.y = part(norm.y);
-    rows_.dresidual = part(norm.dresidual);
-    rows_.dx = part(norm.dx);
-    rows_.mean = table_.mean.data();
-    rows_.scale = table_.scale.data();
-    rows_.shift = table_.shift.data();
-    rows_.mask = !norm.forward.relu                ? NormMask::none
-                 : norm.forward.residual.defined() ? NormMask::output
-                                                   : NormMask::recompute;
-  }
-
-  /// Sums of g, then of g * (x - mean), of each channel: [2 C]. Writes dresidual.
-  std::vector<double> sums() const {
-    ChunkSums partial(view_, shape_);
-    for_each_chunk(view_, false, [&](int64_t chunk, int64_t first, int64_t pixels) {
-      float *sum = partial.first(chunk), *product = partial.second(chunk);
-      shape_.for_each(pixels, [&](int64_t value, RowBlock block) {
-        loops_.sums(at(rows_, first * view_.channels + value), block, sum, product);
-      });
-      shape_.fold(sum);
-      shape_.fold(product);
-    });
-    std::vector<double> sums(2 * view_.channels, 0.0);
-    double *sum = sums.data(), *product = sum + view_.channels;
-    partial.for_each([&](int64_t, int64_t c, float s, float p) {
-      sum[c] += s;
-      product[c] += p;
-    });
-    return sums;
-  }
-
-  /// Writes dx, given sums(), which do not matter to statistics that are constants.
-  void gradient(const std::vector<double>& sums) const {
-    std::vector<NormSlopes> slopes(view_.groups, NormSlopes{0, 0});
-    const int64_t size = view_.group_size();
-    if (!norm_.fixed_stats) {
-      const float* gamma = norm_.forward.gamma.data<float>();
-      const double *sum = sums.data(), *product = sum + view_.channels;
-      const double count = static_cast<double>(size) * static_cast<double>(view_.pixels);
-      for (int64_t g = 0; g < view_.groups; ++g) {
+    std::vector<double> dgamma(channels, 0.0), dbeta(channels, 0.0), sum(2 * channels);
+    const float* gamma = f.gamma.data<float>();
+    for (int64_t n = 0; n < view.images; ++n) {
+      std::fill(sum.begin(), sum.end(), 0.0);
+      for (int64_t k = 0; k < chunks; ++k)
+        for (int64_t c = 0; c < 2 * channels; ++c)
+          sum[c] += partial[(n * chunks + k) * 2 * channels + c];
+      const float* rstd = table.rstd.data() + n * channels;
+      for (int64_t c = 0; c < channels; ++c) {
+        dbeta[c] += sum[c];
+        dgamma[c] += sum[channels + c] * rstd[c];
+      }
+      if (!live_dx) continue;
+      const int64_t size = view.group_size();
+      const double count = static_cast<double>(size) * static_cast<double>(view.pixels);
+      for (int64_t g = 0; g < view.groups; ++g) {
         double sum_g = 0, sum_gd = 0;
         for (int64_t c = g * size; c < (g + 1) * size; ++c) {
           sum_g += gamma[c] * sum[c];
-          sum_gd += gamma[c] * product[c];
+          sum_gd += gamma[c] * sum[channels + c];
         }
-        slopes[g] = norm_slopes(rstd_[g], sum_g, sum_gd, count);
+        const NormSlopes slopes = norm_slopes(rstd[g * size], sum_g, sum_gd, count);
+        for (int64_t c = g * size; c < (g + 1) * size; ++c) {
+          offset[n * channels + c] = slopes.offset;
+          slope[n * channels + c] = slopes.slope;
+        }
       }
     }
-    const auto slope = shape_.table([&](int64_t c) { return slopes[c / size].slope; });
-    const auto offset = shape_.table([&](int64_t c) { return slopes[c / size].offset; });
-    BackwardRows<T> rows = rows_;
-    rows.slope = slope.data();
-    rows.offset = offset.data();
-    if (rows.dresidual) {  // the masked gradient: no need to mask again
-      rows.dout = rows.dresidual;
-      rows.mask = NormMask::none;
-    }
-    rows.streams = rows.dx != rows.dout && streams(view_, rows.dx);
-    for_each_chunk(view_, true, [&](int64_t, int64_t first, int64_t pixels) {
-      shape_.for_each(pixels, [&](int64_t value, RowBlock block) {
-        loops_.gradient(at(rows, first * view_.channels + value), block);
-      });
-    });
+    if (norm.dgamma.defined())
+      for (int64_t c = 0; c < channels; ++c)
+        norm.dgamma.data<float>()[c] = static_cast<float>(dgamma[c]);
+    if (norm.dbeta.defined())
+      for (int64_t c = 0; c < channels; ++c)
+        norm.dbeta.data<float>()[c] = static_cast<float>(dbeta[c]);
   }
-
-  double rstd(int64_t channel) const { return rstd_[channel / view_.group_size()]; }
-
- private:
-  static BackwardRows<T> at(BackwardRows<T> rows, int64_t value) {
-    rows.x += value;
-    rows.dout += value;
-    if (rows.y) rows.y += value;
-    if (rows.dresidual) rows.dresidual += value;
-    if (rows.dx) rows.dx += value;
-    return rows;
-  }
-
-  const NormBackward& norm_;
-  const NormView view_;
-  const RowShape shape_;
-  const RowLoops<T>& loops_;
-  const ImageTable table_;
-  const float* rstd_;
-  BackwardRows<T> rows_{};
-};
-
-template <typename T>
-void backward(NormBackward& norm) {
-  const NormView& view = norm.forward.view;
-  const int64_t channels = view.channels;
-  const bool live_dx = norm.dx.defined() && !norm.fixed_stats;
-  const bool needs_sums =
-      live_dx || norm.dgamma.defined() || norm.dbeta.defined() || norm.dresidual.defined();
-  // Of each image dbeta, then dgamma.
-  std::vector<double> parameters(view.images * 2 * channels, 0.0);
-  for_each_image(view, 2 * sizeof(T), [&](int64_t i) {
-    const ImageBackward<T> image(norm, i);
-    std::vector<double> sums;
-    if (needs_sums) sums = image.sums();
-    if (norm.dx.defined()) image.gradient(sums);
-    double* own = parameters.data() + i * 2 * channels;
-    for (int64_t c = 0; needs_sums && c < channels; ++c) {
-      own[c] = sums[c];
-      own[channels + c] = sums[channels + c] * image.rstd(c);
+  if (!norm.dx.defined()) return;
+  // With a residual, the masked gradient is already in dresidual: read it instead.
+  const bool masked = norm.dresidual.defined();
+  for_each_chunk(view, [&](int64_t image, int64_t, int64_t first, int64_t pixels) {
+    BackwardRows<T> b = rows_of(image);
+    const float *k = slope.data() + image * channels, *o = offset.data() + image * channels;
+    if (masked) {
+      b.dout = b.dresidual;
+      backward_rows<Mask::none>(b, first, pixels, channels, k, o);
+    } else {
+      backward_rows<kMask>(b, first, pixels, channels, k, o);
     }
   });
-  const auto put = [&](Tensor& gradient, int64_t offset) {
-    if (!gradient.defined()) return;
-    for (int64_t c = 0; c < channels; ++c) {
-      double sum = 0;
-      for (int64_t i = 0; i < view.images; ++i) sum += parameters[i * 2 * channels + offset + c];
-      gradient.data<float>()[c] = static_cast<float>(sum);
-    }
-  };
-  put(norm.dbeta, 0);
-  put(norm.dgamma, channels);
 }
 
 }  // namespace
 
-void norm_moments(const NormForward& f, Tensor& mean, Tensor& variance) {
-  const NormView& view = f.view;
-  dispatch_floating(f.x.dtype(), [&](auto tag) {
-    using T = decltype(tag);
-    for_each_image(view, sizeof(T), [&](int64_t i) {
-      image_moments(view, f.x.data<T>() + i * view.pixels * view.channels,
-                    mean.data<float>() + i * view.groups, variance.data<float>() + i * view.groups);
+void norm_moments(const NormForward& norm, Tensor& mean, Tensor& variance) {
+  const NormView& view = norm.view;
+  const Tensor& x = norm.x;
+  const int64_t channels = view.channels, chunks = chunks_of(view), size = view.group_size();
+  std::vector<float> partial(view.images * chunks * 2 * channels);
+  dispatch_floating(x.dtype(), [&](auto tag) {
+    const auto* data = x.data<decltype(tag)>();
+    for_each_chunk(view, [&](int64_t image, int64_t chunk, int64_t first, int64_t pixels) {
+      std::vector<float> shift(channels);
+      float* out = partial.data() + (image * chunks + chunk) * 2 * channels;
+      chunk_moments(data + (image * view.pixels + first) * channels, pixels, channels, out,
+                    out + channels, shift.data());
     });
   });
+  const double count = static_cast<double>(view.pixels) * static_cast<double>(size);
+  std::vector<double> sum(channels), group(channels);
+  for (int64_t n = 0; n < view.images; ++n) {
+    const float* image = partial.data() + n * chunks * 2 * channels;
+    const auto weight = [&](int64_t k) {
+      return static_cast<double>(std::min(kChunk, view.pixels - k * kChunk));
+    };
+    std::fill(sum.begin(), sum.end(), 0.0);
+    for (int64_t k = 0; k < chunks; ++k)
+      for (int64_t c = 0; c < channels; ++c) sum[c] += weight(k) * image[k * 2 * channels + c];
+    for (int64_t g = 0; g < view.groups; ++g) {
+      double total = 0;
+      for (int64_t c = g * size; c < (g + 1) * size; ++c) total += sum[c];
+      for (int64_t c = g * size; c < (g + 1) * size; ++c) group[c] = total / count;
+    }
+    std::fill(sum.begin(), sum.end(), 0.0);
+    for (int64_t k = 0; k < chunks; ++k)
+      for (int64_t c = 0; c < channels; ++c) {
+        const double d = image[k * 2 * channels + c] - group[c];
+        sum[c] += image[k * 2 * channels + channels + c] + weight(k) * d * d;
+      }
+    for (int64_t g = 0; g < view.groups; ++g) {
+      double total = 0;
+      for (int64_t c = g * size; c < (g + 1) * size; ++c) total += sum[c];
+      mean.data<float>()[n * view.groups + g] = static_cast<float>(group[g * size]);
+      variance.data<float>()[n * view.groups + g] = static_cast<float>(total / count);
+    }
+  }
 }
 
 void norm_rstd(float eps, Tensor& variance) {
@@ -399,28 +340,45 @@ void norm_rstd(float eps, Tensor& variance) {
 }
 
 void norm_forward(const NormForward& f, Tensor& y) {
+  const NormView view = f.view;
+  const ChannelTable table(f);
+  const int64_t channels = view.channels;
   dispatch_floating(f.x.dtype(), [&](auto tag) {
     using T = decltype(tag);
-    for_each_image(f.view, sizeof(T), [&](int64_t i) { image_forward<T>(f, i, y); });
-  });
-}
-
-void norm_by_image(const NormForward& f, float eps, Tensor& mean, Tensor& rstd, Tensor& y) {
-  const NormView& view = f.view;
-  dispatch_floating(f.x.dtype(), [&](auto tag) {
-    using T = decltype(tag);
-    for_each_image(view, sizeof(T), [&](int64_t i) {
-      float* r = rstd.data<float>() + i * view.groups;
-      image_moments(view, f.x.data<T>() + i * view.pixels * view.channels,
-                    mean.data<float>() + i * view.groups, r);
-      for (int64_t g = 0; g < view.groups; ++g) r[g] = rstd_of(r[g], eps);
-      image_forward<T>(f, i, y);
-    });
+    const T* residual = f.residual.defined() ? f.residual.data<T>() : nullptr;
+    const auto run = [&]<bool kResidual, bool kRelu>() {
+      for_each_chunk(view, [&](int64_t image, int64_t, int64_t first, int64_t pixels) {
+        const int64_t at = (image * view.pixels + first) * channels;
+        forward_rows<kResidual, kRelu>(f.x.data<T>() + at, kResidual ? residual + at : nullptr,
+                                       y.data<T>() + at, pixels, channels,
+                                       table.mean.data() + image * channels,
+                                       table.scale.data() + image * channels, f.beta.data<float>());
+      });
+    };
+    if (residual) {
+      if (f.relu)
+        run.template operator()<true, true>();
+      else
+        run.template operator()<true, false>();
+    } else if (f.relu) {
+      run.template operator()<false, true>();
+    } else {
+      run.template operator()<false, false>();
+    }
   });
 }
 
 void norm_backward(NormBackward& norm) {
-  dispatch_floating(norm.forward.x.dtype(), [&](auto tag) { backward<decltype(tag)>(norm); });
+  const NormForward& f = norm.forward;
+  dispatch_floating(f.x.dtype(), [&](auto tag) {
+    using T = decltype(tag);
+    if (!f.relu)
+      backward_masked<Mask::none, T>(norm);
+    else if (f.residual.defined())
+      backward_masked<Mask::output, T>(norm);
+    else
+      backward_masked<Mask::recompute, T>(norm);
+  });
 }
 
 }  // namespace mixpl::cpu
