@@ -1,5 +1,6 @@
-import { type Command, InvalidArgumentError } from 'commander';
+import type { Command } from 'commander';
 import { withInterrupt } from './interrupt.js';
+import { wholeNumber } from './numbers.js';
 import { createOutput } from './output.js';
 
 interface DashboardFlags {
@@ -18,7 +19,7 @@ export function addDashboardCommand(program: Command): void {
       'who may look; 0.0.0.0: every machine that reaches this one',
       '127.0.0.1',
     )
-    .option('--port <n>', '0: any that is free', portOf, 0)
+    .option('--port <n>', '0: any that is free', wholeNumber(0, 65535), 0)
     .option('--json', 'print { "url" }')
     .action(async (folder: string, { host, port, ...flags }: DashboardFlags) => {
       const output = createOutput(flags);
@@ -32,11 +33,4 @@ export function addDashboardCommand(program: Command): void {
       );
       await dashboard.close();
     });
-}
-
-function portOf(text: string): number {
-  const port = Number(text);
-  if (!/^\d+$/.test(text) || port > 65535)
-    throw new InvalidArgumentError('must be a whole number from 0 to 65535');
-  return port;
 }

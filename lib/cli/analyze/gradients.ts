@@ -1,8 +1,8 @@
-import { join } from 'node:path';
 import { type Command, InvalidArgumentError } from 'commander';
 import type { GradientStudy } from '../../analysis/gradient-page.js';
 import type { ViewName } from '../../analysis/index.js';
 import { withInterrupt } from '../interrupt.js';
+import { wholeNumber } from '../numbers.js';
 import { createOutput, type Output } from '../output.js';
 import { createStatus } from '../status.js';
 import { openBranches, settingsOf } from './branches.js';
@@ -10,8 +10,8 @@ import {
   hiddenTruth,
   listOfShares,
   type SourceFlags,
-  wholeNumber,
   withSourceOptions,
+  writeStudy,
 } from './source.js';
 
 interface GradientFlags extends SourceFlags {
@@ -51,7 +51,10 @@ export function addAnalyzeGradients(analyze: Command): void {
     .action(async (dataset: string | undefined, flags: GradientFlags) => {
       const output = createOutput(flags);
       const study = await studyOf(dataset, flags, output);
-      if (flags.out !== undefined) await write(flags.out, study, output);
+      if (flags.out !== undefined) {
+        const { pageOf } = await import('../../analysis/gradient-page.js');
+        await writeStudy(flags.out, { name: 'gradients', study, page: pageOf(study) }, output);
+      }
       await output.result(study, () => describe(study));
     });
 }
@@ -92,17 +95,6 @@ async function studyOf(
     status.clear();
     branches.dispose();
   }
-}
-
-async function write(folder: string, study: GradientStudy, output: Output): Promise<void> {
-  const { pageOf } = await import('../../analysis/gradient-page.js');
-  const { makeFolder, writeFileWhole } = await import('../../files.js');
-  const { writePage } = await import('../../report/page.js');
-  await makeFolder(folder);
-  const page = join(folder, 'gradients.html');
-  await writeFileWhole(join(folder, 'gradients.json'), [JSON.stringify(study, null, 2), '\n']);
-  await writePage(page, pageOf(study));
-  output.note(`charts: ${page}`);
 }
 
 async function describe(study: GradientStudy): Promise<string> {

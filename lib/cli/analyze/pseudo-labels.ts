@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import type { Command } from 'commander';
 import type { PseudoLabelStudy } from '../../analysis/pseudo-label-page.js';
 import type { Category } from '../../data/index.js';
@@ -8,7 +7,13 @@ import { withInterrupt } from '../interrupt.js';
 import { createOutput, type Output } from '../output.js';
 import { useRuntime } from '../runtime-options.js';
 import { createStatus } from '../status.js';
-import { hiddenTruth, listOfShares, type SourceFlags, withSourceOptions } from './source.js';
+import {
+  hiddenTruth,
+  listOfShares,
+  type SourceFlags,
+  withSourceOptions,
+  writeStudy,
+} from './source.js';
 
 interface PseudoLabelFlags extends SourceFlags {
   checkpoint: string[];
@@ -47,7 +52,10 @@ export function addAnalyzePseudoLabels(analyze: Command): void {
     .action(async (dataset: string | undefined, flags: PseudoLabelFlags) => {
       const output = createOutput(flags);
       const study = await studyOf(dataset, flags, output);
-      if (flags.out !== undefined) await write(flags.out, study, output);
+      if (flags.out !== undefined) {
+        const { pageOf } = await import('../../analysis/pseudo-label-page.js');
+        await writeStudy(flags.out, { name: 'pseudo-labels', study, page: pageOf(study) }, output);
+      }
       await output.result(study, () => describe(study));
     });
 }
@@ -135,17 +143,6 @@ function nearest(to: number, values: readonly number[]): number {
   return values.reduce((best, value) =>
     Math.abs(value - to) < Math.abs(best - to) ? value : best,
   );
-}
-
-async function write(folder: string, study: PseudoLabelStudy, output: Output): Promise<void> {
-  const { pageOf } = await import('../../analysis/pseudo-label-page.js');
-  const { makeFolder, writeFileWhole } = await import('../../files.js');
-  const { writePage } = await import('../../report/page.js');
-  await makeFolder(folder);
-  const page = join(folder, 'pseudo-labels.html');
-  await writeFileWhole(join(folder, 'pseudo-labels.json'), [JSON.stringify(study, null, 2), '\n']);
-  await writePage(page, pageOf(study));
-  output.note(`charts: ${page}`);
 }
 
 async function describe(study: PseudoLabelStudy): Promise<string> {

@@ -1,6 +1,8 @@
 /** What every `mixpl analyze` looks at: a checkpoint, and images whose objects are known. */
+import { join } from 'node:path';
 import { type Command, InvalidArgumentError } from 'commander';
 import type { Category } from '../../data/index.js';
+import type { Page } from '../../report/page.js';
 import { type CheckpointDataset, checkpointDataset } from '../checkpoint-dataset.js';
 import {
   type DatasetFlags,
@@ -9,6 +11,7 @@ import {
   warnOfProblems,
   withDatasetOptions,
 } from '../dataset-argument.js';
+import { wholeNumber } from '../numbers.js';
 import type { Output } from '../output.js';
 import { type RuntimeFlags, withRuntimeOptions } from '../runtime-options.js';
 
@@ -74,18 +77,24 @@ export async function hiddenTruth(
   return { ...found, dataset: annotated };
 }
 
-export function wholeNumber(least: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (text.trim() === '' || !Number.isSafeInteger(value) || value < least)
-      throw new InvalidArgumentError(`It must be a whole number from ${least}.`);
-    return value;
-  };
-}
-
 export function listOfShares(text: string): number[] {
   const values = text.split(',').map((part) => (part.trim() === '' ? Number.NaN : Number(part)));
   if (values.some((value) => !(value >= 0 && value <= 1)))
     throw new InvalidArgumentError('It must be numbers in [0, 1] with commas between them.');
   return values;
+}
+
+/** Writes NAME.json and NAME.html with its charts, each whole or not at all. @throws MixplError ERR_IO */
+export async function writeStudy(
+  folder: string,
+  { name, study, page }: { name: string; study: object; page: Page },
+  output: Output,
+): Promise<void> {
+  const { makeFolder, writeFileWhole } = await import('../../files.js');
+  const { writePage } = await import('../../report/page.js');
+  await makeFolder(folder);
+  const path = join(folder, `${name}.html`);
+  await writeFileWhole(join(folder, `${name}.json`), [JSON.stringify(study, null, 2), '\n']);
+  await writePage(path, page);
+  output.note(`charts: ${path}`);
 }

@@ -160,8 +160,8 @@ describe('mixpl analyze pseudo-labels', () => {
   test.each([
     [['--thresholds', '0.3,2'], 'numbers in [0, 1]'],
     [['--thresholds', ''], 'numbers in [0, 1]'],
-    [['--limit', '0'], 'a whole number from 1'],
-    [['--seed', '-1'], 'a whole number from 0'],
+    [['--limit', '0'], 'a whole number >= 1'],
+    [['--seed', '-1'], 'a whole number >= 0'],
   ])('%j is no command line', async (args, message) => {
     const { code, stderr } = await analyze('--checkpoint', run(), ...args);
     expect(stderr).toContain(message);

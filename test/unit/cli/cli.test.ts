@@ -189,7 +189,9 @@ describe('dashboard', () => {
   test('a port that is none is refused', async () => {
     const { code, stderr } = await runCli(['dashboard', '--port', '70000']);
     expect(code).toBe(2);
-    expect(stderr).toMatch(/'--port <n>' argument '70000' is invalid. must be a whole number/);
+    expect(stderr).toMatch(
+      /'--port <n>' argument '70000' is invalid. It must be a whole number in \[0, 65535\]/,
+    );
   });
 });
 
