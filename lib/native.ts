@@ -98,11 +98,12 @@ export interface NativeDetector {
     labels: Int32Array,
     counts: Int32Array,
   ): Promise<Record<string, number>>;
-  /** As loss(), but the values stay on the device. */
-  forward(...pass: Parameters<NativeDetector['loss']>): Promise<void>;
+  /** As loss(), but the values stay on the device; the six arguments again for each further pass. */
+  forward(...passes: unknown[]): Promise<void>;
   /** Of every forward() of the last step, which has read them, or since it, with one wait. */
   lossValues(): Promise<Record<string, number>[]>;
-  backward(weight: number): Promise<void>;
+  /** @param weights one for each pass of the last forward() or loss() */
+  backward(weights: Float32Array): Promise<void>;
   discard(): Promise<void>;
   step(lr: number): Promise<number>;
   predict(

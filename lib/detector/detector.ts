@@ -28,6 +28,7 @@ import type {
   Detections,
   DetectorState,
   ImageBatch,
+  LabelledBatch,
   Size,
   Targets,
   TeachableDetector,
@@ -150,7 +151,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     const { images, targets, options = {} } = input;
     if (isBatch(method, images)) {
       const [tensor, ...rest] = passOf(method, images, targets);
-      return this.#nowWith(tensor, (held) => queue(this.#handle, [held, ...rest], null));
+      return this.#nowWith([tensor], ([held]) => queue(this.#handle, [held!, ...rest], null));
     }
     checkTargets(method, targets, images.length);
     const wanted = targets.map(({ boxes, labels }) => ({
@@ -180,11 +181,16 @@ export class Detector implements TeachableDetector, AsyncDisposable {
   #after<P, T>(ready: Promise<P>, queue: (prepared: P) => Promise<T>): Promise<T> {
     return inTurn([this.#order], ready, queue);
   }
-  /** Queues one that reads a tensor, which the caller may dispose of while the call waits. */
-  #nowWith<T>(tensor: NativeTensor, queue: (held: NativeTensor) => Promise<T>): Promise<T> {
-    if (!this.#order.waiting) return queue(tensor);
-    const held = tensor.retain();
-    return this.#now(() => queue(held)).finally(() => held.dispose());
+  /** Queues one that reads tensors, which the caller may dispose of while the call waits. */
+  #nowWith<T>(
+    tensors: readonly NativeTensor[],
+    queue: (held: readonly NativeTensor[]) => Promise<T>,
+  ): Promise<T> {
+    if (!this.#order.waiting) return queue(tensors);
+    const held = tensors.map((tensor) => tensor.retain());
+    return this.#now(() => queue(held)).finally(() => {
+      for (const tensor of held) tensor.dispose();
+    });
   }
 
   /** Prepares pictures or arrays, queues the job in call order, and lets go of the batch after it. */
@@ -235,8 +241,27 @@ export class Detector implements TeachableDetector, AsyncDisposable {
    * @throws as loss()
    */
   async forward(batch: ImageBatch, targets: readonly Targets[]): Promise<void> {
-    const [tensor, ...rest] = passOf('forward', batch, targets);
-    await this.#nowWith(tensor, (held) => this.#handle.forward(held, ...rest));
+    await this.forwardTogether([{ batch, targets }]);
+  }
+
+  /**
+   * forward() of several batches in one graph, for which backward() takes a weight each: a GPU convolves
+   * all of them at once in the backbone and the neck, heads see them one by one. Losses and gradients are
+   * those of one forward() and backward() after the other but for rounding; the graph holds all of them.
+   * @param passes 1 to 8 of them
+   * @throws as loss(); MixplError ERR_SHAPE for none or too many
+   */
+  async forwardTogether(passes: readonly LabelledBatch[]): Promise<void> {
+    if (!passes.length)
+      throw new MixplError(
+        'ERR_SHAPE',
+        'detector.forward: passes must hold one at least, got none',
+      );
+    const all = passes.map(({ batch, targets }) => passOf('forward', batch, targets));
+    await this.#nowWith(
+      all.map(([tensor]) => tensor),
+      (held) => this.#handle.forward(...all.flatMap(([, ...rest], i) => [held[i], ...rest])),
+    );
   }
 
   /**
@@ -247,8 +272,19 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     return this.#now(() => this.#handle.lossValues());
   }
 
-  async backward({ weight = 1 }: { weight?: number } = {}): Promise<void> {
-    await this.#now(() => this.#handle.backward(weight));
+  /**
+   * Adds weight times the gradient of the last pass to what has gathered, and frees its graph.
+   * @param options.weights one for each pass of forwardTogether(), instead of `weight`
+   * @throws MixplError ERR_STATE without a graph; ERR_SHAPE for weights that are not as many as the passes
+   */
+  async backward({
+    weight = 1,
+    weights = [weight],
+  }: {
+    weight?: number;
+    weights?: readonly number[];
+  } = {}): Promise<void> {
+    await this.#now(() => this.#handle.backward(Float32Array.from(weights)));
   }
 
   async discard(): Promise<void> {
@@ -276,7 +312,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
   ): Promise<Detections[]> {
     if (isBatch('predict', images)) {
       const sizes = flatten(images.sizes);
-      return this.#nowWith(images.tensor, (held) => this.#handle.predict(held, sizes));
+      return this.#nowWith([images.tensor], ([held]) => this.#handle.predict(held!, sizes));
     }
     return this.#withBatch('predict', { images, options }, async ({ batch, views }) => {
       const found = await this.#handle.predict(batch.tensor, flatten(batch.sizes));
@@ -295,7 +331,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
    */
   async predictLater(batch: ImageBatch): Promise<void> {
     const sizes = flatten(batch.sizes);
-    await this.#nowWith(batch.tensor, (held) => this.#handle.predictLater(held, sizes));
+    await this.#nowWith([batch.tensor], ([held]) => this.#handle.predictLater(held!, sizes));
   }
 
   /**

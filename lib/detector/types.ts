@@ -27,6 +27,12 @@ export type BufferPolicy = 'skip' | 'copy' | 'average';
 /** Tensors by name: parameters, buffers and "optimizer." state, as a checkpoint keeps them. */
 export type DetectorState = Map<string, StoredTensor>;
 
+/** A prepared batch with what is in its pictures. */
+export interface LabelledBatch {
+  batch: ImageBatch;
+  targets: readonly Targets[];
+}
+
 /**
  * What the MeanTeacher loop needs of a detector. Implement it to teach a detector of your own; the
  * loop calls the methods in the order loss → backward (or discard), …, step, and never two at once.
@@ -42,10 +48,18 @@ export interface TeachableDetector {
   forward?(batch: ImageBatch, targets: readonly Targets[]): Promise<void>;
   /** After step(), also one that failed: what loss() would have given for each of its forward(), in order. */
   lossValues?(): Promise<Record<string, number>[]>;
+  /**
+   * Optional: forward() of several batches in one graph. backward() then takes a weight for each, and
+   * lossValues() has an entry for each.
+   */
+  forwardTogether?(passes: readonly LabelledBatch[]): Promise<void>;
   /** Optional: forgets the gradients of a step that will not be made. */
   zeroGradients?(): Promise<void>;
-  /** Adds weight (default 1) times the gradient of the last loss() and frees its graph. */
-  backward(options?: { weight?: number }): Promise<void>;
+  /**
+   * Adds weight (default 1) times the gradient of the last loss() and frees its graph.
+   * @param options.weights one for each pass of forwardTogether(), instead of `weight`
+   */
+  backward(options?: { weight?: number; weights?: readonly number[] }): Promise<void>;
   /** Frees the graph of the last loss() without a backward pass. */
   discard(): Promise<void>;
   /**

@@ -1,3 +1,4 @@
+export type { Together } from './branch-group.js';
 export * from './cache-recipe.js';
 export type { CachedView, UnlabelledPair } from './labelling.js';
 export type { LossReport } from './losses.js';

@@ -9,9 +9,16 @@ import {
   selectInstances,
   type View,
 } from '../augment/index.js';
-import type { BufferPolicy, Detections, ImageBatch, TeachableDetector } from '../detector/types.js';
+import type {
+  BufferPolicy,
+  Detections,
+  ImageBatch,
+  LabelledBatch,
+  TeachableDetector,
+} from '../detector/types.js';
 import { MixplError } from '../errors.js';
 import type { Random } from '../random.js';
+import { BranchGroup, type Together, togetherByDefault } from './branch-group.js';
 import { type CachedView, PseudoLabels, type UnlabelledPair } from './labelling.js';
 import { checkFinite, type LossReport, LossSum, type Pass } from './losses.js';
 import { type Branch, type MixingPolicy, MixPL } from './mixpl.js';
@@ -70,6 +77,8 @@ export interface MeanTeacherSetup {
   device?: string;
   /** One for each part of a step, with a cache of its own. @defaultValue one MixPL */
   policies?: readonly MixingPolicy<CachedView>[];
+  /** Which branches of a part share a graph, where the student can. @defaultValue togetherByDefault() */
+  together?: Together;
 }
 
 /** Batches of mixed pictures are padded to at least this multiple (reference-facts 1.4). */
@@ -96,6 +105,7 @@ export class MeanTeacher {
   readonly #options: SemiOptions;
   readonly #input: PreprocessOptions & Pick<ComposeOptions, 'dtype' | 'device'>;
   readonly #losses = new LossSum();
+  readonly #together: Together;
 
   constructor(setup: MeanTeacherSetup) {
     this.student = setup.student;
@@ -104,6 +114,7 @@ export class MeanTeacher {
     this.#options = setup.options;
     const { preprocess, dtype, device = 'cpu' } = setup;
     this.#input = { ...preprocess, dtype, device };
+    this.#together = setup.together ?? togetherByDefault();
   }
 
   /** Starts on the batches of a part to come: they depend on nothing that is learned before it. */
@@ -125,7 +136,7 @@ export class MeanTeacher {
   /**
    * One iteration: of each part the labelled loss, teacher's labels (it may be asked first) and mixed
    * losses; then update and EMA. Each branch goes back as soon as it went forward, so that only one graph
-   * is in memory; the sum of gradients is the same.
+   * is in memory (but see Together); the sum of gradients is the same.
    * @throws MixplError ERR_DIVERGED when a loss or the gradient is not finite; ERR_SHAPE for parts that
    *   are not as many as the policies; nothing was updated
    */
@@ -166,18 +177,37 @@ export class MeanTeacher {
   ): Promise<void> {
     const { labelled, unlabelled, random, prepared } = part;
     const teachersBoxes = unlabelled.length ? await this.#askTeacher(part) : undefined;
-    if (labelled.length > 0) {
-      const samples = labelled.map(({ view, instances }) => ({
-        composition: compositionOf(view),
-        instances,
-      }));
-      const batch = await (prepared?.labelled ?? this.#composeSamples(samples, 'image'));
-      passes.push(await this.#learn(samples, batch, 'sup_', this.#options.supWeight));
+    const group = new BranchGroup();
+    try {
+      if (labelled.length > 0) {
+        const samples = labelled.map(({ view, instances }) => ({
+          composition: compositionOf(view),
+          instances,
+        }));
+        const batch = prepared?.labelled ?? this.#composeSamples(samples, 'image');
+        group.add(samples, batch, { prefix: 'sup_', weight: this.#share(this.#options.supWeight) });
+        if (!teachersBoxes || this.#groups !== 'all') passes.push(...(await this.#learn(group)));
+      }
+      if (!teachersBoxes) return;
+      const strong = pseudo.label(unlabelled, await teachersBoxes());
+      for (const branch of policy.branches(strong, this.#mixedDivisor, random)) {
+        this.#addPseudo(group, branch);
+        if (this.#groups === 'none') passes.push(...(await this.#learn(group)));
+      }
+      passes.push(...(await this.#learn(group)));
+    } finally {
+      await group.dispose();
     }
-    if (!teachersBoxes) return;
-    const strong = pseudo.label(unlabelled, await teachersBoxes());
-    for (const branch of policy.branches(strong, this.#mixedDivisor, random))
-      passes.push(await this.#learnPseudo(branch));
+  }
+
+  /** What the student can do. */
+  get #groups(): Together {
+    return this.#deferred && this.student.forwardTogether ? this.#together : 'none';
+  }
+
+  /** Of a part's weight in the step. */
+  #share(weight: number): number {
+    return weight / this.policies.length;
   }
 
   /**
@@ -205,7 +235,7 @@ export class MeanTeacher {
     return async () => (await teacher.predictions!()).at(-1) ?? [];
   }
 
-  async #learnPseudo(branch: Branch): Promise<Pass> {
+  #addPseudo(group: BranchGroup, branch: Branch): void {
     const { scoreThr, emptyImageRule, leastNum, unsupWeight } = this.#options;
     const weight = unsupWeight * branch.weight;
     let samples = branch.samples.map(({ composition, instances }) => ({
@@ -219,37 +249,44 @@ export class MeanTeacher {
       samples.length === 0 ||
       (emptyImageRule === 'branch-gate' && !samples.every(enough));
     // A silenced branch has weight 0 in the reference, too; here its passes are saved.
-    if (silent) return { prefix: branch.name, weight: 0, silent };
-    const batch = await this.#composeSamples(samples, 'batch');
-    return this.#learn(samples, batch, branch.name, weight);
+    if (silent) {
+      group.addSilent(branch.name);
+      return;
+    }
+    const batch = this.#composeSamples(samples, 'batch');
+    group.add(samples, batch, { prefix: branch.name, weight: this.#share(weight) });
   }
 
-  /** @param batch of the samples; it is disposed */
-  async #learn(
-    samples: readonly LabelledComposition[],
-    batch: ImageBatch,
-    prefix: string,
-    weightInPart: number,
-  ): Promise<Pass> {
-    const weight = weightInPart / this.policies.length;
+  /** Goes forward and back with what is in the group, and empties it. */
+  async #learn(group: BranchGroup): Promise<Pass[]> {
+    const { student } = this;
+    const { batches, passes } = await group.take();
     try {
-      const targets = samples.map(({ instances: { boxes, labels } }) => ({ boxes, labels }));
-      if (this.#deferred) {
-        await this.student.forward!(batch, targets);
-        await this.student.backward({ weight });
-        return { prefix, weight };
+      if (!batches.length) return passes;
+      const weights = passes.filter((pass) => !pass.silent).map((pass) => pass.weight);
+      if (batches.length > 1) {
+        await student.forwardTogether!(batches);
+        await student.backward({ weights });
+        return passes;
       }
-      const values = await this.student.loss(batch, targets);
+      const [{ batch, targets }] = batches as [LabelledBatch];
+      if (this.#deferred) {
+        await student.forward!(batch, targets);
+        await student.backward({ weight: weights[0]! });
+        return passes;
+      }
+      const pass = passes.find((p) => !p.silent)!;
+      pass.values = await student.loss(batch, targets);
       try {
-        checkFinite(prefix, values);
+        checkFinite(pass.prefix, pass.values);
       } catch (error) {
-        await this.student.discard();
+        await student.discard();
         throw error;
       }
-      await this.student.backward({ weight });
-      return { prefix, weight, values };
+      await student.backward({ weight: pass.weight });
+      return passes;
     } finally {
-      batch.dispose();
+      for (const { batch } of batches) batch.dispose();
     }
   }
 

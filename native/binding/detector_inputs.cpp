@@ -25,10 +25,22 @@ Tensor check_pixels(const Tensor& pixels) {
   return pixels;
 }
 
+LabelledBatch read_pass_from(const Args& args, size_t i) {
+  const Tensor pixels = check_pixels(args.tensor(i, "images"));
+  const int64_t n = pixels.size(0);
+  return {{pixels, read_sizes(args, i + 1, "sizes", n), read_sizes(args, i + 2, "padSizes", n)},
+          read_targets(args, i + 3, n)};
+}
+
 }  // namespace
 
 ImageBatch moved(const ImageBatch& batch, Device device) {
   return {batch.pixels.to(device), batch.sizes, batch.pad_sizes};
+}
+
+std::vector<LabelledBatch> moved(std::vector<LabelledBatch> batches, Device device) {
+  for (LabelledBatch& batch : batches) batch.images = moved(batch.images, device);
+  return batches;
 }
 
 std::vector<Target> read_targets(const Args& args, size_t i, int64_t images) {
@@ -55,11 +67,12 @@ std::vector<Target> read_targets(const Args& args, size_t i, int64_t images) {
   return targets;
 }
 
-Pass read_pass(const Args& args) {
-  const Tensor pixels = check_pixels(args.tensor(0, "images"));
-  const int64_t n = pixels.size(0);
-  return {{pixels, read_sizes(args, 1, "sizes", n), read_sizes(args, 2, "padSizes", n)},
-          read_targets(args, 3, n)};
+LabelledBatch read_pass(const Args& args) { return read_pass_from(args, 0); }
+
+std::vector<LabelledBatch> read_passes(const Args& args) {
+  std::vector<LabelledBatch> batches{read_pass_from(args, 0)};
+  for (size_t i = 6; args.present(i); i += 6) batches.push_back(read_pass_from(args, i));
+  return batches;
 }
 
 ImageBatch read_batch(const Args& args) {

@@ -220,12 +220,12 @@ Napi::Value DetectorWrap::loss(const Napi::CallbackInfo& info) {
   });
 }
 
-// forward(images, sizes, padSizes, boxes, labels, counts): the values stay where they are
+// forward(images, sizes, padSizes, boxes, labels, counts, those of further batches …): the values
+// stay where they are
 Napi::Value DetectorWrap::forward(const Napi::CallbackInfo& info) {
   return post(info, "detector.forward", [](const Args& args) {
-    return [pass = read_pass(args)](TrainingSession& s) {
-      s.forward(moved(pass.images, s.device()), pass.targets);
-    };
+    return
+        [passes = read_passes(args)](TrainingSession& s) { s.forward(moved(passes, s.device())); };
   });
 }
 
@@ -235,11 +235,11 @@ Napi::Value DetectorWrap::loss_values(const Napi::CallbackInfo& info) {
               [](const Args&) { return [](TrainingSession& s) { return s.read_losses(); }; });
 }
 
+// backward(weights: Float32Array), one a pass
 Napi::Value DetectorWrap::backward(const Napi::CallbackInfo& info) {
   return post(info, "detector.backward", [](const Args& args) {
-    return [weight = static_cast<float>(args.number(0, "weight"))](TrainingSession& s) {
-      s.backward(weight);
-    };
+    return
+        [weights = args.values<float>(0, "weights")](TrainingSession& s) { s.backward(weights); };
   });
 }
 
@@ -359,7 +359,7 @@ Napi::Value DetectorWrap::probe(const Napi::CallbackInfo& info) {
 // labels, counts of each set of pseudo labels) -> Promise<{ counts, aboveHalf }[]>, one a set
 Napi::Value DetectorWrap::gradient_density(const Napi::CallbackInfo& info) {
   return post(info, "detector.gradientDensity", [](const Args& args) {
-    const Pass pass = read_pass(args);
+    const LabelledBatch pass = read_pass(args);
     std::vector<std::vector<Target>> pseudo;
     for (size_t i = 7; args.present(i); i += 3)
       pseudo.push_back(read_targets(args, i, pass.images.pixels.size(0)));

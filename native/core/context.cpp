@@ -7,4 +7,10 @@ Context& Context::current() {
   return context;
 }
 
+Context Context::of_pass(size_t passes) const {
+  Context context = *this;
+  context.random.stream += passes * kPassStreams;
+  return context;
+}
+
 }  // namespace mixpl

@@ -11,6 +11,9 @@ namespace mixpl {
 class Tape;
 struct Probe;
 
+/// So many streams of random numbers a pass of loss() has for itself.
+constexpr uint64_t kPassStreams = uint64_t{1} << 24;
+
 struct Context {
   Device device;
   DType compute = DType::f32;  // type of activations; master weights stay f32
@@ -18,12 +21,14 @@ struct Context {
   bool training = false;       // live BatchNorm, dropout
   bool recomputing = false;    // for the second time: nothing outside the activations may change
   int64_t iteration = 0;       // optimizer steps that were taken before this pass
-  Philox random;           // of this call of loss(): this stream and the 2^24 after it are its own
-  Tape* tape = nullptr;    // null: nothing is recorded, no activation is kept
+  Philox random;               // of this pass of loss(): this stream and kPassStreams - 1 after it
+  Tape* tape = nullptr;        // null: nothing is recorded, no activation is kept
   Probe* probe = nullptr;  // of an analysis, which a pass of loss() shows itself to: models/probe.h
 
   /// The calling thread's context.
   static Context& current();
+  /// As this one, for the pass of loss() that comes `passes` later: other random numbers.
+  Context of_pass(size_t passes) const;
 };
 
 /// Replaces the thread's context until the scope ends.

@@ -2,7 +2,9 @@
 
 #include <cmath>
 #include <functional>
+#include <utility>
 
+#include "core/context.h"
 #include "models/detectors/detectors.h"
 
 namespace mixpl {
@@ -64,7 +66,8 @@ AnchorOptions read_square_anchors(const Options& options, int levels) {
   return anchors;
 }
 
-void Detector::check_targets(const ImageBatch& images, const std::vector<Target>& targets) const {
+void Detector::check_targets(const LabelledBatch& batch) const {
+  const auto& [images, targets] = batch;
   if (static_cast<int64_t>(targets.size()) != images.pixels.size(0))
     throw ShapeError(str("detector.loss: targets must have one entry per image (",
                          images.pixels.size(0), "), got ", targets.size()));
@@ -82,6 +85,22 @@ void Detector::check_targets(const ImageBatch& images, const std::vector<Target>
                              ", ", b[2], ", ", b[3], "]"));
     }
   }
+}
+
+std::vector<Losses> Detector::losses(const std::vector<LabelledBatch>& batches) {
+  std::vector<Tensor> pixels;
+  for (const LabelledBatch& batch : batches) {
+    check_targets(batch);
+    pixels.push_back(batch.images.pixels);
+  }
+  std::vector<FeatureMaps> levels = pyramids(pixels);
+  std::vector<Losses> losses;
+  for (size_t i = 0; i < batches.size(); ++i) {
+    const ContextScope scope(Context::current().of_pass(i));
+    losses.push_back(
+        losses_of(std::exchange(levels[i], {}), batches[i].images, batches[i].targets));
+  }
+  return losses;
 }
 
 CellStride torchvision_stride(const Tensor& pixels, int64_t height, int64_t width) {

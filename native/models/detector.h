@@ -11,6 +11,7 @@
 #include "detect/anchors.h"
 #include "detect/dense_post_process.h"
 #include "detect/truth.h"
+#include "models/feature_maps.h"
 #include "nn/parameters.h"
 
 namespace mixpl {
@@ -52,11 +53,23 @@ std::vector<double> read_point_strides(const Options& options, int levels);
 /// (8) strides. @throws ConfigError
 AnchorOptions read_square_anchors(const Options& options, int levels);
 
+/// Images and what is to be found in them.
+struct LabelledBatch {
+  ImageBatch images;
+  std::vector<Target> targets;
+};
+
 class Detector {
  public:
   virtual ~Detector() = default;
+  /// Those of each batch, as passes one after the other would have them but for rounding: backbone
+  /// and neck see all batches at once, heads one by one. Batch i draws the random numbers of pass i
+  /// of the context.
   /// @throws ShapeError, RangeError (a label beyond the classes)
-  virtual Losses loss(const ImageBatch& images, const std::vector<Target>& targets) = 0;
+  std::vector<Losses> losses(const std::vector<LabelledBatch>& batches);
+  Losses loss(const ImageBatch& images, const std::vector<Target>& targets) {
+    return losses({{images, targets}})[0];
+  }
   /// Boxes in network-input pixels, clipped to the unpadded size. A GPU is not waited for.
   virtual PendingDetections predict(const ImageBatch& images) = 0;
 
@@ -64,12 +77,17 @@ class Detector {
   int64_t num_classes() const { return num_classes_; }
 
  protected:
-  /// One target per image, labels below num_classes_, boxes finite and with an area.
-  /// @throws ShapeError, RangeError
-  void check_targets(const ImageBatch& images, const std::vector<Target>& targets) const;
+  virtual std::vector<FeatureMaps> pyramids(const std::vector<Tensor>& batches) const = 0;
+  /// @param targets one per image, labels below num_classes_, boxes finite and with an area
+  virtual Losses losses_of(const FeatureMaps& levels, const ImageBatch& images,
+                           const std::vector<Target>& targets) = 0;
+  FeatureMaps pyramid_of(const ImageBatch& images) const { return pyramids({images.pixels})[0]; }
 
   ParameterStore parameters_;
   int64_t num_classes_ = 0;
+
+ private:
+  void check_targets(const LabelledBatch& batch) const;
 };
 
 /// torchvision's distance between cells: the padded image over the feature map, rounded down.

@@ -13,7 +13,6 @@ namespace mixpl {
 namespace {
 
 constexpr const char* kIterations = "optimizer.iterations";
-constexpr int kStreamBits = 24;  // streams of one pass: see Context::random
 constexpr const char* kPasses = "optimizer.passes";
 
 // What a model creates while it is built lies on this device.
@@ -47,17 +46,17 @@ TrainingSession::TrainingSession(const std::string& json, Device device, Compute
 
 TrainingSession::~TrainingSession() = default;
 
-void TrainingSession::pass(const ImageBatch& images, const std::vector<Target>& targets) {
+void TrainingSession::pass(const std::vector<LabelledBatch>& batches) {
   join_predictions();
   discard();
   Context context = make_context(device_, compute_, true, &tape_);
   context.iteration = static_cast<int64_t>(*iterations_.data<float>());
   float& passes = *passes_.data<float>();
-  context.random = {seed_, static_cast<uint64_t>(passes) << kStreamBits};
-  passes += 1;
+  context.random = {seed_, static_cast<uint64_t>(passes) * kPassStreams};
+  passes += static_cast<float>(batches.size());
   ContextScope scope(context);
   try {
-    losses_ = detector_->loss(images, targets);
+    losses_ = detector_->losses(batches);
   } catch (...) {
     discard();
     throw;
@@ -67,23 +66,29 @@ void TrainingSession::pass(const ImageBatch& images, const std::vector<Target>& 
 
 TrainingSession::LossValues TrainingSession::loss(const ImageBatch& images,
                                                   const std::vector<Target>& targets) {
-  pass(images, targets);
-  return named({losses_}, read_scalars(scalars_of({losses_})))[0];
+  pass({{images, targets}});
+  return named(losses_, read_scalars(scalars_of(losses_)))[0];
 }
 
-void TrainingSession::forward(const ImageBatch& images, const std::vector<Target>& targets) {
-  pass(images, targets);
+void TrainingSession::forward(const std::vector<LabelledBatch>& batches) {
+  if (batches.empty()) throw ShapeError("detector.forward: needs a batch at least, got none");
+  if (batches.size() > kMostTogether)
+    throw ShapeError(
+        str("detector.forward: takes at most ", kMostTogether, " batches, got ", batches.size()));
+  pass(batches);
   read_.clear();
-  // Who goes back for ever without a step must not fill the memory with losses.
-  if (unread_.size() == kMostPasses) unread_.erase(unread_.begin());
-  unread_.emplace_back();
-  for (const auto& [name, value] : losses_) unread_.back().emplace_back(name, value.detach());
-  is_unread_ = true;
+  for (const Losses& losses : losses_) {
+    // Who goes back for ever without a step must not fill the memory with losses.
+    if (unread_.size() == kMostPasses) unread_.erase(unread_.begin());
+    unread_.emplace_back();
+    for (const auto& [name, value] : losses) unread_.back().emplace_back(name, value.detach());
+  }
+  of_graph_ = losses_.size();
 }
 
 std::vector<TrainingSession::LossValues> TrainingSession::read_losses() {
   if (unread_.empty()) return std::exchange(read_, {});
-  is_unread_ = false;
+  of_graph_ = 0;
   const std::vector<Losses> passes = std::exchange(unread_, {});
   return named(passes, read_scalars(scalars_of(passes)));
 }
@@ -104,19 +109,24 @@ std::vector<TrainingSession::LossValues> TrainingSession::named(const std::vecto
   return values;
 }
 
-void TrainingSession::backward(float weight) {
+void TrainingSession::backward(const std::vector<float>& weights) {
   if (!has_graph_) throw StateError("detector.backward: call loss() first; its graph is used up");
+  if (weights.size() != losses_.size())
+    throw ShapeError(str("detector.backward: weights must be one for each pass (", losses_.size(),
+                         "), got ", weights.size()));
   join_predictions();
-  std::vector<Tensor> roots;
-  for (const auto& [name, value] : losses_) roots.push_back(value);
-  // One for all: it is only read.
-  const Tensor seed = Tensor::full({}, weight, DType::f32, device_);
-  const std::vector<Tensor> seeds(roots.size(), seed);
+  std::vector<Tensor> roots, seeds;
+  for (size_t i = 0; i < losses_.size(); ++i) {
+    // One for all of a pass: it is only read.
+    const Tensor seed = Tensor::full({}, weights[i], DType::f32, device_);
+    for (const auto& [name, value] : losses_[i]) roots.push_back(value), seeds.push_back(seed);
+  }
   losses_.clear();
-  has_graph_ = is_unread_ = false;
+  has_graph_ = false;
+  of_graph_ = 0;
   ContextScope scope(make_context(device_, compute_, true, nullptr));
   try {
-    tape_.backward(roots, seeds);
+    tape_.backward(roots, std::move(seeds));
   } catch (...) {
     zero_gradients();  // half of a gradient is none
     throw;
@@ -124,10 +134,11 @@ void TrainingSession::backward(float weight) {
 }
 
 void TrainingSession::discard() {
-  if (is_unread_) unread_.pop_back();
+  unread_.resize(unread_.size() - of_graph_);
   tape_.clear();
   losses_.clear();
-  has_graph_ = is_unread_ = false;
+  has_graph_ = false;
+  of_graph_ = 0;
 }
 
 std::vector<Detections> TrainingSession::predict(const ImageBatch& images) {
@@ -203,7 +214,7 @@ double TrainingSession::step(double lr, const std::function<void(const Tensor& c
 
 void TrainingSession::zero_gradients() {
   for (Parameter& p : detector_->parameters().all()) p.value.set_grad(Tensor());
-  is_unread_ = false;
+  of_graph_ = 0;
   unread_.clear();
   read_.clear();
 }

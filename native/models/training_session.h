@@ -8,6 +8,7 @@
 
 #include "autograd/tape.h"
 #include "models/detector.h"
+#include "ops/conv2d/conv2d.h"
 #include "optim/ema.h"
 
 namespace mixpl {
@@ -34,17 +35,24 @@ class TrainingSession {
   /// Forward pass that keeps its graph for backward(); replaces a graph that was not used.
   LossValues loss(const ImageBatch& images, const std::vector<Target>& targets);
   /// The same without waiting for the values: step() reads them with the norm, or read_losses().
-  void forward(const ImageBatch& images, const std::vector<Target>& targets);
+  void forward(const ImageBatch& images, const std::vector<Target>& targets) {
+    forward({{images, targets}});
+  }
+  /// A pass for each batch, all in one graph: see Detector::losses.
+  void forward(const std::vector<LabelledBatch>& batches);
   /// Values of every forward() of the step under way that was not discarded, in order, or, before
   /// its first forward(), of the step just made, failed or not. Each is given once, and no more
   /// than the last kMostPasses of a step. Waits for a GPU, unless step() has done so.
   std::vector<LossValues> read_losses();
   static constexpr size_t kMostPasses = 256;
+  static constexpr size_t kMostTogether = kMostConvLevels;  // batches of a forward()
   /// Adds weight * gradient of the last pass to the parameters' gradients and frees the graph.
   /// @throws StateError without a preceding loss() or forward(); what fails midway (memory, the
   /// device) leaves no gradients at all
-  void backward(float weight);
-  /// Frees the graph of the last pass, if it was not used, and forgets its losses.
+  void backward(float weight) { backward(std::vector{weight}); }
+  /// @param weights one for each pass of the last forward(). @throws ShapeError, as above
+  void backward(const std::vector<float>& weights);
+  /// Frees the graph of the last passes, if it was not used, and forgets their losses.
   void discard();
   std::vector<Detections> predict(const ImageBatch& images);
   /// The same without waiting for the boxes: read_predictions() has them. A GPU does it beside what
@@ -96,7 +104,7 @@ class TrainingSession {
 
  private:
   Context analysis_context() const;
-  void pass(const ImageBatch& images, const std::vector<Target>& targets);
+  void pass(const std::vector<LabelledBatch>& batches);
   double step(double lr, const std::function<void(const Tensor& clip)>& follow);
   /// What the device is given from now on is behind the predictions: they read the weights, and
   /// what was derived from them.
@@ -113,9 +121,9 @@ class TrainingSession {
   Tensor iterations_;  // f32 [1], on the host as every count is: calls of step() so far
   uint64_t seed_;
   Tensor passes_;  // f32 [1]: calls of loss() so far; the random numbers of the next follow from it
-  Losses losses_;
+  std::vector<Losses> losses_;  // of the passes in the graph
   bool has_graph_ = false;
-  bool is_unread_ = false;        // the pass of the graph is the last of unread_
+  size_t of_graph_ = 0;           // so many passes of the graph are the last of unread_
   std::vector<Losses> unread_;    // of forward(), since the last step
   std::vector<LossValues> read_;  // by step()
   std::unique_ptr<Optimizer> optimizer_;

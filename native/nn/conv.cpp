@@ -95,11 +95,13 @@ Tensor ConvNorm::operator()(const Tensor& x, const Tensor& residual, const Tenso
   return normalise(conv2d(x, f.weight, f.bias, f.options), residual, owners);
 }
 
-std::vector<Tensor> ConvNorm::operator()(const std::vector<Tensor>& xs) const {
+std::vector<Tensor> ConvNorm::operator()(const std::vector<Tensor>& xs,
+                                         const std::vector<Tensor>& residuals) const {
   const Filters f = filters();
+  if (!f.normalised) return conv2d(xs, f.weight, f.bias, f.options, residuals);
   std::vector<Tensor> ys = conv2d(xs, f.weight, f.bias, f.options);
-  if (f.normalised)
-    for (Tensor& y : ys) y = normalise(y, {}, {});
+  for (size_t i = 0; i < ys.size(); ++i)
+    ys[i] = normalise(ys[i], residuals.empty() ? Tensor() : residuals[i], {});
   return ys;
 }
 

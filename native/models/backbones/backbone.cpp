@@ -1,5 +1,6 @@
 #include "models/backbones/backbone.h"
 
+#include "core/context.h"
 #include "core/error.h"
 
 namespace mixpl {
@@ -25,8 +26,14 @@ static std::variant<ResNet, Swin> make(const Scope& scope, const BackboneOptions
 Backbone::Backbone(const Scope& scope, const BackboneOptions& options, int first_level)
     : network_(make(scope, options, first_level)) {}
 
-std::vector<Tensor> Backbone::operator()(const Tensor& x) const {
-  return std::visit([&](const auto& network) { return network(x); }, network_);
+std::vector<FeatureMaps> Backbone::operator()(const std::vector<Tensor>& batches) const {
+  if (const auto* resnet = std::get_if<ResNet>(&network_)) return (*resnet)(batches);
+  std::vector<FeatureMaps> pyramids;
+  for (size_t i = 0; i < batches.size(); ++i) {
+    const ContextScope scope(Context::current().of_pass(i));
+    pyramids.push_back(std::get<Swin>(network_)(batches[i]));
+  }
+  return pyramids;
 }
 
 const std::vector<int64_t>& Backbone::channels() const {

@@ -23,8 +23,9 @@ class Backbone {
   /// @param first_level of those that are used, 2 … 5; lower ones may come out undefined
   Backbone(const Scope& scope, const BackboneOptions& options, int first_level);
 
-  /// x [N, H, W, 3] -> C2 … C5, strides 4, 8, 16, 32.
-  std::vector<Tensor> operator()(const Tensor& x) const;
+  /// Batches [N, H, W, 3] of one type -> C2 … C5 of each, strides 4, 8, 16, 32. Batch i is that of
+  /// pass i of the context, whose random numbers it draws.
+  std::vector<FeatureMaps> operator()(const std::vector<Tensor>& batches) const;
   /// Channels of C2 … C5.
   const std::vector<int64_t>& channels() const;
 

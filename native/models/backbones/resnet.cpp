@@ -99,29 +99,30 @@ ResNet::ResNet(const Scope& scope, const ResNetOptions& options) : recompute_(op
   }
 }
 
-Tensor ResNet::Block::operator()(const Tensor& x) const {
-  const Tensor shortcut = has_downsample ? downsample(x) : x;
-  if (!bottleneck) return conv2(conv1(x), shortcut);
-  return conv3(conv2(conv1(x)), shortcut);
+std::vector<Tensor> ResNet::Block::operator()(const std::vector<Tensor>& xs) const {
+  const std::vector<Tensor> shortcuts = has_downsample ? downsample(xs) : xs;
+  if (!bottleneck) return conv2(conv1(xs), shortcuts);
+  return conv3(conv2(conv1(xs)), shortcuts);
 }
 
-std::vector<Tensor> ResNet::operator()(const Tensor& input) const {
-  const auto run = [this](const Tensor& x, const Part& part) {
-    return (recompute_ ? recompute({x}, part) : part({x}))[0];
+std::vector<FeatureMaps> ResNet::operator()(const std::vector<Tensor>& batches) const {
+  const auto run = [this](const std::vector<Tensor>& xs, const Part& part) {
+    return recompute_ ? recompute(xs, part) : part(xs);
   };
-  Tensor x = run(input, [this](const std::vector<Tensor>& in) {
-    return std::vector<Tensor>{max_pool2d(stem_(in[0]), {3, 2, 1})};
+  std::vector<Tensor> xs = run(batches, [this](const std::vector<Tensor>& in) {
+    std::vector<Tensor> ys = stem_(in);
+    for (Tensor& y : ys) y = max_pool2d(y, {3, 2, 1});
+    return ys;
   });
-  std::vector<Tensor> outputs;
+  std::vector<FeatureMaps> pyramids(batches.size());
   for (const std::vector<Block>& stage : stages_) {
-    x = run(x, [blocks = &stage](const std::vector<Tensor>& in) {
-      Tensor y = in[0];
-      for (const Block& block : *blocks) y = block(y);
-      return std::vector<Tensor>{y};
+    xs = run(xs, [blocks = &stage](std::vector<Tensor> ys) {
+      for (const Block& block : *blocks) ys = block(ys);
+      return ys;
     });
-    outputs.push_back(x);
+    for (size_t i = 0; i < xs.size(); ++i) pyramids[i].push_back(xs[i]);
   }
-  return outputs;
+  return pyramids;
 }
 
 }  // namespace mixpl

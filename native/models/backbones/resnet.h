@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/options.h"
+#include "models/feature_maps.h"
 #include "nn/conv.h"
 
 namespace mixpl {
@@ -29,8 +30,9 @@ class ResNet {
  public:
   ResNet(const Scope& scope, const ResNetOptions& options);
 
-  /// x [N, H, W, 3] -> C2 … C5, strides 4, 8, 16, 32.
-  std::vector<Tensor> operator()(const Tensor& x) const;
+  /// Batches [N, H, W, 3] -> C2 … C5 of each, strides 4, 8, 16, 32; a GPU convolves all in one
+  /// launch.
+  std::vector<FeatureMaps> operator()(const std::vector<Tensor>& batches) const;
   /// Channels of C2 … C5.
   const std::vector<int64_t>& channels() const { return channels_; }
 
@@ -38,7 +40,7 @@ class ResNet {
   struct Block {
     ConvNorm conv1, conv2, conv3, downsample;
     bool bottleneck = false, has_downsample = false;
-    Tensor operator()(const Tensor& x) const;
+    std::vector<Tensor> operator()(const std::vector<Tensor>& xs) const;
   };
   ConvNorm stem_;
   std::vector<std::vector<Block>> stages_;

@@ -156,7 +156,7 @@ Tensor Swin::Block::operator()(const Tensor& x, const Tensor& mask) const {
   return add(y, drop_path(ffn(norm2(y)), 1));
 }
 
-std::vector<Tensor> Swin::operator()(const Tensor& input) const {
+FeatureMaps Swin::operator()(const Tensor& input) const {
   const auto run = [this](const Tensor& x, const Part& part) {
     return (recompute_ ? recompute({x}, part) : part({x}))[0];
   };
@@ -164,7 +164,7 @@ std::vector<Tensor> Swin::operator()(const Tensor& input) const {
   const int64_t embed = embed_weight_.size(0);
   Tensor x = embed_norm_(
       linear(cut, reshape(embed_weight_, {embed, embed_weight_.numel() / embed}), embed_bias_));
-  std::vector<Tensor> outputs;
+  FeatureMaps outputs;
   for (size_t s = 0; s < stages_.size(); ++s) {
     const Stage& stage = stages_[s];
     if (s > 0) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/options.h"
+#include "models/feature_maps.h"
 #include "nn/dropout.h"
 #include "nn/feed_forward.h"
 #include "nn/layer_norm.h"
@@ -43,7 +44,7 @@ class Swin {
   Swin(const Scope& scope, const SwinOptions& options, int first_level);
 
   /// x [N, H, W, 3] -> C2 … C5, strides 4, 8, 16, 32; sizes are rounded up.
-  std::vector<Tensor> operator()(const Tensor& x) const;
+  FeatureMaps operator()(const Tensor& x) const;
   /// Channels of C2 … C5.
   const std::vector<int64_t>& channels() const { return channels_; }
 

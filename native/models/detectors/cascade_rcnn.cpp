@@ -71,12 +71,13 @@ class CascadeRcnn final : public TwoStage {
  public:
   CascadeRcnn(const CascadeRcnnOptions& options, uint64_t seed)
       : TwoStage(options, seed), options_(options) {
-    const Scope scope = Scope(parameters_, seed).child("roi_head").child("bbox_head");
+    const Scope scope = root(seed).child("roi_head").child("bbox_head");
     for (int s = 0; s < kStages; ++s) heads_[s] = BoxHead(scope.child(str(s)), options.heads[s]);
   }
 
-  Losses loss(const ImageBatch& images, const std::vector<Target>& targets) override {
-    const FirstStage first = first_stage(images, targets);
+  Losses losses_of(const FeatureMaps& levels, const ImageBatch& images,
+                   const std::vector<Target>& targets) override {
+    const FirstStage first = first_stage(levels, images, targets);
     Losses losses{{"loss_rpn_cls", first.loss_cls}, {"loss_rpn_bbox", first.loss_bbox}};
     const Tensor sizes = sizes_of(images);
     Regions proposals = first.proposals;
@@ -85,7 +86,7 @@ class CascadeRcnn final : public TwoStage {
           sample_regions(proposals, first.truth, options_.classes, options_.assign[s],
                          options_.sampler, random_of(s + 1));
       const Regions& regions = wanted.regions;
-      const BoxOutputs out = heads_[s](options_.features(first.levels, regions), regions);
+      const BoxOutputs out = heads_[s](options_.features(levels, regions), regions);
       const auto [classification, regression] = heads_[s].loss(out, wanted);
       const float weight = options_.loss_weights[s];
       losses.emplace_back(str("s", s, ".loss_cls"), scaled_sum({classification}, weight));
@@ -98,7 +99,7 @@ class CascadeRcnn final : public TwoStage {
   }
 
   PendingDetections predict(const ImageBatch& images) override {
-    const std::vector<Tensor> levels = neck_(backbone_(images.pixels));
+    const FeatureMaps levels = pyramid_of(images);
     const Tensor sizes = sizes_of(images);
     Regions regions = rpn_.propose(rpn_(levels, images), images, false);
     std::vector<Tensor> logits;

@@ -4,11 +4,10 @@
 
 #include "detect/centernet_targets.h"
 #include "detect/normalisers.h"
-#include "models/backbones/backbone.h"
 #include "models/detectors/detectors.h"
 #include "models/heads/dense_head.h"
-#include "models/necks/fpn.h"
 #include "models/probe.h"
+#include "models/pyramid_detector.h"
 #include "ops/boxes_from_sides/boxes_from_sides.h"
 #include "ops/gaussian_focal_loss/gaussian_focal_loss.h"
 #include "ops/iou_loss/iou_loss.h"
@@ -82,21 +81,17 @@ DenseHeadSpec head_of(const CenterNetOptions& o) {
   return spec;
 }
 
-class CenterNet final : public Detector {
+class CenterNet final : public FpnDetector {
  public:
   CenterNet(const CenterNetOptions& options, uint64_t seed)
-      : options_(options),
-        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone,
-                  options.neck.first_level),
-        neck_(Scope(parameters_, seed).child("neck"), backbone_.channels(), options.neck),
-        head_(Scope(parameters_, seed).child("bbox_head"), options.neck.channels, head_of(options),
-              options.head) {
-    num_classes_ = options.classes;
-  }
+      : FpnDetector(seed, options.classes, options.backbone, options.neck),
+        options_(options),
+        head_(root(seed).child("bbox_head"), options.neck.channels, head_of(options),
+              options.head) {}
 
-  Losses loss(const ImageBatch& images, const std::vector<Target>& targets) override {
-    check_targets(images, targets);
-    const DenseOutputs out = forward(images);
+  Losses losses_of(const FeatureMaps& levels, const ImageBatch& images,
+                   const std::vector<Target>& targets) override {
+    const DenseOutputs out = forward(levels);
     const CenterNetTargets wanted = assign_centernet_targets(
         grids_of(out), out.boxes, truth_of(images, targets), options_.classes, options_.targets);
     show_pairs(out.logits, wanted.class_positives, ClassTargets::soft);
@@ -114,7 +109,7 @@ class CenterNet final : public Detector {
   }
 
   PendingDetections predict(const ImageBatch& images) override {
-    const DenseOutputs out = forward(images);
+    const DenseOutputs out = forward(pyramid_of(images));
     const std::vector<PointGrid> grids = grids_of(out);
     std::vector<DenseLevel> levels;
     for (size_t l = 0; l < grids.size(); ++l)
@@ -125,8 +120,8 @@ class CenterNet final : public Detector {
 
  private:
   // Distances to the sides are at least 0, in units of the level.
-  DenseOutputs forward(const ImageBatch& images) const {
-    DenseOutputs out = head_(neck_(backbone_(images.pixels)));
+  DenseOutputs forward(const FeatureMaps& levels) const {
+    DenseOutputs out = head_(levels);
     for (Tensor& sides : out.boxes) sides = relu(sides);
     return out;
   }
@@ -141,8 +136,6 @@ class CenterNet final : public Detector {
   }
 
   CenterNetOptions options_;
-  Backbone backbone_;
-  Fpn neck_;
   DenseHead head_;
 };
 

@@ -4,10 +4,9 @@
 
 #include "detect/queries.h"
 #include "detect/token_grid.h"
-#include "models/backbones/backbone.h"
 #include "models/detectors/detectors.h"
 #include "models/heads/query_head.h"
-#include "models/necks/channel_mapper.h"
+#include "models/pyramid_detector.h"
 #include "models/transformer/conditional_transformer.h"
 #include "models/transformer/memory_encoder.h"
 #include "ops/modulated_encoding/modulated_encoding.h"
@@ -52,16 +51,13 @@ struct DabDetrOptions {
   }
 };
 
-class DabDetr final : public Detector {
+class DabDetr final : public MapperDetector {
  public:
   DabDetr(const DabDetrOptions& options, uint64_t seed)
-      : options_(options),
+      : MapperDetector(seed, options.classes, options.backbone, options.neck),
+        options_(options),
         channels_(options.neck.channels),
-        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone,
-                  options.neck.first_level),
-        neck_(Scope(parameters_, seed).child("neck"), backbone_.channels(), options.neck),
-        encoder_(Scope(parameters_, seed).child("encoder"), channels_, options.transformer) {
-    num_classes_ = options.classes;
+        encoder_(root(seed).child("encoder"), channels_, options.transformer) {
     const Scope root(parameters_, seed), decoder = root.child("decoder"),
                                          head = root.child("bbox_head");
     const int64_t c = channels_;
@@ -80,11 +76,11 @@ class DabDetr final : public Detector {
     boxes_ = Mlp(head, "fc_reg", c, c, 4, 3, init::uniform_fan_in(), true);
   }
 
-  Losses loss(const ImageBatch& images, const std::vector<Target>& targets) override {
-    check_targets(images, targets);
+  Losses losses_of(const FeatureMaps& levels, const ImageBatch& images,
+                   const std::vector<Target>& targets) override {
     const Truth truth = truth_of(images, targets);
     const Tensor sizes = sizes_of(images);
-    const std::vector<QueryOutputs> found = decode(memory_of(images), true);
+    const std::vector<QueryOutputs> found = decode(memory_of(levels, images), true);
     Losses losses;
     add_layer_losses(losses, "", found, match_layers(found, truth, sizes, options_.losses), sizes,
                      options_.classes, options_.losses);
@@ -92,13 +88,13 @@ class DabDetr final : public Detector {
   }
 
   PendingDetections predict(const ImageBatch& images) override {
-    const QueryOutputs found = decode(memory_of(images), false).back();
+    const QueryOutputs found = decode(memory_of(pyramid_of(images), images), false).back();
     return detect_queries(found.logits, found.boxes, sizes_of(images), options_.max_per_image);
   }
 
  private:
-  AttentionKeys memory_of(const ImageBatch& images) const {
-    const Tensor map = neck_(backbone_(images.pixels))[0];
+  AttentionKeys memory_of(const FeatureMaps& maps, const ImageBatch& images) const {
+    const Tensor& map = maps[0];
     const TokenGrid grid = grid_of({map}, images);
     const Tensor padding = padding_mask(grid), tokens = concat_tokens({map});
     AttentionKeys memory;
@@ -138,8 +134,6 @@ class DabDetr final : public Detector {
 
   DabDetrOptions options_;
   int64_t channels_;
-  Backbone backbone_;
-  ChannelMapper neck_;
   ScaledPositionEncoder encoder_;
   std::vector<ConditionalDecoderLayer> layers_;
   LayerNorm norm_;

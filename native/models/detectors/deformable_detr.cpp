@@ -3,6 +3,7 @@
 #include "detect/queries.h"
 #include "models/detectors/detectors.h"
 #include "models/heads/query_head.h"
+#include "models/pyramid_detector.h"
 #include "models/transformer/memory_encoder.h"
 #include "ops/add/add.h"
 #include "ops/refined_boxes/refined_boxes.h"
@@ -40,13 +41,13 @@ struct DeformableDetrOptions {
   }
 };
 
-class DeformableDetr final : public Detector {
+class DeformableDetr final : public MapperDetector {
  public:
   DeformableDetr(const DeformableDetrOptions& options, uint64_t seed)
-      : options_(options),
+      : MapperDetector(seed, options.classes, options.encoder.backbone, options.encoder.neck),
+        options_(options),
         channels_(options.encoder.neck.channels),
-        encoder_(Scope(parameters_, seed), options.encoder) {
-    num_classes_ = options.classes;
+        encoder_(root(seed), options.encoder) {
     const Scope root(parameters_, seed);
     const DeformableTransformerOptions& t = options.encoder.transformer;
     for (int i = 0; i < t.decoder_layers; ++i)
@@ -70,11 +71,11 @@ class DeformableDetr final : public Detector {
     head_ = QueryHead(root.child("bbox_head"), head);
   }
 
-  Losses loss(const ImageBatch& images, const std::vector<Target>& targets) override {
-    check_targets(images, targets);
+  Losses losses_of(const FeatureMaps& levels, const ImageBatch& images,
+                   const std::vector<Target>& targets) override {
     const Truth truth = truth_of(images, targets);
     const Tensor sizes = sizes_of(images);
-    const Memory memory = encoder_(images);
+    const Memory memory = encoder_(levels, images);
     const Start start = start_of(memory);
     const std::vector<QueryOutputs> found = decode(memory, start, true);
     Losses losses;
@@ -93,7 +94,7 @@ class DeformableDetr final : public Detector {
   }
 
   PendingDetections predict(const ImageBatch& images) override {
-    const Memory memory = encoder_(images);
+    const Memory memory = encoder_(pyramid_of(images), images);
     const QueryOutputs found = decode(memory, start_of(memory), false).back();
     return detect_queries(found.logits, found.boxes, sizes_of(images), options_.max_per_image);
   }

@@ -3,6 +3,7 @@
 #include "detect/queries.h"
 #include "models/detectors/detectors.h"
 #include "models/heads/query_head.h"
+#include "models/pyramid_detector.h"
 #include "models/transformer/memory_encoder.h"
 #include "nn/mlp.h"
 #include "ops/embedding/embedding.h"
@@ -46,13 +47,13 @@ struct DinoOptions {
   }
 };
 
-class Dino final : public Detector {
+class Dino final : public MapperDetector {
  public:
   Dino(const DinoOptions& options, uint64_t seed)
-      : options_(options),
+      : MapperDetector(seed, options.classes, options.encoder.backbone, options.encoder.neck),
+        options_(options),
         channels_(options.encoder.neck.channels),
-        encoder_(Scope(parameters_, seed), options.encoder) {
-    num_classes_ = options.classes;
+        encoder_(root(seed), options.encoder) {
     const Scope root(parameters_, seed), decoder = root.child("decoder");
     const DeformableTransformerOptions& t = options.encoder.transformer;
     proposals_ = ProposalEncoder(root, channels_);
@@ -74,11 +75,11 @@ class Dino final : public Detector {
     head_ = QueryHead(root.child("bbox_head"), head);
   }
 
-  Losses loss(const ImageBatch& images, const std::vector<Target>& targets) override {
-    check_targets(images, targets);
+  Losses losses_of(const FeatureMaps& levels, const ImageBatch& images,
+                   const std::vector<Target>& targets) override {
     const Truth truth = truth_of(images, targets);
     const Tensor sizes = sizes_of(images);
-    const Memory memory = encoder_(images);
+    const Memory memory = encoder_(levels, images);
     Start start = start_of(memory);
 
     DenoisingQueries noisy;
@@ -115,7 +116,7 @@ class Dino final : public Detector {
   }
 
   PendingDetections predict(const ImageBatch& images) override {
-    const Memory memory = encoder_(images);
+    const Memory memory = encoder_(pyramid_of(images), images);
     const QueryOutputs found = decode(memory, start_of(memory), {}, false).back();
     return detect_queries(found.logits, found.boxes, sizes_of(images), options_.max_per_image);
   }

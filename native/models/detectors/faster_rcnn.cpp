@@ -49,13 +49,14 @@ class FasterRcnn final : public TwoStage {
   FasterRcnn(const FasterRcnnOptions& options, uint64_t seed)
       : TwoStage(options, seed),
         options_(options),
-        head_(Scope(parameters_, seed).child("roi_head").child("bbox_head"), options.head) {}
+        head_(root(seed).child("roi_head").child("bbox_head"), options.head) {}
 
-  Losses loss(const ImageBatch& images, const std::vector<Target>& targets) override {
-    const FirstStage first = first_stage(images, targets);
+  Losses losses_of(const FeatureMaps& levels, const ImageBatch& images,
+                   const std::vector<Target>& targets) override {
+    const FirstStage first = first_stage(levels, images, targets);
     const RegionTargets regions = sample_regions(first.proposals, first.truth, options_.classes,
                                                  options_.assign, options_.sampler, random_of(1));
-    const Tensor features = options_.features(first.levels, regions.regions);
+    const Tensor features = options_.features(levels, regions.regions);
     const auto [classification, regression] = head_.loss(head_(features, regions.regions), regions);
     if (options_.numerics == Numerics::torchvision)
       return {{"loss_classifier", classification},
@@ -69,7 +70,7 @@ class FasterRcnn final : public TwoStage {
   }
 
   PendingDetections predict(const ImageBatch& images) override {
-    const std::vector<Tensor> levels = neck_(backbone_(images.pixels));
+    const FeatureMaps levels = pyramid_of(images);
     const Regions regions = rpn_.propose(rpn_(levels, images), images, false);
     const BoxOutputs out = head_(options_.features(levels, regions), regions);
     return detect_regions(regions, {out.logits}, head_.decoder(out), sizes_of(images),

@@ -2,11 +2,10 @@
 // centre-ness on the box tower), or torchvision's.
 #include "detect/fcos_targets.h"
 #include "detect/normalisers.h"
-#include "models/backbones/backbone.h"
 #include "models/detectors/detectors.h"
 #include "models/heads/dense_head.h"
-#include "models/necks/fpn.h"
 #include "models/probe.h"
+#include "models/pyramid_detector.h"
 #include "ops/boxes_from_sides/boxes_from_sides.h"
 #include "ops/focal_loss/focal_loss.h"
 #include "ops/iou_loss/iou_loss.h"
@@ -86,21 +85,17 @@ DenseHeadSpec head_of(const FcosOptions& o) {
   return spec;
 }
 
-class Fcos final : public Detector {
+class Fcos final : public FpnDetector {
  public:
   Fcos(const FcosOptions& options, uint64_t seed)
-      : options_(options),
-        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone,
-                  options.neck.first_level),
-        neck_(Scope(parameters_, seed).child("neck"), backbone_.channels(), options.neck),
-        head_(Scope(parameters_, seed).child("bbox_head"), options.neck.channels, head_of(options),
-              options.head) {
-    num_classes_ = options.classes;
-  }
+      : FpnDetector(seed, options.classes, options.backbone, options.neck),
+        options_(options),
+        head_(root(seed).child("bbox_head"), options.neck.channels, head_of(options),
+              options.head) {}
 
-  Losses loss(const ImageBatch& images, const std::vector<Target>& targets) override {
-    check_targets(images, targets);
-    const DenseOutputs out = forward(images);
+  Losses losses_of(const FeatureMaps& levels, const ImageBatch& images,
+                   const std::vector<Target>& targets) override {
+    const DenseOutputs out = forward(levels);
     const FcosTargets wanted = assign_fcos_targets(grids_of(images, out), truth_of(images, targets),
                                                    options_.classes, options_.targets);
     show_scores(out.logits, wanted.labels, ClassTargets::binary);
@@ -125,7 +120,7 @@ class Fcos final : public Detector {
   }
 
   PendingDetections predict(const ImageBatch& images) override {
-    const DenseOutputs out = forward(images);
+    const DenseOutputs out = forward(pyramid_of(images));
     const std::vector<PointGrid> grids = grids_of(images, out);
     std::vector<DenseLevel> levels;
     for (size_t l = 0; l < grids.size(); ++l)
@@ -136,8 +131,8 @@ class Fcos final : public Detector {
 
  private:
   // Distances to the sides are at least 0, in units of the level.
-  DenseOutputs forward(const ImageBatch& images) const {
-    DenseOutputs out = head_(neck_(backbone_(images.pixels)));
+  DenseOutputs forward(const FeatureMaps& levels) const {
+    DenseOutputs out = head_(levels);
     for (Tensor& sides : out.boxes) sides = relu(sides);
     return out;
   }
@@ -160,8 +155,6 @@ class Fcos final : public Detector {
   static Tensor flat(const Tensor& t) { return t.alias({t.numel()}); }
 
   FcosOptions options_;
-  Backbone backbone_;
-  Fpn neck_;
   DenseHead head_;
 };
 

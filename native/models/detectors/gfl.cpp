@@ -8,12 +8,11 @@
 #include "detect/box_targets.h"
 #include "detect/gfl_targets.h"
 #include "detect/normalisers.h"
-#include "models/backbones/backbone.h"
 #include "models/detectors/detectors.h"
 #include "models/heads/anchor_truth.h"
 #include "models/heads/dense_head.h"
-#include "models/necks/fpn.h"
 #include "models/probe.h"
+#include "models/pyramid_detector.h"
 #include "ops/boxes_from_sides/boxes_from_sides.h"
 #include "ops/gather_rows/gather_rows.h"
 #include "ops/iou_loss/iou_loss.h"
@@ -145,33 +144,27 @@ DenseHeadSpec head_of(const GflOptions& o) {
   return spec;
 }
 
-class Gfl final : public Detector {
+class Gfl final : public FpnDetector {
  public:
   Gfl(const GflOptions& options, uint64_t seed)
-      : options_(options),
-        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone,
-                  options.neck.first_level),
-        neck_(Scope(parameters_, seed).child("neck"), backbone_.channels(), options.neck),
-        head_(Scope(parameters_, seed).child("bbox_head"), options.neck.channels, head_of(options),
-              options.head),
-        project_(Scope(parameters_, seed)
-                     .child("bbox_head")
-                     .child("integral")
-                     .buffer("project", {options.bins()}, 0)),
+      : FpnDetector(seed, options.classes, options.backbone, options.neck),
+        options_(options),
+        head_(root(seed).child("bbox_head"), options.neck.channels, head_of(options), options.head),
+        project_(
+            root(seed).child("bbox_head").child("integral").buffer("project", {options.bins()}, 0)),
         anchors_(options.anchors) {
-    num_classes_ = options.classes;
     fill_project(project_);
   }
 
-  Losses loss(const ImageBatch& images, const std::vector<Target>& targets) override {
-    check_targets(images, targets);
-    const DenseOutputs out = head_(neck_(backbone_(images.pixels)));
+  Losses losses_of(const FeatureMaps& levels, const ImageBatch& images,
+                   const std::vector<Target>& targets) override {
+    const DenseOutputs out = head_(levels);
     return gfl_losses(out, anchor_truth(images, targets, out.logits, anchors_, num_classes_),
                       project_, options_.train);
   }
 
   PendingDetections predict(const ImageBatch& images) override {
-    const DenseOutputs out = head_(neck_(backbone_(images.pixels)));
+    const DenseOutputs out = head_(pyramid_of(images));
     const std::vector<Tensor> anchors = anchors_.levels(out.logits).levels;
     std::vector<DenseLevel> levels;
     for (size_t l = 0; l < anchors.size(); ++l)
@@ -185,8 +178,6 @@ class Gfl final : public Detector {
 
  private:
   GflOptions options_;
-  Backbone backbone_;
-  Fpn neck_;
   DenseHead head_;
   Tensor project_;
   AnchorGenerator anchors_;

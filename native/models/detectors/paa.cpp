@@ -6,12 +6,11 @@
 #include "detect/max_iou_assigner.h"
 #include "detect/normalisers.h"
 #include "detect/paa_assigner.h"
-#include "models/backbones/backbone.h"
 #include "models/detectors/detectors.h"
 #include "models/heads/anchor_truth.h"
 #include "models/heads/dense_head.h"
-#include "models/necks/fpn.h"
 #include "models/probe.h"
+#include "models/pyramid_detector.h"
 #include "ops/boxes_from_deltas/boxes_from_deltas.h"
 #include "ops/focal_loss/focal_loss.h"
 #include "ops/iou_loss/iou_loss.h"
@@ -129,28 +128,23 @@ DenseHeadSpec head_of(const PaaOptions& o) {
   return spec;
 }
 
-class Paa final : public Detector {
+class Paa final : public FpnDetector {
  public:
   Paa(const PaaOptions& options, uint64_t seed)
-      : options_(options),
-        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone,
-                  options.neck.first_level),
-        neck_(Scope(parameters_, seed).child("neck"), backbone_.channels(), options.neck),
-        head_(Scope(parameters_, seed).child("bbox_head"), options.neck.channels, head_of(options),
-              options.head),
-        anchors_(options.anchors) {
-    num_classes_ = options.classes;
-  }
+      : FpnDetector(seed, options.classes, options.backbone, options.neck),
+        options_(options),
+        head_(root(seed).child("bbox_head"), options.neck.channels, head_of(options), options.head),
+        anchors_(options.anchors) {}
 
-  Losses loss(const ImageBatch& images, const std::vector<Target>& targets) override {
-    check_targets(images, targets);
-    const DenseOutputs out = head_(neck_(backbone_(images.pixels)));
+  Losses losses_of(const FeatureMaps& levels, const ImageBatch& images,
+                   const std::vector<Target>& targets) override {
+    const DenseOutputs out = head_(levels);
     return paa_losses(out, anchor_truth(images, targets, out.logits, anchors_, num_classes_),
                       options_.train);
   }
 
   PendingDetections predict(const ImageBatch& images) override {
-    const DenseOutputs out = head_(neck_(backbone_(images.pixels)));
+    const DenseOutputs out = head_(pyramid_of(images));
     const std::vector<Tensor> anchors = anchors_.levels(out.logits).levels;
     std::vector<DenseLevel> levels;
     for (size_t l = 0; l < anchors.size(); ++l)
@@ -161,8 +155,6 @@ class Paa final : public Detector {
 
  private:
   PaaOptions options_;
-  Backbone backbone_;
-  Fpn neck_;
   DenseHead head_;
   AnchorGenerator anchors_;
 };

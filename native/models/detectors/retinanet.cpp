@@ -5,11 +5,10 @@
 #include "detect/anchors.h"
 #include "detect/dense_targets.h"
 #include "detect/normalisers.h"
-#include "models/backbones/backbone.h"
 #include "models/detectors/detectors.h"
 #include "models/heads/dense_head.h"
-#include "models/necks/fpn.h"
 #include "models/probe.h"
+#include "models/pyramid_detector.h"
 #include "ops/boxes_from_deltas/boxes_from_deltas.h"
 #include "ops/focal_loss/focal_loss.h"
 #include "ops/iou_loss/iou_loss.h"
@@ -106,22 +105,17 @@ DenseHeadSpec head_of(const RetinaNetOptions& o) {
   return spec;
 }
 
-class RetinaNet final : public Detector {
+class RetinaNet final : public FpnDetector {
  public:
   RetinaNet(const RetinaNetOptions& options, uint64_t seed)
-      : options_(options),
-        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone,
-                  options.neck.first_level),
-        neck_(Scope(parameters_, seed).child("neck"), backbone_.channels(), options.neck),
-        head_(Scope(parameters_, seed).child("bbox_head"), options.neck.channels, head_of(options),
-              options.head),
-        anchors_(options.anchors) {
-    num_classes_ = options.classes;
-  }
+      : FpnDetector(seed, options.classes, options.backbone, options.neck),
+        options_(options),
+        head_(root(seed).child("bbox_head"), options.neck.channels, head_of(options), options.head),
+        anchors_(options.anchors) {}
 
-  Losses loss(const ImageBatch& images, const std::vector<Target>& targets) override {
-    check_targets(images, targets);
-    const DenseOutputs out = head_(neck_(backbone_(images.pixels)));
+  Losses losses_of(const FeatureMaps& levels, const ImageBatch& images,
+                   const std::vector<Target>& targets) override {
+    const DenseOutputs out = head_(levels);
     const bool torchvision = options_.torchvision();
     const Tensor valid =
         torchvision ? Tensor() : valid_anchors(options_.anchors, out.logits, images);
@@ -147,7 +141,7 @@ class RetinaNet final : public Detector {
   }
 
   PendingDetections predict(const ImageBatch& images) override {
-    const DenseOutputs out = head_(neck_(backbone_(images.pixels)));
+    const DenseOutputs out = head_(pyramid_of(images));
     const std::vector<Tensor> anchors = anchors_of(images, out).levels;
     std::vector<DenseLevel> levels;
     for (size_t l = 0; l < anchors.size(); ++l)
@@ -176,8 +170,6 @@ class RetinaNet final : public Detector {
   }
 
   RetinaNetOptions options_;
-  Backbone backbone_;
-  Fpn neck_;
   DenseHead head_;
   AnchorGenerator anchors_;
 };

@@ -2,13 +2,12 @@
 // each moved stage by stage by what is seen in it.
 #include "detect/queries.h"
 #include "detect/query_regions.h"
-#include "models/backbones/backbone.h"
 #include "models/detectors/detectors.h"
 #include "models/heads/dynamic_head.h"
 #include "models/heads/query_head.h"
 #include "models/heads/roi_head.h"
-#include "models/necks/fpn.h"
 #include "models/probe.h"
+#include "models/pyramid_detector.h"
 #include "models/transformer/memory_encoder.h"
 #include "ops/centers_from_deltas/centers_from_deltas.h"
 
@@ -56,14 +55,10 @@ struct SparseRcnnOptions {
   }
 };
 
-class SparseRcnn final : public Detector {
+class SparseRcnn final : public FpnDetector {
  public:
   SparseRcnn(const SparseRcnnOptions& options, uint64_t seed)
-      : options_(options),
-        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone,
-                  options.neck.first_level),
-        neck_(Scope(parameters_, seed).child("neck"), backbone_.channels(), options.neck) {
-    num_classes_ = options.classes;
+      : FpnDetector(seed, options.classes, options.backbone, options.neck), options_(options) {
     const Scope root(parameters_, seed), proposals = root.child("rpn_head");
     boxes_ = proposals.child("init_proposal_bboxes")
                  .weight("weight", {options.proposals, 4}, [](Tensor& t, const Philox&) {
@@ -77,11 +72,11 @@ class SparseRcnn final : public Detector {
       stages_.emplace_back(stages.child(str(s)), options.head);
   }
 
-  Losses loss(const ImageBatch& images, const std::vector<Target>& targets) override {
-    check_targets(images, targets);
+  Losses losses_of(const FeatureMaps& levels, const ImageBatch& images,
+                   const std::vector<Target>& targets) override {
     const Truth truth = truth_of(images, targets);
     const Tensor sizes = sizes_of(images);
-    const std::vector<QueryOutputs> found = refine(images, sizes);
+    const std::vector<QueryOutputs> found = refine(levels, sizes);
     const std::vector<QueryTargets> wanted = match_layers(found, truth, sizes, options_.losses);
     show_scores({found.back().logits, wanted.back().labels}, ClassTargets::matched);
     Losses losses;
@@ -93,7 +88,7 @@ class SparseRcnn final : public Detector {
 
   PendingDetections predict(const ImageBatch& images) override {
     const Tensor sizes = sizes_of(images);
-    const QueryOutputs found = refine(images, sizes).back();
+    const QueryOutputs found = refine(pyramid_of(images), sizes).back();
     return detect_queries(found.logits, found.boxes, sizes, options_.max_per_image);
   }
 
@@ -101,11 +96,10 @@ class SparseRcnn final : public Detector {
   /// What every stage predicts. Boxes are shares of the image, in which they move as they do in
   /// pixels. The learned ones get a gradient from the first stage; where features are taken has
   /// none.
-  std::vector<QueryOutputs> refine(const ImageBatch& images, const Tensor& sizes) const {
-    const std::vector<Tensor> levels = neck_(backbone_(images.pixels));
-    const int64_t count = images.pixels.size(0);
+  std::vector<QueryOutputs> refine(const FeatureMaps& levels, const Tensor& sizes) const {
+    const int64_t count = sizes.size(0);
     Tensor boxes = for_each_image(boxes_, count, DType::f32);
-    Tensor queries = for_each_image(features_, count, images.pixels.dtype());
+    Tensor queries = for_each_image(features_, count, levels[0].dtype());
     std::vector<QueryOutputs> found;
     for (const DynamicHead& stage : stages_) {
       const Tensor features = options_.features(levels, query_regions(boxes.detach(), sizes));
@@ -119,8 +113,6 @@ class SparseRcnn final : public Detector {
   }
 
   SparseRcnnOptions options_;
-  Backbone backbone_;
-  Fpn neck_;
   Tensor boxes_, features_;  // f32 [Q, 4] (cx, cy, w, h), [Q, C]
   std::vector<DynamicHead> stages_;
 };

@@ -9,11 +9,10 @@
 #include "detect/box_targets.h"
 #include "detect/normalisers.h"
 #include "detect/task_aligned_assigner.h"
-#include "models/backbones/backbone.h"
 #include "models/detectors/detectors.h"
 #include "models/heads/tood_head.h"
-#include "models/necks/fpn.h"
 #include "models/probe.h"
+#include "models/pyramid_detector.h"
 #include "ops/iou_loss/iou_loss.h"
 #include "ops/prob_focal_loss/prob_focal_loss.h"
 #include "ops/scaled_sum/scaled_sum.h"
@@ -88,22 +87,18 @@ struct ToodTargets {
   std::vector<Tensor> weights;  // per level f32 [N, A_l]
 };
 
-class Tood final : public Detector {
+class Tood final : public FpnDetector {
  public:
   Tood(const ToodOptions& options, uint64_t seed)
-      : options_(options),
-        backbone_(Scope(parameters_, seed).child("backbone"), options.backbone,
-                  options.neck.first_level),
-        neck_(Scope(parameters_, seed).child("neck"), backbone_.channels(), options.neck),
-        head_(Scope(parameters_, seed).child("bbox_head"), options.neck.channels, options.classes,
+      : FpnDetector(seed, options.classes, options.backbone, options.neck),
+        options_(options),
+        head_(root(seed).child("bbox_head"), options.neck.channels, options.classes,
               options.neck.num_outputs, options.head),
-        anchors_(options.anchors) {
-    num_classes_ = options.classes;
-  }
+        anchors_(options.anchors) {}
 
-  Losses loss(const ImageBatch& images, const std::vector<Target>& targets) override {
-    check_targets(images, targets);
-    const ToodOutputs out = head_(neck_(backbone_(images.pixels)));
+  Losses losses_of(const FeatureMaps& levels, const ImageBatch& images,
+                   const std::vector<Target>& targets) override {
+    const ToodOutputs out = head_(levels);
     const bool aligned = options_.iterations_before_alignment >= 0 &&
                          Context::current().iteration >= options_.iterations_before_alignment;
     const ToodTargets wanted = assign(images, targets, out, aligned);
@@ -127,7 +122,7 @@ class Tood final : public Detector {
   }
 
   PendingDetections predict(const ImageBatch& images) override {
-    const ToodOutputs out = head_(neck_(backbone_(images.pixels)));
+    const ToodOutputs out = head_(pyramid_of(images));
     std::vector<DenseLevel> levels;
     for (size_t l = 0; l < out.scores.size(); ++l) {
       const float stride = static_cast<float>(options_.anchors.strides[l]);
@@ -159,8 +154,6 @@ class Tood final : public Detector {
   }
 
   ToodOptions options_;
-  Backbone backbone_;
-  Fpn neck_;
   ToodHead head_;
   AnchorGenerator anchors_;
 };

@@ -41,20 +41,14 @@ TwoStageOptions::TwoStageOptions(const Options& o, const RpnOptions& rpn_default
 }
 
 TwoStage::TwoStage(const TwoStageOptions& options, uint64_t seed)
-    : backbone_(Scope(parameters_, seed).child("backbone"), options.backbone,
-                options.neck.first_level),
-      neck_(Scope(parameters_, seed).child("neck"), backbone_.channels(), options.neck),
-      rpn_(Scope(parameters_, seed).child("rpn_head"), options.neck.channels, options.rpn) {
-  num_classes_ = options.classes;
-}
+    : FpnDetector(seed, options.classes, options.backbone, options.neck),
+      rpn_(root(seed).child("rpn_head"), options.neck.channels, options.rpn) {}
 
-TwoStage::FirstStage TwoStage::first_stage(const ImageBatch& images,
+TwoStage::FirstStage TwoStage::first_stage(const FeatureMaps& levels, const ImageBatch& images,
                                            const std::vector<Target>& targets) {
-  check_targets(images, targets);
   FirstStage out;
   out.truth = truth_of(images, targets);
-  out.levels = neck_(backbone_(images.pixels));
-  const RpnOutputs rpn = rpn_(out.levels, images);
+  const RpnOutputs rpn = rpn_(levels, images);
   std::tie(out.loss_cls, out.loss_bbox) = rpn_.loss(rpn, images, out.truth, random_of(0));
   out.proposals = rpn_.propose(rpn, images, true);
   return out;

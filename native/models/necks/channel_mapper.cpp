@@ -50,13 +50,13 @@ ChannelMapper::ChannelMapper(const Scope& scope, const std::vector<int64_t>& in,
     extra_.push_back(conv(str("extra_convs.", i), i == 0 ? in.back() : options.channels));
 }
 
-std::vector<Tensor> ChannelMapper::operator()(const std::vector<Tensor>& c) const {
-  std::vector<Tensor> out;
+std::vector<FeatureMaps> ChannelMapper::operator()(const std::vector<FeatureMaps>& c) const {
+  std::vector<FeatureMaps> out(c.size());
   for (size_t i = 0; i < convs_.size(); ++i)
-    out.push_back(convs_[i](c[options_.first_level - 2 + i]));
+    add_level(out, convs_[i](level_of(c, options_.first_level - 2 + i)));
   for (size_t i = 0; i < extra_.size(); ++i)
-    out.push_back(extra_[i](i == 0 ? c.back() : out.back()));
-  show_levels(out, options_.first_level);
+    add_level(out, extra_[i](last_level(i == 0 ? c : out)));
+  for (const FeatureMaps& levels : out) show_levels(levels, options_.first_level);
   return out;
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/options.h"
+#include "models/feature_maps.h"
 #include "nn/conv.h"
 
 namespace mixpl {
@@ -28,9 +29,9 @@ class ChannelMapper {
   ChannelMapper(const Scope& scope, const std::vector<int64_t>& in,
                 const ChannelMapperOptions& options);
 
-  /// C2 … C5 -> C_first … C5 of `channels` each, then the extra levels: the first of C5, each other
-  /// of the one before
-  std::vector<Tensor> operator()(const std::vector<Tensor>& c) const;
+  /// C2 … C5 of some batches -> C_first … C5 of `channels` each, then the extra levels: the first
+  /// of C5, each other of the one before
+  std::vector<FeatureMaps> operator()(const std::vector<FeatureMaps>& c) const;
   int64_t channels() const { return options_.channels; }
 
  private:

@@ -54,7 +54,7 @@ TEST(ChannelMapper, HasTheNamesAndSizesOfMmdetection) {
   EXPECT_EQ(store.find("neck.convs.1.conv.weight")->value.shape(), (Shape{64, 1, 1, 8}));
   EXPECT_EQ(store.find("neck.extra_convs.0.conv.weight")->value.shape(), (Shape{64, 3, 3, 10}));
   EXPECT_EQ(store.find("neck.extra_convs.1.conv.weight")->value.shape(), (Shape{64, 3, 3, 64}));
-  EXPECT_EQ(shapes_of(neck(pyramid())),
+  EXPECT_EQ(shapes_of(neck({pyramid()})[0]),
             (Shapes{{1, 14, 18, 64}, {1, 7, 9, 64}, {1, 4, 5, 64}, {1, 2, 3, 64}, {1, 1, 2, 64}}));
 }
 
@@ -70,7 +70,7 @@ TEST(ChannelMapper, ConvolvesWithoutActivationAndExtraLevelsFromC5) {
             (std::vector<std::string>{"convs.0.conv.weight", "convs.0.conv.bias",
                                       "extra_convs.0.conv.weight", "extra_convs.0.conv.bias",
                                       "extra_convs.1.conv.weight", "extra_convs.1.conv.bias"}));
-  const std::vector<Tensor> c = pyramid(), out = neck(c);
+  const std::vector<Tensor> c = pyramid(), out = neck({c})[0];
   const auto expected = [&](const Tensor& x, const std::string& name, int stride, int padding) {
     Conv2dOptions conv;
     conv.stride = stride;

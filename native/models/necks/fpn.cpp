@@ -66,24 +66,27 @@ Fpn::Fpn(const Scope& scope, const std::vector<int64_t>& in, const FpnOptions& o
   }
 }
 
-std::vector<Tensor> Fpn::operator()(const std::vector<Tensor>& c) const {
+std::vector<FeatureMaps> Fpn::operator()(const std::vector<FeatureMaps>& c) const {
+  const size_t batches = c.size();
   const int count = static_cast<int>(lateral_.size());
-  std::vector<Tensor> inner(count);
+  std::vector<std::vector<Tensor>> inner(count);
   for (int i = count - 1; i >= 0; --i) {
-    inner[i] = lateral_[i](c[options_.first_level - 2 + i]);
-    if (i + 1 < count) inner[i] = upsample_add(inner[i], inner[i + 1]);
+    inner[i] = lateral_[i](level_of(c, options_.first_level - 2 + i));
+    for (size_t b = 0; i + 1 < count && b < batches; ++b)
+      inner[i][b] = upsample_add(inner[i][b], inner[i + 1][b]);
   }
-  std::vector<Tensor> p;
-  for (int i = 0; i < count && i < options_.num_outputs; ++i) p.push_back(output_[i](inner[i]));
+  std::vector<FeatureMaps> p(batches);
+  for (int i = 0; i < count && i < options_.num_outputs; ++i) add_level(p, output_[i](inner[i]));
   for (size_t i = 0; i < extra_.size(); ++i) {
-    if (i == 0)
-      p.push_back(extra_[0](options_.extra == FpnOptions::Extra::on_input ? c.back() : p.back()));
-    else
-      p.push_back(extra_[i](options_.relu_before_extra ? relu(p.back()) : p.back()));
+    const bool on_input = i == 0 && options_.extra == FpnOptions::Extra::on_input;
+    std::vector<Tensor> x = last_level(on_input ? c : p);
+    if (i > 0 && options_.relu_before_extra)
+      for (Tensor& map : x) map = relu(map);
+    add_level(p, extra_[i](x));
   }
-  while (static_cast<int>(p.size()) < options_.num_outputs)
-    p.push_back(max_pool2d(p.back(), {1, 2, 0}));
-  show_levels(p, options_.first_level);
+  while (static_cast<int>(p[0].size()) < options_.num_outputs)
+    for (FeatureMaps& levels : p) levels.push_back(max_pool2d(levels.back(), {1, 2, 0}));
+  for (const FeatureMaps& levels : p) show_levels(levels, options_.first_level);
   return p;
 }
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/options.h"
+#include "models/feature_maps.h"
 #include "nn/conv.h"
 
 namespace mixpl {
@@ -27,8 +28,8 @@ class Fpn {
   /// @param in channels of C2 … C5
   Fpn(const Scope& scope, const std::vector<int64_t>& in, const FpnOptions& options);
 
-  /// C2 … C5 -> P_first …, num_outputs levels
-  std::vector<Tensor> operator()(const std::vector<Tensor>& c) const;
+  /// C2 … C5 of some batches -> P_first …, num_outputs levels of each
+  std::vector<FeatureMaps> operator()(const std::vector<FeatureMaps>& c) const;
   int64_t channels() const { return options_.channels; }
 
  private:

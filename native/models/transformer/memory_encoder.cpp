@@ -23,15 +23,12 @@ MemoryEncoderOptions MemoryEncoderOptions::read(const Options& options,
 
 MemoryEncoder::MemoryEncoder(const Scope& scope, const MemoryEncoderOptions& options)
     : positions_(options.positions),
-      backbone_(scope.child("backbone"), options.backbone, options.neck.first_level),
-      neck_(scope.child("neck"), backbone_.channels(), options.neck),
       level_embedding_(scope.weight(
           "level_embed", {options.neck.num_outputs, options.neck.channels}, init::normal(1))),
       encoder_(scope.child("encoder"), options.neck.channels, options.neck.num_outputs,
                options.transformer) {}
 
-Memory MemoryEncoder::operator()(const ImageBatch& images) const {
-  const std::vector<Tensor> maps = neck_(backbone_(images.pixels));
+Memory MemoryEncoder::operator()(const FeatureMaps& maps, const ImageBatch& images) const {
   Memory memory;
   memory.grid = grid_of(maps, images);
   memory.padding = padding_mask(memory.grid);

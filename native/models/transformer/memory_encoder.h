@@ -22,16 +22,15 @@ struct MemoryEncoderOptions {
   static MemoryEncoderOptions read(const Options& options, const MemoryEncoderOptions& defaults);
 };
 
-/// Parameters: backbone.*, neck.*, level_embed [L, C], encoder.*.
+/// Parameters: level_embed [L, C], encoder.*.
 class MemoryEncoder {
  public:
   MemoryEncoder(const Scope& scope, const MemoryEncoderOptions& options);
-  Memory operator()(const ImageBatch& images) const;
+  /// @param maps that the network made of the images
+  Memory operator()(const FeatureMaps& maps, const ImageBatch& images) const;
 
  private:
   SineOptions positions_;
-  Backbone backbone_;
-  ChannelMapper neck_;
   Tensor level_embedding_;
   DeformableEncoder encoder_;
 };

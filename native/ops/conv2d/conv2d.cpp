@@ -136,28 +136,34 @@ SomeLevels with_values(const std::vector<Tensor>& maps) {
 }  // namespace
 
 std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& bias,
-                           const Conv2dOptions& options) {
+                           const Conv2dOptions& options, const std::vector<Tensor>& residuals) {
   const Check check("conv2d");
   if (xs.size() > kMostConvLevels)
     throw ShapeError(
         str("conv2d: x must be at most ", kMostConvLevels, " tensors, got ", xs.size()));
+  if (!residuals.empty() && residuals.size() != xs.size())
+    throw ShapeError(str("conv2d: residuals must be one a map (", xs.size(), ") or none, got ",
+                         residuals.size()));
+  const auto residual_of = [&](size_t l) { return residuals.empty() ? Tensor() : residuals[l]; };
   std::vector<Tensor> ys;
-  for (const Tensor& x : xs) {
-    const Shape shape = check_arguments(x, weight, bias, options, Tensor());
+  for (size_t l = 0; l < xs.size(); ++l) {
+    const Tensor& x = xs[l];
+    const Shape shape = check_arguments(x, weight, bias, options, residual_of(l));
     check.dtype("x", x, xs[0].dtype());
     check.same_device("x", x, xs[0]);
     ys.push_back(Tensor::empty(shape, x.dtype(), x.device()));
   }
   const SomeLevels some = with_values(ys);
   if (!some.levels.empty())
-    MIXPL_DISPATCH(weight.device(), conv2d_forward, some.of(xs), weight, bias, options,
-                   some.of(ys));
+    MIXPL_DISPATCH(weight.device(), conv2d_forward, some.of(xs), weight, bias,
+                   residuals.empty() ? residuals : some.of(residuals), options, some.of(ys));
   std::vector<Tensor> inputs = xs, masks;
   inputs.insert(inputs.end(), {weight, bias});
+  inputs.insert(inputs.end(), residuals.begin(), residuals.end());
   if (options.relu)
     for (const Tensor& y : ys) masks.push_back(y.detach());
   record(ys, inputs, [=](std::vector<Tensor> all) {
-    Gradients grads(xs.size() + 2);
+    Gradients grads(inputs.size());
     Tensor &dweight = grads[xs.size()], &dbias = grads[xs.size() + 1];
     const SomeLevels some = with_values(all);
     std::vector<Tensor> dys;
@@ -171,13 +177,6 @@ std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, 
                                 : Tensor::zeros(xs[l].shape(), xs[l].dtype(), xs[l].device());
     }
     for (size_t l : some.levels) dys.push_back(std::move(all[l]));
-    const auto pad = [&] {
-      dys = MIXPL_DISPATCH(weight.device(), pad_gradient, dys, weight.shape(), options);
-    };
-    if (!options.relu) pad();
-    if (bias.requires_grad())
-      dbias = dys.empty() ? Tensor::zeros(bias.shape(), DType::f32, bias.device())
-                          : Tensor::empty_like(bias);
     std::vector<Tensor> by(dys.size());
     bool any_mask = false;
     if (options.relu)
@@ -185,6 +184,23 @@ std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, 
         const Tensor& y = masks[some.levels[i]];
         if (!is_masked_by(dys[i], y)) by[i] = y, any_mask = true;
       }
+    // Handles of their own: they are masked by nothing of the residual's.
+    const auto give_residuals = [&](bool masked) {
+      for (size_t i = 0; i < dys.size() && !residuals.empty(); ++i) {
+        const size_t l = some.levels[i];
+        if (by[i].defined() == masked && residuals[l].requires_grad())
+          grads[xs.size() + 2 + l] = dys[i].detach();
+      }
+    };
+    const auto pad = [&] {
+      dys = MIXPL_DISPATCH(weight.device(), pad_gradient, dys, weight.shape(), options);
+    };
+    give_residuals(false);
+    // First where it can be: sums are then read in chunks, those of zeros left out.
+    if (!any_mask) pad();
+    if (bias.requires_grad())
+      dbias = dys.empty() ? Tensor::zeros(bias.shape(), DType::f32, bias.device())
+                          : Tensor::empty_like(bias);
     if (!dys.empty() && (any_mask || dbias.defined())) {
       std::vector<Tensor> masked;
       for (size_t i = 0; i < dys.size(); ++i)
@@ -192,6 +208,7 @@ std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, 
       MIXPL_DISPATCH(weight.device(), mask_and_column_sum, by, dys, masked, dbias);
       dys = masked;
     }
+    give_residuals(true);
     pad();
     if (weight.requires_grad()) {
       dweight = Tensor::empty_like(weight);

@@ -32,9 +32,11 @@ constexpr int kMostConvLevels = 8;
 /// them in one launch, forward and backward. Like the sum of one call after the other, but for
 /// rounding.
 ///
-/// @param xs  one dtype, at most kMostConvLevels, [N, H, W, C] each
+/// @param xs        one dtype, at most kMostConvLevels, [N, H, W, C] each
+/// @param residuals one a map, or none at all
 std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& bias,
-                           const Conv2dOptions& options = {});
+                           const Conv2dOptions& options = {},
+                           const std::vector<Tensor>& residuals = {});
 
 /// The shape of conv2d's result.
 Shape conv2d_shape(const Shape& x, const Shape& weight, const Conv2dOptions& options);
@@ -56,9 +58,10 @@ bool masks_data_gradients();
 /// dy *= (y > 0) when y is defined; dbias (f32 [K], may be undefined) = column sums of the result.
 void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tensor& dbias);
 /// The same for several maps, none of them without an output: their weight and bias gradients are
-/// added in an order that is always the same.
+/// added in an order that is always the same. `residuals`: one a map, or none at all.
 void conv2d_forward(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& bias,
-                    const Conv2dOptions& options, const std::vector<Tensor>& ys);
+                    const std::vector<Tensor>& residuals, const Conv2dOptions& options,
+                    const std::vector<Tensor>& ys);
 std::vector<Tensor> pad_gradient(const std::vector<Tensor>& dys, const Shape& filters,
                                  const Conv2dOptions& options);
 void conv2d_backward_data(const std::vector<Tensor>& dys, const Tensor& weight,
@@ -80,7 +83,8 @@ void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptio
                             Tensor& dweight);
 void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tensor& dbias);
 void conv2d_forward(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& bias,
-                    const Conv2dOptions& options, const std::vector<Tensor>& ys);
+                    const std::vector<Tensor>& residuals, const Conv2dOptions& options,
+                    const std::vector<Tensor>& ys);
 std::vector<Tensor> pad_gradient(const std::vector<Tensor>& dys, const Shape& filters,
                                  const Conv2dOptions& options);
 void conv2d_backward_data(const std::vector<Tensor>& dys, const Tensor& weight,

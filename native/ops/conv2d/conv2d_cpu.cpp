@@ -246,10 +246,11 @@ void add_levels(size_t levels, Tensor& sum, Term&& term) {
 }  // namespace
 
 void conv2d_forward(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& bias,
-                    const Conv2dOptions& o, const std::vector<Tensor>& ys) {
+                    const std::vector<Tensor>& residuals, const Conv2dOptions& o,
+                    const std::vector<Tensor>& ys) {
   for (size_t l = 0; l < xs.size(); ++l) {
     Tensor y = ys[l];
-    conv2d_forward(xs[l], weight, bias, Tensor(), o, y);
+    conv2d_forward(xs[l], weight, bias, residuals.empty() ? Tensor() : residuals[l], o, y);
   }
 }
 

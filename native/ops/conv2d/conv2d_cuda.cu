@@ -113,10 +113,11 @@ Patches<T> patches_of(const Tensor& x, const ConvSize& z) {
   return {x.data<T>(), z.n, z.h, z.w, z.c * z.groups, z.c, z.down(), z.right()};
 }
 
-// `residuals`: none, or one a map.
-void forward(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& bias,
-             const std::vector<Tensor>& residuals, const Conv2dOptions& o,
-             const std::vector<Tensor>& ys) {
+}  // namespace
+
+void conv2d_forward(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& bias,
+                    const std::vector<Tensor>& residuals, const Conv2dOptions& o,
+                    const std::vector<Tensor>& ys) {
   std::vector<ConvSize> sizes;
   std::vector<int64_t> rows;
   int granule = kChunkBytes;
@@ -169,18 +170,12 @@ void forward(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& 
   if (unaligned) unaligned->unpad();
 }
 
-}  // namespace
-
 void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
                     const Tensor& residual, const Conv2dOptions& o, Tensor& y) {
   if (y.numel() == 0) return;
   std::vector<Tensor> residuals;
   if (residual.defined()) residuals.push_back(residual);
-  forward({x}, weight, bias, residuals, o, {y});
-}
-void conv2d_forward(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& bias,
-                    const Conv2dOptions& o, const std::vector<Tensor>& ys) {
-  forward(xs, weight, bias, {}, o, ys);
+  conv2d_forward({x}, weight, bias, residuals, o, {y});
 }
 
 }  // namespace mixpl::cuda
