@@ -71,13 +71,15 @@ struct Forward {
   struct Level {
     const T *x, *residual;
     T* y;
-    int height, width, down, right;
+    int images, height, width, down, right;
   };
   Level level() const {
-    return {x.source, y.residual, y.to, x.height, x.width, x.down.positions, x.right.positions};
+    return {x.source,         y.residual,       y.to, x.images, x.height, x.width,
+            x.down.positions, x.right.positions};
   }
   MIXPL_DEVICE void enter(const Level& level) {
     x.source = level.x;
+    x.images = level.images;
     x.height = level.height;
     x.width = level.width;
     x.down.positions = level.down;

@@ -87,13 +87,14 @@ struct DataGradient {
     const T* dy;
     T* dx;
     const T *gathered, *mask;
-    int dy_height, dy_width, dx_height, dx_width, down, right;
+    int images, dy_height, dy_width, dx_height, dx_width, down, right;
   };
   Level level() const {
     return {whole.dy.source,
             whole.dx.to,
             whole.dx.residual,
             whole.dx.mask,
+            whole.dy.images,
             whole.dy.height,
             whole.dy.width,
             whole.height,
@@ -103,6 +104,7 @@ struct DataGradient {
   }
   MIXPL_DEVICE void enter(const Level& level) {
     whole.dy.source = level.dy;
+    whole.dy.images = level.images;
     whole.dy.height = level.dy_height;
     whole.dy.width = level.dy_width;
     whole.dx.to = level.dx;

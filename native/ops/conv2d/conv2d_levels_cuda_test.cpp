@@ -19,6 +19,7 @@ struct Case {
   int kernel;
   Conv2dOptions options = {};
   bool bias = true;
+  bool residual = false;  // one a map
 };
 
 Tensor on_gpu(const Shape& shape, DType dtype, uint64_t seed) {
@@ -37,19 +38,22 @@ Results run(const Case& v, DType dtype, bool together) {
   context.tape = &tape;
   ContextScope scope(context);
   const auto leaf = [](Tensor t) { return t.set_requires_grad(true); };
-  std::vector<Tensor> xs, dys;
+  std::vector<Tensor> xs, dys, residuals;
   const int64_t c = v.maps[0][3] / v.options.groups;
   const Tensor weight = leaf(on_gpu({v.filters, v.kernel, v.kernel, c}, DType::f32, 1));
   const Tensor bias = v.bias ? leaf(on_gpu({v.filters}, DType::f32, 2)) : Tensor();
   for (const Shape& shape : v.maps) {
+    const Shape out = conv2d_shape(shape, weight.shape(), v.options);
     xs.push_back(leaf(on_gpu(shape, dtype, 10 + xs.size())));
-    dys.push_back(on_gpu(conv2d_shape(shape, weight.shape(), v.options), dtype, 100 + dys.size()));
+    dys.push_back(on_gpu(out, dtype, 100 + dys.size()));
+    if (v.residual) residuals.push_back(leaf(on_gpu(out, dtype, 200 + dys.size())));
   }
   std::vector<Tensor> ys;
   if (together)
-    ys = conv2d(xs, weight, bias, v.options);
+    ys = conv2d(xs, weight, bias, v.options, residuals);
   else
-    for (const Tensor& x : xs) ys.push_back(conv2d(x, weight, bias, v.options));
+    for (size_t i = 0; i < xs.size(); ++i)
+      ys.push_back(conv2d(xs[i], weight, bias, v.options, v.residual ? residuals[i] : Tensor()));
   const std::vector<Tensor> values = ys;
   tape.backward(ys, dys);
   Results results;
@@ -58,6 +62,7 @@ Results run(const Case& v, DType dtype, bool together) {
   };
   for (const Tensor& y : values) keep(results.maps, y);
   for (const Tensor& x : xs) keep(results.maps, x.grad());
+  for (const Tensor& residual : residuals) keep(results.maps, residual.grad());
   keep(results.shared, weight.grad());
   if (v.bias) keep(results.shared, bias.grad());
   return results;
@@ -123,6 +128,27 @@ TEST_F(Conv2dLevelsCuda, GivesEveryLevelItsOwn) {
   for (int64_t c : {8, 24})
     for (int64_t k : {8, 20}) compare({pyramid(2, c), k, 3, with(1, 1, 1, true)});
   compare({pyramid(1, 8), 16, 1, with(1, 0), false});
+}
+
+// As batches of different sizes are in a backbone.
+TEST_F(Conv2dLevelsCuda, TakesMapsOfAnyNumberOfImages) {
+  const auto batches = [](int64_t c) {
+    return std::vector<Shape>{{1, 9, 13, c}, {4, 8, 6, c}, {2, 13, 5, c}};
+  };
+  for (int64_t multiprocessors : {1, 132}) {
+    cuda::plan::multiprocessors = multiprocessors;
+    for (int kernel : {1, 3})
+      for (int stride : {1, 2})
+        for (bool relu : {false, true}) {
+          Case v{batches(72), 136, kernel, with(stride, kernel / 2, 1, relu)};
+          v.residual = relu;
+          compare(v);
+        }
+    compare({batches(3), 16, 7, with(2, 3, 1, true)});
+    Case odd{batches(8), 20, 3, with(1, 1, 1, true)};
+    odd.residual = true;
+    compare(odd);
+  }
 }
 
 TEST_F(Conv2dLevelsCuda, TakesAnyNumberOfChannels) {

@@ -66,13 +66,14 @@ struct WeightGradient {
   static constexpr LevelsAlong kAlong = LevelsAlong::reduction;
   struct Level {
     const T *x, *dy;
-    int height, width, down, right;
+    int images, height, width, down, right;
   };
   Level level() const {
-    return {x.source, dy, x.height, x.width, x.down.positions, x.right.positions};
+    return {x.source, dy, x.images, x.height, x.width, x.down.positions, x.right.positions};
   }
   MIXPL_DEVICE void enter(const Level& level) {
     x.source = level.x;
+    x.images = level.images;
     x.height = level.height;
     x.width = level.width;
     x.down.positions = level.down;
