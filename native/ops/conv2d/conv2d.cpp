@@ -59,6 +59,15 @@ Tensor mask_of(const Tensor& x) {
 void mark_masked(const Tensor& gradient, const Tensor& mask) {
   gradient.impl()->masked_by = mask.defined() ? mask.raw() : nullptr;
 }
+/// A gradient to write, or one to add to: what `t` has gathered.
+struct Gathered {
+  Tensor sum;
+  bool add;
+
+  explicit Gathered(const Tensor& t) : sum(take_grad(t)), add(sum.defined()) {
+    if (!add) sum = Tensor::empty_like(t);
+  }
+};
 bool is_masked_by(const Tensor& gradient, const Tensor& values) {
   return gradient.impl()->masked_by == values.raw() && values.numel() > 0;
 }
@@ -80,24 +89,30 @@ Gradients ConvGradients::operator()(Tensor dy) const {
   if (!mask.defined()) dy = pad(dy);
   if (mask.defined() || bias.requires_grad()) {
     Tensor masked = !mask.defined() || dy.unique() ? dy : Tensor::empty_like(dy);
-    if (bias.requires_grad()) grads[2] = Tensor::empty_like(bias);
-    MIXPL_DISPATCH(x.device(), mask_and_column_sum, mask, dy, masked, grads[2]);
+    bool add = false;
+    if (bias.requires_grad()) {
+      const Gathered dbias(bias);
+      grads[2] = dbias.sum;
+      add = dbias.add;
+    }
+    MIXPL_DISPATCH(x.device(), mask_and_column_sum, mask, dy, masked, grads[2], add);
     dy = masked;
   }
   if (residual.requires_grad() && mask.defined()) grads[3] = dy.detach();
   dy = pad(dy);
   if (weight.requires_grad()) {
-    grads[1] = Tensor::empty_like(weight);
-    Tensor dfilters = grads[1].alias(filters.shape());
-    MIXPL_DISPATCH(x.device(), conv2d_backward_weight, x.alias(in), dy, options, dfilters);
+    const Gathered dweight(weight);
+    grads[1] = dweight.sum;
+    Tensor dfilters = dweight.sum.alias(filters.shape());
+    MIXPL_DISPATCH(x.device(), conv2d_backward_weight, x.alias(in), dy, options, dfilters,
+                   dweight.add);
   }
   if (x.requires_grad()) {
-    grads[0] = take_grad(x);
-    const bool add = grads[0].defined();
-    if (!add) grads[0] = Tensor::empty_like(x);
+    const Gathered gathered(x);
+    grads[0] = gathered.sum;
     const Tensor open = mask_of(x);
-    Tensor dx = grads[0].alias(in);
-    MIXPL_DISPATCH(x.device(), conv2d_backward_data, dy, filters, options, dx, add, open);
+    Tensor dx = gathered.sum.alias(in);
+    MIXPL_DISPATCH(x.device(), conv2d_backward_data, dy, filters, options, dx, gathered.add, open);
     mark_masked(grads[0], open);
   }
   return grads;
@@ -198,21 +213,28 @@ std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, 
     give_residuals(false);
     // First where it can be: sums are then read in chunks, those of zeros left out.
     if (!any_mask) pad();
-    if (bias.requires_grad())
-      dbias = dys.empty() ? Tensor::zeros(bias.shape(), DType::f32, bias.device())
-                          : Tensor::empty_like(bias);
+    bool add_bias = false;
+    if (bias.requires_grad() && dys.empty()) {
+      dbias = Tensor::zeros(bias.shape(), DType::f32, bias.device());
+    } else if (bias.requires_grad()) {
+      const Gathered sum(bias);
+      dbias = sum.sum;
+      add_bias = sum.add;
+    }
     if (!dys.empty() && (any_mask || dbias.defined())) {
       std::vector<Tensor> masked;
       for (size_t i = 0; i < dys.size(); ++i)
         masked.push_back(!by[i].defined() || dys[i].unique() ? dys[i] : Tensor::empty_like(dys[i]));
-      MIXPL_DISPATCH(weight.device(), mask_and_column_sum, by, dys, masked, dbias);
+      MIXPL_DISPATCH(weight.device(), mask_and_column_sum, by, dys, masked, dbias, add_bias);
       dys = masked;
     }
     give_residuals(true);
     pad();
     if (weight.requires_grad()) {
-      dweight = Tensor::empty_like(weight);
-      MIXPL_DISPATCH(weight.device(), conv2d_backward_weight, some.of(xs), dys, options, dweight);
+      const Gathered sum(weight);
+      dweight = sum.sum;
+      MIXPL_DISPATCH(weight.device(), conv2d_backward_weight, some.of(xs), dys, options, dweight,
+                     sum.add);
     }
     std::vector<Tensor> from, to, open;
     std::vector<bool> add;

@@ -51,12 +51,15 @@ Tensor pad_gradient(const Tensor& dy, const Shape& filters, const Conv2dOptions&
 /// above 0, if it is defined.
 void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOptions& options,
                           Tensor& dx, bool add = false, const Tensor& mask = {});
+/// `add`: to what dweight holds.
 void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptions& options,
-                            Tensor& dweight);
+                            Tensor& dweight, bool add = false);
 /// Whether that mask costs less than a pass of its own.
 bool masks_data_gradients();
-/// dy *= (y > 0) when y is defined; dbias (f32 [K], may be undefined) = column sums of the result.
-void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tensor& dbias);
+/// dy *= (y > 0) when y is defined; dbias (f32 [K], may be undefined) = column sums of the result,
+/// or those added to it.
+void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tensor& dbias,
+                         bool add = false);
 /// The same for several maps, none of them without an output: their weight and bias gradients are
 /// added in an order that is always the same. `residuals`: one a map, or none at all.
 void conv2d_forward(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& bias,
@@ -68,9 +71,9 @@ void conv2d_backward_data(const std::vector<Tensor>& dys, const Tensor& weight,
                           const Conv2dOptions& options, const std::vector<Tensor>& dxs,
                           const std::vector<bool>& add, const std::vector<Tensor>& masks);
 void conv2d_backward_weight(const std::vector<Tensor>& xs, const std::vector<Tensor>& dys,
-                            const Conv2dOptions& options, Tensor& dweight);
+                            const Conv2dOptions& options, Tensor& dweight, bool add = false);
 void mask_and_column_sum(const std::vector<Tensor>& ys, const std::vector<Tensor>& dys,
-                         const std::vector<Tensor>& masked, Tensor& dbias);
+                         const std::vector<Tensor>& masked, Tensor& dbias, bool add = false);
 }  // namespace cpu
 namespace cuda {
 bool masks_data_gradients();
@@ -80,8 +83,9 @@ Tensor pad_gradient(const Tensor& dy, const Shape& filters, const Conv2dOptions&
 void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOptions& options,
                           Tensor& dx, bool add = false, const Tensor& mask = {});
 void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptions& options,
-                            Tensor& dweight);
-void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tensor& dbias);
+                            Tensor& dweight, bool add = false);
+void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tensor& dbias,
+                         bool add = false);
 void conv2d_forward(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& bias,
                     const std::vector<Tensor>& residuals, const Conv2dOptions& options,
                     const std::vector<Tensor>& ys);
@@ -91,9 +95,9 @@ void conv2d_backward_data(const std::vector<Tensor>& dys, const Tensor& weight,
                           const Conv2dOptions& options, const std::vector<Tensor>& dxs,
                           const std::vector<bool>& add, const std::vector<Tensor>& masks);
 void conv2d_backward_weight(const std::vector<Tensor>& xs, const std::vector<Tensor>& dys,
-                            const Conv2dOptions& options, Tensor& dweight);
+                            const Conv2dOptions& options, Tensor& dweight, bool add = false);
 void mask_and_column_sum(const std::vector<Tensor>& ys, const std::vector<Tensor>& dys,
-                         const std::vector<Tensor>& masked, Tensor& dbias);
+                         const std::vector<Tensor>& masked, Tensor& dbias, bool add = false);
 }  // namespace cuda
 
 }  // namespace mixpl

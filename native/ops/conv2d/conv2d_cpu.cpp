@@ -19,6 +19,14 @@ void narrow(const Tensor& from, Tensor& to) {
   std::memcpy(to.raw(), from.to(DType::bf16).raw(), to.nbytes());
 }
 
+/// Adds what `make` puts into a tensor of its own.
+template <class Make>
+void add_to(Tensor& sum, Make&& make) {
+  Tensor part = Tensor::empty_like(sum);
+  make(part);
+  add_values(part, sum);
+}
+
 // Nothing to convolve (no channels, or all padding): bias and residual remain.
 void fill_without_input(const Tensor& bias, const Tensor& residual, bool relu, Tensor& y) {
   const int64_t k = y.size(3);
@@ -138,11 +146,12 @@ void weight_gradient_loops(const Tensor& x, const Tensor& dy, const Conv2dOption
 }  // namespace
 
 void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptions& o,
-                            Tensor& dweight) {
+                            Tensor& dweight, bool add) {
   if (dy.numel() == 0 || x.numel() == 0) {
-    std::memset(dweight.raw(), 0, dweight.nbytes());
+    if (!add) std::memset(dweight.raw(), 0, dweight.nbytes());
     return;
   }
+  if (add) return add_to(dweight, [&](Tensor& sum) { conv2d_backward_weight(x, dy, o, sum); });
   if (needs_f32(x)) return conv2d_backward_weight(widened(x), widened(dy), o, dweight);
   if (o.groups > 1) {
     // oneDNN's grouped kernels are wrong for some shapes; the groups' filters lie one after
@@ -208,7 +217,9 @@ void mask_chunks(const T* act, const T* in, T* out, float* partial, int64_t rows
 
 }  // namespace
 
-void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tensor& dbias) {
+void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tensor& dbias,
+                         bool add) {
+  if (add) return add_to(dbias, [&](Tensor& sum) { mask_and_column_sum(y, dy, masked, sum); });
   const int64_t k = dy.size(-1), rows = k ? dy.numel() / k : 0;
   const int64_t chunks = (rows + kRows - 1) / kRows;
   std::vector<float> partial(dbias.defined() ? chunks * k : 0, 0.0f);
@@ -272,14 +283,16 @@ void conv2d_backward_data(const std::vector<Tensor>& dys, const Tensor& weight,
 }
 
 void conv2d_backward_weight(const std::vector<Tensor>& xs, const std::vector<Tensor>& dys,
-                            const Conv2dOptions& o, Tensor& dweight) {
+                            const Conv2dOptions& o, Tensor& dweight, bool add) {
+  if (add) return add_to(dweight, [&](Tensor& sum) { conv2d_backward_weight(xs, dys, o, sum); });
   if (xs.empty()) dweight.fill(0);
   add_levels(xs.size(), dweight,
              [&](size_t l, Tensor& sum) { conv2d_backward_weight(xs[l], dys[l], o, sum); });
 }
 
 void mask_and_column_sum(const std::vector<Tensor>& ys, const std::vector<Tensor>& dys,
-                         const std::vector<Tensor>& masked, Tensor& dbias) {
+                         const std::vector<Tensor>& masked, Tensor& dbias, bool add) {
+  if (add) return add_to(dbias, [&](Tensor& sum) { mask_and_column_sum(ys, dys, masked, sum); });
   add_levels(dys.size(), dbias, [&](size_t l, Tensor& sum) {
     Tensor to = masked[l];
     mask_and_column_sum(ys[l], dys[l], to, sum);

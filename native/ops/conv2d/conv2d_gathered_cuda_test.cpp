@@ -1,4 +1,5 @@
-// Data gradients added to what an input has gathered, in the product's own launch on a GPU.
+// Gradients added to what maps, filters and biases have gathered, in the product's own launch on a
+// GPU.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -24,9 +25,13 @@ struct Case {
   int kernel, stride, groups;
 };
 
-// Gradients of maps that start with what they have gathered; of one map by itself, or of a list.
-std::vector<std::vector<float>> gradients(const Case& s, Device device, DType type, bool list,
-                                          bool gathered, int64_t launches = -1) {
+struct Gradients {
+  std::vector<std::vector<float>> maps, shared;  // shared: of the filters, then the bias
+};
+
+// Gradients that start with what was gathered; of one map by itself, or of a list.
+Gradients gradients(const Case& s, Device device, DType type, bool list, bool gathered,
+                    int64_t launches = -1) {
   Tape tape;
   Context context;
   context.device = device;
@@ -37,7 +42,13 @@ std::vector<std::vector<float>> gradients(const Case& s, Device device, DType ty
   options.stride = s.stride;
   options.padding = s.kernel / 2;
   options.groups = s.groups;
-  const Tensor weight = noise({s.k, s.kernel, s.kernel, s.c / s.groups}, 1, device, DType::f32);
+  std::vector<Tensor> shared{
+      noise({s.k, s.kernel, s.kernel, s.c / s.groups}, 1, device, DType::f32),
+      noise({s.k}, 2, device, DType::f32)};
+  for (Tensor& t : shared) {
+    t.set_requires_grad(true);
+    if (gathered) t.set_grad(noise(t.shape(), 40, device, DType::f32));
+  }
   std::vector<Tensor> xs, ys, seeds;
   for (int l = 0; l < (list ? 3 : 1); ++l) {
     xs.push_back(noise({2, s.height + l, s.width, s.c}, 10 + l, device, type));
@@ -46,9 +57,9 @@ std::vector<std::vector<float>> gradients(const Case& s, Device device, DType ty
     if (gathered && l < 2) xs[l].set_grad(noise(xs[l].shape(), 20 + l, device, type));
   }
   if (list)
-    ys = conv2d(xs, weight, Tensor(), options);
+    ys = conv2d(xs, shared[0], shared[1], options);
   else
-    ys.push_back(conv2d(xs[0], weight, Tensor(), options));
+    ys.push_back(conv2d(xs[0], shared[0], shared[1], options));
   for (const Tensor& y : ys) seeds.push_back(noise(y.shape(), 30, device, type));
   if (launches >= 0) {
     cuda::EmulatedFaults faults;
@@ -56,9 +67,22 @@ std::vector<std::vector<float>> gradients(const Case& s, Device device, DType ty
     cuda::set_emulated_faults(faults);
   }
   tape.backward(ys, seeds);
-  std::vector<std::vector<float>> all;
-  for (const Tensor& x : xs) all.push_back(x.grad().to(DType::f32).to_vector<float>());
+  Gradients all;
+  for (const Tensor& x : xs) all.maps.push_back(x.grad().to(DType::f32).to_vector<float>());
+  for (const Tensor& t : shared) all.shared.push_back(t.grad().to_vector<float>());
   return all;
+}
+
+// f32 in all types, so that the sum has the bits of one that is made afterwards.
+void expect_shared(const Gradients& got, const Gradients& own) {
+  for (size_t i = 0; i < own.shared.size(); ++i) {
+    const std::vector<float> before =
+        noise({static_cast<int64_t>(own.shared[i].size())}, 40, Device::cpu(), DType::f32)
+            .to_vector<float>();
+    std::vector<float> want = own.shared[i];
+    for (size_t e = 0; e < want.size(); ++e) want[e] += before[e];
+    EXPECT_EQ(got.shared[i], want) << (i == 0 ? "filters" : "bias");
+  }
 }
 
 TEST(Conv2dGatheredCuda, AddsToWhatIsThere) {
@@ -74,17 +98,18 @@ TEST(Conv2dGatheredCuda, AddsToWhatIsThere) {
           SCOPED_TRACE(testing::Message() << device << type << " " << s.c << "->" << s.k << list);
           const auto own = gradients(s, device, type, list, false);
           const auto got = gradients(s, device, type, list, true);
-          for (size_t l = 0; l < own.size(); ++l) {
+          expect_shared(got, own);
+          for (size_t l = 0; l < own.maps.size(); ++l) {
             const Shape shape{2, s.height + static_cast<int64_t>(l), s.width, s.c};
             const auto before =
                 noise(shape, 20 + l, device, type).to(DType::f32).to_vector<float>();
             int64_t wrong = 0;
-            for (size_t i = 0; i < own[l].size(); ++i) {
-              const float sum = own[l][i] + (l < 2 ? before[i] : 0.0f);
+            for (size_t i = 0; i < own.maps[l].size(); ++i) {
+              const float sum = own.maps[l][i] + (l < 2 ? before[i] : 0.0f);
               // Of two roundings to bf16 a GPU leaves one out.
               const float most =
-                  type == DType::f32 ? 0 : (std::fabs(sum) + std::fabs(own[l][i])) / 256;
-              wrong += !(std::fabs(got[l][i] - sum) <= most);
+                  type == DType::f32 ? 0 : (std::fabs(sum) + std::fabs(own.maps[l][i])) / 256;
+              wrong += !(std::fabs(got.maps[l][i] - sum) <= most);
             }
             EXPECT_EQ(wrong, 0) << "level " << l;
           }
@@ -106,14 +131,16 @@ TEST(Conv2dGatheredCuda, AddsInTilesThatTheHardwareCopies) {
                                       << (list ? ", levels" : ""));
       const auto own = gradients(s, device, DType::bf16, list, false);
       const auto got = gradients(s, device, DType::bf16, list, true);
-      for (size_t l = 0; l < own.size(); ++l) {
+      expect_shared(got, own);
+      for (size_t l = 0; l < own.maps.size(); ++l) {
         const Shape shape{2, s.height + static_cast<int64_t>(l), s.width, s.c};
         const auto before =
             noise(shape, 20 + l, device, DType::bf16).to(DType::f32).to_vector<float>();
         int64_t wrong = 0;
-        for (size_t i = 0; i < own[l].size(); ++i) {
-          const float sum = own[l][i] + (l < 2 ? before[i] : 0.0f);
-          wrong += !(std::fabs(got[l][i] - sum) <= (std::fabs(sum) + std::fabs(own[l][i])) / 256);
+        for (size_t i = 0; i < own.maps[l].size(); ++i) {
+          const float sum = own.maps[l][i] + (l < 2 ? before[i] : 0.0f);
+          wrong += !(std::fabs(got.maps[l][i] - sum) <=
+                     (std::fabs(sum) + std::fabs(own.maps[l][i])) / 256);
         }
         EXPECT_EQ(wrong, 0) << "level " << l;
       }

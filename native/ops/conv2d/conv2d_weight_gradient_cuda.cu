@@ -60,6 +60,7 @@ struct WeightGradient {
     p.x.source += at.batch * x.channels;
     p.dy += at.batch * filters_a_group;
     p.dweight.to += at.batch * filters_a_group * dweight.pitch;
+    if (p.dweight.residual) p.dweight.residual = p.dweight.to;
     return p;
   }
 
@@ -85,15 +86,18 @@ struct WeightGradient {
 }  // namespace
 
 void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptions& o,
-                            Tensor& dweight) {
-  if (dy.numel() == 0 || x.numel() == 0) return memset_device(dweight.raw(), 0, dweight.nbytes());
-  conv2d_backward_weight(std::vector{x}, {dy}, o, dweight);
+                            Tensor& dweight, bool add) {
+  const bool some = dy.numel() > 0 && x.numel() > 0;
+  conv2d_backward_weight(some ? std::vector{x} : std::vector<Tensor>(), {dy}, o, dweight, add);
 }
 
 void conv2d_backward_weight(const std::vector<Tensor>& xs, const std::vector<Tensor>& given,
-                            const Conv2dOptions& o, Tensor& dweight) {
+                            const Conv2dOptions& o, Tensor& dweight, bool add) {
   if (dweight.numel() == 0) return;
-  if (xs.empty()) return memset_device(dweight.raw(), 0, dweight.nbytes());
+  if (xs.empty()) {
+    if (!add) memset_device(dweight.raw(), 0, dweight.nbytes());
+    return;
+  }
   const std::vector<Tensor> dys = pad_gradient(given, dweight.shape(), o);
   std::vector<ConvSize> sizes;
   std::vector<int64_t> terms;
@@ -119,6 +123,7 @@ void conv2d_backward_weight(const std::vector<Tensor>& xs, const std::vector<Ten
                                z.c * z.groups,  z.c, z.down(), z.right()};
       Output<float> output;
       output.to = dweight.data<float>();
+      output.residual = add ? output.to : nullptr;
       output.pitch = z.sum();
       output.aligned = granule_of(dweight, z.sum()) == kChunkBytes;
       const int dy_pitch = static_cast<int>(dys[l].size(3));

@@ -78,7 +78,8 @@ MIXPL_KERNEL __launch_bounds__(kThreads, 4) mask_and_sum_kernel(Columns<T> v, in
 
 // kShare threads share the chunks of one column. Of k columns the first are wanted.
 MIXPL_KERNEL __launch_bounds__(kThreads)
-    sum_chunks_kernel(const float* partial, int64_t chunks, int64_t k, int64_t wanted, float* out) {
+    sum_chunks_kernel(const float* partial, int64_t chunks, int64_t k, int64_t wanted, float* out,
+                      bool add) {
   MIXPL_SHARED(float, sums, kThreads);
 
   const int column = threadIdx.x % kSumColumns, first = threadIdx.x / kSumColumns;
@@ -90,11 +91,11 @@ MIXPL_KERNEL __launch_bounds__(kThreads)
   sync_block();
   if (first != 0 || at >= wanted) return;
   for (int i = 1; i < kShare; ++i) sum += sums[i * kSumColumns + column];
-  out[at] = sum;
+  out[at] = add ? out[at] + sum : sum;
 }
 
 template <typename T, int kWidth>
-void run(Columns<T>& v, int levels, Tensor& dbias) {
+void run(Columns<T>& v, int levels, Tensor& dbias, bool add) {
   // As many vectors as a row has, a warp's worth at most: the other lanes take other rows.
   int across = 1;
   while (across < 32 && across * kWidth < v.k) across *= 2;
@@ -115,19 +116,24 @@ void run(Columns<T>& v, int levels, Tensor& dbias) {
          dim3(static_cast<unsigned>(right), static_cast<unsigned>(chunks)), kThreads, 0, v, across);
   if (dbias.defined())
     launch(sum_chunks_kernel, (dbias.numel() + kSumColumns - 1) / kSumColumns, kThreads, 0,
-           static_cast<const float*>(v.partial), chunks, v.k, dbias.numel(), dbias.data<float>());
+           static_cast<const float*>(v.partial), chunks, v.k, dbias.numel(), dbias.data<float>(),
+           add);
 }
 
 }  // namespace
 
-void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tensor& dbias) {
-  if (dbias.defined() && dy.numel() == 0) return memset_device(dbias.raw(), 0, dbias.nbytes());
-  if (dy.numel() == 0 || (!y.defined() && !dbias.defined())) return;
-  mask_and_column_sum(std::vector{y}, {dy}, {masked}, dbias);
+void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tensor& dbias,
+                         bool add) {
+  if (dy.numel() == 0) {
+    if (dbias.defined() && !add) memset_device(dbias.raw(), 0, dbias.nbytes());
+    return;
+  }
+  if (!y.defined() && !dbias.defined()) return;
+  mask_and_column_sum(std::vector{y}, {dy}, {masked}, dbias, add);
 }
 
 void mask_and_column_sum(const std::vector<Tensor>& ys, const std::vector<Tensor>& dys,
-                         const std::vector<Tensor>& masked, Tensor& dbias) {
+                         const std::vector<Tensor>& masked, Tensor& dbias, bool add) {
   dispatch_floating(dys[0].dtype(), [&](auto tag) {
     using T = decltype(tag);
     constexpr int kWidth = kVecWidth<T>;
@@ -142,7 +148,7 @@ void mask_and_column_sum(const std::vector<Tensor>& ys, const std::vector<Tensor
                 is_aligned_for<T, kWidth>(level.dy) && is_aligned_for<T, kWidth>(level.masked);
     }
     const int levels = static_cast<int>(dys.size());
-    aligned ? run<T, kWidth>(v, levels, dbias) : run<T, 1>(v, levels, dbias);
+    aligned ? run<T, kWidth>(v, levels, dbias, add) : run<T, 1>(v, levels, dbias, add);
   });
 }
 
