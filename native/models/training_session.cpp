@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/check.h"
+#include "core/launch.h"
 #include "core/side_work.h"
 #include "core/tensor_values.h"
 #include "optim/optimizer.h"
@@ -209,7 +210,15 @@ double TrainingSession::step(double lr, const std::function<void(const Tensor& c
       if (!std::isfinite(value)) refuse(name, value);
   if (!report.taken) refuse("the gradient's norm", report.norm);
   *iterations_.data<float>() += 1;
+  refresh_filters();
   return report.norm;
+}
+
+void TrainingSession::refresh_filters() {
+  std::vector<Tensor> weights;
+  for (const Parameter& p : detector_->parameters().all())
+    if (p.kind == ParameterKind::weight) weights.push_back(p.value);
+  MIXPL_DISPATCH(device_, refresh_filters, weights, detector_->parameters().folds(), filters_);
 }
 
 void TrainingSession::zero_gradients() {
@@ -226,6 +235,7 @@ double TrainingSession::step_student(TrainingSession& student, double lr, double
   return student.step(lr, [&](const Tensor& clip) {
     averaged_.update(momentum, clip);
     copied_.update(1, clip);
+    refresh_filters();
   });
 }
 
@@ -233,6 +243,7 @@ void TrainingSession::ema(TrainingSession& student, double momentum, BufferPolic
   pair_with(student, buffers);
   averaged_.update(momentum);
   copied_.update(1);
+  refresh_filters();
 }
 
 void TrainingSession::pair_with(TrainingSession& student, BufferPolicy buffers) {

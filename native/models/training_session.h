@@ -10,6 +10,7 @@
 #include "models/detector.h"
 #include "ops/conv2d/conv2d.h"
 #include "optim/ema.h"
+#include "optim/refresh_filters.h"
 
 namespace mixpl {
 
@@ -110,6 +111,8 @@ class TrainingSession {
   /// what was derived from them.
   void join_predictions();
   void pair_with(TrainingSession& student, BufferPolicy buffers);
+  /// The weights changed.
+  void refresh_filters();
   static std::vector<Tensor> scalars_of(const std::vector<Losses>& passes);
   static std::vector<LossValues> named(const std::vector<Losses>& passes,
                                        const std::vector<float>& numbers);
@@ -130,6 +133,7 @@ class TrainingSession {
   std::vector<PendingDetections> predictions_;  // of predict_later()
   bool predicts_beside_ = false;                // since the last join
   EmaPairs averaged_, copied_;                  // with the last student
+  FilterTables filters_;
 };
 
 }  // namespace mixpl

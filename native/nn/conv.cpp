@@ -38,6 +38,7 @@ ConvNorm::ConvNorm(const Scope& scope, const std::string& conv, const std::strin
   } else {
     mean_ = at_norm.buffer("running_mean", {spec.out}, 0);
     variance_ = at_norm.buffer("running_var", {spec.out}, 1);
+    folded_ = scope.fold({weight_, gamma_, beta_, mean_, variance_, spec_.norm_eps, {}, {}});
   }
 }
 
@@ -55,24 +56,25 @@ ConvNorm::Filters ConvNorm::filters() const {
 }
 
 std::pair<Tensor, Tensor> ConvNorm::folded() const {
-  const auto version = [](const Tensor& t) { return t.impl()->version; };
-  const std::array versions{version(weight_), version(gamma_), version(beta_), version(mean_),
-                            version(variance_)};
+  FoldedFilters& kept = *folded_;
+  const auto versions = kept.versions();
   const bool records = recording({weight_, gamma_, beta_});
-  const bool known = folded_ && folded_->versions == versions;
-  if (!known) folded_ = Folded{versions, {}};
-  if (!folded_->values) {
+  const bool known = kept.made_of == versions;
+  if (!known) kept.values.reset();
+  kept.made_of = versions;
+  kept.used = true;
+  if (!kept.values) {
     Context context = Context::current();
     context.tape = nullptr;
     const ContextScope scope(context);
     const auto values = fold_batch_norm(weight_, gamma_, beta_, mean_, variance_, spec_.norm_eps);
-    if (!known && !records) return values;
-    folded_->values = values;
+    if (!known && !records && !weight_.device().is_cuda()) return values;
+    kept.values = values;
   }
   // On the tape as if they had been computed now: a gradient goes through the fold of its own pass
   // right after the convolution left it, so passes that share the values do not meet in it.
-  record_fold(*folded_->values, weight_, gamma_, beta_, mean_, variance_, spec_.norm_eps);
-  return *folded_->values;
+  record_fold(*kept.values, weight_, gamma_, beta_, mean_, variance_, spec_.norm_eps);
+  return *kept.values;
 }
 
 Tensor ConvNorm::normalise(const Tensor& y, const Tensor& residual, const Tensor& owners) const {

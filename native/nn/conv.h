@@ -1,8 +1,7 @@
 // Convolution with what follows it: normalisation, residual and ReLU in one call.
 #pragma once
 
-#include <array>
-#include <optional>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -72,15 +71,12 @@ class ConvNorm {
   Tensor weight_, bias_;
   Tensor gamma_, beta_;
   mutable Tensor mean_, variance_;
-  // What folded() gave last, with what convolutions derive from it. Kept at once for the backward
-  // pass, which holds it anyway, so that all passes of a step share it; else from the second time
-  // on that nothing it is made of has changed: a teacher, which changes after each prediction,
-  // keeps nothing while its student trains.
-  struct Folded {
-    std::array<uint64_t, 5> versions{};
-    std::optional<std::pair<Tensor, Tensor>> values;
-  };
-  mutable std::optional<Folded> folded_;
+  // What folded() gave last, with what convolutions derive from it; null without a norm to fold.
+  // Kept at once on a GPU, where refresh_filters() makes it again behind an update, and for the
+  // backward pass, which holds it anyway, so that all passes of a step share it; else from the
+  // second time on that nothing it is made of has changed: on the CPU a teacher, which changes
+  // after each prediction, keeps nothing while its student trains.
+  std::shared_ptr<FoldedFilters> folded_;
 };
 
 }  // namespace mixpl

@@ -1,11 +1,18 @@
 // Passes between two steps share what a norm is folded into; the bits are those of folding anew.
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "autograd/tape.h"
 #include "core/context.h"
 #include "core/cuda/emulation_settings.h"
+#include "core/launch.h"
 #include "nn/conv.h"
+#include "nn/linear.h"
 #include "ops/fold_batch_norm/fold_batch_norm.h"
+#include "ops/linear/linear.h"
+#include "ops/weight_rows/weight_rows.h"
+#include "optim/refresh_filters.h"
 
 namespace mixpl {
 namespace {
@@ -168,6 +175,175 @@ TEST(ConvPasses, OfAStepFoldAndCastOnce) {
   layer.change("bn.weight", 51);
   EXPECT_TRUE(fails_after(1));
   EXPECT_FALSE(fails_after(1));
+}
+
+// `prepare` brings everything back to where `run` begins.
+int64_t launches_of(const std::function<void()>& prepare, const std::function<void()>& run) {
+  for (int64_t n = 0;; ++n) {
+    prepare();
+    cuda::EmulatedFaults faults;
+    faults.launches_to_fail = n;
+    cuda::set_emulated_faults(faults);
+    bool failed = false;
+    try {
+      run();
+    } catch (const DeviceError&) {
+      failed = true;
+    }
+    cuda::set_emulated_faults({});
+    if (!failed) return n;
+  }
+}
+
+// Behind an update a GPU makes in two launches what the next pass would make layer by layer.
+class RefreshedFilters : public ::testing::Test {
+ protected:
+  static constexpr int kLayers = 3;
+  Device device = Device::cpu();
+  ParameterStore store;
+  std::vector<ConvNorm> convs;
+  Linear linear;
+  Tensor in_projection;  // read in parts
+  FilterTables tables;
+
+  Context context(DType compute, Tape* tape) const {
+    Context c;
+    c.device = device;
+    c.compute = compute;
+    c.training = true;
+    c.tape = tape;
+    return c;
+  }
+  void build(DType compute) {
+    if (!cuda_reason().empty()) GTEST_SKIP() << cuda_reason();
+    device = Device::cuda(0);
+    const ContextScope scope(context(compute, nullptr));
+    for (int i = 0; i < kLayers; ++i) {
+      ConvSpec spec;
+      spec.in = i == 0 ? 3 : 16;  // nothing of the first is whole chunks
+      spec.out = 16;
+      spec.norm = i == 1 ? NormKind::none : NormKind::bn_eval;
+      spec.init = init::normal(0.5f);
+      convs.emplace_back(Scope(store, 1).child(str(i)), "conv", "bn", spec);
+    }
+    linear = Linear(Scope(store, 1), "linear", 16, 24, init::normal(0.5f));
+    in_projection = Scope(store, 1).weight("projection", {48, 24}, init::normal(0.5f));
+    change(1);
+  }
+  void change(uint64_t stream) {
+    for (Parameter& p : store.all()) p.value.copy_from(noise(p.value.shape(), stream++));
+  }
+  std::vector<Tensor> weights() {
+    std::vector<Tensor> all;
+    for (const Parameter& p : store.all())
+      if (p.kind == ParameterKind::weight) all.push_back(p.value);
+    return all;
+  }
+  void refresh() { MIXPL_DISPATCH(device, refresh_filters, weights(), store.folds(), tables); }
+  Tensor forward(DType compute, Tape* tape) {
+    const ContextScope scope(context(compute, tape));
+    Tensor x = noise({2, 5, 6, 3}, 9).to(device).to(compute);
+    for (const ConvNorm& conv : convs) x = conv(x);
+    x = linear(x);
+    return mixpl::linear(x, weight_rows(in_projection, 16, 32), {}, {});
+  }
+  std::vector<float> values(DType compute, Tape* tape) {
+    return forward(compute, tape).to(DType::f32).to_vector<float>();
+  }
+};
+
+TEST_F(RefreshedFilters, HaveTheBitsOfNewOnes) {
+  for (DType compute : {DType::f32, DType::bf16}) {
+    SCOPED_TRACE(testing::Message() << compute);
+    store = {};
+    convs.clear();
+    build(compute);
+    if (IsSkipped()) return;
+    for (bool recorded : {false, true}) {
+      Tape tape;
+      values(compute, recorded ? &tape : nullptr);
+      tape.clear();
+      for (uint64_t round : {20, 40, 60}) {
+        change(round);
+        refresh();
+        const auto got = values(compute, nullptr);
+        for (const Tensor& weight : weights()) weight.impl()->derived.clear();
+        for (const auto& fold : store.folds()) fold->values.reset();
+        EXPECT_EQ(got, values(compute, nullptr));
+      }
+    }
+  }
+}
+
+// A graph that is alive reads what it was made with.
+TEST_F(RefreshedFilters, LeaveToAGraphWhatIsItsOwn) {
+  build(DType::bf16);
+  if (IsSkipped()) return;
+  Tape tape;
+  const Tensor y = forward(DType::bf16, &tape);
+  const auto folded = store.folds()[1]->values->first;
+  const auto before = folded.to_vector<float>();
+  change(30);
+  refresh();
+  EXPECT_EQ(folded.to_vector<float>(), before);
+  EXPECT_FALSE(store.folds()[1]->values);
+  tape.clear();
+}
+
+TEST_F(RefreshedFilters, OfUnusedLayersAreDropped) {
+  build(DType::bf16);
+  if (IsSkipped()) return;
+  forward(DType::bf16, nullptr);
+  change(30);
+  refresh();
+  EXPECT_TRUE(store.folds()[1]->values);
+  change(40);
+  refresh();
+  EXPECT_FALSE(store.folds()[1]->values);
+}
+
+TEST_F(RefreshedFilters, TakeTwoLaunches) {
+  try {
+    cuda::set_emulated_faults({});
+  } catch (const DeviceError&) {
+    GTEST_SKIP() << "launches are counted on the emulated device";
+  }
+  build(DType::bf16);
+  const auto pass = [&] { forward(DType::bf16, nullptr); };
+  const int64_t known = launches_of(pass, pass);
+  uint64_t round = 30;
+  const auto changed = [&](bool refreshed) {
+    return launches_of(pass, [&] {
+      change(round++);
+      if (refreshed) refresh();
+      pass();
+    });
+  };
+  EXPECT_EQ(changed(false), known + 6);  // two folds, of which one is cast; four other casts
+  EXPECT_EQ(changed(true), known + 3);   // the first layer's channels are padded
+}
+
+// A refresh that fails leaves nothing that could pass for up to date.
+TEST_F(RefreshedFilters, ForgetWhatFailed) {
+  try {
+    cuda::set_emulated_faults({});
+  } catch (const DeviceError&) {
+    GTEST_SKIP() << "faults are the emulated device's";
+  }
+  build(DType::bf16);
+  for (int64_t launches : {0, 1}) {
+    forward(DType::bf16, nullptr);
+    change(30 + launches);
+    cuda::EmulatedFaults faults;
+    faults.launches_to_fail = launches;
+    cuda::set_emulated_faults(faults);
+    EXPECT_THROW(refresh(), DeviceError);
+    cuda::set_emulated_faults({});
+    const auto got = values(DType::bf16, nullptr);
+    for (const Tensor& weight : weights()) weight.impl()->derived.clear();
+    for (const auto& fold : store.folds()) fold->values.reset();
+    EXPECT_EQ(got, values(DType::bf16, nullptr));
+  }
 }
 
 }  // namespace

@@ -108,4 +108,9 @@ Tensor Scope::buffer(const std::string& name, const Shape& shape, float value) c
   return t;
 }
 
+std::shared_ptr<FoldedFilters> Scope::fold(FoldedFilters filters) const {
+  store_->folds().push_back(std::make_shared<FoldedFilters>(std::move(filters)));
+  return store_->folds().back();
+}
+
 }  // namespace mixpl

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
 #include "core/philox.h"
 #include "core/tensor.h"
+#include "ops/fold_batch_norm/folded_filters.h"
 
 namespace mixpl {
 
@@ -32,8 +34,11 @@ class ParameterStore {
   Parameter* find(const std::string& name);
   std::vector<Parameter>& all() { return parameters_; }
   const std::vector<Parameter>& all() const { return parameters_; }
+  /// Of all layers whose norm is folded into their filters.
+  std::vector<std::shared_ptr<FoldedFilters>>& folds() { return folds_; }
 
  private:
+  std::vector<std::shared_ptr<FoldedFilters>> folds_;
   std::vector<Parameter> parameters_;
   std::unordered_map<std::string, size_t> index_;
 };
@@ -69,6 +74,8 @@ class Scope {
   Tensor weight(const std::string& name, const Shape& shape, const Init& init,
                 bool norm = false) const;
   Tensor buffer(const std::string& name, const Shape& shape, float value) const;
+  /// What a layer folds, shared with it.
+  std::shared_ptr<FoldedFilters> fold(FoldedFilters filters) const;
 
  private:
   std::string path(const std::string& name) const {

@@ -55,6 +55,11 @@ std::string key_of_rows(DType type, int64_t length, int64_t zeros) {
 
 }  // namespace
 
+const std::string& key_of_plain_rows() {
+  static const std::string key = key_of_rows(DType::bf16, kChunk<bfloat16>, 0);
+  return key;
+}
+
 Tensor place_for_filter_rows(const Tensor& weight, DType type, int64_t length) {
   if (length == 0 || length % (kChunkBytes / size_of(type))) return {};
   return weight.derived<Tensor>(key_of_rows(type, length, 0), [&] {
