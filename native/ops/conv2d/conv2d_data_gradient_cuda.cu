@@ -87,20 +87,11 @@ struct DataGradient {
     const T* dy;
     T* dx;
     const T *gathered, *mask;
-    int images, dy_height, dy_width, dx_height, dx_width, down, right;
+    int images, dy_height, dy_width, dx_height, dx_width;
   };
   Level level() const {
-    return {whole.dy.source,
-            whole.dx.to,
-            whole.dx.residual,
-            whole.dx.mask,
-            whole.dy.images,
-            whole.dy.height,
-            whole.dy.width,
-            whole.height,
-            whole.width,
-            whole.dy.down.positions,
-            whole.dy.right.positions};
+    return {whole.dy.source, whole.dx.to,    whole.dx.residual, whole.dx.mask, whole.dy.images,
+            whole.dy.height, whole.dy.width, whole.height,      whole.width};
   }
   MIXPL_DEVICE void enter(const Level& level) {
     whole.dy.source = level.dy;
@@ -112,8 +103,9 @@ struct DataGradient {
     whole.dx.mask = level.mask;
     whole.height = level.dx_height;
     whole.width = level.dx_width;
-    whole.dy.down.positions = level.down;
-    whole.dy.right.positions = level.right;
+    // With stride 1; others get axes of their own in part().
+    whole.dy.down.positions = level.dx_height;
+    whole.dy.right.positions = level.dx_width;
   }
 };
 

@@ -147,7 +147,9 @@ bool with_warpgroup_tile(const GemmOperands<kAnyTile>& operands, const GemmSize&
 template <Arithmetic kArithmetic, bool kAnyTile, class F>
 void with_gemm_tile(const GemmOperands<kAnyTile>& operands, const GemmSize& size, F&& run) {
   using Large = GemmConfig<kArithmetic, LargeTile, 16>;
-  using Tall = GemmConfig<kArithmetic, TallTile, 16>;
+  using Tall =
+      GemmConfig<kArithmetic,
+                 std::conditional_t<kArithmetic == Arithmetic::f32, ExactTallTile, TallTile>, 16>;
   const auto use = [&](auto config) { run(config, plan::grid<decltype(config)>(size)); };
   if (operands.granule < 16) {
     // Few layers have such channels, and their copies, not their products, take the time.

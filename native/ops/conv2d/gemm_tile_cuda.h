@@ -35,6 +35,7 @@ struct TileShape {
 };
 using LargeTile = TileShape<128, 128, 64, 32, 2>;
 using TallTile = TileShape<128, 64, 64, 32, 3>;
+using ExactTallTile = TileShape<128, 64, 64, 32, 2>;  // f32: addresses and sums need registers
 using SmallTile = TileShape<64, 64, 32, 32, 4>;
 using ScatteredTile = TileShape<64, 64, 32, 32, 3>;  // for copies one by one: many addresses
 
