@@ -76,7 +76,7 @@ export async function readImageSize(path: string): Promise<{ width: number; heig
   let metadata: Awaited<ReturnType<Sharp['metadata']>>;
   try {
     // By path: only the header is read, not the whole file.
-    metadata = await sharp(path).metadata();
+    metadata = await sharp(path, { limitInputPixels: maxPixels }).metadata();
   } catch (cause) {
     await readBytes(path); // a missing or empty file says so itself
     throw badImage(path, cause);

@@ -11,7 +11,8 @@
 namespace mixpl::binding {
 namespace {
 
-// buildInfo() -> what this binary was built with, what the machine offers, and how many threads work.
+// buildInfo() -> what this binary was built with, what the machine offers, and the threads that
+// work.
 Napi::Value build_info(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Napi::Object out = Napi::Object::New(env);
