@@ -66,10 +66,27 @@ export async function makeFolder(path: string): Promise<void> {
   }
 }
 
-/** A MixplError ERR_IO in the usual form, with the system's own words at the end. */
+const refusals: Readonly<Record<string, string>> = {
+  ENOENT: 'nothing there',
+  EISDIR: 'a folder',
+  ENOTDIR: 'a path through something that is no folder',
+  EEXIST: 'a file of that name',
+  EACCES: 'no permission',
+  EPERM: 'no permission',
+  EROFS: 'a read-only file system',
+  ENOSPC: 'a full disk',
+};
+
+/** Why the system refused, to stand behind "got": `a folder (EISDIR)`; else its own words. */
+export function systemReason(cause: unknown): string {
+  if (!(cause instanceof Error)) return String(cause);
+  const { code = '' } = cause as NodeJS.ErrnoException;
+  return refusals[code] ? `${refusals[code]} (${code})` : cause.message;
+}
+
+/** A MixplError ERR_IO in the usual form, with the system's reason at the end. */
 export function ioError(path: string, expected: string, cause: unknown): MixplError {
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  return new MixplError('ERR_IO', `${path}: ${expected}, got ${reason}`, { cause });
+  return new MixplError('ERR_IO', `${path}: ${expected}, got ${systemReason(cause)}`, { cause });
 }
 
 /** Makes renames in a folder last, where its file system can. */

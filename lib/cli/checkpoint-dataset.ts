@@ -54,10 +54,16 @@ export async function checkpointDataset(
     ...(path === undefined ? config!.data.policy : {}),
     ...policyOf(flags),
   };
+  const source = path === undefined ? null : await datasetArgument(path, flags);
+  if (source?.format === 'folder' && purpose === 'evaluation')
+    throw new MixplError(
+      'ERR_CONFIG',
+      `${command}: ${path} must be a COCO file or a VOC folder (metrics need annotations), got a folder of images`,
+    );
   const dataset =
-    path === undefined
+    source === null
       ? await ofRun(config!, policy)
-      : await loadDataset(await datasetArgument(path, flags), {
+      : await loadDataset(source, {
           ...{ categories, signal, policy, purpose },
           otherClasses: config?.data.classes ? 'skip' : 'policy',
         });

@@ -1,27 +1,34 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { createOutput } from './output.js';
 
-/** Collects a repeated option. */
-export function collect(value: string, previous: readonly string[]): string[] {
-  return [...previous, value];
+/** An option that may be repeated; its value is the list of what was given. */
+export function repeatable(flags: string, description: string): Option {
+  return new Option(flags, `${description}; may be repeated`)
+    .argParser((value: string, previous: readonly string[]) => [...previous, value])
+    .default([], 'none');
 }
 
 /** The option that every command with a config has. */
-export const setOption = [
-  '--set <option=value>',
-  'change one option, e.g. optimizer.lr=1e-4; may be repeated',
-  collect,
-  [] as string[],
-] as const;
+export const setOption = () =>
+  repeatable('--set <option=value>', 'change one option, e.g. optimizer.lr=1e-4');
 
 export function addConfigCommands(program: Command): void {
   program
     .command('presets')
     .description('list the configs that come with mixpl')
-    .option('--json', 'print { "presets": [{ "name", "description", "file" }] }')
+    .option(
+      '--json',
+      'print { "presets": [{ "name", "description", "file": path, or null of torchvision\'s }] }',
+    )
     .action(async (flags: { json?: boolean }) => {
       const { listPresets } = await import('../config/index.js');
-      const presets = await listPresets();
+      const { torchvisionPresets } = await import('../detector/torchvision.js');
+      const ofTorchvision = torchvisionPresets.map((name) => ({
+        ...{ name, file: null },
+        description:
+          "torchvision's network and numerics, for its weights; no recipe for a training",
+      }));
+      const presets = [...(await listPresets()), ...ofTorchvision];
       const width = Math.max(...presets.map(({ name }) => name.length));
       await createOutput(flags).result({ presets }, () =>
         presets.map(({ name, description }) => `${name.padEnd(width)}  ${description}`).join('\n'),
@@ -32,8 +39,8 @@ export function addConfigCommands(program: Command): void {
     .command('config')
     .description('check a config and print it with all its defaults')
     .argument('[config]', 'YAML file or name of a preset')
-    .option(...setOption)
-    .option('--schema', 'print the JSON Schema of a config instead')
+    .addOption(setOption())
+    .option('--schema', 'print the JSON Schema of config files instead, for editors')
     .option('--json', 'print JSON instead of YAML')
     .action(
       async (

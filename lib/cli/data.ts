@@ -20,7 +20,10 @@ interface CommonFlags extends DatasetFlags {
 }
 
 export function addDataCommands(program: Command): void {
-  const data = program.command('data').description('look at, split and convert data sets');
+  const data = program
+    .command('data')
+    .description('look at, split and convert data sets')
+    .helpCommand(false);
 
   withDatasetArgument(data.command('check'))
     .description('count classes, sizes and problems, and look into the image files')
@@ -36,7 +39,7 @@ export function addDataCommands(program: Command): void {
     .description('write COCO files with few labelled and many unlabelled images')
     .requiredOption(
       '--percent <number>',
-      'of the images that keep their labels',
+      'how many of the images keep their labels',
       numberUpTo(100, '(0'),
     )
     .option('--fold <number>', 'which of the independent draws', wholeNumber(0), 1)

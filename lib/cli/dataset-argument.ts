@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { DatasetSource, DetectionDataset, ProblemPolicy } from '../data/index.js';
-import { MixplError } from '../errors.js';
+import { ioError } from '../files.js';
 import type { Output } from './output.js';
 
 export interface DatasetFlags {
@@ -22,11 +22,10 @@ export function withDatasetArgument(command: Command): Command {
 export function withDatasetOptions(command: Command): Command {
   return command
     .addOption(
-      new Option('--format <name>', 'instead of what the path looks like').choices([
-        'coco',
-        'voc',
-        'folder',
-      ]),
+      new Option(
+        '--format <name>',
+        'what the data set is (default: what its path looks like)',
+      ).choices(['coco', 'voc', 'folder']),
     )
     .option('--images <folder>', "COCO: where its images are (default: the file's folder)")
     .option('--image-set <name>', 'VOC: list in ImageSets/Main (default: every annotated image)');
@@ -38,8 +37,11 @@ export interface PolicyFlags {
 
 /** What data.policy is to a run. */
 export const policyOption = () =>
-  new Option('--policy <kind=action>', 'what to do with problems of the data; may be repeated')
-    .default({} as Record<string, string>, 'see mixpl data check; eval counts what training skips')
+  new Option(
+    '--policy <kind=action>',
+    'what to do with a kind of problem that data check names; may be repeated',
+  )
+    .default({} as Record<string, string>, 'as data check says; eval counts what training skips')
     .argParser((text: string, before: Record<string, string>) => {
       const [kind = '', action = ''] = text.split('=', 2);
       return { ...before, [kind]: action };
@@ -70,8 +72,7 @@ export async function datasetArgument(path: string, flags: DatasetFlags): Promis
 
 async function looksLike(path: string): Promise<DatasetSource['format']> {
   const found = await stat(path).catch((cause: NodeJS.ErrnoException) => {
-    const reason = cause.code === 'ENOENT' ? 'nothing' : cause.message;
-    throw new MixplError('ERR_IO', `${path}: must be a file or folder, got ${reason}`, { cause });
+    throw ioError(path, 'must be a file or folder', cause);
   });
   if (!found.isDirectory()) return 'coco';
   const isVoc = await stat(join(path, 'Annotations')).then(

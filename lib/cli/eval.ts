@@ -30,7 +30,10 @@ export function addEvalCommand(program: Command): void {
     program
       .command('eval')
       .description('COCO box metrics of detections in a file, or of a trained detector')
-      .argument('[dataset]', "COCO file or VOC folder (default: the run's own test data)"),
+      .argument('[dataset]', "COCO file or VOC folder (default: the run's own test data)")
+      .usage(
+        '[options] [dataset] --checkpoint <path>\n       mixpl eval [options] --annotations <file> --detections <file>',
+      ),
   )
     .option('--annotations <file>', 'ground truth, COCO JSON')
     .option('--detections <file>', 'detections, COCO results JSON')
@@ -55,10 +58,16 @@ export function addEvalCommand(program: Command): void {
     )
     .action(async (dataset: string | undefined, flags: EvalFlags, command: Command) => {
       const output = createOutput(flags);
-      if (flags.checkpoint !== undefined) return evaluateCheckpoint(dataset, flags, output);
       const { annotations, detections, protocol, voc } = flags;
+      if (flags.checkpoint !== undefined) {
+        if (annotations !== undefined || detections !== undefined)
+          command.error('error: --annotations and --detections go without --checkpoint');
+        return evaluateCheckpoint(dataset, flags, output);
+      }
       if (annotations === undefined || detections === undefined)
         command.error('error: eval needs --annotations and --detections, or --checkpoint');
+      if (dataset !== undefined || flags.save !== undefined)
+        command.error('error: a data set and --save go with --checkpoint');
       if (Object.keys(flags.policy).length > 0)
         command.error(
           'error: --policy goes with --checkpoint: files are counted as pycocotools does',

@@ -28,7 +28,9 @@ interface FilePrediction {
 export function addPredictCommand(program: Command): void {
   const command = program
     .command('predict')
-    .description('find objects in images')
+    .description(
+      'find objects in images; boxes are in pixels of the image as it is shown (EXIF orientation applied)',
+    )
     .argument('<image...>', 'image files, or folders of them')
     .requiredOption('--checkpoint <path>', 'weights file, checkpoint or folder of a run')
     .option('--score-thr <number>', 'lowest score that is shown', numberUpTo(1), 0.3)

@@ -31,6 +31,10 @@ export async function main(args: readonly string[]): Promise<number> {
     if (error.code === 'EPIPE') process.exit(exitCodes.ok);
     throw error;
   });
+  // Nobody reads what people see: the work goes on.
+  process.stderr.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+  });
   process.on('uncaughtException', (error) => process.exit(reportError(error, { json })));
 
   let complaint = '';
@@ -57,7 +61,7 @@ function createProgram(complain: (text: string) => void): Command {
     .helpCommand(false)
     .addHelpText(
       'after',
-      '\nExit codes: 0 done, 1 failed, 2 wrong command line or config, 70 fault of mixpl.',
+      '\nEvery command has --help, and --json for programs. Start with mixpl demo, or extend a preset (mixpl presets).\n\nExit codes: 0 done, 1 failed, 2 wrong command line or config, 70 fault of mixpl, 130 interrupted.',
     );
   addTrainCommand(program);
   addEvalCommand(program);

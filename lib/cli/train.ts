@@ -4,7 +4,7 @@ import type { ResolvedConfig } from '../config/index.js';
 import type { LoadedWeights } from '../detector/weights.js';
 import type { CocoMetrics } from '../eval/index.js';
 import type { RunData, RunResult, StepEvent, TrainEvent, ValidationEvent } from '../train/index.js';
-import { collect, setOption } from './config.js';
+import { repeatable, setOption } from './config.js';
 import { withInterrupt } from './interrupt.js';
 import { createOutput, exitCodes } from './output.js';
 
@@ -21,14 +21,14 @@ export function addTrainCommand(program: Command): void {
     .command('train')
     .description('train a detector as a config says')
     .argument('<config>', 'YAML file or name of a preset')
-    .option(...setOption)
+    .addOption(setOption())
     .option('--out <dir>', 'folder of the run (default: runs/ and the name of the config)')
     .option('--resume', 'go on from the newest checkpoint of the folder, if there is one')
-    .option(
-      '--allow-change <option>',
-      'with --resume: an option that may differ from the checkpoint; may be repeated',
-      collect,
-      [],
+    .addOption(
+      repeatable(
+        '--allow-change <option>',
+        'with --resume: an option that may differ from the checkpoint',
+      ),
     )
     .option('--json', 'print { out, reason, iteration, best, teacher, student, … } at the end')
     .action(train);

@@ -36,7 +36,7 @@ export function addWeightsCommands(program: Command): void {
     )
     .requiredOption('--out <file>', 'the safetensors file')
     .option('--config <config>', 'the detector: YAML file or name of a preset')
-    .option(...setOption)
+    .addOption(setOption())
     .option('--checkpoint <path>', 'the detector: weights file, checkpoint or folder of a run')
     .option('--prefix <text>', 'before the names, e.g. student (default: teacher, if there is one)')
     .option('--no-strict', 'leave out names that are missing or unexpected')
@@ -46,6 +46,8 @@ export function addWeightsCommands(program: Command): void {
         command.error(
           'error: import needs --config or --checkpoint, which say what detector it is',
         );
+      if (flags.checkpoint !== undefined && flags.set.length > 0)
+        command.error('error: --set goes with --config: a checkpoint has its options');
       await importWeights(file, flags, createOutput(flags));
     });
 
@@ -54,7 +56,7 @@ export function addWeightsCommands(program: Command): void {
     .description("a detector's weights under another library's names")
     .requiredOption('--checkpoint <path>', 'weights file, checkpoint or folder of a run')
     .addOption(
-      new Option('--layout <name>', 'whose names')
+      new Option('--layout <name>', 'whose names; torchvision has some of its own detectors alone')
         .choices(['torchvision', 'mmdetection'])
         .makeOptionMandatory(),
     )

@@ -224,7 +224,9 @@ function valueAt(value: unknown, path: readonly string[]): unknown {
 /** A name without extension may still be a file. @throws MixplError ERR_CONFIG, ERR_IO */
 async function configFile(source: string, cwd: string): Promise<string> {
   const file = resolve(cwd, source);
-  return looksLikeFile(source) || (await exists(file)) ? file : presetFile(source);
+  const ofTorchvision = source.startsWith('torchvision/');
+  if ((looksLikeFile(source) && !ofTorchvision) || (await exists(file))) return file;
+  return presetFile(source);
 }
 
 /** Whether `name` is that of a config that comes with mixpl, or of a network of torchvision's. */

@@ -1,6 +1,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { torchvisionPresets } from '../detector/torchvision.js';
 import { MixplError, nearestName } from '../errors.js';
 
 export interface Preset {
@@ -33,7 +34,7 @@ export async function presetFile(name: string): Promise<string> {
   const presets = await listPresets();
   const preset = presets.find((entry) => entry.name === name);
   if (preset) return preset.file;
-  const names = presets.map((entry) => entry.name);
+  const names = [...torchvisionPresets, ...presets.map((entry) => entry.name)];
   const near = nearestName(name, names);
   throw new MixplError(
     'ERR_CONFIG',

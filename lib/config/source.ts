@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument } from 'yaml';
 import { MixplError } from '../errors.js';
+import { ioError } from '../files.js';
 import type { Path } from './path.js';
 
 /** Options from one place. */
@@ -22,9 +23,7 @@ export async function readYamlLayer(file: string): Promise<Layer> {
   try {
     text = await readFile(file, 'utf8');
   } catch (cause) {
-    const code = (cause as NodeJS.ErrnoException).code;
-    const reason = code === 'ENOENT' ? 'there is no such file' : (cause as Error).message;
-    throw new MixplError('ERR_IO', `${file}: the config could not be read: ${reason}`, { cause });
+    throw ioError(file, 'must be a config or the name of a preset', cause);
   }
   return parseYamlLayer(text, file);
 }

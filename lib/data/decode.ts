@@ -1,9 +1,13 @@
 import { readFile } from 'node:fs/promises';
 import type { Sharp, SharpOptions } from 'sharp';
 import { MixplError } from '../errors.js';
+import { ioError } from '../files.js';
 import type { DecodedImage } from './types.js';
 
 type SharpFactory = (input: Buffer | string, options?: SharpOptions) => Sharp;
+
+/** Of an image file; more is taken for damage, or for a trap. As sharp has it. */
+const maxPixels = 0x3fff * 0x3fff;
 
 let loading: Promise<SharpFactory> | undefined;
 
@@ -43,6 +47,7 @@ export async function decodeImage(
     const { data, info } = await sharp(bytes, {
       failOn: damaged === 'refuse' ? 'error' : 'none',
       ignoreIcc: true,
+      limitInputPixels: maxPixels,
     })
       .autoOrient()
       .removeAlpha()
@@ -71,7 +76,7 @@ export async function readImageSize(path: string): Promise<{ width: number; heig
   let metadata: Awaited<ReturnType<Sharp['metadata']>>;
   try {
     // By path: only the header is read, not the whole file.
-    metadata = await sharp(path).metadata();
+    metadata = await sharp(path, { limitInputPixels: maxPixels }).metadata();
   } catch (cause) {
     await readBytes(path); // a missing or empty file says so itself
     throw badImage(path, cause);
@@ -85,9 +90,7 @@ async function readBytes(path: string): Promise<Buffer> {
   try {
     bytes = await readFile(path);
   } catch (cause) {
-    throw new MixplError('ERR_IO', `${path}: must be a readable image, got ${reasonOf(cause)}`, {
-      cause,
-    });
+    throw ioError(path, 'must be a readable image', cause);
   }
   if (bytes.length === 0)
     throw new MixplError('ERR_BAD_FILE', `${path}: must be an image, got an empty file`);
@@ -105,6 +108,7 @@ function badImage(path: string, cause: unknown): MixplError {
     .join(' ')
     .trim()
     .replace(/^Input (buffer|file) /, 'a file that ')
+    .replace(/^Input image exceeds pixel limit$/, `one of more than ${maxPixels} pixels`)
     // Of several images that are decoded at the same time libvips may mix up the messages.
     .replace(/^(Unknown error)?$/, 'a file that ends early or is damaged');
   return new MixplError('ERR_BAD_FILE', `${path}: must be a readable image, got ${reason}`, {

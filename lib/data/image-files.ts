@@ -1,6 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { dirname, extname, join, resolve } from 'node:path';
 import { MixplError } from '../errors.js';
+import { systemReason } from '../files.js';
 import { readImageSize } from './decode.js';
 import { prefetch } from './prefetch.js';
 import type { ProblemLog } from './problems.js';
@@ -160,10 +161,9 @@ export async function listImages(
   try {
     await visit('');
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
     throw new MixplError(
       'ERR_IO',
-      `${operation}: ${root} must be a readable folder of images, got ${reason}`,
+      `${operation}: ${root} must be a readable folder of images, got ${systemReason(cause)}`,
       { cause },
     );
   }

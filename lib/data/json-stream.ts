@@ -1,5 +1,6 @@
 import { open } from 'node:fs/promises';
 import { MixplError } from '../errors.js';
+import { ioError } from '../files.js';
 import { JsonTextError, parseJsonText } from './json-text.js';
 
 /** One value of the outermost object, or one element of an array in it. */
@@ -54,10 +55,7 @@ export async function readJsonEntries(
 }
 
 function unreadable(path: string, cause: unknown): MixplError {
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  return new MixplError('ERR_IO', `${path}: must be a readable JSON file, got ${reason}`, {
-    cause,
-  });
+  return ioError(path, 'must be a readable JSON file', cause);
 }
 
 /** What the splitter waits for. */

@@ -171,7 +171,7 @@ export class ProblemLog {
         const near = nearestName(kind, kinds);
         throw new MixplError(
           'ERR_CONFIG',
-          `${operation}: policy must name kinds of problems, got '${kind}'${near ? `; try '${near}'` : ''}`,
+          `${operation}: policy must name kinds of problems (${kinds.join(', ')}), got '${kind}'${near ? `; try '${near}'` : ''}`,
         );
       }
       const allowed: readonly ProblemAction[] = problemRules[kind as ProblemKind].actions;

@@ -1,6 +1,7 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, extname, join, resolve } from 'node:path';
 import { MixplError, nearestName } from '../errors.js';
+import { ioError } from '../files.js';
 import { AnnotationTable, type Box, boxProblem } from './annotation-table.js';
 import { type CategoryOptions, chooseCategories } from './categories.js';
 import { finishDataset, hideEmptiness } from './dataset.js';
@@ -270,10 +271,7 @@ async function readAnnotation(file: string): Promise<VocAnnotation> {
   try {
     text = await readFile(file, 'utf8');
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new MixplError('ERR_IO', `${file}: must be a readable annotation, got ${reason}`, {
-      cause,
-    });
+    throw ioError(file, 'must be a readable annotation', cause);
   }
   return parseVocXml(text, file);
 }
@@ -285,12 +283,7 @@ async function listAnnotations(root: string): Promise<Set<string>> {
   try {
     names = await readdir(folder, { recursive: true });
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new MixplError(
-      'ERR_IO',
-      `loadVoc: ${folder} must be a readable folder of annotations, got ${reason}`,
-      { cause },
-    );
+    throw ioError(folder, 'must be a readable folder of annotations', cause);
   }
   return new Set(
     names

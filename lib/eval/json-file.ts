@@ -1,6 +1,7 @@
 import { constants } from 'node:buffer';
 import { readFile } from 'node:fs/promises';
 import { MixplError } from '../errors.js';
+import { ioError } from '../files.js';
 
 /** @throws MixplError ERR_IO when the file cannot be read, ERR_BAD_FILE when it is not JSON */
 export async function readJsonFile(path: string): Promise<unknown> {
@@ -8,13 +9,7 @@ export async function readJsonFile(path: string): Promise<unknown> {
   try {
     bytes = await readFile(path);
   } catch (cause) {
-    throw new MixplError(
-      'ERR_IO',
-      `${path}: must be a readable JSON file, got ${reasonOf(cause)}`,
-      {
-        cause,
-      },
-    );
+    throw ioError(path, 'must be a readable JSON file', cause);
   }
   if (bytes.length === 0)
     throw new MixplError('ERR_BAD_FILE', `${path}: must hold JSON, got an empty file`);
@@ -47,8 +42,4 @@ function place(text: string, position: number): string {
   const before = text.slice(0, position);
   const line = before.split('\n').length;
   return `:${line}:${position - before.lastIndexOf('\n')}`;
-}
-
-function reasonOf(cause: unknown): string {
-  return cause instanceof Error ? cause.message : String(cause);
 }

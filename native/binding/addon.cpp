@@ -11,7 +11,7 @@
 namespace mixpl::binding {
 namespace {
 
-// buildInfo() -> what this binary was built with, what the machine offers, and how many threads
+// buildInfo() -> what this binary was built with, what the machine offers, and the threads that
 // work.
 Napi::Value build_info(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();

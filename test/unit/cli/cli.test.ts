@@ -30,6 +30,23 @@ describe('a mistake on the command line', () => {
       ['eval', '--annotations', 'a', '--detections', 'b', '--protocol', 'voc'],
       'Allowed choices are',
     ],
+    [
+      ['eval', 'd.json', '--annotations', 'a', '--detections', 'b'],
+      'a data set and --save go with --checkpoint',
+    ],
+    [
+      ['eval', '--annotations', 'a', '--detections', 'b', '--save', 'c'],
+      'a data set and --save go with --checkpoint',
+    ],
+    [
+      ['eval', '--checkpoint', 'c', '--detections', 'b'],
+      '--annotations and --detections go without --checkpoint',
+    ],
+    [
+      ['import', 'x', '--checkpoint', 'c', '--set', 'seed=1', '--out', 'y'],
+      '--set goes with --config',
+    ],
+    [['train', 'torchvision/fcos_resnet50_fp'], 'nearest is torchvision/fcos_resnet50_fpn'],
   ])('%j', async (args, expected) => {
     const { code, stdout, stderr } = await runCli(args);
     expect(code).toBe(2);
@@ -59,6 +76,18 @@ test('--help and --version answer on stdout', async () => {
   for (const command of ['config', 'presets', 'doctor', 'eval'])
     expect(help.stdout).toContain(`\n  ${command} `);
   expect((await runCli(['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+});
+
+test('where nobody reads stderr the work goes on', async () => {
+  const child = spawn(process.execPath, [cliPath, 'config', 'small', '--json'], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  child.stderr.destroy();
+  let stdout = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+  const code = await new Promise((resolve) => child.on('close', resolve));
+  expect(code).toBe(0);
+  expect(JSON.parse(stdout).name).toBe('small');
 });
 
 describe('config', () => {
@@ -134,6 +163,9 @@ test('presets', async () => {
   const { stdout } = await runCli(['presets', '--json']);
   const { presets } = JSON.parse(stdout) as { presets: { name: string }[] };
   expect(presets.map(({ name }) => name)).toContain('bccd-5');
+  expect(presets).toContainEqual(
+    expect.objectContaining({ name: 'torchvision/fcos_resnet50_fpn', file: null }),
+  );
   expect((await runCli(['presets'])).stdout).toMatch(/^bccd-2 +Blood cells/m);
 });
 

@@ -90,6 +90,20 @@ describe('decodeImage', () => {
     await expect(decodeImage(cutPng)).rejects.toMatchObject({ code: 'ERR_BAD_FILE' });
   });
 
+  test('one of too many pixels is refused by its header', async () => {
+    const bytes = await noise(size).jpeg().toBuffer();
+    const frame = bytes.indexOf(Buffer.of(0xff, 0xc0)); // then length, depth, height, width
+    bytes.writeUInt16BE(20_000, frame + 5);
+    bytes.writeUInt16BE(20_000, frame + 7);
+    const large = await put(folder, 'large.jpg', bytes);
+    const error = {
+      code: 'ERR_BAD_FILE',
+      message: `${large}: must be a readable image, got one of more than 268402689 pixels`,
+    };
+    await expect(decodeImage(large)).rejects.toMatchObject(error);
+    await expect(readImageSize(large)).rejects.toMatchObject(error);
+  });
+
   test.each([
     [text, 'ERR_BAD_FILE', 'a file that contains unsupported image format'],
     [empty, 'ERR_BAD_FILE', 'got an empty file'],
