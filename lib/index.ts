@@ -39,6 +39,14 @@ export * from './eval/index.js';
 export * from './geometry.js';
 export * as kernels from './kernels/index.js';
 export { type BuildInfo, type MemoryStats, type NativeTensor, native } from './native.js';
+export {
+  compareOnnx,
+  exportOnnx,
+  type OnnxComparison,
+  type OnnxOptions,
+  type OnnxPicture,
+  runOnnx,
+} from './onnx/index.js';
 export { Random } from './random.js';
 export { writeRunReport } from './report/index.js';
 export { readSafetensors, type StoredTensor, writeSafetensors } from './safetensors.js';

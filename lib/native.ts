@@ -66,6 +66,24 @@ export interface RunOpMode {
   douts?: (NativeTensor | null)[];
 }
 
+/** One operation of a prediction, see native/core/trace.h. Tensors are numbered; -1 is one that there is not. */
+export interface NativeTraceStep {
+  op: string;
+  inputs: Int32Array;
+  outputs: Int32Array;
+  numbers: Record<string, number>;
+}
+
+export interface NativeTrace {
+  /** Number of the network's input, f32 [1, H, W, 3]. */
+  input: number;
+  steps: NativeTraceStep[];
+  /** By number; maps are [N, H, W, C]. */
+  shapes: number[][];
+  /** What no step makes, by number: weights, as they are after folding, and anchors. */
+  constants: Record<number, Float32Array>;
+}
+
 /** What a probe saw, on the host; see native/models/probe.h. */
 export interface NativeProbe {
   /** 3: levels begin with P3. */
@@ -122,6 +140,13 @@ export interface NativeDetector {
     momentum: number,
     buffers: string,
   ): Promise<number>;
+  /** The steps of predict() of one picture of a size, in an input of a size; see NativeTrace. */
+  trace(
+    height: number,
+    width: number,
+    pictureHeight: number,
+    pictureWidth: number,
+  ): Promise<NativeTrace>;
   /** What a pass of loss() shows of itself; see lib/detector/probe.ts. */
   probe(...pass: Parameters<NativeDetector['loss']>): Promise<NativeProbe>;
   /** One density for each set of pseudo labels; the truth is the pass's own. */

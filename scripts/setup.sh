@@ -73,6 +73,8 @@ if [ -L node_modules ]; then
   say 'node_modules is a link and stays as it is'
 elif [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
   say 'npm ci'
+  # Its script would fetch CUDA libraries; npm before 11 runs it whatever package.json allows.
+  export ONNXRUNTIME_NODE_INSTALL=skip
   npm ci --no-audit --no-fund --loglevel=error
   echo "$wanted" >"$stamp"
 fi

@@ -1,8 +1,8 @@
 import { cpus } from 'node:os';
 import type { Command } from 'commander';
 import type { DeviceInfo } from '../native.js';
+import { packageVersion } from '../version.js';
 import { createOutput, exitCodes } from './output.js';
-import { packageVersion } from './program.js';
 
 /** What `mixpl doctor --json` prints. */
 export interface DoctorReport {

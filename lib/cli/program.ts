@@ -1,9 +1,9 @@
 /**
  * The command line. Nothing heavy is imported before a command runs, so that --help answers at once.
  */
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { visible } from '../log/visible.js';
+import { packageVersion } from '../version.js';
 import { addAnalyzeCommands } from './analyze.js';
 import { addBenchCommand } from './bench.js';
 import { addConfigCommands } from './config.js';
@@ -16,12 +16,6 @@ import { exitCodes, reportError } from './output.js';
 import { addPredictCommand } from './predict.js';
 import { addTrainCommand } from './train.js';
 import { addWeightsCommands } from './weights.js';
-
-/** The version in package.json. */
-export function packageVersion(): string {
-  const file = new URL('../../package.json', import.meta.url);
-  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
-}
 
 /** Runs a command line without the program's name. @returns the exit code */
 export async function main(args: readonly string[]): Promise<number> {

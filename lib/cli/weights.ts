@@ -1,12 +1,13 @@
 /** Weights of other libraries in and out. */
-import { type Command, Option } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { ResolvedConfig } from '../config/index.js';
 import type { Detector } from '../detector/detector.js';
 import { MixplError } from '../errors.js';
+import type { Size } from '../image/index.js';
 import type { LayoutName } from '../weights/layouts.js';
 import { layoutNames } from '../weights/layouts.js';
 import { setOption } from './config.js';
-import { createOutput, type Output } from './output.js';
+import { createOutput, exitCodes, type Output } from './output.js';
 
 interface ImportFlags {
   layout?: LayoutName;
@@ -21,10 +22,16 @@ interface ImportFlags {
 
 interface ExportFlags {
   checkpoint: string;
-  layout: 'torchvision' | 'mmdetection';
+  branch?: Branch;
+  layout?: 'torchvision' | 'mmdetection';
+  onnx?: Size;
+  check?: string;
   out: string;
   json?: boolean;
 }
+
+const branches = ['teacher', 'student'] as const;
+type Branch = (typeof branches)[number];
 
 export function addWeightsCommands(program: Command): void {
   program
@@ -53,16 +60,46 @@ export function addWeightsCommands(program: Command): void {
 
   program
     .command('export')
-    .description("a detector's weights under another library's names")
+    .description(
+      "a detector's weights under another library's names, or the whole detector as an ONNX file",
+    )
+    .usage(
+      '[options] --checkpoint <path> --layout <name> --out <file>\n       mixpl export [options] --checkpoint <path> --onnx <HxW> --out <file>',
+    )
     .requiredOption('--checkpoint <path>', 'weights file, checkpoint or folder of a run')
     .addOption(
-      new Option('--layout <name>', 'whose names; torchvision has some of its own detectors alone')
-        .choices(['torchvision', 'mmdetection'])
-        .makeOptionMandatory(),
+      new Option(
+        '--branch <name>',
+        "of a run's newest checkpoint (default: the run's best weights)",
+      ).choices(branches),
     )
-    .requiredOption('--out <file>', 'the safetensors file')
-    .option('--json', 'print { "file", "layout", "weights", "tensors" }')
-    .action(exportWeights);
+    .addOption(
+      new Option(
+        '--layout <name>',
+        'whose names; torchvision has some of its own detectors alone',
+      ).choices(['torchvision', 'mmdetection']),
+    )
+    .option(
+      '--onnx <HxW>',
+      'from pixels to detections, for pictures of this height and width',
+      sizeOption,
+    )
+    .option(
+      '--check <image>',
+      'with --onnx: run the file on a picture, with onnxruntime-node, and compare',
+    )
+    .requiredOption('--out <file>', 'the safetensors or ONNX file')
+    .option(
+      '--json',
+      'print { "file", "layout", "weights", "tensors" }; with --onnx { "file", "weights", "height", "width", "bytes", "nodes", "check" }',
+    )
+    .action(async (flags: ExportFlags, command: Command) => {
+      if ((flags.layout === undefined) === (flags.onnx === undefined))
+        command.error('error: export needs --layout or --onnx, which say what it writes');
+      if (flags.check !== undefined && !flags.onnx)
+        command.error('error: --check goes with --onnx');
+      await (flags.onnx ? exportAsOnnx(flags, flags.onnx) : exportWeights(flags));
+    });
 }
 
 async function importWeights(file: string, flags: ImportFlags, output: Output): Promise<void> {
@@ -136,19 +173,81 @@ async function classesIn(
   );
 }
 
-async function exportWeights({ checkpoint, layout, out, ...flags }: ExportFlags): Promise<void> {
-  const { openDetector } = await import('../detector/open.js');
+/** @throws commander's error for anything but HEIGHTxWIDTH */
+function sizeOption(text: string): Size {
+  const [, height, width] = /^(\d+)[x×](\d+)$/.exec(text) ?? [];
+  if (height === undefined || width === undefined)
+    throw new InvalidArgumentError('must be HEIGHTxWIDTH in pixels, e.g. 480x640.');
+  return { height: Number(height), width: Number(width) };
+}
+
+/** @throws MixplError ERR_CONFIG for a branch that is not there */
+async function weightsOf({ checkpoint, branch }: ExportFlags): Promise<string> {
   const { findWeights } = await import('../train/index.js');
-  const { headline } = await findWeights(checkpoint);
-  const { detector } = await openDetector(headline, { device: 'cpu' });
+  const files = await findWeights(checkpoint);
+  const file = branch === undefined ? files.headline : files[branch];
+  if (file) return file;
+  throw new MixplError(
+    'ERR_CONFIG',
+    `export: --branch ${branch} must be one that ${checkpoint} has, got one without`,
+  );
+}
+
+async function exportWeights({ layout, out, ...flags }: ExportFlags): Promise<void> {
+  const { openDetector } = await import('../detector/open.js');
+  const weights = await weightsOf({ out, ...flags });
+  const { detector } = await openDetector(weights, { device: 'cpu' });
   try {
-    await detector.exportWeights(out, { layout });
+    await detector.exportWeights(out, { layout: layout! });
     const tensors = detector.parameters().length;
     await createOutput(flags).result(
-      { file: out, layout, weights: headline, tensors },
-      () => `${out}: ${tensors} tensors of ${headline} (layout ${layout})`,
+      { file: out, layout, weights, tensors },
+      () => `${out}: ${tensors} tensors of ${weights} (layout ${layout})`,
     );
   } finally {
     detector.dispose();
   }
+}
+
+async function exportAsOnnx(flags: ExportFlags, size: Size): Promise<void> {
+  const { out, check } = flags;
+  const { openDetector } = await import('../detector/open.js');
+  const { compareOnnx, exportOnnx } = await import('../onnx/index.js');
+  const weights = await weightsOf(flags);
+  const { detector, categories } = await openDetector(weights, { device: 'cpu', dtype: 'fp32' });
+  try {
+    const written = await exportOnnx(detector, out, { ...size, categories });
+    const comparison =
+      check === undefined
+        ? null
+        : await compareOnnx(out, detector, { data: await pixelsOf(check, size), ...size });
+    await createOutput(flags).result(
+      { file: out, weights, ...size, ...written, check: comparison },
+      () =>
+        [
+          `${out}: ${weights} for pictures of ${size.height}×${size.width}, ${written.bytes} bytes`,
+          ...(comparison
+            ? [
+                `${check}: ${comparison.matched} of ${comparison.detections} detections agree, ${comparison.others} others;` +
+                  ` largest differences: score ${comparison.score.toExponential(1)}, ${comparison.pixels.toExponential(1)} pixels`,
+              ]
+            : []),
+        ].join('\n'),
+    );
+    if (comparison && (comparison.matched < comparison.detections || comparison.others > 0))
+      process.exitCode = exitCodes.failed;
+  } finally {
+    detector.dispose();
+  }
+}
+
+/** Of an image file, stretched to a size. @throws MixplError ERR_IO, ERR_BAD_FILE */
+async function pixelsOf(path: string, { height, width }: Size): Promise<Uint8Array> {
+  const { decodeImage } = await import('../data/index.js');
+  const { default: sharp } = await import('sharp');
+  const { data, ...raw } = await decodeImage(path);
+  return sharp(data, { raw: { ...raw, channels: 3 } })
+    .resize(width, height, { fit: 'fill' })
+    .raw()
+    .toBuffer();
 }

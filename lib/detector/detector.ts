@@ -8,7 +8,13 @@ import {
   testView,
   type View,
 } from '../image/index.js';
-import { type NativeDetector, type NativeTensor, native, optionsJson } from '../native.js';
+import {
+  type NativeDetector,
+  type NativeTensor,
+  type NativeTrace,
+  native,
+  optionsJson,
+} from '../native.js';
 import { type StoredTensor, writeSafetensors } from '../safetensors.js';
 import type { LayoutName } from '../weights/layouts.js';
 import {
@@ -285,6 +291,17 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     weights?: readonly number[];
   } = {}): Promise<void> {
     await this.#now(() => this.#handle.backward(Float32Array.from(weights)));
+  }
+
+  /**
+   * The steps of predict() for one picture of a size, which lies in an input of a size.
+   * @throws MixplError ERR_CONFIG for a detector of which a part cannot be written down
+   * @internal
+   */
+  async trace(input: Size, picture: Size): Promise<NativeTrace> {
+    return this.#now(() =>
+      this.#handle.trace(input.height, input.width, picture.height, picture.width),
+    );
   }
 
   async discard(): Promise<void> {

@@ -10,6 +10,7 @@
 #include "models/analysis/grad_cam.h"
 #include "models/analysis/gradient_density.h"
 #include "models/analysis/probed_pass.h"
+#include "models/analysis/traced_prediction.h"
 
 namespace mixpl::binding {
 namespace {
@@ -93,6 +94,34 @@ Napi::Value result(Napi::Env env, const ProbeValues& seen) {
   return out;
 }
 
+Napi::Value result(Napi::Env env, const TracedPrediction& traced) {
+  const auto ids = [&](const std::vector<int>& numbers) {
+    return to_js(env, std::vector<int32_t>(numbers.begin(), numbers.end()));
+  };
+  Napi::Array steps = Napi::Array::New(env), shapes = Napi::Array::New(env);
+  for (const TraceStep& step : traced.trace.steps()) {
+    Napi::Object out = Napi::Object::New(env), numbers = Napi::Object::New(env);
+    for (const auto& [name, value] : step.numbers) numbers.Set(name, value);
+    out.Set("op", step.op);
+    out.Set("inputs", ids(step.inputs));
+    out.Set("outputs", ids(step.outputs));
+    out.Set("numbers", numbers);
+    steps.Set(steps.Length(), out);
+  }
+  for (const Tensor& t : traced.trace.tensors()) shapes.Set(shapes.Length(), to_js(env, t.shape()));
+  Napi::Object constants = Napi::Object::New(env);
+  for (int source : traced.trace.sources())
+    if (source != traced.input)
+      constants.Set(static_cast<uint32_t>(source),
+                    to_js(env, floats_of(traced.trace.tensors()[source])));
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("input", traced.input);
+  out.Set("steps", steps);
+  out.Set("shapes", shapes);
+  out.Set("constants", constants);
+  return out;
+}
+
 BufferPolicy read_policy(const std::string& text) {
   if (text == "skip") return BufferPolicy::skip;
   if (text == "copy") return BufferPolicy::copy;
@@ -153,6 +182,7 @@ Napi::Function DetectorWrap::define(Napi::Env env) {
                       InstanceMethod<&DetectorWrap::probe>("probe"),
                       InstanceMethod<&DetectorWrap::gradient_density>("gradientDensity"),
                       InstanceMethod<&DetectorWrap::grad_cam>("gradCam"),
+                      InstanceMethod<&DetectorWrap::trace>("trace"),
                       InstanceMethod<&DetectorWrap::dispose>("dispose")});
 }
 
@@ -381,6 +411,20 @@ Napi::Value DetectorWrap::grad_cam(const Napi::CallbackInfo& info) {
         return mixpl::grad_cam(detector, moved(pass.images, s.device()), pass.targets, level);
       });
     };
+  });
+}
+
+// trace(height, width of the input, height, width of the picture in it)
+//   -> Promise<{ input, steps, shapes, constants }>: see NativeTrace in lib/native.ts
+Napi::Value DetectorWrap::trace(const Napi::CallbackInfo& info) {
+  return post(info, "detector.trace", [](const Args& args) {
+    return
+        [height = args.integer(0, "height"), width = args.integer(1, "width"),
+         size = InputSize{static_cast<float>(args.number(2, "pictureHeight")),
+                          static_cast<float>(args.number(3, "pictureWidth"))}](TrainingSession& s) {
+          return s.analyse(
+              [&](Detector& detector) { return traced_prediction(detector, height, width, size); });
+        };
   });
 }
 

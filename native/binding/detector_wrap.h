@@ -41,6 +41,7 @@ class DetectorWrap : public Napi::ObjectWrap<DetectorWrap> {
   Napi::Value probe(const Napi::CallbackInfo& info);                // [async]
   Napi::Value gradient_density(const Napi::CallbackInfo& info);     // [async]
   Napi::Value grad_cam(const Napi::CallbackInfo& info);             // [async]
+  Napi::Value trace(const Napi::CallbackInfo& info);                // [async]
   Napi::Value dispose(const Napi::CallbackInfo& info);              // [sync] idempotent
 
   /// The session of the detector that an argument is.

@@ -9,6 +9,7 @@
 namespace mixpl {
 
 class Tape;
+class Trace;
 struct Probe;
 
 /// So many streams of random numbers a pass of loss() has for itself.
@@ -24,6 +25,7 @@ struct Context {
   Philox random;               // of this pass of loss(): this stream and kPassStreams - 1 after it
   Tape* tape = nullptr;        // null: nothing is recorded, no activation is kept
   Probe* probe = nullptr;  // of an analysis, which a pass of loss() shows itself to: models/probe.h
+  Trace* trace = nullptr;  // of predict(), for who writes down its steps: core/trace.h
 
   /// The calling thread's context.
   static Context& current();

@@ -4,6 +4,7 @@
 
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "detect/pyramid.h"
 #include "ops/registry.h"
 
@@ -34,6 +35,40 @@ void check_levels(const std::vector<DenseLevel>& levels, const Tensor& sizes, in
     holds("quality", levels[l].quality, 1);
     check.same_device("quality", levels[l].quality, sizes);
   }
+}
+
+// A level's tensors and numbers, one after the other; what a level has no use for is not defined.
+void note_levels(const std::vector<DenseLevel>& levels, int64_t classes,
+                 const DensePostProcessOptions& o) {
+  std::vector<Tensor> inputs;
+  Trace::Numbers numbers{{"classes", static_cast<double>(classes)},
+                         {"scoreRule", static_cast<double>(o.score_rule)},
+                         {"scoreThr", o.score_thr},
+                         {"nmsPre", static_cast<double>(o.nms_pre)},
+                         {"perAnchor", o.per_anchor},
+                         {"vote", o.vote},
+                         {"nmsIou", o.nms_iou},
+                         {"maxPerImage", static_cast<double>(o.max_per_image)},
+                         {"minSize", o.min_size}};
+  for (size_t l = 0; l < levels.size(); ++l) {
+    const auto& [logits, quality, boxes] = levels[l];
+    inputs.insert(inputs.end(), {logits, quality, boxes.values, boxes.anchors, boxes.bin_values});
+    const auto add = [&](const char* name, double value) { numbers[str(name, l)] = value; };
+    add("coding", static_cast<double>(boxes.coding));
+    add("unit", boxes.unit);
+    add("limit", boxes.coder.limit);
+    add("bothSides", boxes.coder.both_sides);
+    for (int i = 0; i < 4; ++i) {
+      numbers[str("mean", i, ".", l)] = boxes.coder.means[i];
+      numbers[str("std", i, ".", l)] = boxes.coder.stds[i];
+    }
+    add("height", static_cast<double>(boxes.grid.height));
+    add("width", static_cast<double>(boxes.grid.width));
+    add("strideX", boxes.grid.stride_x);
+    add("strideY", boxes.grid.stride_y);
+    add("offset", boxes.grid.offset);
+  }
+  note("denseDetections", inputs, {}, std::move(numbers));
 }
 
 }  // namespace
@@ -80,6 +115,7 @@ PendingDetections dense_post_process(const std::vector<DenseLevel>& levels, cons
   check.shape("sizes", sizes, {sizes.numel() / 2, 2}, "height, width");
   check_levels(levels, sizes, classes, o.score_rule);
   if (levels.empty()) return std::vector<Detections>(sizes.size(0));
+  if (is_traced()) note_levels(levels, classes, o);
   return MIXPL_DISPATCH(sizes.device(), dense_post_process, levels, sizes, classes, o);
 }
 

@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/conv2d/conv2d_gradients.h"
 #include "ops/registry.h"
 
@@ -48,6 +49,15 @@ Shape check_arguments(const Tensor& x, const Tensor& weight, const Tensor& bias,
     check.shape("residual", residual, shape, "the output's shape");
   }
   return shape;
+}
+
+/// A trace's numbers of a convolution.
+Trace::Numbers numbers_of(const Conv2dOptions& o) {
+  return {{"stride", o.stride},
+          {"padding", o.padding},
+          {"dilation", o.dilation},
+          {"groups", o.groups},
+          {"relu", o.relu}};
 }
 
 /// The values that x's gradient may leave out by, or undefined.
@@ -127,6 +137,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias,
          ConvGradients{x, weight, bias, residual, x.shape(), shape, weight, options,
                        options.relu ? y.detach() : Tensor()});
   if (options.relu) mark_rectified(y);
+  if (is_traced()) note("conv2d", {x, weight, bias, residual}, {y}, numbers_of(options));
   return y;
 }
 
@@ -253,6 +264,8 @@ std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, 
   });
   if (options.relu)
     for (const Tensor& y : ys) mark_rectified(y);
+  for (size_t l = 0; is_traced() && l < xs.size(); ++l)
+    note("conv2d", {xs[l], weight, bias, residual_of(l)}, {ys[l]}, numbers_of(options));
   return ys;
 }
 

@@ -2,6 +2,7 @@
 
 #include "autograd/tape.h"
 #include "core/check.h"
+#include "core/trace.h"
 #include "ops/channel_norm/channel_norm.h"
 #include "ops/registry.h"
 
@@ -48,6 +49,9 @@ Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta,
     MIXPL_DISPATCH(x.device(), norm_forward, forward, y);
   }
   record_norm(forward, y, false);
+  if (is_traced())
+    note("groupNorm", {x, gamma, beta, residual}, {y},
+         {{"groups", options.groups}, {"eps", options.eps}, {"relu", options.relu}});
   return y;
 }
 

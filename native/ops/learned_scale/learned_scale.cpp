@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -21,6 +22,7 @@ Tensor learned_scale(const Tensor& x, const Tensor& scale) {
     MIXPL_DISPATCH(x.device(), learned_scale_backward, dy, x, scale, dx, dscale);
     return Gradients{dx, dscale};
   });
+  note("learnedScale", {x, scale}, {y});
   return y;
 }
 

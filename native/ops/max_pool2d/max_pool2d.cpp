@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -27,6 +28,8 @@ Tensor max_pool2d(const Tensor& x, const Pool2dOptions& options) {
     MIXPL_DISPATCH(device, max_pool2d_backward, dy, winner, options, dx);
     return Gradients{dx};
   });
+  note("maxPool2d", {x}, {y},
+       {{"kernel", options.kernel}, {"stride", options.stride}, {"padding", options.padding}});
   return y;
 }
 

@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -16,6 +17,7 @@ Tensor relu(const Tensor& x) {
     MIXPL_DISPATCH(y.device(), relu_backward, y, dout, dx);
     return Gradients{dx};
   });
+  note("relu", {x}, {y});
   return y;
 }
 

@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -27,6 +28,7 @@ Tensor upsample_add(const Tensor& lateral, const Tensor& top) {
     }
     return grads;
   });
+  note("upsampleAdd", {lateral, top}, {y});
   return y;
 }
 

@@ -1,0 +1,64 @@
+/** A detector as an ONNX file, from 8-bit pixels to detections. */
+import type { Detector } from '../detector/detector.js';
+import { MixplError } from '../errors.js';
+import { writeFileWhole } from '../files.js';
+
+export { compareOnnx, type OnnxComparison, type OnnxPicture, runOnnx } from './check.js';
+
+const largestFile = 2 ** 31 - 1;
+
+export interface OnnxOptions {
+  /** Pixels of the pictures that the file takes. */
+  height: number;
+  width: number;
+  /** In label order; written into the file's metadata. */
+  categories?: readonly { id: number; name: string }[];
+  /** More of what the file says about itself. */
+  metadata?: Readonly<Record<string, string>>;
+}
+
+/**
+ * Writes a detector as one ONNX file (opset 13) that finds in a picture what `predict` finds in it:
+ * normalisation, padding, network, decoding and suppression are inside.
+ *
+ * Input: `image`, uint8 [1, height, width, 3], RGB, already of this size. Outputs, of as many detections as there
+ * are: `boxes` f32 [n, 4], x1 y1 x2 y2 in pixels of the image; `scores` f32 [n], falling; `labels` int64 [n].
+ *
+ * Of a network that computes in f32; RetinaNet, FCOS, ATSS, GFL, CenterNet and PAA (without score voting)
+ * on ResNets have a form in ONNX.
+ * @param detector on the CPU, in fp32
+ * @throws MixplError ERR_CONFIG for a detector without a form in ONNX; ERR_RANGE; ERR_IO
+ */
+export async function exportOnnx(
+  detector: Detector,
+  out: string,
+  { height, width, categories = [], metadata = {} }: OnnxOptions,
+): Promise<{ bytes: number; nodes: number }> {
+  for (const [name, side] of Object.entries({ height, width }))
+    if (!Number.isInteger(side) || side < 32 || side > 16_384)
+      throw new MixplError(
+        'ERR_RANGE',
+        `onnx: ${name} must be a whole number of pixels in [32, 16384], got ${side}`,
+      );
+  if (detector.dtype !== 'f32' || detector.device !== 'cpu')
+    throw new MixplError(
+      'ERR_CONFIG',
+      `onnx: the detector must compute in fp32 on the CPU, got ${detector.dtype} on ${detector.device}; try openDetector(file, { device: 'cpu', dtype: 'fp32' })`,
+    );
+  // What writes protocol buffers is read when it is needed.
+  const { modelPieces, onnxModel } = await import('./model.js');
+  const model = await onnxModel(detector, {
+    height,
+    width,
+    metadata: { ...metadata, categories: JSON.stringify(categories) },
+  });
+  const pieces = modelPieces(model);
+  const bytes = pieces.reduce((sum, piece) => sum + piece.length, 0);
+  if (bytes > largestFile)
+    throw new MixplError(
+      'ERR_RANGE',
+      `onnx: a file must be at most ${largestFile} bytes (the format's limit), got ${bytes}`,
+    );
+  await writeFileWhole(out, pieces);
+  return { bytes, nodes: model.nodes.length };
+}

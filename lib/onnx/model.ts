@@ -1,0 +1,80 @@
+/** A detector's prediction as an ONNX model. */
+import type { Detector } from '../detector/detector.js';
+import { MixplError } from '../errors.js';
+import { packageVersion } from '../version.js';
+import { buildDetections } from './detections.js';
+import { Graph, type Value } from './graph.js';
+import { buildStep, Tensors } from './network.js';
+import type { OnnxModel } from './proto.js';
+
+export { modelPieces } from './proto.js';
+
+/** The oldest that has all that is used: every runtime of the last years takes it. */
+const opset = 13;
+
+/** Types whose predictions are made of steps that have a form in ONNX here. */
+const exported = ['retinanet', 'fcos', 'atss', 'gfl', 'paa', 'centernet'];
+
+/** @throws MixplError ERR_CONFIG for a detector without a form in ONNX */
+export async function onnxModel(
+  detector: Detector,
+  {
+    height,
+    width,
+    metadata,
+  }: { height: number; width: number; metadata: Readonly<Record<string, string>> },
+): Promise<OnnxModel> {
+  const { preprocess, firstLabel } = detector;
+  const { padDivisor } = preprocess;
+  const padded = (side: number) => Math.ceil(side / padDivisor) * padDivisor;
+  const trace = await detector.trace(
+    { height: padded(height), width: padded(width) },
+    { height, width },
+  );
+  const graph = new Graph();
+  const tensors = new Tensors(graph, trace);
+  tensors.set(
+    trace.input,
+    pixels(graph, preprocess, { down: padded(height) - height, right: padded(width) - width }),
+    'nhwc',
+  );
+  let isDone = false;
+  for (const step of trace.steps) {
+    if (step.op !== 'denseDetections') {
+      buildStep(tensors, step);
+      continue;
+    }
+    const found = buildDetections(tensors, step, { size: { height, width }, firstLabel });
+    for (const [name, value] of Object.entries(found)) graph.name(value, name);
+    isDone = true;
+  }
+  if (!isDone)
+    throw new MixplError(
+      'ERR_CONFIG',
+      `onnx: model.type must be one of ${exported.join(', ')}, got ${detector.options.type}`,
+    );
+
+  return {
+    ...{ name: detector.options.type ?? 'detector', producerVersion: packageVersion(), opset },
+    ...{ nodes: graph.nodes, initializers: graph.initializers, metadata },
+    inputs: [{ name: 'image', type: 'uint8', shape: [1, height, width, 3] }],
+    outputs: [
+      { name: 'boxes', type: 'float32', shape: ['detections', 4] },
+      { name: 'scores', type: 'float32', shape: ['detections'] },
+      { name: 'labels', type: 'int64', shape: ['detections'] },
+    ],
+  };
+}
+
+/** 8-bit RGB to the network's input, zeros below and beside it. */
+function pixels(
+  graph: Graph,
+  { mean, std, channelOrder }: Detector['preprocess'],
+  { down, right }: { down: number; right: number },
+): Value {
+  let x = graph.op('Cast', ['image'], { to: 1 });
+  if (channelOrder === 'bgr') x = graph.op('Gather', [x, graph.ints([2, 1, 0])], { axis: 3 });
+  x = graph.op('Div', [graph.op('Sub', [x, graph.floats(mean)]), graph.floats(std)]);
+  if (!down && !right) return x;
+  return graph.op('Pad', [x, graph.ints([0, 0, 0, 0, 0, down, right, 0])]);
+}

@@ -1,0 +1,232 @@
+// Detectors as ONNX files, run by onnxruntime beside our own prediction.
+import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { BinaryReader, type WireType } from '@bufbuild/protobuf/wire';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { drawScene } from '../../../lib/demo/scene.js';
+import {
+  compareOnnx,
+  createDetector,
+  type DetectorOptions,
+  type DetectorPreprocess,
+  exportOnnx,
+  Random,
+  runOnnx,
+} from '../../../lib/index.js';
+import { smallDetectors, withTest } from '../cuda/small-detectors.js';
+
+const hasRuntime = (() => {
+  try {
+    createRequire(import.meta.url).resolve('onnxruntime-node');
+    return true;
+  } catch {
+    return false;
+  }
+})();
+
+let folder: string;
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'mixpl-onnx-'));
+});
+afterEach(() => rm(folder, { recursive: true, force: true }));
+
+const open = (options: DetectorOptions, preprocess: Partial<DetectorPreprocess> = {}) =>
+  createDetector(options, { dtype: 'fp32', device: 'cpu', seed: 3, preprocess });
+
+const picture = (height: number, width: number) => {
+  const { data } = drawScene(new Random(height + width), { width, height });
+  return { data, height, width };
+};
+
+// Untrained scores lie about a prior of 0.01: some 40 of them are detections.
+const seen = (name: string, test: object = {}): DetectorOptions => {
+  const options = withTest(smallDetectors[name]!, { scoreThr: 0.0095, maxPerImage: 60 });
+  return { ...options, test: { ...options.test, ...test } } as DetectorOptions;
+};
+const backbone = { depth: 18, frozenStages: -1, baseWidth: 8 } as const;
+const retinanet = (of: object) => ({ ...seen('retinanet'), ...of }) as DetectorOptions;
+
+const cases: [string, DetectorOptions, Partial<DetectorPreprocess>?][] = [
+  ['retinanet', seen('retinanet')],
+  ['fcos', seen('fcos')],
+  ['atss', seen('atss')],
+  ['gfl', seen('gfl')],
+  ['paa', seen('paa', { scoreVoting: false })],
+  ['centernet', seen('centernet')],
+  ['bottlenecks of live norms', retinanet({ backbone: { ...backbone, depth: 50, norm: 'bn' } })],
+  [
+    'bottlenecks of frozen norms, Caffe',
+    retinanet({
+      backbone: { ...backbone, depth: 50, norm: 'frozen-bn', style: 'caffe' },
+    }),
+  ],
+  [
+    'norms in neck and head',
+    retinanet({
+      neck: { channels: 16, numOutputs: 3, norm: 'gn', extra: 'on-output', reluBeforeExtra: true },
+      head: { channels: 16, stackedConvs: 2, norm: 'gn' },
+    }),
+  ],
+  [
+    'a pooled level',
+    retinanet({
+      neck: { channels: 16, numOutputs: 4, extra: 'none' },
+      anchors: { strides: [8, 16, 32, 64], octaveBaseScale: 4 },
+    }),
+  ],
+  ['torchvision numerics, RetinaNet', retinanet({ numerics: 'torchvision' })],
+  ['torchvision numerics, FCOS', { ...seen('fcos'), numerics: 'torchvision' } as DetectorOptions],
+  ['one class', { ...seen('atss'), numClasses: 1 } as DetectorOptions],
+  ['few candidates', seen('retinanet', { nmsPre: 7, maxPerImage: 5 })],
+  ['no detection', seen('retinanet', { scoreThr: 0.9 })],
+  [
+    'BGR, whole multiples of 1',
+    seen('retinanet'),
+    {
+      channelOrder: 'bgr',
+      mean: [103.5, 116.3, 123.7],
+      std: [1, 1, 1],
+      padDivisor: 1,
+    },
+  ],
+];
+
+describe.skipIf(!hasRuntime)('an ONNX file', () => {
+  test.each(cases)('%s: finds what the detector finds', async (name, options, preprocess) => {
+    await using detector = await open(options, preprocess);
+    for (const [height, width] of [
+      [64, 96],
+      [70, 101],
+    ] as const) {
+      const file = join(folder, 'x.onnx');
+      const { bytes } = await exportOnnx(detector, file, { height, width });
+      expect((await stat(file)).size).toBe(bytes);
+      const report = await compareOnnx(file, detector, picture(height, width));
+      if (name === 'no detection') expect(report.detections).toBe(0);
+      else expect(report.detections).toBeGreaterThan(3);
+      expect(report).toMatchObject({ matched: report.detections, others: 0 });
+      expect(report.score).toBeLessThan(1e-5);
+      expect(report.pixels).toBeLessThan(2e-3);
+    }
+  });
+
+  test('its detections come by falling score, labels count from the first one', async () => {
+    await using detector = await createDetector(
+      { ...seen('retinanet'), numerics: 'torchvision' } as DetectorOptions,
+      { dtype: 'fp32', device: 'cpu', seed: 3, firstLabel: 1 },
+    );
+    const file = join(folder, 'x.onnx');
+    await exportOnnx(detector, file, { height: 64, width: 64 });
+    const { boxes, scores, labels } = await runOnnx(file, picture(64, 64));
+    expect(scores.length).toBeGreaterThan(3);
+    expect([...scores]).toEqual([...scores].sort((a, b) => b - a));
+    expect(boxes).toHaveLength(4 * scores.length);
+    expect(Math.min(...labels)).toBeGreaterThanOrEqual(1);
+    expect(Math.max(...labels)).toBeLessThanOrEqual(3);
+  });
+
+  test('a comparison sees another detector', async () => {
+    await using detector = await open(seen('retinanet'));
+    const file = join(folder, 'x.onnx');
+    await exportOnnx(detector, file, { height: 64, width: 64 });
+    await using other = await createDetector(seen('retinanet'), {
+      ...{ dtype: 'fp32', device: 'cpu', seed: 4 },
+    });
+    const { detections, matched } = await compareOnnx(file, other, picture(64, 64));
+    expect(detections).toBeGreaterThan(3);
+    expect(matched).toBeLessThan(detections / 2);
+  });
+
+  test('what is no such file is told', async () => {
+    await using detector = await open(seen('retinanet'));
+    await expect(
+      compareOnnx(join(folder, 'none.onnx'), detector, picture(64, 64)),
+    ).rejects.toMatchObject({ code: 'ERR_BAD_FILE' });
+  });
+});
+
+describe('exportOnnx', () => {
+  test('writes who made it, and the classes', async () => {
+    await using detector = await open(seen('retinanet'));
+    const categories = [
+      { id: 1, name: 'red' },
+      { id: 7, name: 'größer' },
+      { id: 9, name: 'blue' },
+    ];
+    const file = join(folder, 'x.onnx');
+    await exportOnnx(detector, file, {
+      ...{ height: 64, width: 64, categories, metadata: { run: 'mine' } },
+    });
+    const metadata: Record<string, string> = {};
+    const model = new BinaryReader(await readFile(file));
+    let producer = '';
+    while (model.pos < model.len) {
+      const [field, type] = model.tag();
+      if (field === 2) producer = model.string();
+      else if (field === 14) {
+        const entry = new BinaryReader(model.bytes());
+        const strings: string[] = [];
+        while (entry.pos < entry.len) {
+          entry.tag();
+          strings.push(entry.string());
+        }
+        metadata[strings[0]!] = strings[1]!;
+      } else model.skip(type as WireType, field);
+    }
+    expect(producer).toBe('mixpl');
+    expect(metadata.run).toBe('mine');
+    expect(JSON.parse(metadata.categories!)).toEqual(categories);
+  });
+
+  test('weights that levels share are there once', async () => {
+    await using detector = await open(seen('retinanet'));
+    const values = (
+      await Promise.all(
+        detector.parameters().map(async ({ name }) => (await detector.readTensor(name)).length),
+      )
+    ).reduce((a, b) => a + b, 0);
+    const { bytes } = await exportOnnx(detector, join(folder, 'x.onnx'), { height: 64, width: 64 });
+    expect(bytes).toBeLessThan(4 * values + 120_000);
+  });
+
+  test.each(['faster-rcnn', 'cascade-rcnn', 'sparse-rcnn', 'dino', 'dab-detr'])(
+    'refuses %s, and leaves no file',
+    async (name) => {
+      await using detector = await open(smallDetectors[name]!);
+      await expect(
+        exportOnnx(detector, join(folder, 'x.onnx'), { height: 64, width: 64 }),
+      ).rejects.toMatchObject({
+        code: 'ERR_CONFIG',
+        message: expect.stringMatching(/^(onnx|trace): /),
+      });
+      expect(await readdir(folder)).toEqual([]);
+    },
+  );
+
+  test('refuses score voting, other types, sizes', async () => {
+    const file = join(folder, 'x.onnx');
+    const size = { height: 64, width: 64 };
+    await using paa = await open(seen('paa'));
+    await expect(exportOnnx(paa, file, size)).rejects.toMatchObject({
+      code: 'ERR_CONFIG',
+      message: 'onnx: test.scoreVoting must be false (ONNX has no form for it), got true',
+    });
+    await using half = await createDetector(seen('retinanet'), { dtype: 'bf16', device: 'cpu' });
+    await expect(exportOnnx(half, file, size)).rejects.toMatchObject({
+      code: 'ERR_CONFIG',
+      message: expect.stringContaining('must compute in fp32 on the CPU, got bf16 on cpu'),
+    });
+    await using detector = await open(seen('retinanet'));
+    for (const height of [0, 31, 64.5, Number.NaN, 20_000])
+      await expect(exportOnnx(detector, file, { height, width: 64 })).rejects.toMatchObject({
+        code: 'ERR_RANGE',
+        message: `onnx: height must be a whole number of pixels in [32, 16384], got ${height}`,
+      });
+    await expect(exportOnnx(detector, join(folder, 'no', 'x.onnx'), size)).rejects.toMatchObject({
+      code: 'ERR_IO',
+    });
+    expect(await readdir(folder)).toEqual([]);
+  });
+});
