@@ -82,7 +82,10 @@ export class ViewDrawer {
     };
   }
 
-  /** A view that shows at least one box; pictures that lose all of theirs give way to others. */
+  /**
+   * A view that shows a box, or one of a picture in which nothing is to be found. Pictures that lose all of
+   * their boxes give way to others, as in the reference.
+   */
   async #labelledView(loaded: LoadedImage, step: number, slot: number): Promise<LabelledView> {
     let first: LabelledView | undefined;
     let candidate: { image: DecodedImage; annotations: Annotations | null } | null = {
@@ -97,10 +100,10 @@ export class ViewDrawer {
           minSize: minBoxSize,
         });
         const result = { view, instances };
-        if (result.instances.labels.length > 0) return result;
+        if (instances.labels.length > 0 || isBackground(candidate.annotations)) return result;
         first ??= result;
       }
-      // Data in which (nearly) nothing is annotated is learned from as background.
+      // Nearly all lose their boxes, or have crowds alone: there is nothing better to learn from.
       if (attempt === maxRedraws) return first!;
       candidate = await this.#another({ step, slot, attempt: firstRedraw + attempt });
     }
@@ -113,6 +116,11 @@ export class ViewDrawer {
     const fits = image?.width === record.width && image.height === record.height;
     return image && fits ? { image, annotations: record.annotations } : null;
   }
+}
+
+/** Somebody looked and found nothing; null says that nobody looked. */
+function isBackground(annotations: Annotations | null): boolean {
+  return annotations?.labels.length === 0;
 }
 
 /** What a picture's annotations ask to be found: crowds are no targets. */
