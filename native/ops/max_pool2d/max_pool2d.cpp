@@ -28,8 +28,9 @@ Tensor max_pool2d(const Tensor& x, const Pool2dOptions& options) {
     MIXPL_DISPATCH(device, max_pool2d_backward, dy, winner, options, dx);
     return Gradients{dx};
   });
-  note("maxPool2d", {x}, {y},
-       {{"kernel", options.kernel}, {"stride", options.stride}, {"padding", options.padding}});
+  if (is_traced())
+    note("maxPool2d", {x}, {y},
+         {{"kernel", options.kernel}, {"stride", options.stride}, {"padding", options.padding}});
   return y;
 }
 

@@ -1,9 +1,11 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import sharp from 'sharp';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { detectorOptions, loadConfig } from '../../../lib/config/index.js';
-import { createDetector, openDetector, writeSafetensors } from '../../../lib/index.js';
+import { drawScene } from '../../../lib/demo/scene.js';
+import { createDetector, openDetector, Random, writeSafetensors } from '../../../lib/index.js';
 import { createRunDetector } from '../../../lib/train/run.js';
 import { runCli } from './run-cli.js';
 
@@ -98,6 +100,60 @@ test.each([
   );
   expect(refused.stderr).toMatch(/ for \d+ of its \d+ parameters, e\.g\. \S+\n$/);
   expect((await to('mmdetection')).code).toBe(0);
+});
+
+describe('export --onnx', () => {
+  let own: string;
+  let picture: string;
+  beforeAll(async () => {
+    own = at('onnx-own.safetensors');
+    picture = at('picture.png');
+    await runCli(['import', pth, '--config', config, '--out', own]);
+    const { data, ...size } = drawScene(new Random(5), { width: 80, height: 60 });
+    await sharp(data, { raw: { ...size, channels: 3 } })
+      .png()
+      .toFile(picture);
+  });
+  const exportTo = (...more: string[]) =>
+    runCli(['export', '--checkpoint', own, '--out', at('own.onnx'), ...more]);
+
+  test('writes a file, and says what a check of it has found', async () => {
+    const plain = await exportTo('--onnx', '64x96');
+    expect(plain).toMatchObject({ code: 0, stderr: '' });
+    expect(plain.stdout).toMatch(
+      /own\.onnx: .*own\.safetensors for pictures of 64×96, \d+ bytes\n$/,
+    );
+    const checked = await exportTo('--onnx', '64x96', '--check', picture, '--json');
+    expect(checked.code).toBe(0);
+    const report = JSON.parse(checked.stdout);
+    expect(report).toMatchObject({
+      ...{ file: at('own.onnx'), weights: own, height: 64, width: 96 },
+      check: { matched: report.check.detections, others: 0 },
+    });
+    expect((await stat(at('own.onnx'))).size).toBe(report.bytes);
+    expect((await exportTo('--onnx', '64x96', '--check', picture)).stdout).toMatch(
+      /picture\.png: (\d+) of \1 detections agree, 0 others; largest differences: score /,
+    );
+  });
+
+  test.each([
+    [[], 'error: export needs --layout or --onnx, which say what it writes'],
+    [['--onnx', '64x64', '--layout', 'mmdetection'], 'error: export needs --layout or --onnx'],
+    [['--layout', 'mmdetection', '--check', 'x.jpg'], 'error: --check goes with --onnx'],
+    [['--onnx', '64'], 'must be HEIGHTxWIDTH in pixels, e.g. 480x640'],
+    [['--onnx', '64x16'], 'onnx: width must be a whole number of pixels in [32, 16384], got 16'],
+    [['--onnx', '64x64', '--branch', 'teacher'], 'export: --branch teacher must be one that '],
+  ])('%j: %s', async (options, message) => {
+    const { code, stderr } = await exportTo(...options);
+    expect(code).toBe(2);
+    expect(stderr).toContain(message);
+  });
+
+  test('a picture that is none leaves the file and ends with an error', async () => {
+    const { code, stderr } = await exportTo('--onnx', '64x64', '--check', config);
+    expect(code).toBe(1);
+    expect(stderr).toContain('small.yaml');
+  });
 });
 
 test('a config may name a file of another layout; its class layer may be for other classes', async () => {
