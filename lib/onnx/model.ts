@@ -2,18 +2,35 @@
 import type { Detector } from '../detector/detector.js';
 import { MixplError } from '../errors.js';
 import { packageVersion } from '../version.js';
+import type { Candidates } from './boxes.js';
 import { buildDetections } from './detections.js';
 import { Graph, type Value } from './graph.js';
 import { buildStep, Tensors } from './network.js';
 import type { OnnxModel } from './proto.js';
+import {
+  buildProposals,
+  buildRefinement,
+  buildRegionDetections,
+  buildRegionFeatures,
+} from './regions.js';
 
 export { modelPieces } from './proto.js';
 
 /** The oldest that has all that is used: every runtime of the last years takes it. */
-const opset = 13;
+const opset = 16;
 
 /** Types whose predictions are made of steps that have a form in ONNX here. */
-const exported = ['retinanet', 'fcos', 'atss', 'gfl', 'paa', 'centernet'];
+const exported = [
+  'retinanet',
+  'fcos',
+  'atss',
+  'gfl',
+  'paa',
+  'centernet',
+  'tood',
+  'faster-rcnn',
+  'cascade-rcnn',
+];
 
 /** @throws MixplError ERR_CONFIG for a detector without a form in ONNX */
 export async function onnxModel(
@@ -38,22 +55,23 @@ export async function onnxModel(
     pixels(graph, preprocess, { down: padded(height) - height, right: padded(width) - width }),
     'nhwc',
   );
-  let isDone = false;
+  const size = { height, width };
+  let found: Candidates | null = null;
   for (const step of trace.steps) {
-    if (step.op !== 'denseDetections') {
-      buildStep(tensors, step);
-      continue;
-    }
-    const found = buildDetections(tensors, step, { size: { height, width }, firstLabel });
-    for (const [name, value] of Object.entries(found)) graph.name(value, name);
-    isDone = true;
+    if (step.op === 'denseDetections') found = buildDetections(tensors, step, { size, firstLabel });
+    else if (step.op === 'regionDetections')
+      found = buildRegionDetections(tensors, step, { size, firstLabel });
+    else if (step.op === 'proposeRegions') buildProposals(tensors, step, size);
+    else if (step.op === 'regionFeatures') buildRegionFeatures(tensors, step);
+    else if (step.op === 'refineRegions') buildRefinement(tensors, step, size);
+    else buildStep(tensors, step);
   }
-  if (!isDone)
+  if (!found)
     throw new MixplError(
       'ERR_CONFIG',
       `onnx: model.type must be one of ${exported.join(', ')}, got ${detector.options.type}`,
     );
-
+  for (const [name, value] of Object.entries(found)) graph.name(value, name);
   return {
     ...{ name: detector.options.type ?? 'detector', producerVersion: packageVersion(), opset },
     ...{ nodes: graph.nodes, initializers: graph.initializers, metadata },

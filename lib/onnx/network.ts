@@ -2,6 +2,7 @@
 import { MixplError } from '../errors.js';
 import type { NativeTrace, NativeTraceStep as TraceStep } from '../native.js';
 import type { Graph, Value } from './graph.js';
+import { taskAlignedSteps } from './task-aligned.js';
 
 /** Ours are [N, H, W, C]; convolutions of ONNX take [N, C, H, W]. Maps stay as they were made. */
 type Layout = 'nhwc' | 'nchw';
@@ -149,6 +150,30 @@ const learnedScale: Build = (t, step) => {
   t.set(step.outputs[0]!, y, 'nchw');
 };
 
+/** The last axis times a matrix [K, C]. */
+const linear: Build = (t, step) => {
+  const [x, weight, bias] = step.inputs as unknown as [number, number, number];
+  const { graph } = t;
+  const [k, c] = t.shape(weight) as [number, number];
+  const matrix = t.weight(weight, (values) => {
+    const turned = new Float32Array(values.length);
+    for (let i = 0; i < k; i++) for (let j = 0; j < c; j++) turned[j * k + i] = values[i * c + j]!;
+    return graph.floats(turned, [c, k]);
+  });
+  let y = graph.op('MatMul', [t.get(x, 'nhwc'), matrix]);
+  if (bias >= 0) y = graph.op('Add', [y, t.weight(bias, (values) => graph.floats(values))]);
+  if (step.numbers.relu) y = graph.op('Relu', [y]);
+  t.set(step.outputs[0]!, y, 'nhwc');
+};
+
+/** The first axis may have any number of rows. */
+const reshape: Build = (t, step) => {
+  const [from, to] = [step.inputs[0]!, step.outputs[0]!];
+  const [rows, ...rest] = t.shape(to);
+  const first = rows === t.shape(from)[0] ? 0 : rows!;
+  t.set(to, t.graph.reshape(t.get(from, 'nhwc'), [first, ...rest]), 'nhwc');
+};
+
 const builders: Readonly<Record<string, Build>> = {
   conv2d,
   maxPool2d,
@@ -156,6 +181,9 @@ const builders: Readonly<Record<string, Build>> = {
   relu,
   groupNorm,
   learnedScale,
+  linear,
+  reshape,
+  ...taskAlignedSteps,
 };
 
 /**

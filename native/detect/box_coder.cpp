@@ -67,6 +67,15 @@ const bool registered =
 
 }  // namespace
 
+void add_numbers(Trace::Numbers& numbers, const DeltaCoder& coder, const std::string& suffix) {
+  numbers["limit" + suffix] = coder.limit;
+  numbers["bothSides" + suffix] = coder.both_sides;
+  for (int i = 0; i < 4; ++i) {
+    numbers[str("mean", i, ".", suffix)] = coder.means[i];
+    numbers[str("std", i, ".", suffix)] = coder.stds[i];
+  }
+}
+
 DeltaCoder read_delta_coder(const char* op, const Options& o) {
   DeltaCoder coder;
   const std::vector<double> means = o.numbers("means", {0, 0, 0, 0}),

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <array>
+#include <string>
 
 #include "core/options.h"
 #include "core/tensor.h"
+#include "core/trace.h"
 #include "detect/box_math.h"
 
 namespace mixpl {
@@ -27,6 +29,9 @@ struct DeltaCoder {
                         limit, both_sides);
   }
 };
+
+/// Adds what a trace says of a coder, each name with `suffix` behind it.
+void add_numbers(Trace::Numbers& numbers, const DeltaCoder& coder, const std::string& suffix);
 
 /// { means, stds, limit, bothSides }. @throws RangeError in the name of `op`
 DeltaCoder read_delta_coder(const char* op, const Options& options);

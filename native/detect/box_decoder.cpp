@@ -35,6 +35,19 @@ BoxDecoderView BoxDecoder::view() const {
           bin_values.defined() ? bin_values.numel() : 0};
 }
 
+void BoxDecoder::note(size_t level, std::vector<Tensor>& inputs, Trace::Numbers& numbers) const {
+  inputs.insert(inputs.end(), {values, anchors, bin_values});
+  const auto add = [&](const char* name, double value) { numbers[str(name, level)] = value; };
+  add("coding", static_cast<double>(coding));
+  add("unit", unit);
+  add("height", static_cast<double>(grid.height));
+  add("width", static_cast<double>(grid.width));
+  add("strideX", grid.stride_x);
+  add("strideY", grid.stride_y);
+  add("offset", grid.offset);
+  add_numbers(numbers, coder, str(level));
+}
+
 BoxDecoder delta_decoder(const Tensor& deltas, const Tensor& anchors, const DeltaCoder& coder,
                          int64_t images) {
   as_boxes("densePostProcess", "anchors", anchors);

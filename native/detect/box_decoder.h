@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/tensor.h"
+#include "core/trace.h"
 #include "detect/box_coder.h"
 #include "detect/points.h"
 #include "ops/side_distribution/side_distribution_math.h"
@@ -77,6 +78,8 @@ struct BoxDecoder {
   Tensor bin_values;  // f32 [B], of distributions
 
   BoxDecoderView view() const;
+  /// Adds what a trace says of level `level`: its values, anchors and bins, and numbers.
+  void note(size_t level, std::vector<Tensor>& inputs, Trace::Numbers& numbers) const;
 };
 
 /// A head that regresses deltas against anchors.

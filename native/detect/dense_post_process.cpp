@@ -51,22 +51,8 @@ void note_levels(const std::vector<DenseLevel>& levels, int64_t classes,
                          {"maxPerImage", static_cast<double>(o.max_per_image)},
                          {"minSize", o.min_size}};
   for (size_t l = 0; l < levels.size(); ++l) {
-    const auto& [logits, quality, boxes] = levels[l];
-    inputs.insert(inputs.end(), {logits, quality, boxes.values, boxes.anchors, boxes.bin_values});
-    const auto add = [&](const char* name, double value) { numbers[str(name, l)] = value; };
-    add("coding", static_cast<double>(boxes.coding));
-    add("unit", boxes.unit);
-    add("limit", boxes.coder.limit);
-    add("bothSides", boxes.coder.both_sides);
-    for (int i = 0; i < 4; ++i) {
-      numbers[str("mean", i, ".", l)] = boxes.coder.means[i];
-      numbers[str("std", i, ".", l)] = boxes.coder.stds[i];
-    }
-    add("height", static_cast<double>(boxes.grid.height));
-    add("width", static_cast<double>(boxes.grid.width));
-    add("strideX", boxes.grid.stride_x);
-    add("strideY", boxes.grid.stride_y);
-    add("offset", boxes.grid.offset);
+    inputs.insert(inputs.end(), {levels[l].logits, levels[l].quality});
+    levels[l].boxes.note(l, inputs, numbers);
   }
   note("denseDetections", inputs, {}, std::move(numbers));
 }

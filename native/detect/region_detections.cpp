@@ -29,6 +29,16 @@ StageLogits::StageLogits(const std::vector<Tensor>& logits)
 PendingDetections detect_regions(const Regions& regions, const std::vector<Tensor>& logits,
                                  const RegionDecoder& decoder, const Tensor& sizes,
                                  const RegionDetectionOptions& options) {
+  if (is_traced()) {
+    std::vector<Tensor> inputs{regions.boxes, decoder.deltas};
+    inputs.insert(inputs.end(), logits.begin(), logits.end());
+    Trace::Numbers numbers{{"scoreThr", options.score_thr},
+                           {"nmsIou", options.nms_iou},
+                           {"maxPerImage", static_cast<double>(options.max_per_image)},
+                           {"minSize", options.min_size}};
+    add_numbers(numbers, decoder.coder, "");
+    note("regionDetections", inputs, {}, std::move(numbers));
+  }
   return MIXPL_DISPATCH(regions.device(), detect_regions, regions, logits, decoder, sizes, options);
 }
 

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/trace.h"
 #include "models/probe.h"
 #include "ops/l1_loss/l1_loss.h"
 #include "ops/reshape/reshape.h"
@@ -15,7 +16,18 @@ Tensor RegionFeatures::operator()(const std::vector<Tensor>& levels, const Regio
   for (double stride : strides) scales.push_back(static_cast<float>(1 / stride));
   const std::vector<Tensor> used(levels.begin(), levels.begin() + strides.size());
   const Tensor places = places_of(regions, {static_cast<int>(strides.size()), torchvision});
-  return roi_align(used, scales, regions.boxes, places, align);
+  const Tensor features = roi_align(used, scales, regions.boxes, places, align);
+  if (is_traced()) {
+    std::vector<Tensor> inputs = used;
+    inputs.push_back(regions.boxes);
+    Trace::Numbers numbers{{"size", align.size},
+                           {"samplingRatio", align.sampling_ratio},
+                           {"aligned", align.aligned},
+                           {"torchvision", torchvision}};
+    for (size_t l = 0; l < scales.size(); ++l) numbers[str("scale", l)] = scales[l];
+    note("regionFeatures", inputs, {features}, std::move(numbers));
+  }
+  return features;
 }
 
 void BoxHeadOptions::validate() const {

@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -39,6 +40,7 @@ Tensor concat_channels(const std::vector<Tensor>& parts) {
     }
     return grads;
   });
+  if (is_traced()) note("concatChannels", parts, {whole});
   return whole;
 }
 

@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -27,6 +28,7 @@ Tensor deform_sampling(const Tensor& values, const Tensor& offsets) {
                    grads[1]);
     return grads;
   });
+  if (is_traced()) note("deformSampling", {values, offsets}, {out});
   return out;
 }
 

@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -20,6 +21,7 @@ Tensor global_average_pool(const Tensor& x) {
     MIXPL_DISPATCH(dy.device(), global_average_pool_backward, dy, dx);
     return Gradients{dx};
   });
+  if (is_traced()) note("globalAveragePool", {x}, {y});
   return y;
 }
 

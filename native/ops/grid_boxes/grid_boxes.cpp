@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -19,6 +20,7 @@ Tensor grid_boxes(const Tensor& sides, float offset) {
     MIXPL_DISPATCH(dboxes.device(), grid_boxes_backward, dboxes, dsides);
     return Gradients{dsides};
   });
+  if (is_traced()) note("gridBoxes", {sides}, {boxes}, {{"offset", offset}});
   return boxes;
 }
 

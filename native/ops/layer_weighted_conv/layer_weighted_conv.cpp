@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/conv2d/conv2d.h"
 #include "ops/registry.h"
 
@@ -67,6 +68,7 @@ Tensor layer_weighted_conv(const Tensor& x, const Tensor& weight, const Tensor& 
     }
     return grads;
   });
+  if (is_traced()) note("layerWeightedConv", {x, weight, attention}, {y});
   return y;
 }
 

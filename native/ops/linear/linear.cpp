@@ -2,6 +2,7 @@
 
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/conv2d/conv2d_gradients.h"
 #include "ops/registry.h"
 
@@ -41,6 +42,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
          ConvGradients{x, weight, bias, Tensor(), in, out, filters, conv,
                        options.relu ? y.detach() : Tensor()});
   if (options.relu) mark_rectified(y);
+  if (is_traced()) note("linear", {x, weight, bias}, {y}, {{"relu", options.relu}});
   return y;
 }
 

@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -22,6 +23,7 @@ Tensor scaled_exp(const Tensor& x, const Tensor& scale) {
     MIXPL_DISPATCH(x.device(), scaled_exp_backward, dy, x, scale, grads[0], grads[1]);
     return grads;
   });
+  if (is_traced()) note("scaledExp", {x, scale}, {y});
   return y;
 }
 

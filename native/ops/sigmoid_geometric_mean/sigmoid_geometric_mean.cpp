@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -25,6 +26,7 @@ Tensor sigmoid_geometric_mean(const Tensor& x, const Tensor& y) {
     MIXPL_DISPATCH(x.device(), sigmoid_geometric_mean_backward, dz, x, y, grads[0], grads[1]);
     return grads;
   });
+  if (is_traced()) note("sigmoidGeometricMean", {x, y}, {z});
   return z;
 }
 

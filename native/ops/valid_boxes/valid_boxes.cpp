@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -24,6 +25,7 @@ Tensor valid_boxes(const Tensor& boxes, const Tensor& fallback) {
     MIXPL_DISPATCH(boxes.device(), valid_boxes_backward, dout, boxes, grads[0], grads[1]);
     return grads;
   });
+  if (is_traced()) note("validBoxes", {boxes, fallback}, {out});
   return out;
 }
 

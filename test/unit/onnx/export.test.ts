@@ -46,6 +46,10 @@ const seen = (name: string, test: object = {}): DetectorOptions => {
   return { ...options, test: { ...options.test, ...test } } as DetectorOptions;
 };
 const backbone = { depth: 18, frozenStages: -1, baseWidth: 8 } as const;
+const withRoi = (roi: object) => {
+  const options = seen('faster-rcnn', { scoreThr: 0.2 });
+  return { ...options, roi: { ...('roi' in options && options.roi), ...roi } } as DetectorOptions;
+};
 const retinanet = (of: object) => ({ ...seen('retinanet'), ...of }) as DetectorOptions;
 
 const cases: [string, DetectorOptions, Partial<DetectorPreprocess>?][] = [
@@ -55,6 +59,15 @@ const cases: [string, DetectorOptions, Partial<DetectorPreprocess>?][] = [
   ['gfl', seen('gfl')],
   ['paa', seen('paa', { scoreVoting: false })],
   ['centernet', seen('centernet')],
+  ['tood', seen('tood')],
+  ['faster-rcnn', seen('faster-rcnn', { scoreThr: 0.2 })],
+  ['cascade-rcnn', seen('cascade-rcnn', { scoreThr: 0.2 })],
+  [
+    'torchvision numerics, Faster R-CNN',
+    { ...seen('faster-rcnn', { scoreThr: 0.2 }), numerics: 'torchvision' } as DetectorOptions,
+  ],
+  ['convolutions of regions', withRoi({ convs: 2, norm: 'gn', convChannels: 16, fcs: 1 })],
+  ['no detection of regions', seen('faster-rcnn', { scoreThr: 0.99 })],
   ['bottlenecks of live norms', retinanet({ backbone: { ...backbone, depth: 50, norm: 'bn' } })],
   [
     'bottlenecks of frozen norms, Caffe',
@@ -99,12 +112,13 @@ describe.skipIf(!hasRuntime)('an ONNX file', () => {
     for (const [height, width] of [
       [64, 96],
       [70, 101],
+      [224, 320],
     ] as const) {
       const file = join(folder, 'x.onnx');
       const { bytes } = await exportOnnx(detector, file, { height, width });
       expect((await stat(file)).size).toBe(bytes);
       const report = await compareOnnx(file, detector, picture(height, width));
-      if (name === 'no detection') expect(report.detections).toBe(0);
+      if (name.startsWith('no detection')) expect(report.detections).toBe(0);
       else expect(report.detections).toBeGreaterThan(3);
       expect(report).toMatchObject({ matched: report.detections, others: 0 });
       expect(report.score).toBeLessThan(1e-5);
@@ -191,7 +205,7 @@ describe('exportOnnx', () => {
     expect(bytes).toBeLessThan(4 * values + 120_000);
   });
 
-  test.each(['faster-rcnn', 'cascade-rcnn', 'sparse-rcnn', 'dino', 'dab-detr'])(
+  test.each(['sparse-rcnn', 'dino', 'dab-detr', 'retinanet over swin'])(
     'refuses %s, and leaves no file',
     async (name) => {
       await using detector = await open(smallDetectors[name]!);
