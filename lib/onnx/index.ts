@@ -18,14 +18,14 @@ export interface OnnxOptions {
 }
 
 /**
- * Writes a detector as one ONNX file (opset 13) that finds in a picture what `predict` finds in it:
+ * Writes a detector as one ONNX file (opset 16) that finds in a picture what `predict` finds in it:
  * normalisation, padding, network, decoding and suppression are inside.
  *
  * Input: `image`, uint8 [1, height, width, 3], RGB, already of this size. Outputs, of as many detections as there
  * are: `boxes` f32 [n, 4], x1 y1 x2 y2 in pixels of the image; `scores` f32 [n], falling; `labels` int64 [n].
  *
- * Of a network that computes in f32; RetinaNet, FCOS, ATSS, GFL, CenterNet and PAA (without score voting)
- * on ResNets have a form in ONNX.
+ * RetinaNet, FCOS, ATSS, GFL, TOOD, CenterNet, PAA (without score voting), Faster and Cascade R-CNN have a
+ * form in ONNX, on every backbone.
  * @param detector on the CPU, in fp32
  * @throws MixplError ERR_CONFIG for a detector without a form in ONNX; ERR_RANGE; ERR_IO
  */

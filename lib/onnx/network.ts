@@ -3,6 +3,7 @@ import { MixplError } from '../errors.js';
 import type { NativeTrace, NativeTraceStep as TraceStep } from '../native.js';
 import type { Graph, Value } from './graph.js';
 import { taskAlignedSteps } from './task-aligned.js';
+import { transformerSteps } from './transformer.js';
 
 /** Ours are [N, H, W, C]; convolutions of ONNX take [N, C, H, W]. Maps stay as they were made. */
 type Layout = 'nhwc' | 'nchw';
@@ -13,6 +14,7 @@ export class Tensors {
   readonly #trace: NativeTrace;
   readonly #values = new Map<number, Partial<Record<Layout, Value>>>();
   readonly #weights = new Map<number, Value>();
+  readonly #constants = new Map<number, Float32Array>();
 
   constructor(graph: Graph, trace: NativeTrace) {
     this.graph = graph;
@@ -22,9 +24,17 @@ export class Tensors {
   shape(id: number): readonly number[] {
     return this.#trace.shapes[id]!;
   }
+  /** A constant, or undefined. */
+  known(id: number): Float32Array | undefined {
+    return this.#trace.constants[id] ?? this.#constants.get(id);
+  }
+  /** Makes one of what a step does to constants. */
+  setConstant(id: number, values: Float32Array): void {
+    this.#constants.set(id, values);
+  }
   /** @throws MixplError ERR_INTERNAL when it is none */
   constant(id: number): Float32Array {
-    const values = this.#trace.constants[id];
+    const values = this.known(id);
     if (!values) throw new MixplError('ERR_INTERNAL', `onnx: tensor ${id} must be a constant`);
     return values;
   }
@@ -169,6 +179,11 @@ const linear: Build = (t, step) => {
 /** The first axis may have any number of rows. */
 const reshape: Build = (t, step) => {
   const [from, to] = [step.inputs[0]!, step.outputs[0]!];
+  const known = t.known(from);
+  if (known) {
+    t.setConstant(to, known);
+    return;
+  }
   const [rows, ...rest] = t.shape(to);
   const first = rows === t.shape(from)[0] ? 0 : rows!;
   t.set(to, t.graph.reshape(t.get(from, 'nhwc'), [first, ...rest]), 'nhwc');
@@ -184,6 +199,7 @@ const builders: Readonly<Record<string, Build>> = {
   linear,
   reshape,
   ...taskAlignedSteps,
+  ...transformerSteps,
 };
 
 /**

@@ -94,6 +94,16 @@ Napi::Value result(Napi::Env env, const ProbeValues& seen) {
   return out;
 }
 
+// Of any type.
+std::vector<float> numbers_of(const Tensor& t) {
+  if (t.dtype() == DType::f32 || t.dtype() == DType::bf16) return floats_of(t);
+  std::vector<float> numbers;
+  for (int64_t i = 0; i < t.numel(); ++i)
+    numbers.push_back(t.dtype() == DType::u8 ? static_cast<float>(t.data<uint8_t>()[i])
+                                             : static_cast<float>(t.data<int32_t>()[i]));
+  return numbers;
+}
+
 Napi::Value result(Napi::Env env, const TracedPrediction& traced) {
   const auto ids = [&](const std::vector<int>& numbers) {
     return to_js(env, std::vector<int32_t>(numbers.begin(), numbers.end()));
@@ -113,7 +123,7 @@ Napi::Value result(Napi::Env env, const TracedPrediction& traced) {
   for (int source : traced.trace.sources())
     if (source != traced.input)
       constants.Set(static_cast<uint32_t>(source),
-                    to_js(env, floats_of(traced.trace.tensors()[source])));
+                    to_js(env, numbers_of(traced.trace.tensors()[source])));
   Napi::Object out = Napi::Object::New(env);
   out.Set("input", traced.input);
   out.Set("steps", steps);

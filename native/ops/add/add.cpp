@@ -5,6 +5,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -40,6 +41,7 @@ Tensor add(const Tensor& a, const Tensor& b) {
     }
     return grads;
   });
+  if (is_traced()) note("add", {a, b}, {y});
   return y;
 }
 

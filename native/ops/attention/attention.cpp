@@ -6,6 +6,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -88,6 +89,15 @@ Tensor run(const AttentionCall& c, std::vector<Tensor> inputs,
     MIXPL_DISPATCH(c.q.tensor.device(), attention_backward, c, dout, kept, log_sums, wanted);
     return grads;
   });
+  if (is_traced())
+    note("attention", {c.q.tensor, c.k.tensor, c.v.tensor, c.bias, c.mask}, {out},
+         {{"heads", static_cast<double>(c.heads)},
+          {"depth", static_cast<double>(c.depth)},
+          {"valueDepth", static_cast<double>(c.value_depth)},
+          {"scale", c.scale},
+          {"column0", static_cast<double>(c.q.column)},
+          {"column1", static_cast<double>(c.k.column)},
+          {"column2", static_cast<double>(c.v.column)}});
   return out;
 }
 

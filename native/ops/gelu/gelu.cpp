@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -17,6 +18,7 @@ Tensor gelu(const Tensor& x) {
     MIXPL_DISPATCH(x.device(), gelu_backward, x, dy, dx);
     return Gradients{dx};
   });
+  if (is_traced()) note("gelu", {x}, {y});
   return y;
 }
 

@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -55,6 +56,7 @@ Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, floa
   Tensor y = Tensor::empty_like(x);
   if (x.numel()) MIXPL_DISPATCH(x.device(), layer_norm_forward, forward, y);
   record(y, {x, gamma, beta, residual}, [forward](Tensor dy) { return gradients_of(forward, dy); });
+  if (is_traced()) note("layerNorm", {x, gamma, beta, residual}, {y}, {{"eps", eps}});
   return y;
 }
 

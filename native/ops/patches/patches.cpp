@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -22,6 +23,7 @@ Tensor patches(const Tensor& x, int64_t size) {
     if (dx.numel()) MIXPL_DISPATCH(dy.device(), patches_backward, dy, size, dx);
     return Gradients{dx};
   });
+  if (is_traced()) note("patches", {x}, {y}, {{"size", static_cast<double>(size)}});
   return y;
 }
 

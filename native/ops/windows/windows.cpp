@@ -4,6 +4,7 @@
 #include "core/check.h"
 #include "core/context.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/registry.h"
 #include "ops/windows/windows_math.h"
 
@@ -54,6 +55,10 @@ Tensor window_partition(const Tensor& x, const WindowOptions& options) {
   const WindowCall c{x.size(0), x.size(1), x.size(2), x.size(3), options};
   const Tensor windows = partition(c, x);
   record(windows, {x}, [c](const Tensor& dwindows) { return Gradients{merge(c, dwindows, {})}; });
+  if (is_traced())
+    note("windowPartition", {x}, {windows},
+         {{"size", static_cast<double>(options.size)},
+          {"shift", static_cast<double>(options.shift)}});
   return windows;
 }
 
@@ -84,6 +89,10 @@ Tensor window_merge(const Tensor& windows, int64_t height, int64_t width,
          [c, cut = windows.requires_grad(), whole = residual.requires_grad()](const Tensor& dy) {
            return Gradients{cut ? partition(c, dy) : Tensor(), whole ? dy : Tensor()};
          });
+  if (is_traced())
+    note("windowMerge", {windows, residual}, {y},
+         {{"size", static_cast<double>(options.size)},
+          {"shift", static_cast<double>(options.shift)}});
   return y;
 }
 
