@@ -7,6 +7,7 @@ import { buildDetections } from './detections.js';
 import { Graph, type Value } from './graph.js';
 import { buildStep, Tensors } from './network.js';
 import type { OnnxModel } from './proto.js';
+import { buildQueryDetections } from './queries.js';
 import {
   buildProposals,
   buildRefinement,
@@ -30,6 +31,8 @@ const exported = [
   'tood',
   'faster-rcnn',
   'cascade-rcnn',
+  'deformable-detr',
+  'dino',
 ];
 
 /** @throws MixplError ERR_CONFIG for a detector without a form in ONNX */
@@ -61,6 +64,8 @@ export async function onnxModel(
     if (step.op === 'denseDetections') found = buildDetections(tensors, step, { size, firstLabel });
     else if (step.op === 'regionDetections')
       found = buildRegionDetections(tensors, step, { size, firstLabel });
+    else if (step.op === 'queryDetections')
+      found = buildQueryDetections(tensors, step, { size, firstLabel });
     else if (step.op === 'proposeRegions') buildProposals(tensors, step, size);
     else if (step.op === 'regionFeatures') buildRegionFeatures(tensors, step);
     else if (step.op === 'refineRegions') buildRefinement(tensors, step, size);

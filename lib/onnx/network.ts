@@ -2,6 +2,7 @@
 import { MixplError } from '../errors.js';
 import type { NativeTrace, NativeTraceStep as TraceStep } from '../native.js';
 import type { Graph, Value } from './graph.js';
+import { querySteps } from './queries.js';
 import { taskAlignedSteps } from './task-aligned.js';
 import { transformerSteps } from './transformer.js';
 
@@ -43,6 +44,11 @@ export class Tensors {
     const value = this.#weights.get(id) ?? make(this.constant(id));
     this.#weights.set(id, value);
     return value;
+  }
+  /** How a tensor is at hand already: for steps that take numbers one by one. */
+  layout(id: number): Layout {
+    const known = this.#values.get(id);
+    return known?.nchw && !known.nhwc ? 'nchw' : 'nhwc';
   }
   set(id: number, value: Value, layout: Layout): void {
     this.#values.set(id, { [layout]: value });
@@ -132,7 +138,8 @@ const upsampleAdd: Build = (t, step) => {
 };
 
 const relu: Build = (t, step) => {
-  t.set(step.outputs[0]!, t.graph.op('Relu', [t.get(step.inputs[0]!, 'nchw')]), 'nchw');
+  const layout = t.layout(step.inputs[0]!);
+  t.set(step.outputs[0]!, t.graph.op('Relu', [t.get(step.inputs[0]!, layout)]), layout);
 };
 
 const groupNorm: Build = (t, step) => {
@@ -198,6 +205,7 @@ const builders: Readonly<Record<string, Build>> = {
   learnedScale,
   linear,
   reshape,
+  ...querySteps,
   ...taskAlignedSteps,
   ...transformerSteps,
 };

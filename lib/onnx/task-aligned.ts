@@ -27,8 +27,8 @@ const layerWeightedConv = (t: Tensors, step: TraceStep): void => {
 };
 
 const sigmoid = (t: Tensors, step: TraceStep): void => {
-  const y = t.graph.op('Sigmoid', [t.get(step.inputs[0]!, 'nchw')]);
-  t.set(step.outputs[0]!, y, 'nchw');
+  const layout = t.layout(step.inputs[0]!);
+  t.set(step.outputs[0]!, t.graph.op('Sigmoid', [t.get(step.inputs[0]!, layout)]), layout);
 };
 
 const sigmoidGeometricMean = (t: Tensors, step: TraceStep): void => {

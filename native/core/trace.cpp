@@ -6,9 +6,16 @@ namespace mixpl {
 
 int Trace::number_of(const Tensor& t) {
   if (!t.defined()) return -1;
-  const auto [at, is_new] = numbers_.try_emplace(t.impl().get(), static_cast<int>(tensors_.size()));
-  if (is_new) tensors_.push_back(t);
-  return at->second;
+  const auto next = static_cast<int>(tensors_.size());
+  const auto [at, is_new] = numbers_.try_emplace(t.impl().get(), next);
+  if (!is_new) return at->second;
+  tensors_.push_back(t);
+  // Another handle of values that are known: nobody overwrites them, as they are kept here.
+  if (t.numel() > 0) {
+    const auto [first, is_first] = places_.try_emplace({t.raw(), t.numel()}, next);
+    if (!is_first) steps_.push_back({"reshape", {first->second}, {next}, {}});
+  }
+  return next;
 }
 
 void Trace::add(const char* op, const std::vector<Tensor>& inputs,

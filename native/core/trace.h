@@ -38,6 +38,7 @@ class Trace {
   std::vector<TraceStep> steps_;
   std::vector<Tensor> tensors_;
   std::map<const TensorImpl*, int> numbers_;
+  std::map<std::pair<const void*, int64_t>, int> places_;  // of the first handle of some values
 };
 
 /// Adds a step to the trace of the context; nothing without one.

@@ -6,6 +6,7 @@
 #include "core/check.h"
 #include "core/context.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -40,6 +41,7 @@ Tensor best_tokens(const Tensor& logits, int64_t count, int64_t by) {
   Tensor rows = Tensor::empty({images * count}, DType::i32, logits.device());
   if (rows.numel() > 0)
     MIXPL_DISPATCH(logits.device(), best_tokens, logits, count, std::max<int64_t>(by, -1), rows);
+  if (is_traced()) note("bestTokens", {logits}, {rows}, {{"by", static_cast<double>(by)}});
   return rows;
 }
 
@@ -97,6 +99,8 @@ PendingDetections detect_queries(const Tensor& logits, const Tensor& boxes, cons
     throw ShapeError(str("detectQueries: logits must have below 2^24 classes and 2^31 pairs, got ",
                          logits.shape()));
   const int64_t most = std::min(max_per_image, queries * classes);
+  if (is_traced())
+    note("queryDetections", {logits, boxes}, {}, {{"most", static_cast<double>(most)}});
   if (images == 0 || most == 0) return std::vector<Detections>(images);
   return MIXPL_DISPATCH(logits.device(), detect_queries, logits, boxes, sizes, most);
 }

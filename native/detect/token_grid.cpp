@@ -8,6 +8,7 @@
 #include "core/context.h"
 #include "core/launch.h"
 #include "core/part.h"
+#include "core/trace.h"
 #include "detect/token_grid_math.h"
 #include "ops/registry.h"
 
@@ -194,6 +195,9 @@ Tensor coordinate_encoding(const Tensor& boxes, int64_t each, CoordinateOrder or
     MIXPL_DISPATCH(boxes.device(), encode_coordinates_backward, view, dout, dboxes);
     return Gradients{dboxes};
   });
+  if (is_traced())
+    note("coordinateEncoding", {boxes, ratios}, {out},
+         {{"each", static_cast<double>(each)}, {"xFirst", order == CoordinateOrder::xywh}});
   return out;
 }
 

@@ -5,6 +5,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/deformable_attention/deformable_attention_math.h"
 #include "ops/registry.h"
 
@@ -82,6 +83,16 @@ Tensor deformable_attention(const Tensor& value, const std::vector<MapSize>& map
                    logits, references, ratios, heads, grads);
     return Gradients{grads.value, grads.offsets, grads.logits, grads.references};
   });
+  if (is_traced()) {
+    Trace::Numbers numbers{{"heads", static_cast<double>(heads)},
+                           {"levels", static_cast<double>(maps.size())}};
+    for (size_t l = 0; l < maps.size(); ++l) {
+      numbers[str("height", l)] = static_cast<double>(maps[l].height);
+      numbers[str("width", l)] = static_cast<double>(maps[l].width);
+    }
+    note("deformableAttention", {value, offsets, logits, references, ratios}, {out},
+         std::move(numbers));
+  }
   return out;
 }
 

@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -24,6 +25,7 @@ Tensor gather_rows(const Tensor& x, const Tensor& rows, int64_t columns) {
            MIXPL_DISPATCH(device, gather_rows_backward, dy, rows, dx);
            return Gradients{dx};
          });
+  if (is_traced()) note("gatherRows", {x, rows}, {y});
   return y;
 }
 

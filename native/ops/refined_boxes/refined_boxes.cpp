@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -29,6 +30,7 @@ Tensor refined_boxes(const Tensor& deltas, const Tensor& references, float eps) 
                    ddeltas, dreferences);
     return Gradients{ddeltas, dreferences};
   });
+  if (is_traced()) note("refinedBoxes", {deltas, references}, {boxes}, {{"eps", eps}});
   return boxes;
 }
 

@@ -2,7 +2,6 @@
 
 #include "autograd/tape.h"
 #include "core/check.h"
-#include "core/trace.h"
 
 namespace mixpl {
 
@@ -13,7 +12,6 @@ Tensor reshape(const Tensor& x, const Shape& shape) {
         str("reshape: shape must hold ", x.numel(), " numbers, as x does, got ", shape));
   Tensor y = x.alias(shape);
   record(y, {x}, [from = x.shape()](const Tensor& dy) { return Gradients{dy.alias(from)}; });
-  if (is_traced()) note("reshape", {x}, {y});
   return y;
 }
 

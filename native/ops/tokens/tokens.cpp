@@ -5,6 +5,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/registry.h"
 #include "ops/reshape/reshape.h"
 
@@ -47,6 +48,7 @@ Tensor concat_tokens(const std::vector<Tensor>& parts) {
     MIXPL_DISPATCH(dwhole.device(), read_spans, dwhole, spans);
     return grads;
   });
+  if (is_traced()) note("concatTokens", parts, {whole});
   return whole;
 }
 
@@ -71,6 +73,7 @@ Tensor take_tokens(const Tensor& x, int64_t first, int64_t count) {
     MIXPL_DISPATCH(dy.device(), write_spans, spans, dx);
     return Gradients{dx};
   });
+  if (is_traced()) note("takeTokens", {x}, {y}, {{"first", static_cast<double>(first)}});
   return y;
 }
 
@@ -89,6 +92,7 @@ Tensor mask_tokens(const Tensor& x, const Tensor& mask) {
     MIXPL_DISPATCH(dy.device(), mask_tokens, dy, mask, dx);
     return Gradients{dx};
   });
+  if (is_traced()) note("maskTokens", {x, mask}, {y});
   return y;
 }
 

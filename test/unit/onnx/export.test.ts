@@ -60,6 +60,9 @@ const cases: [string, DetectorOptions, Partial<DetectorPreprocess>?][] = [
   ['paa', seen('paa', { scoreVoting: false })],
   ['centernet', seen('centernet')],
   ['tood', seen('tood')],
+  ['dino', seen('dino')],
+  ['deformable-detr', seen('deformable-detr')],
+  ['plain deformable-detr', seen('plain deformable-detr')],
   ['retinanet over swin', seen('retinanet over swin')],
   ['faster-rcnn', seen('faster-rcnn', { scoreThr: 0.2 })],
   ['cascade-rcnn', seen('cascade-rcnn', { scoreThr: 0.2 })],
@@ -206,7 +209,7 @@ describe('exportOnnx', () => {
     expect(bytes).toBeLessThan(4 * values + 120_000);
   });
 
-  test.each(['sparse-rcnn', 'dino', 'dab-detr'])('refuses %s, and leaves no file', async (name) => {
+  test.each(['sparse-rcnn', 'dab-detr'])('refuses %s, and leaves no file', async (name) => {
     await using detector = await open(smallDetectors[name]!);
     await expect(
       exportOnnx(detector, join(folder, 'x.onnx'), { height: 64, width: 64 }),
