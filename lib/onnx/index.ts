@@ -24,8 +24,7 @@ export interface OnnxOptions {
  * Input: `image`, uint8 [1, height, width, 3], RGB, already of this size. Outputs, of as many detections as there
  * are: `boxes` f32 [n, 4], x1 y1 x2 y2 in pixels of the image; `scores` f32 [n], falling; `labels` int64 [n].
  *
- * RetinaNet, FCOS, ATSS, GFL, TOOD, CenterNet, PAA (without score voting), Faster and Cascade R-CNN have a
- * form in ONNX, on every backbone.
+ * All detectors have a form in ONNX, on every backbone; PAA without score voting.
  * @param detector on the CPU, in fp32
  * @throws MixplError ERR_CONFIG for a detector without a form in ONNX; ERR_RANGE; ERR_IO
  */

@@ -7,7 +7,7 @@ import { buildDetections } from './detections.js';
 import { Graph, type Value } from './graph.js';
 import { buildStep, Tensors } from './network.js';
 import type { OnnxModel } from './proto.js';
-import { buildQueryDetections } from './queries.js';
+import { buildQueryDetections, buildQueryRegions } from './queries.js';
 import {
   buildProposals,
   buildRefinement,
@@ -19,21 +19,6 @@ export { modelPieces } from './proto.js';
 
 /** The oldest that has all that is used: every runtime of the last years takes it. */
 const opset = 16;
-
-/** Types whose predictions are made of steps that have a form in ONNX here. */
-const exported = [
-  'retinanet',
-  'fcos',
-  'atss',
-  'gfl',
-  'paa',
-  'centernet',
-  'tood',
-  'faster-rcnn',
-  'cascade-rcnn',
-  'deformable-detr',
-  'dino',
-];
 
 /** @throws MixplError ERR_CONFIG for a detector without a form in ONNX */
 export async function onnxModel(
@@ -66,6 +51,7 @@ export async function onnxModel(
       found = buildRegionDetections(tensors, step, { size, firstLabel });
     else if (step.op === 'queryDetections')
       found = buildQueryDetections(tensors, step, { size, firstLabel });
+    else if (step.op === 'queryRegions') buildQueryRegions(tensors, step, size);
     else if (step.op === 'proposeRegions') buildProposals(tensors, step, size);
     else if (step.op === 'regionFeatures') buildRegionFeatures(tensors, step);
     else if (step.op === 'refineRegions') buildRefinement(tensors, step, size);
@@ -74,7 +60,7 @@ export async function onnxModel(
   if (!found)
     throw new MixplError(
       'ERR_CONFIG',
-      `onnx: model.type must be one of ${exported.join(', ')}, got ${detector.options.type}`,
+      `onnx: the detector must end in detections that have a form in ONNX, got ${detector.options.type}`,
     );
   for (const [name, value] of Object.entries(found)) graph.name(value, name);
   return {

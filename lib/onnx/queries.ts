@@ -182,10 +182,84 @@ const deformableAttention = (t: Tensors, step: TraceStep): void => {
   t.set(step.outputs[0]!, graph.reshape(joined, [1, queries, columns]), plain);
 };
 
+/** DAB-DETR's: the encoding of a centre, scaled by content, drawn out by how sides compare. */
+const modulatedEncoding = (t: Tensors, step: TraceStep): void => {
+  const { graph } = t;
+  const [encoding, sizes, boxes, scale] = step.inputs as unknown as [
+    number,
+    number,
+    number,
+    number,
+  ];
+  const [, queries, channels] = t.shape(step.outputs[0]!) as [number, number, number];
+  const part = (x: number, from: number, to: number) => {
+    const bounds = [graph.ints([from]), graph.ints([to]), graph.ints([2])];
+    return graph.op('Slice', [t.get(x, plain), ...bounds]);
+  };
+  let y = part(encoding, 0, channels);
+  if (scale >= 0) y = graph.op('Mul', [y, t.get(scale, plain)]);
+  const shares = graph.op('Div', [graph.op('Sigmoid', [t.get(sizes, plain)]), part(boxes, 2, 4)]);
+  // The first half of the channels is y's.
+  const turned = graph.op('Gather', [shares, graph.ints([1, 0])], { axis: 2 });
+  const each = graph.op('Expand', [
+    graph.reshape(turned, [1, queries, 2, 1]),
+    graph.ints([1, queries, 2, channels / 2]),
+  ]);
+  t.set(step.outputs[0]!, graph.op('Mul', [y, graph.reshape(each, [1, queries, channels])]), plain);
+};
+
+const addProduct = (t: Tensors, step: TraceStep): void => {
+  const [x, a, b] = Array.from(step.inputs, (input) => t.get(input, plain)) as [
+    Value,
+    Value,
+    Value,
+  ];
+  t.set(step.outputs[0]!, t.graph.op('Add', [x, t.graph.op('Mul', [a, b])]), plain);
+};
+
+const prelu = (t: Tensors, step: TraceStep): void => {
+  const [x, slope] = step.inputs as unknown as [number, number];
+  const y = t.graph.op('PRelu', [t.get(x, plain), t.weight(slope, (v) => t.graph.floats(v))]);
+  t.set(step.outputs[0]!, y, plain);
+};
+
+const batchedMatmul = (t: Tensors, step: TraceStep): void => {
+  const [a, b] = Array.from(step.inputs, (input) => t.get(input, plain)) as [Value, Value];
+  t.set(step.outputs[0]!, t.graph.op('MatMul', [a, b]), plain);
+};
+
+/** Boxes (cx, cy, w, h) that deltas make of others. */
+const centersFromDeltas = (t: Tensors, step: TraceStep): void => {
+  const { graph } = t;
+  const [deltas, references] = step.inputs as unknown as [number, number];
+  const four = (name: string) =>
+    graph.floats([0, 1, 2, 3].map((i) => step.numbers[`${name}${i}.`]!));
+  const scaled = graph.op('Add', [
+    graph.op('Mul', [t.get(deltas, plain), four('std')]),
+    four('mean'),
+  ]);
+  const part = (x: Value, from: number) =>
+    graph.op('Slice', [x, graph.ints([from]), graph.ints([from + 2]), graph.ints([2])]);
+  const own = t.get(references, plain);
+  const sides = part(own, 2);
+  const centre = graph.op('Add', [part(own, 0), graph.op('Mul', [part(scaled, 0), sides])]);
+  const limit = step.numbers.limit!;
+  const growth = graph.op('Clip', [part(scaled, 2), graph.float(-limit), graph.float(limit)]);
+  const size = graph.op('Mul', [sides, graph.op('Exp', [growth])]);
+  t.set(step.outputs[0]!, graph.op('Concat', [centre, size], { axis: 2 }), plain);
+};
+
 export const querySteps = {
   ...{ concatTokens, takeTokens, maskTokens, bestTokens, gatherRows, refinedBoxes },
-  ...{ coordinateEncoding, deformableAttention },
+  ...{ coordinateEncoding, deformableAttention, modulatedEncoding, addProduct, prelu },
+  ...{ batchedMatmul, centersFromDeltas },
 };
+
+/** Corners of the queries' boxes, which are not clipped. */
+export function buildQueryRegions(t: Tensors, step: TraceStep, size: PictureSize): void {
+  const rows = t.graph.reshape(t.get(step.inputs[0]!, plain), [-1, 4]);
+  t.set(step.outputs[0]!, cornersOf(t.graph, rows, size), plain);
+}
 
 /** As detect_queries() in native/detect/queries.h: the best pairs of query and class, without suppression. */
 export function buildQueryDetections(

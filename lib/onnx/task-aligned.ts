@@ -4,8 +4,10 @@ import { halves } from './boxes.js';
 import type { Tensors } from './network.js';
 
 const concatChannels = (t: Tensors, step: TraceStep): void => {
-  const parts = Array.from(step.inputs, (part) => t.get(part, 'nchw'));
-  t.set(step.outputs[0]!, t.graph.op('Concat', parts, { axis: 1 }), 'nchw');
+  const layout = t.layout(step.inputs[0]!);
+  const parts = Array.from(step.inputs, (part) => t.get(part, layout));
+  const axis = layout === 'nchw' ? 1 : -1;
+  t.set(step.outputs[0]!, t.graph.op('Concat', parts, { axis }), layout);
 };
 
 const globalAveragePool = (t: Tensors, step: TraceStep): void => {

@@ -2,6 +2,7 @@
 
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -20,6 +21,7 @@ Regions query_regions(const Tensor& boxes, const Tensor& sizes) {
                         Tensor::empty({images * queries}, DType::i32, device),
                         Tensor::full({images}, static_cast<float>(queries), DType::i32, device)};
   MIXPL_DISPATCH(device, query_regions, boxes, sizes, regions);
+  if (is_traced()) note("queryRegions", {boxes}, {regions.boxes});
   return regions;
 }
 

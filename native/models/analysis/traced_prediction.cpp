@@ -39,7 +39,8 @@ TracedPrediction traced_prediction(Detector& detector, int64_t height, int64_t w
         str("trace: the detector must be made of steps that can be written down, ", what));
   };
   const auto &steps = traced.trace.steps(), &others = other.trace.steps();
-  if (steps.empty() || steps.size() != others.size() ||
+  if (steps.empty()) refuse("got one of none");
+  if (steps.size() != others.size() ||
       !std::equal(steps.begin(), steps.end(), others.begin(), same_steps))
     refuse("got one whose steps depend on the picture");
   // What depends on the picture although no step made it comes of one that was not noted.

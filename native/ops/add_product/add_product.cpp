@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -33,6 +34,7 @@ Tensor add_product(const Tensor& x, const Tensor& a, const Tensor& b) {
     if (b.requires_grad()) grads[2] = product_of(dy, a);
     return grads;
   });
+  if (is_traced()) note("addProduct", {x, a, b}, {y});
   return y;
 }
 

@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -36,6 +37,7 @@ Tensor batched_matmul(const Tensor& a, const Tensor& b) {
     if (b.requires_grad()) grads[1] = product({a, true}, {dy});
     return grads;
   });
+  if (is_traced()) note("batchedMatmul", {a, b}, {y});
   return y;
 }
 

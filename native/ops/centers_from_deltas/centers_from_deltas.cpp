@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -26,6 +27,14 @@ Tensor centers_from_deltas(const Tensor& deltas, const Tensor& references,
                    ddeltas, dreferences);
     return Gradients{ddeltas, dreferences};
   });
+  if (is_traced()) {
+    Trace::Numbers numbers{{"limit", coder.limit}};
+    for (int i = 0; i < 4; ++i) {
+      numbers[str("mean", i, ".")] = coder.means[i];
+      numbers[str("std", i, ".")] = coder.stds[i];
+    }
+    note("centersFromDeltas", {deltas, references}, {boxes}, std::move(numbers));
+  }
   return boxes;
 }
 

@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -38,6 +39,7 @@ Tensor modulated_encoding(const Tensor& encoding, const Tensor& sizes, const Ten
     MIXPL_DISPATCH(dy.device(), modulated_encoding_backward, dy, encoding, sizes, boxes, scale, g);
     return Gradients{g.dencoding, g.dsizes, g.dboxes, g.dscale};
   });
+  if (is_traced()) note("modulatedEncoding", {encoding, sizes, boxes, scale}, {y});
   return y;
 }
 

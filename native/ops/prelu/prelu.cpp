@@ -3,6 +3,7 @@
 #include "autograd/tape.h"
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/trace.h"
 #include "ops/registry.h"
 
 namespace mixpl {
@@ -23,6 +24,7 @@ Tensor prelu(const Tensor& x, const Tensor& slope) {
     MIXPL_DISPATCH(x.device(), prelu_backward, x, slope, dy, dx, dslope);
     return Gradients{dx, dslope};
   });
+  if (is_traced()) note("prelu", {x, slope}, {y});
   return y;
 }
 
