@@ -129,5 +129,9 @@ export const loggingSchema = z
   .strictObject({
     interval: positiveCount().default(50).describe('iterations between lines of metrics.jsonl'),
     level: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
+    tensorboard: z
+      .boolean()
+      .default(false)
+      .describe('also write the numbers of metrics.jsonl as event files of TensorBoard'),
   })
   .prefault({});

@@ -1,4 +1,5 @@
 export { formatDuration } from './duration.js';
+export { crc32c, EventFileWriter, scalarsOf } from './event-file.js';
 export { JsonLinesWriter, readJsonLines, trimJsonLines } from './json-lines.js';
 export {
   createLogger,

@@ -4,7 +4,7 @@ import type { DetectorState } from '../detector/types.js';
 import { MixplError } from '../errors.js';
 import { makeFolder } from '../files.js';
 import { FolderLock } from '../folder-lock.js';
-import { JsonLinesWriter, trimJsonLines } from '../log/index.js';
+import { EventFileWriter, JsonLinesWriter, scalarsOf, trimJsonLines } from '../log/index.js';
 import { writeRunReport } from '../report/index.js';
 import { writeSafetensors } from '../safetensors.js';
 import { type Checkpoint, CheckpointStore, readCheckpoint } from './checkpoint.js';
@@ -17,6 +17,8 @@ export interface RunFolderOptions {
   metadata: Readonly<Record<string, string>>;
   /** true: the newest checkpoint of the folder, if there is one; a path: that checkpoint. */
   resume: boolean | string;
+  /** Event files of TensorBoard, too. */
+  tensorboard: boolean;
 }
 
 /** What a run leaves behind: metrics.jsonl, checkpoints/, best.safetensors, report.html. */
@@ -26,6 +28,7 @@ export class RunFolder {
   /** What the run goes on from. */
   readonly resumed: Checkpoint | null;
   readonly #log: JsonLinesWriter;
+  readonly #events: EventFileWriter | null;
   readonly #lock: FolderLock;
   readonly #metadata: Readonly<Record<string, string>>;
 
@@ -35,6 +38,7 @@ export class RunFolder {
       checkpoints: CheckpointStore;
       resumed: Checkpoint | null;
       log: JsonLinesWriter;
+      events: EventFileWriter | null;
       lock: FolderLock;
       metadata: Readonly<Record<string, string>>;
     },
@@ -43,6 +47,7 @@ export class RunFolder {
     this.checkpoints = parts.checkpoints;
     this.resumed = parts.resumed;
     this.#log = parts.log;
+    this.#events = parts.events;
     this.#lock = parts.lock;
     this.#metadata = parts.metadata;
   }
@@ -55,7 +60,7 @@ export class RunFolder {
    */
   static async open(
     folder: string,
-    { metadata, resume }: RunFolderOptions,
+    { metadata, resume, tensorboard }: RunFolderOptions,
     accept: (checkpoint: Checkpoint) => void,
   ): Promise<RunFolder> {
     const path = resolve(folder);
@@ -85,7 +90,8 @@ export class RunFolder {
       if (await isFilled(metrics))
         await trimJsonLines(metrics, ({ iteration }) => Number(iteration) <= done);
       const log = await JsonLinesWriter.open(metrics);
-      return new RunFolder(path, { checkpoints, resumed, log, lock, metadata });
+      const events = tensorboard ? await EventFileWriter.open(path, { resumedAt: done }) : null;
+      return new RunFolder(path, { checkpoints, resumed, log, events, lock, metadata });
     } catch (error) {
       await lock?.release();
       if (isNew) await rmdir(path).catch(() => undefined); // only when it is empty
@@ -94,9 +100,11 @@ export class RunFolder {
     }
   }
 
-  /** Appends a line to metrics.jsonl. @throws MixplError ERR_IO */
-  async log(record: object): Promise<void> {
+  /** Appends a line to metrics.jsonl, and what is a number in it to the event file. @throws MixplError ERR_IO */
+  async log(record: { type: string; iteration: number }): Promise<void> {
     await this.#log.append(record);
+    const scalars = tagged(record);
+    if (scalars.size) await this.#events?.scalars(record.iteration, scalars);
   }
 
   /** Replaces best.safetensors. @throws MixplError ERR_IO */
@@ -109,12 +117,32 @@ export class RunFolder {
   async close(): Promise<void> {
     try {
       await this.#log.close();
+      await this.#events?.close();
       await writeRunReport(this.path);
     } finally {
       await this.#lock.release();
       inUse.delete(this.path);
     }
   }
+}
+
+/**
+ * Numbers of a record as TensorBoard groups them: `losses/…`, `pseudo/…`, `memory/…` and other numbers of steps
+ * as `train/…`; `validation/teacher/AP`.
+ */
+function tagged({
+  type,
+  iteration,
+  ...record
+}: {
+  type: string;
+  iteration: number;
+}): Map<string, number> {
+  if (type !== 'step') return scalarsOf(record, type);
+  const scalars = [...scalarsOf(record)].map(
+    ([tag, value]) => [tag.includes('/') ? tag : `train/${tag}`, value] as const,
+  );
+  return new Map(scalars);
 }
 
 async function isFilled(path: string): Promise<boolean> {

@@ -112,6 +112,7 @@ export async function setUpTraining(
           {
             metadata: metadataOf(own, { preprocess, resize, labelled, options }),
             resume: options.resume ?? false,
+            tensorboard: settings.logging.tensorboard,
           },
           (checkpoint) => {
             const { path, state } = checkpoint;
