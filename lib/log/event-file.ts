@@ -63,16 +63,19 @@ export class EventFileWriter {
   }
 
   /**
-   * Begins a file in `folder`.
-   * @param resumedAt steps that were made before: what other files of the folder have of later ones no longer counts
+   * Begins a file in `folder`. Older files there may have been written by a run that was killed: they stay,
+   * and readers forget what they hold beyond `stepsBefore`.
+   * @param options.stepsBefore steps that were made before, which this file goes on from
    * @throws MixplError ERR_IO
    */
-  static async open(folder: string, { resumedAt = 0 } = {}): Promise<EventFileWriter> {
+  static async open(folder: string, { stepsBefore = 0 } = {}): Promise<EventFileWriter> {
     const now = Date.now();
-    // Readers want them in the order of their names.
+    // Readers take files in the order of their names, so the time comes first, to the millisecond.
+    const seconds = Math.floor(now / 1000);
+    const milliseconds = String(now % 1000).padStart(3, '0');
     const path = join(
       folder,
-      `events.out.tfevents.${Math.floor(now / 1000)}.${hostname()}.${process.pid}.${now % 1000}`,
+      `events.out.tfevents.${seconds}.${milliseconds}.${hostname()}.${process.pid}`,
     );
     const wire = await import('@bufbuild/protobuf/wire');
     let writer: EventFileWriter;
@@ -82,11 +85,11 @@ export class EventFileWriter {
       throw ioError(path, 'must be a writable file', cause);
     }
     await writer.#append(0, (w) => w.tag(3, wire.WireType.LengthDelimited).string('brain.Event:2'));
-    if (resumedAt > 0)
-      await writer.#append(resumedAt + 1, (w) =>
-        // A session that starts.
-        w.tag(7, wire.WireType.LengthDelimited).fork().tag(1, wire.WireType.Varint).int32(1).join(),
-      );
+    // SessionLog, status START: steps from this one on count anew. Always, because a run that was killed
+    // before its first checkpoint begins again at 0.
+    await writer.#append(stepsBefore + 1, (w) =>
+      w.tag(7, wire.WireType.LengthDelimited).fork().tag(1, wire.WireType.Varint).int32(1).join(),
+    );
     return writer;
   }
 

@@ -72,6 +72,7 @@ export class RunFolder {
     inUse.add(path);
     const isNew = !(await stat(path).catch(() => null));
     let lock: FolderLock | null = null;
+    let log: JsonLinesWriter | null = null;
     try {
       await makeFolder(path);
       lock = await FolderLock.take(path);
@@ -89,10 +90,11 @@ export class RunFolder {
       const done = resumed?.state.iteration ?? 0;
       if (await isFilled(metrics))
         await trimJsonLines(metrics, ({ iteration }) => Number(iteration) <= done);
-      const log = await JsonLinesWriter.open(metrics);
-      const events = tensorboard ? await EventFileWriter.open(path, { resumedAt: done }) : null;
+      log = await JsonLinesWriter.open(metrics);
+      const events = tensorboard ? await EventFileWriter.open(path, { stepsBefore: done }) : null;
       return new RunFolder(path, { checkpoints, resumed, log, events, lock, metadata });
     } catch (error) {
+      await log?.close();
       await lock?.release();
       if (isNew) await rmdir(path).catch(() => undefined); // only when it is empty
       inUse.delete(path);

@@ -3,7 +3,7 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BinaryReader, type WireType } from '@bufbuild/protobuf/wire';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { crc32c, EventFileWriter, scalarsOf } from '../../../lib/log/event-file.js';
 import { readJsonLines } from '../../../lib/log/index.js';
 import { settings, student, train } from '../cuda/runs.js';
@@ -12,7 +12,10 @@ let folder: string;
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'mixpl-events-'));
 });
-afterEach(() => rm(folder, { recursive: true, force: true }));
+afterEach(async () => {
+  vi.restoreAllMocks();
+  await rm(folder, { recursive: true, force: true });
+});
 
 interface Event {
   wallTime: number;
@@ -108,10 +111,11 @@ describe('event files', () => {
     );
     await Promise.all([first, second]);
     await writer.close();
-    expect(writer.path).toMatch(/events\.out\.tfevents\.\d+\./);
+    expect(writer.path).toMatch(/events\.out\.tfevents\.\d{10}\.\d{3}\./);
     const events = await read(writer.path);
     expect(events.map(({ wallTime: _, ...event }) => event)).toEqual([
       { step: 0, version: 'brain.Event:2', values: {} },
+      { step: 1, starts: true, values: {} }, // whatever a run left here that was killed before a checkpoint
       { step: 5, values: { 'losses/größe': 1.5, 'train/lr': Math.fround(1e-3) } },
       { step: 2 ** 40, values: { odd: Number.NaN, far: -Infinity } },
     ]);
@@ -122,9 +126,21 @@ describe('event files', () => {
   });
 
   test('of a session that goes on say from which step', async () => {
-    const writer = await EventFileWriter.open(folder, { resumedAt: 40 });
+    const writer = await EventFileWriter.open(folder, { stepsBefore: 40 });
     await writer.close();
     expect((await read(writer.path))[1]).toMatchObject({ step: 41, starts: true });
+  });
+
+  test('sort by name as they were begun, within a second, too', async () => {
+    const paths: string[] = [];
+    const now = vi.spyOn(Date, 'now');
+    for (const at of [1_999_999_999_999, 2_000_000_000_007, 2_000_000_000_095, 2_000_000_000_950]) {
+      now.mockReturnValue(at);
+      const writer = await EventFileWriter.open(folder);
+      await writer.close();
+      paths.push(writer.path);
+    }
+    expect([...paths].sort()).toEqual(paths);
   });
 
   test('a folder that is not there is told', async () => {
