@@ -19,7 +19,10 @@ export type MixplErrorCode =
 
 /** Every error that mixpl throws on purpose. The message says what was expected, what came, and where. */
 export class MixplError extends Error {
+  /** Stable: what to branch on. */
   readonly code: MixplErrorCode;
+
+  /** For detectors and policies of your own. @param message `where: what must be …, got …` */
   constructor(code: MixplErrorCode, message: string, options?: ErrorOptions) {
     super(message, options);
     this.name = 'MixplError';

@@ -11,6 +11,7 @@ export type Matrix3 = readonly [
   number,
 ];
 
+/** The map that moves nothing. */
 export const identity3: Matrix3 = [1, 0, 0, 0, 1, 0, 0, 0, 1];
 
 /** a · b: first b, then a. */

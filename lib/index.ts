@@ -1,3 +1,7 @@
+/**
+ * Detectors, data, training, evaluation: what `import … from 'mixpl'` gives.
+ * @module mixpl
+ */
 export * from './analysis/index.js';
 export * from './augment/index.js';
 export {
@@ -6,6 +10,7 @@ export {
   type LoadOptions,
   listPresets,
   loadConfig,
+  type Preset,
   parseConfig,
   type ResolvedConfig,
   type RunConfig,
@@ -38,7 +43,16 @@ export { MixplError, type MixplErrorCode } from './errors.js';
 export * from './eval/index.js';
 export * from './geometry.js';
 export * as kernels from './kernels/index.js';
-export { type BuildInfo, type MemoryStats, type NativeTensor, native } from './native.js';
+export {
+  type BuildInfo,
+  type DeviceInfo,
+  type DType,
+  type MemoryStats,
+  type NativeAddon,
+  type NativeTensor,
+  native,
+  type TypedArray,
+} from './native.js';
 export {
   compareOnnx,
   exportOnnx,
@@ -49,9 +63,15 @@ export {
 } from './onnx/index.js';
 export { Random } from './random.js';
 export { writeRunReport } from './report/index.js';
-export { readSafetensors, type StoredTensor, writeSafetensors } from './safetensors.js';
+export {
+  readSafetensors,
+  type SafetensorsFile,
+  type StoredTensor,
+  type TensorEntry,
+  writeSafetensors,
+} from './safetensors.js';
 export * from './semi/index.js';
 export * from './train/index.js';
 export { type LayoutName, layoutNames } from './weights/layouts.js';
-export { WeightsMisfit } from './weights/match.js';
+export { type Misshapen, type Pair, type WeightsMatch, WeightsMisfit } from './weights/match.js';
 export { openWeights, type WeightsFile } from './weights/open.js';

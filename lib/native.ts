@@ -6,6 +6,7 @@ import { MixplError } from './errors.js';
 
 /** Element types of native tensors; bf16 travels as Uint16Array. */
 export type DType = 'f32' | 'bf16' | 'i32' | 'u8';
+/** Arrays that tensors are made from. */
 export type TypedArray = Float32Array | Int32Array | Uint8Array | Uint16Array;
 
 /** Handle of a native tensor. */
@@ -22,6 +23,7 @@ export interface NativeTensor {
   dispose(): void;
 }
 
+/** What the addon was built with and runs on. */
 export interface BuildInfo {
   onednnVersion: string;
   /** As setNumThreads said, or OpenMP's own choice. */
@@ -48,6 +50,7 @@ export interface DeviceInfo {
   multiprocessors?: number;
 }
 
+/** Memory of a device, in bytes. */
 export interface MemoryStats {
   liveBytes: number;
   peakLiveBytes: number;
@@ -195,7 +198,9 @@ export interface NativeDetectedBoxes {
   labels: Int32Array;
 }
 
+/** Metrics of lib/eval. @internal */
 export interface NativeEvaluation {
+  /** @internal see lib/eval */
   evaluateCoco(
     groundTruth: NativeGroundTruths,
     detections: NativeDetectedBoxes,
@@ -214,6 +219,7 @@ export interface NativeEvaluation {
     recall: Float64Array;
     numGroundTruths: Int32Array;
   }>;
+  /** @internal see lib/eval */
   evaluateVoc(
     groundTruth: NativeGroundTruths,
     detections: NativeDetectedBoxes,
@@ -232,24 +238,27 @@ export interface NativeEvaluation {
   }>;
 }
 
-/** What native/binding exports. Each area of the binding has its own part. */
+/** What native/binding exports; what it has for this package alone is not shown here. */
 export interface NativeAddon extends NativeEvaluation {
-  /** Hands over the class that native errors are made of. */
+  /** Hands over the class that native errors are made of. @internal */
   setErrorClass(errorClass: typeof MixplError): void;
+  /** [sync] */
   buildInfo(): BuildInfo;
+  /** [sync] Threads of the CPU's work, in [1, 1024], from the next job on. @throws MixplError ERR_RANGE */
   setNumThreads(threads: number): void;
   /** The CPU, then every GPU that the driver shows, usable or not. */
   devices(): DeviceInfo[];
   /** Why no GPU can be used; null when one can. */
   cudaReason(): string | null;
-  /** See the function below, which knows the environment. */
+  /** [sync] The id of a device, e.g. 'cuda:0' for 'auto' or 'cuda'. @throws MixplError ERR_DEVICE */
   resolveDevice(device: string): string;
   /**
    * Only in a build with an emulated GPU: a seed for the order of blocks and threads (0: in order), the
    * byte that fills fresh memory.
+   * @internal
    */
   setEmulation?(orderSeed: number, poison: number): void;
-  /** Likewise: what goes wrong there from now on, in place of what did before; {} ends it. */
+  /** Likewise: what goes wrong there from now on, in place of what did before; {} ends it. @internal */
   setEmulatedFaults?(faults: {
     /** Size of its memory. */
     memoryBytes?: number;
@@ -258,30 +267,33 @@ export interface NativeAddon extends NativeEvaluation {
     /** So many launches go well; then the device answers no call any more. */
     launchesToLoss?: number;
   }): void;
-  /** @param device @defaultValue 'cpu' */
+  /** [sync] Of the CPU's or a GPU's allocator. @param device @defaultValue 'cpu' */
   memoryStats(device?: string): MemoryStats;
+  /** [sync] `peakLiveBytes` begins anew at `liveBytes`. @param device @defaultValue 'cpu' */
   resetPeakMemory(device?: string): void;
-  /** @param device @defaultValue 'cpu' */
+  /** [sync] Copies `data`, row-major. @param device @defaultValue 'cpu' @throws MixplError ERR_SHAPE, ERR_DTYPE, ERR_DEVICE */
   createTensor(
     data: TypedArray,
     shape: readonly number[],
     dtype: DType,
     device?: string,
   ): NativeTensor;
-  /** [async] The numbers of `from` into `to`, of the same shape and dtype; on one GPU by its driver. */
+  /** [async] The numbers of `from` into `to`, of the same shape and dtype; on one GPU by its driver. @internal */
   copyTensor(from: NativeTensor, to: NativeTensor): Promise<void>;
+  /** [async] One operation of native/ops, for tests and benchmarks. @internal */
   runOp(
     name: string,
     inputs: readonly NativeTensor[],
     optionsJson: string,
     mode?: RunOpMode,
   ): Promise<{ outputs: NativeTensor[]; gradients: (NativeTensor | null)[] }>;
+  /** @internal */
   opNames(): string[];
   /** [async] All work given to the device so far is done. */
   synchronize(device: string): Promise<void>;
-  /** A number that no other picture of this process has. */
+  /** A number that no other picture of this process has. @internal */
   sourceId(): number;
-  /** [async] Runs the plan of lib/augment/compose.ts into a tensor [images, height, width, 3]. */
+  /** [async] Runs the plan of lib/augment/compose.ts into a tensor [images, height, width, 3]. @internal */
   compose(
     /** id not 0: names pixels that never change, of which a GPU may keep its copy. */
     sources: readonly { data: Uint8Array; width: number; height: number; id: number }[],
@@ -295,7 +307,7 @@ export interface NativeAddon extends NativeEvaluation {
     dtype: 'f32' | 'bf16',
     device: string,
   ): Promise<NativeTensor>;
-  /** [async] A detector with its first weights; dtype is 'f32', 'tf32' or 'bf16'. */
+  /** [async] A detector with its first weights; dtype is 'f32', 'tf32' or 'bf16'. @internal */
   createDetector(
     config: string,
     device: string,
@@ -374,7 +386,7 @@ export function resolveDevice(device: string): string {
   return native.resolveDevice(device === 'auto' ? (process.env.MIXPL_DEVICE ?? 'auto') : device);
 }
 
-/** The addon; its functions load it when first called. */
+/** The addon: build, threads, devices, memory. It is loaded when one of its functions is first called. */
 export const native: NativeAddon = new Proxy({} as NativeAddon, {
   get: (_, name) => Reflect.get(loadNative(), name),
 });

@@ -6,6 +6,7 @@
 export class Random {
   readonly #state: Uint32Array;
 
+  /** The same seed gives the same numbers everywhere. @param seed safe integers */
   constructor(seed: number | readonly number[]) {
     this.#state = new Uint32Array(4);
     let h = 0x9e3779b9;
@@ -82,6 +83,7 @@ export class Random {
   get state(): number[] {
     return [...this.#state];
   }
+  /** Goes on from what `state` gave. */
   set state(words: readonly number[]) {
     this.#state.set(words);
   }

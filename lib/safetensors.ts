@@ -9,6 +9,7 @@ export interface StoredTensor {
   data: Float32Array;
 }
 
+/** A file, read. */
 export interface SafetensorsFile {
   tensors: Map<string, StoredTensor>;
   metadata: Record<string, string>;

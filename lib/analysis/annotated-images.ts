@@ -3,6 +3,7 @@ import type { DetectionDataset } from '../data/types.js';
 import { MixplError } from '../errors.js';
 import { Random } from '../random.js';
 
+/** Which annotated images are looked at. */
 export interface SampleOptions {
   /** So many of them, a seeded choice. @defaultValue all */
   limit?: number | undefined;

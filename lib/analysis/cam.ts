@@ -19,6 +19,7 @@ import {
 } from './student-views.js';
 import { ownThreshold, type StudentViewChoices, walkPictures } from './view-walk.js';
 
+/** Which views camViews makes heat maps of. */
 export interface CamOptions extends Omit<StudentViewChoices, 'limit'> {
   /** Pseudo labels have a score above. @defaultValue settings.semi.scoreThr, else the paper's */
   threshold?: number | undefined;

@@ -49,6 +49,7 @@ export interface GradientsAtThreshold extends Record<SampleType, TypedGradients>
   threshold: number;
 }
 
+/** Gradients of class scores by view and threshold. */
 export interface GradientAnalysis {
   images: number;
   bins: number;

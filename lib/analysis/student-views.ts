@@ -27,6 +27,7 @@ import { instancesOf } from '../train/step-views.js';
 
 /** Ways in which the student may see a picture. */
 export const viewNames = ['weak', 'strong', 'mixup', 'mosaic'] as const;
+/** One of viewNames. */
 export type ViewName = (typeof viewNames)[number];
 
 /** An input of the student, with what a teacher says is there and what is there. */
@@ -58,7 +59,7 @@ export interface StudentViewOptions {
   signal?: AbortSignal | undefined;
 }
 
-/** Mixed pictures are padded to this multiple at least, as in training (reference-facts 1.4). */
+/** Mixed pictures are padded to this multiple at least, as in training. */
 const leastDivisor = 32;
 
 /** A strong view whose boxes are the teacher's and, marked by their labels, those that are there. */

@@ -31,7 +31,7 @@ export interface LabelledComposition {
   readonly instances: Instances;
 }
 
-/** MixPL's erasing, done anew at every use of a picture (reference-facts 1.5). */
+/** MixPL's erasing, done anew at every use of a picture. */
 export interface EraseOptions {
   /** Number of patches, drawn from [low, high). @defaultValue [1, 20] */
   patches: readonly [number, number];
@@ -55,7 +55,7 @@ export function eraseView(
 }
 
 /**
- * A cached view for another use: scaled to fit `box`, then flipped, always (reference-facts 1.7).
+ * A cached view for another use: scaled to fit `box`, then flipped, always, as in the reference.
  * Its map is multiplied, so the picture is still resampled once, from the original.
  */
 export function prepareCached({ view, instances }: LabelledView, box: Size): LabelledView {
@@ -94,8 +94,9 @@ function shiftInstances(instances: Instances, x: number, y: number): Instances {
 
 /**
  * Pseudo Mixup: both pictures at half weight, each at a random place of the smallest canvas that holds
- * them; the union of their boxes (reference-facts 1.8). Where one picture lies alone it stays at half
+ * them; the union of their boxes. Where one picture lies alone it stays at half
  * contrast around the mean, as in the reference.
+ * @source arXiv:2312.07006 and MixPL's code
  */
 export function pseudoMixup(a: LabelledView, b: LabelledView, random: Random): LabelledComposition {
   const width = Math.max(a.view.width, b.view.width);
@@ -116,7 +117,9 @@ export function pseudoMixup(a: LabelledView, b: LabelledView, random: Random): L
 
 /**
  * Pseudo Mosaic: four prepared tiles, each pushed against the centre of a canvas of twice the largest
- * tile rounded up to 16 (reference-facts 1.9). Order: top left, top right, bottom left, bottom right.
+ * tile rounded up to 16. Order: top left, top right, bottom left, bottom right.
+ * @throws MixplError ERR_SHAPE for other than four
+ * @source arXiv:2312.07006 and MixPL's code
  */
 export function pseudoMosaic(tiles: readonly LabelledView[]): LabelledComposition {
   if (tiles.length !== 4)

@@ -37,8 +37,10 @@ export const colorSpace = [
   'contrast',
   'brightness',
 ] as const;
+/** One of colorSpace. */
 export type ColorChoice = (typeof colorSpace)[number];
 
+/** The geometric operations of the strong view, one of which is drawn. */
 export const geometricSpace = [
   'rotate',
   'shear-x',
@@ -46,6 +48,7 @@ export const geometricSpace = [
   'translate-x',
   'translate-y',
 ] as const;
+/** One of geometricSpace. */
 export type GeometricChoice = (typeof geometricSpace)[number];
 
 /** Soft Teacher's erasing in the pipeline, before normalisation. */
@@ -58,7 +61,7 @@ export interface PipelineEraseOptions {
   value: number;
 }
 
-/** How one kind of view is drawn. Defaults and tables: reference-facts, section 3. */
+/** How one kind of view is drawn: weakDefaults, labelledDefaults, strongDefaults. */
 export interface ViewOptions {
   resize: ResizeOptions;
   /** Probability of a horizontal flip. */
@@ -71,8 +74,11 @@ export interface ViewOptions {
   geometric: readonly GeometricChoice[];
   /** Largest rotation and shear in degrees, largest shift as a share of the side. */
   rotate: number;
+  /** Degrees. */
   shear: number;
+  /** Share of the side. */
   translate: number;
+  /** Before normalisation; null: none. */
   erase: PipelineEraseOptions | null;
 }
 
@@ -89,7 +95,7 @@ export const colorMagnitudes: Record<ColorChoice, readonly [number, number]> = {
   brightness: [0.1, 1.9],
 };
 
-/** The paper's views (reference-facts 3.1): for the teacher, … */
+/** The paper's views, as in MixPL's configs: for the teacher, … */
 export const weakDefaults: ViewOptions = {
   resize: { long: 1333, short: [400, 1200] },
   flip: 0.5,
@@ -104,7 +110,7 @@ export const weakDefaults: ViewOptions = {
 export const labelledDefaults: ViewOptions = { ...weakDefaults, color: colorSpace };
 /** … and for the student with the teacher's boxes. */
 export const strongDefaults: ViewOptions = { ...labelledDefaults, geometric: geometricSpace };
-/** Soft Teacher's pipeline erasing, off in MixPL (reference-facts 3.5). */
+/** Soft Teacher's pipeline erasing, off in MixPL. */
 export const softTeacherErase: PipelineEraseOptions = {
   patches: [1, 6],
   ratio: [0, 0.2],

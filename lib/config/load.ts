@@ -11,6 +11,7 @@ import { configSchema, type ResolvedConfig, type RunConfig } from './schema.js';
 import { type Layer, parseOverride, readYamlLayer } from './source.js';
 import { overTorchvision } from './torchvision.js';
 
+/** How a config is read. */
 export interface LoadOptions {
   /** `a.b=value` each, over everything else. @defaultValue [] */
   overrides?: readonly string[];

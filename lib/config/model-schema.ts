@@ -31,7 +31,7 @@ export const modelSchema = z.discriminatedUnion('type', [
 
 const perChannel = (bound: z.ZodNumber) => z.tuple([bound, bound, bound]);
 
-/** Defaults: the caffe-style statistics of the paper's RetinaNet (reference-facts 3.6). */
+/** Defaults: the caffe-style statistics of the paper's RetinaNet. */
 export const preprocessSchema = z.strictObject({
   mean: perChannel(z.number()).default([103.53, 116.28, 123.675]),
   std: perChannel(positive()).default([1, 1, 1]),

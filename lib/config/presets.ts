@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { torchvisionPresets } from '../detector/torchvision.js';
 import { MixplError, nearestName } from '../errors.js';
 
+/** A config that comes with the package. */
 export interface Preset {
   name: string;
   /** The first line of its file. */

@@ -1,6 +1,6 @@
 /**
- * The one schema of a run. Defaults are the values of the paper's RetinaNet on COCO (reference-facts
- * 1.1 and 3.1); only `data` has to be given. Types are inferred from it.
+ * The one schema of a run. Defaults are the values of the paper's RetinaNet on COCO; only
+ * `data` has to be given. Types are inferred from it.
  */
 import { z } from 'zod';
 import { dtypeChoices } from '../detector/dtype.js';

@@ -1,4 +1,4 @@
-/** The method: DetMeanTeacher and MixPL (reference-facts, sections 1 and 2). Names as in SemiOptions. */
+/** The method: DetMeanTeacher and MixPL. Names as in SemiOptions. */
 import { z } from 'zod';
 import { count, imageCount, maxSide, nonNegative, positiveCount, range, share } from './fields.js';
 
@@ -62,7 +62,7 @@ export const semiSchema = z
     indexRule: z
       .enum(['reference', 'paper'])
       .default('reference')
-      .describe('which cached images are mixed: reference-facts 1.2'),
+      .describe("which cached images are mixed: the reference's index rule, or the paper's text"),
     cacheSize: imageCount().default(8).describe('images'),
     mosaicShape: z
       .array(shape)

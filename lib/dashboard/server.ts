@@ -8,6 +8,7 @@ import { compareCharts } from './compare.js';
 import { dashboardHtml } from './page.js';
 import { type RunSummary, RunsWatcher, type WatchedRun } from './runs.js';
 
+/** What a dashboard shows, and where. */
 export interface DashboardOptions {
   /** A run, or a folder with runs in it, up to three levels below. It may be empty as yet. */
   folder: string;
@@ -19,9 +20,11 @@ export interface DashboardOptions {
   intervalMs?: number;
 }
 
+/** A running dashboard. */
 export interface Dashboard {
   /** Where the page is. */
   url: string;
+  /** Ends the server and its connections. */
   close(): Promise<void>;
 }
 

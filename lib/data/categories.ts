@@ -10,6 +10,7 @@ export interface CategoryChoice {
   readonly notChosen: ReadonlySet<number>;
 }
 
+/** Which classes a data set gets, and in which order. */
 export interface CategoryOptions {
   /**
    * The categories that training uses, in label order: pass those of the labelled data set for every

@@ -5,12 +5,15 @@ import { prefetch } from './prefetch.js';
 import { type DatasetProblem, ProblemLog, type ProblemSummary } from './problems.js';
 import type { Category, DetectionDataset, ImageRecord } from './types.js';
 
+/** How checkDataset looks at files. */
 export interface CheckOptions {
   /** How much of each file to read: nothing, its header, or all of its pixels. @defaultValue 'header' */
   files?: 'none' | 'header' | 'decode';
-  /** @defaultValue 4 */
+  /** Files at the same time. @defaultValue 4 */
   concurrency?: number;
+  /** Rejects with its reason. */
   signal?: AbortSignal;
+  /** Called after each image. */
   onProgress?: (done: number, total: number) => void;
 }
 

@@ -1,13 +1,15 @@
 import { writeFileWhole } from '../files.js';
 import type { Category, DetectionDataset, ImageRecord } from './types.js';
 
-interface CocoImage {
+/** An image of CocoJson; sizes in pixels. */
+export interface CocoImage {
   id: number;
   file_name: string;
   width: number;
   height: number;
 }
-interface CocoAnnotation {
+/** An object of CocoJson, in pixels and square pixels. */
+export interface CocoAnnotation {
   id: number;
   image_id: number;
   category_id: number;
@@ -15,6 +17,7 @@ interface CocoAnnotation {
   area: number;
   iscrowd: 0 | 1;
 }
+/** A data set as an annotation file of COCO has it. */
 export interface CocoJson {
   images: CocoImage[];
   annotations: CocoAnnotation[];

@@ -14,6 +14,7 @@ import {
 } from './problems.js';
 import type { Category, DatasetLabels, DetectionDataset } from './types.js';
 
+/** How loadCoco reads. */
 export interface LoadCocoOptions extends CategoryOptions, HeaderOptions {
   /** Folder that `file_name` is relative to. @defaultValue the annotation file's folder */
   images?: string | undefined;

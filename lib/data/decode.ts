@@ -21,6 +21,7 @@ function loadSharp(): Promise<SharpFactory> {
   return loading;
 }
 
+/** How decodeImage treats files. */
 export interface DecodeOptions {
   /**
    * What to do with a file that ends early or is damaged: `refuse` throws, `accept` fills what is

@@ -2,6 +2,7 @@ import { MixplError } from '../errors.js';
 import { selectImages } from './dataset.js';
 import type { DetectionDataset } from './types.js';
 
+/** Which labelled images filterLabelled drops. */
 export interface FilterOptions {
   /** Drop images whose shorter side is below this many pixels. @defaultValue 32 */
   minSize?: number;

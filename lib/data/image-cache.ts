@@ -3,10 +3,11 @@ import { neverChanges } from '../image/index.js';
 import { decodeImage } from './decode.js';
 import type { DecodedImage } from './types.js';
 
+/** Size and source of an ImageCache. */
 export interface ImageCacheOptions {
   /** Bytes of pixels to hold; 0 holds none. @defaultValue 1 GiB */
   maxBytes?: number;
-  /** @defaultValue decodeImage */
+  /** How a file that is not held is read. @defaultValue decodeImage */
   decode?: (path: string) => Promise<DecodedImage>;
 }
 
@@ -33,6 +34,7 @@ export class ImageCache {
     this.#decode = decode;
   }
 
+  /** What it holds now, and how often it had what was asked for. */
   get stats(): { images: number; bytes: number; hits: number; misses: number } {
     return {
       images: this.#held.size,
@@ -67,6 +69,7 @@ export class ImageCache {
     return decoding;
   }
 
+  /** Lets go of every image; the counts stay. */
   clear(): void {
     this.#held.clear();
     this.#bytes = 0;

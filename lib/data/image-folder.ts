@@ -5,6 +5,7 @@ import { type HeaderOptions, type ImageDraft, listImages, readSizes } from './im
 import { ProblemLog, type ProblemPolicy } from './problems.js';
 import type { Category, DetectionDataset } from './types.js';
 
+/** How loadImageFolder looks for images. */
 export interface LoadImageFolderOptions extends HeaderOptions {
   /** Also the folders within. Hidden files and folders are passed over. @defaultValue true */
   recursive?: boolean | undefined;

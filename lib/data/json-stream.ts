@@ -14,6 +14,7 @@ export interface JsonEntry {
   readonly line: number;
 }
 
+/** How a large JSON file is read. */
 export interface JsonStreamOptions {
   /** Bytes read at a time: how long the event loop may be held. @defaultValue 262144 */
   chunkBytes?: number;

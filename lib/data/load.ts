@@ -12,12 +12,15 @@ export type DatasetSource =
   | { format: 'voc'; folder: string; imageSet?: string | undefined }
   | { format: 'folder'; images: string };
 
+/** How loadDataset reads, whatever the format. */
 export interface LoadDatasetOptions extends CategoryOptions, HeaderOptions {
   /** false or 'hidden': as an unlabelled source. A folder always is one. @defaultValue true */
   labelled?: DatasetLabels | undefined;
+  /** What to do with problems, by kind. @defaultValue the first action of each problemRules entry */
   policy?: ProblemPolicy | undefined;
   /** 'evaluation' keeps every annotation that metrics count. @defaultValue 'training' */
   purpose?: DatasetPurpose | undefined;
+  /** @defaultValue that of the format's own reader */
   name?: string | undefined;
 }
 

@@ -5,6 +5,7 @@ import { type DatasetProblem, withPolicyHint } from './problems.js';
 import type { BatchSampler, SampledBatch } from './sampler.js';
 import type { DecodedImage, DetectionDataset, ImageRecord } from './types.js';
 
+/** How loadBatches decodes. */
 export interface LoadBatchesOptions {
   /** @defaultValue a cache of its own with 1 GiB */
   cache?: ImageCache;
@@ -27,6 +28,7 @@ export interface LoadBatchesOptions {
   signal?: AbortSignal;
 }
 
+/** A decoded image of a batch. */
 export interface LoadedImage {
   /** Position in its data set. */
   readonly index: number;
@@ -34,6 +36,7 @@ export interface LoadedImage {
   readonly image: DecodedImage;
 }
 
+/** A batch of a BatchSampler with its pixels. */
 export interface LoadedBatch {
   readonly batch: SampledBatch;
   /** Per source, in the order of `batch.indices`. */

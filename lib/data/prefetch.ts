@@ -1,5 +1,6 @@
 import { MixplError } from '../errors.js';
 
+/** How far prefetch works ahead. */
 export interface PrefetchOptions {
   /** Workers running at the same time. @defaultValue 4 */
   concurrency?: number;

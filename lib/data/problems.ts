@@ -99,6 +99,7 @@ export const problemRules = {
   },
 } as const satisfies Record<string, ProblemRule>;
 
+/** What can be wrong with a data set: a key of problemRules. */
 export type ProblemKind = keyof typeof problemRules;
 
 /** What to do per kind; kinds left out have the default of problemRules. */

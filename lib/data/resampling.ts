@@ -8,6 +8,7 @@ import type { DetectionDataset } from './types.js';
  */
 export type RepeatRounding = 'ceil' | 'stochastic';
 
+/** Labelled Resampling: which images are repeated. */
 export interface RepeatOptions {
   /** Share of images below which a category is repeated, [0, 1]; 0 repeats nothing. */
   threshold: number;

@@ -3,6 +3,7 @@ import { MixplError } from '../errors.js';
 import { Random } from '../random.js';
 import { type RepeatFactors, repeatedIndices } from './resampling.js';
 
+/** Images that a part of each batch is drawn from. */
 export interface SamplerSource {
   /** Only the sizes are looked at. */
   readonly images: readonly { readonly width: number; readonly height: number }[];
@@ -12,15 +13,17 @@ export interface SamplerSource {
   readonly repeat?: RepeatFactors | undefined;
 }
 
+/** How a BatchSampler draws. */
 export interface BatchSamplerOptions {
   /** Images of all sources together, per rank. */
   batchSize: number;
+  /** Whole number; the same seed draws the same batches. */
   seed: number;
   /** Keep batches all portrait (width < height) or all landscape, which pads less. @defaultValue true */
   groupByAspect?: boolean;
-  /** @defaultValue 0 */
+  /** Which of the processes this is. @defaultValue 0 */
   rank?: number;
-  /** @defaultValue 1 */
+  /** Number of processes. @defaultValue 1 */
   worldSize?: number;
 }
 
@@ -121,13 +124,14 @@ export class BatchSampler implements Iterable<SampledBatch> {
     return { step, indices, after: this.state() };
   }
 
+  /** next() without end. */
   *[Symbol.iterator](): Generator<SampledBatch, void, undefined> {
     for (;;) yield this.next();
   }
 
   /**
    * Another image of a source, in place of one that cannot be used. Takes nothing from the streams.
-   * @param attempt 0, 1, … for one place in a batch
+   * @param place of the image in the run; `attempt` counts 0, 1, … for one place
    */
   substitute(source: number, place: { step: number; slot: number; attempt: number }): number {
     const { step, slot, attempt } = place;
@@ -135,6 +139,7 @@ export class BatchSampler implements Iterable<SampledBatch> {
     return this.#random.fork('substitute', source, step, slot, attempt).integer(0, count);
   }
 
+  /** For a checkpoint: a sampler that takes it draws the batches that would come next here. */
   state(): SamplerState {
     return {
       step: this.#step,

@@ -14,17 +14,19 @@ import type { DetectionDataset, ImageRecord } from './types.js';
  */
 export type SplitScheme = 'exact' | 'reference';
 
+/** What share of a data set keeps its labels, and which. */
 export interface SplitOptions {
   /** Share of labelled images, (0, 100]. */
   percent: number;
   /** Which of the independent draws; the seed. The papers use 1 … 5. @defaultValue 1 */
   fold?: number;
-  /** @defaultValue 'exact' */
+  /** How the share is counted and drawn. @defaultValue 'exact' */
   scheme?: SplitScheme;
   /** Leave the annotations of the unlabelled part in (the reference's files do). @defaultValue false */
   keepAnnotations?: boolean;
 }
 
+/** A data set in two, without an image in common. */
 export interface DatasetSplit {
   readonly labelled: DetectionDataset;
   /** Its annotations are null unless kept. */

@@ -23,6 +23,7 @@ export interface Annotations {
   readonly ids: Float64Array;
 }
 
+/** An image of a data set; its pixels stay in the file. */
 export interface ImageRecord {
   readonly id: number;
   /** As the annotation file or folder names it, with `/` between folders. */
@@ -45,6 +46,7 @@ export interface ImageRecord {
  */
 export type DatasetLabels = boolean | 'hidden';
 
+/** Images with boxes, or without: what readers give and samplers take. */
 export interface DetectionDataset {
   readonly name: string;
   /** In file order; the position is the label. */

@@ -17,6 +17,7 @@ import { type DatasetPurpose, lenientPolicy, ProblemLog, type ProblemPolicy } fr
 import type { DatasetLabels, DetectionDataset } from './types.js';
 import { parseVocXml, type VocAnnotation, type VocObject } from './voc-xml.js';
 
+/** How loadVoc reads. */
 export interface LoadVocOptions extends CategoryOptions, HeaderOptions {
   /** Name of a list in ImageSets/Main, or the path of one. @defaultValue every annotated image */
   imageSet?: string | undefined;

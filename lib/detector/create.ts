@@ -11,11 +11,17 @@ import {
   torchvisionDefaults,
 } from './torchvision.js';
 
+/** The optimizer of a detector's parameters. */
 export interface OptimizerOptions {
+  /** @defaultValue 'sgd' */
   type?: 'sgd' | 'adamw';
+  /** Of SGD, in [0, 1]. @defaultValue 0.9 */
   momentum?: number;
+  /** Of SGD an L2 term of the gradient, of AdamW decoupled. @defaultValue 1e-4 */
   weightDecay?: number;
+  /** Of AdamW, both in [0, 1). @defaultValue [0.9, 0.999] */
   betas?: [number, number];
+  /** Of AdamW. @defaultValue 1e-8 */
   eps?: number;
   /** Largest L2 norm of all gradients together; 0 or absent: no clipping. */
   clipNorm?: number;
@@ -73,6 +79,7 @@ export interface DetectorPreprocess extends PreprocessOptions {
   resize: TestResizeOptions;
 }
 
+/** ImageNet as PyTorch has it: RGB, mean and standard deviation of 8-bit values, at most 1333 x 800 pixels. */
 export const defaultPreprocess: DetectorPreprocess = {
   mean: [123.675, 116.28, 103.53],
   std: [58.395, 57.12, 57.375],

@@ -63,7 +63,7 @@ export interface ParameterInfo {
 /** Activations and products: f32, f32 with the products of TF32, or bf16. */
 export type ComputeType = 'f32' | 'tf32' | 'bf16';
 
-/** The arguments of a native forward pass. */
+/** The arguments of a native forward pass. @internal */
 export type NativePass = Parameters<NativeDetector['loss']>;
 
 /** What loss() takes. */
@@ -102,9 +102,11 @@ export class Detector implements TeachableDetector, AsyncDisposable {
   get preprocess(): DetectorPreprocess {
     return this.#runtime.preprocess;
   }
+  /** Object classes, without background. */
   get numClasses(): number {
     return this.options.numClasses;
   }
+  /** Of activations and products: what 'auto' became. */
   get dtype(): ComputeType {
     return this.#runtime.dtype;
   }
@@ -280,16 +282,12 @@ export class Detector implements TeachableDetector, AsyncDisposable {
 
   /**
    * Adds weight times the gradient of the last pass to what has gathered, and frees its graph.
-   * @param options.weights one for each pass of forwardTogether(), instead of `weight`
+   * @param options.weight of a pass that was made alone
+   * @param options.weights one for each pass of forwardTogether()
    * @throws MixplError ERR_STATE without a graph; ERR_SHAPE for weights that are not as many as the passes
    */
-  async backward({
-    weight = 1,
-    weights = [weight],
-  }: {
-    weight?: number;
-    weights?: readonly number[];
-  } = {}): Promise<void> {
+  async backward(options: { weight?: number; weights?: readonly number[] } = {}): Promise<void> {
+    const { weight = 1, weights = [weight] } = options;
     await this.#now(() => this.#handle.backward(Float32Array.from(weights)));
   }
 
@@ -538,6 +536,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
   dispose(): void {
     void this.#now(async () => this.#handle.dispose());
   }
+  /** dispose(), for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.dispose();
   }

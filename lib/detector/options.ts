@@ -2,66 +2,22 @@
  * What createDetector builds, one type per detector. The native side owns the defaults and refuses
  * unknown keys; the config's schema (lib/config/models) has the same names.
  */
+import type {
+  ChannelMapperOptions,
+  DeformableTransformerOptions,
+  DenseTestOptions,
+  FpnOptions,
+  QueryTrainOptions,
+  ResNetOptions,
+  RoiTestOptions,
+  RpnOptions,
+  SquareAnchorOptions,
+  SwinOptions,
+  TowerOptions,
+  TransformerOptions,
+} from './part-options.js';
 
-export interface ResNetOptions {
-  type?: 'resnet';
-  depth?: 18 | 34 | 50 | 101;
-  style?: 'pytorch' | 'caffe';
-  frozenStages?: number;
-  norm?: 'frozen-bn' | 'bn-eval' | 'bn' | 'gn';
-  /** Added to the variance by any norm. @defaultValue 1e-5 */
-  normEps?: number;
-  baseWidth?: number;
-  /**
-   * In training, keeps the outputs of stages alone and computes the rest again in the backward pass: the
-   * same losses and gradients to the last bit, in less memory. @defaultValue false
-   */
-  recompute?: boolean;
-}
-
-/** Swin Transformer (Liu et al. 2021). */
-export interface SwinOptions {
-  type: 'swin';
-  /** Embedding, depths and heads: T, S, B and L of the paper. @defaultValue 'tiny' */
-  size?: 'tiny' | 'small' | 'base' | 'large';
-  /** Channels of C2, doubled at every level. @defaultValue what `size` says, as those below */
-  embed?: number | null;
-  /** Blocks of each stage. */
-  depths?: [number, number, number, number] | null;
-  heads?: [number, number, number, number] | null;
-  /** Cells of a window's side. @defaultValue 7 */
-  window?: number;
-  /** Share of images that the last block leaves as they are in training; 0 in the first. @defaultValue 0.2 */
-  dropPath?: number;
-  /** @defaultValue -1 */
-  frozenStages?: number;
-  /** As ResNetOptions; keeps the outputs of blocks. @defaultValue false */
-  recompute?: boolean;
-}
-
-export interface FpnOptions {
-  type?: 'fpn';
-  channels?: number;
-  firstLevel?: number;
-  numOutputs?: number;
-  extra?: 'none' | 'on-input' | 'on-output';
-  reluBeforeExtra?: boolean;
-  /** Of its convolutions; torchvision's P6 and P7 have none. @defaultValue 'none' */
-  norm?: 'none' | 'bn' | 'gn';
-}
-
-export interface TowerOptions {
-  channels?: number;
-  stackedConvs?: number;
-  norm?: 'none' | 'gn';
-}
-
-export interface DenseTestOptions {
-  scoreThr?: number;
-  nmsPre?: number;
-  nmsIou?: number;
-  maxPerImage?: number;
-}
+export type * from './part-options.js';
 
 interface CommonOptions {
   /** Number of object classes, without background. */
@@ -72,28 +28,40 @@ interface CommonOptions {
   neck?: FpnOptions;
 }
 
+/** RetinaNet (Lin et al. 2017). */
 export interface RetinaNetOptions extends CommonOptions {
   type: 'retinanet';
   head?: TowerOptions;
   anchors?: {
+    /** Pixels, one a level. @defaultValue [8, 16, 32, 64, 128] */
     strides?: number[];
+    /** h / w. @defaultValue [0.5, 1, 2] */
     ratios?: number[];
+    /** Side of the smallest anchor in strides. @defaultValue 4 */
     octaveBaseScale?: number;
+    /** Sizes of anchors between that and its double. @defaultValue 3 */
     scalesPerOctave?: number;
   };
   train?: {
+    /** An anchor is positive from this IoU with an object on. @defaultValue 0.5 */
     posIou?: number;
+    /** And negative below this. @defaultValue 0.4 */
     negIou?: number;
+    /** The best anchors of an object are positive from this on. @defaultValue 0 */
     minPosIou?: number;
+    /** Weight of positives in the focal loss, 0 … 1. @defaultValue 0.25 */
     focalAlpha?: number;
+    /** Its exponent, >= 0. @defaultValue 2 */
     focalGamma?: number;
     /** L1 of encoded boxes (smoothed below smoothL1Beta), or GIoU of decoded ones. @defaultValue 'l1' */
     boxLoss?: 'l1' | 'giou';
+    /** 0 is plain L1. @defaultValue 0 */
     smoothL1Beta?: number;
   };
   test?: DenseTestOptions;
 }
 
+/** FCOS (Tian et al. 2019). */
 export interface FcosOptions extends CommonOptions {
   type: 'fcos';
   head?: TowerOptions;
@@ -112,13 +80,6 @@ export interface FcosOptions extends CommonOptions {
 /** Of a detector that torchvision does not have. */
 interface MmdetectionOptions extends CommonOptions {
   numerics?: 'mmdetection';
-}
-
-/** One square anchor a cell. */
-export interface SquareAnchorOptions {
-  strides?: number[];
-  /** Side of an anchor in strides. @defaultValue 8 */
-  octaveBaseScale?: number;
 }
 
 /** CenterNet as updated in CenterNet2 (Zhou et al. 2021), one stage over a feature pyramid. */
@@ -205,40 +166,7 @@ export interface GflOptions extends MmdetectionOptions {
   test?: DenseTestOptions;
 }
 
-export interface RpnOptions {
-  channels?: number;
-  /** 3x3 convolutions before the outputs. */
-  convs?: number;
-  strides?: number[];
-  ratios?: number[];
-  /** Sides of anchors in strides. */
-  scales?: number[];
-  posIou?: number;
-  negIou?: number;
-  minPosIou?: number;
-  /** Anchors per image that count. */
-  sampleSize?: number;
-  posFraction?: number;
-  /** Pixels that an anchor may lie outside the picture in training; -1: any number. */
-  allowedBorder?: number;
-  smoothL1Beta?: number;
-  /** Proposals per level before NMS, and per image after it. */
-  trainNmsPre?: number;
-  trainMaxPerImage?: number;
-  testNmsPre?: number;
-  testMaxPerImage?: number;
-  /** Least score of a proposal. @defaultValue 0 */
-  scoreThr?: number;
-  nmsIou?: number;
-  minSize?: number;
-}
-
-export interface RoiTestOptions {
-  scoreThr?: number;
-  nmsIou?: number;
-  maxPerImage?: number;
-}
-
+/** Faster R-CNN (Ren et al. 2015) on a feature pyramid. */
 export interface FasterRcnnOptions extends CommonOptions {
   type: 'faster-rcnn';
   rpn?: RpnOptions;
@@ -263,6 +191,7 @@ export interface FasterRcnnOptions extends CommonOptions {
   test?: RoiTestOptions;
 }
 
+/** Cascade R-CNN (Cai and Vasconcelos 2018), three stages. */
 export interface CascadeRcnnOptions extends CommonOptions {
   type: 'cascade-rcnn';
   numerics?: 'mmdetection';
@@ -298,36 +227,6 @@ export interface PaaOptions extends MmdetectionOptions {
     /** A kept box becomes the mean of those around it, weighted by score and IoU. @defaultValue true */
     scoreVoting?: boolean;
   };
-}
-
-export interface ChannelMapperOptions {
-  type?: 'channel-mapper';
-  /** Of every token, a multiple of 4. @defaultValue 256 */
-  channels?: number;
-  firstLevel?: number;
-  numOutputs?: number;
-  norm?: 'none' | 'gn';
-}
-
-export interface TransformerOptions {
-  heads?: number;
-  encoderLayers?: number;
-  decoderLayers?: number;
-  ffnChannels?: number;
-  dropout?: number;
-}
-
-export interface DeformableTransformerOptions extends TransformerOptions {
-  /** Samples of a head in each level. @defaultValue 4 */
-  points?: number;
-}
-
-export interface QueryTrainOptions {
-  focalAlpha?: number;
-  focalGamma?: number;
-  /** What assigning a query to an object costs. @defaultValue 2, 5 and 2 */
-  matchCosts?: { classification?: number; boxes?: number; iou?: number };
-  lossWeights?: { classification?: number; boxes?: number; iou?: number };
 }
 
 /** Sparse R-CNN (Sun et al. 2021): learned boxes, moved stage by stage by what is seen in them. */
@@ -389,6 +288,10 @@ export interface DinoOptions extends DetrOptions {
   };
 }
 
+/**
+ * A detector; `type` says which. Defaults are those of the reference's configs but for the backbone's, which
+ * are PyTorch's; with `numerics: 'torchvision'` those of torchvision's constructors.
+ */
 export type DetectorOptions =
   | RetinaNetOptions
   | FcosOptions
@@ -403,6 +306,10 @@ export type DetectorOptions =
   | DabDetrOptions
   | DeformableDetrOptions
   | DinoOptions;
+
+/** Name of a detector. */
+export type DetectorType = DetectorOptions['type'];
+
 /** Whether some of its BatchNorm goes by the batch in training, and keeps statistics of what it saw. */
 export function hasLiveBatchNorm({ backbone, neck, ...rest }: DetectorOptions): boolean {
   const roi = 'roi' in rest ? rest.roi : undefined;
@@ -410,6 +317,7 @@ export function hasLiveBatchNorm({ backbone, neck, ...rest }: DetectorOptions): 
   const trunk = backbone && 'norm' in backbone ? backbone.norm : undefined;
   return [trunk, neck?.norm, boxHead].includes('bn');
 }
+
 /** An option that says how many objects there may be at most. */
 export interface ObjectLimit {
   option: string;
@@ -436,4 +344,3 @@ export function objectLimits(options: DetectorOptions): {
     found: limit('test.maxPerImage', options.test?.maxPerImage),
   };
 }
-export type DetectorType = DetectorOptions['type'];

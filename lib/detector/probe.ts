@@ -11,6 +11,7 @@ import type { ImageBatch, Targets } from './types.js';
  * truth (tp), in the first alone (fp), in the second alone (fn), in none (tn).
  */
 export const sampleTypes = ['tp', 'fp', 'fn', 'tn'] as const;
+/** A type of sample: positive by both assignments, by one, by none. */
 export type SampleType = (typeof sampleTypes)[number];
 
 /** Samples by the norm of their gradient, g = |p - p*| in [0, 1]; exact counts. */
@@ -21,6 +22,7 @@ export interface GradientDensity {
   aboveHalf: Record<SampleType, number>;
 }
 
+/** What gradientDensity compares. */
 export interface GradientDensityInput {
   /** What the images really show. */
   truth: readonly Targets[];

@@ -3,7 +3,7 @@
  * that an imported state dict gives their results. Options have torchvision's names in camelCase.
  * The only place of these defaults: presets of createDetector, `numerics: 'torchvision'` and configs
  * (lib/config/torchvision.ts) all take them from here.
- * Source: torchvision 0.14 `models.detection`; reference-facts 6.
+ * Source: torchvision 0.14 `models.detection`.
  */
 import { MixplError, nearestName } from '../errors.js';
 import type { DetectorPreprocess } from './create.js';
@@ -197,7 +197,9 @@ const entries = {
   },
 } satisfies Record<string, Entry>;
 
+/** One of torchvisionPresets. */
 export type TorchvisionPreset = keyof typeof entries;
+/** Names of torchvision's constructors that there are presets of. */
 export const torchvisionPresets = Object.keys(entries) as TorchvisionPreset[];
 
 /** The first model of a type is its plain one. */

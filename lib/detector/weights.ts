@@ -10,6 +10,7 @@ import type { DetectorPreprocess } from './create.js';
 import type { ParameterInfo } from './detector.js';
 import type { DetectorOptions } from './options.js';
 
+/** How names of a file become those of a detector. */
 export interface LoadWeightsOptions {
   /** Whose names the file has. @defaultValue found out by them; see detectLayout */
   layout?: LayoutName;
@@ -28,6 +29,7 @@ export interface LoadWeightsOptions {
   prefix?: string;
 }
 
+/** What was taken from a file of weights. */
 export interface LoadedWeights {
   layout: LayoutName;
   /** Parameters that have the file's values now. */
@@ -40,6 +42,7 @@ export interface LoadedWeights {
   note?: string;
 }
 
+/** Libraries whose names exported weights can have. */
 export type ExportLayout = 'torchvision' | 'mmdetection';
 const exportLayouts: readonly ExportLayout[] = ['torchvision', 'mmdetection'];
 

@@ -68,6 +68,7 @@ export interface ImageDetections {
   readonly labels: Int32Array;
 }
 
+/** Boxes as COCO files have them (corner and size), or by two corners; in pixels. */
 export type BoxFormat = 'xywh' | 'xyxy';
 
 /** Positions of `ids` in ascending order of id: the image order of the COCO tools. */

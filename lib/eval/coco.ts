@@ -19,6 +19,7 @@ import { evaluateVoc, type VocInterpolation, type VocMetrics } from './voc.js';
  */
 export type EvaluationProtocol = 'coco' | 'mmdetection';
 
+/** How evaluateCoco counts. */
 export interface CocoOptions {
   /** Pascal VOC's metrics, too, at IoU 0.50:0.05:0.95, by this rule. @defaultValue null */
   voc?: VocInterpolation | null;
@@ -62,6 +63,7 @@ export interface CocoTables {
   recall: Float64Array;
 }
 
+/** COCO's metrics of a data set. */
 export interface CocoMetrics {
   protocol: EvaluationProtocol;
   /**

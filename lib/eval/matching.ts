@@ -67,6 +67,7 @@ export function areaOf(boxes: Float32Array, i: number): number {
 
 /** COCO's sizes of objects, by area: below 32², below 96², above. */
 export const sizeNames = ['small', 'medium', 'large'] as const;
+/** One of sizeNames. */
 export type SizeName = (typeof sizeNames)[number];
 
 /** COCO's size of box i, a position in sizeNames. */

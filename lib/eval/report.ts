@@ -59,6 +59,7 @@ export interface MetricNumbers {
   };
 }
 
+/** The metrics without their tables, as --json prints them; -1 and null as in CocoMetrics. */
 export function metricNumbers({ stats, perClass, voc }: CocoMetrics): MetricNumbers {
   return {
     stats,

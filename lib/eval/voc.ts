@@ -10,6 +10,7 @@ import {
 /** '11point' is VOC2007's mean over eleven recalls, 'area' the rule since VOC2010. */
 export type VocInterpolation = '11point' | 'area';
 
+/** How evaluateVoc counts. */
 export interface VocOptions {
   /** @defaultValue '11point' */
   interpolation?: VocInterpolation;
@@ -19,6 +20,7 @@ export interface VocOptions {
   legacyCoordinates?: boolean;
 }
 
+/** Metrics of one class, by IoU threshold. */
 export interface VocClassMetrics {
   category: EvaluationCategory;
   /** [T]; null for a class without ground truth that counts. */
@@ -30,6 +32,7 @@ export interface VocClassMetrics {
   numDetections: number;
 }
 
+/** Pascal VOC's metrics of a data set. */
 export interface VocMetrics {
   interpolation: VocInterpolation;
   iouThresholds: readonly number[];

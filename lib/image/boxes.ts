@@ -5,7 +5,7 @@ import type { EraseRect, Instances } from './composition.js';
 /**
  * Boxes through a homography: the hull of the four corners, clipped to `size`.
  * @param boxes [4 n] xyxy
- * @source reference-facts 1.3 (corners, homogeneous division, min and max per axis, clip)
+ * @source mmdetection bbox_project (corners, homogeneous division, min and max per axis, clip)
  */
 export function mapBoxes(matrix: Matrix3, boxes: Float32Array, size: Size): Float32Array {
   const out = new Float32Array(boxes.length);
@@ -66,7 +66,7 @@ export function dropSmall(instances: Instances, least: number): Instances {
 
 /**
  * Drops boxes of which at least `threshold` is erased. Where patches overlap their areas count twice,
- * so the share can exceed 1 (reference-facts 1.5).
+ * so the share can exceed 1, as in the reference.
  */
 export function dropErased(
   instances: Instances,

@@ -16,6 +16,7 @@ export interface ImageBatch {
   readonly sizes: readonly Size[];
   /** Per image: anchors beyond this size are ignored in training. */
   readonly padSizes: readonly Size[];
+  /** Lets go of the tensor; idempotent. */
   dispose(): void;
 }
 
@@ -23,13 +24,16 @@ export interface ImageBatch {
 export interface PreprocessOptions {
   /** In the order of the network's channels. */
   mean: readonly [number, number, number];
+  /** In the same order. */
   std: readonly [number, number, number];
   channelOrder: 'rgb' | 'bgr';
   /** Batches are padded with zeros to a multiple of this. */
   padDivisor: number;
 }
 
+/** How composeBatch makes a batch. */
 export interface ComposeOptions extends PreprocessOptions {
+  /** Of the batch: what the detector takes. */
   dtype: 'f32' | 'bf16';
   /** Where the batch is made, and stays. @defaultValue 'cpu' */
   device?: string;

@@ -2,6 +2,7 @@ import type { Matrix3 } from '../geometry.js';
 
 /** A decoded picture: RGB, HWC, 8 bits, EXIF orientation applied. */
 export interface DecodedImage {
+  /** [3 width height]. */
   readonly data: Uint8Array;
   readonly width: number;
   readonly height: number;
@@ -18,11 +19,13 @@ export const colorOps = [
   'contrast',
   'brightness',
 ] as const;
+/** One of colorOps. */
 export type ColorOpName = (typeof colorOps)[number];
 
+/** A colour operation of a layer. */
 export interface ColorStep {
   readonly op: ColorOpName;
-  /** Ignored by auto-contrast and equalize. */
+  /** In the range of colorMagnitudes; ignored by auto-contrast and equalize. */
   readonly magnitude: number;
 }
 
@@ -43,6 +46,7 @@ export interface Layer {
   readonly map: Matrix3;
   /** Where the layer lies: [x1, y1, x2, y2], integer pixels of the composition. */
   readonly rect: readonly [number, number, number, number];
+  /** Factor in the sum; 0.5 for each picture of a mixup. */
   readonly weight: number;
   /** 8-bit RGB inside the rectangle but outside the source. */
   readonly fill: readonly [number, number, number];
@@ -50,6 +54,7 @@ export interface Layer {
   readonly colorFill: boolean;
   /** Averages where the layer shrinks; false: bilinear all the same. @defaultValue true */
   readonly antialias?: boolean;
+  /** In this order. */
   readonly color: readonly ColorStep[];
   readonly erase: readonly EraseRect[];
 }
@@ -80,6 +85,7 @@ export interface Instances {
   readonly scores: Float32Array;
 }
 
+/** No boxes. */
 export const noInstances: Instances = {
   boxes: new Float32Array(0),
   labels: new Int32Array(0),

@@ -119,8 +119,11 @@ export function letterbox(
 
 /**
  * What the view shows of the picture's instances: boxes clipped to the picture, mapped, clipped to the
- * view; those not above `minSize` go, and those that erased rectangles hide (reference-facts 3.1, 3.5).
+ * view; those not above `minSize` go, and those that erased rectangles hide.
  * @param instances pixels of the original picture
+ * @param options.minSize pixels of the view. @defaultValue 0.01
+ * @param options.eraseThreshold share of a box. @defaultValue 0.9, Soft Teacher's
+ * @source the pipelines of MixPL's configs (FilterAnnotations, RandomErasing)
  */
 export function viewInstances(
   view: View,
@@ -133,7 +136,10 @@ export function viewInstances(
   return view.layer.erase.length > 0 ? dropErased(seen, view.layer.erase, eraseThreshold) : seen;
 }
 
-/** Size after the resize rule of reference-facts 3.2: factor = min(long / longest, short / shortest). */
+/**
+ * Size after resizing by min(long / longest, short / shortest), rounded half up, at least 1 pixel.
+ * @source mmcv rescale_size
+ */
 export function resizedSize(image: Size, short: number, long: number): Size {
   const factor = Math.min(
     long / Math.max(image.width, image.height),
@@ -157,12 +163,15 @@ function torchvisionSize(image: Size, { short, long }: TestResizeOptions): Size 
   };
 }
 
+/** The map that multiplies coordinates by `x` and `y`. */
 export function scaling(x: number, y: number): Matrix3 {
   return [x, 0, 0, 0, y, 0, 0, 0, 1];
 }
+/** The map that mirrors a picture `width` pixels wide, left to right. */
 export function flipping(width: number): Matrix3 {
   return [-1, 0, width, 0, 1, 0, 0, 0, 1];
 }
+/** The map that moves by `x` and `y` pixels. */
 export function shifting(x: number, y: number): Matrix3 {
   return [1, 0, x, 0, 1, y, 0, 0, 1];
 }

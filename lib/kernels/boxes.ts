@@ -11,8 +11,9 @@ import {
   take,
 } from './arrays.js';
 
-const boxes = { dtype: 'f32', shape: [null, 4], axes: 'B, 4' } as const;
+const boxRows = { dtype: 'f32', shape: [null, 4], axes: 'B, 4' } as const;
 
+/** How nms and batchedNms choose. */
 export interface NmsOptions extends KernelOptions {
   /** A box goes when its IoU with a better one is above this, in [0, 1]. @defaultValue 0.5 */
   iouThr?: number;
@@ -22,44 +23,46 @@ export interface NmsOptions extends KernelOptions {
 
 /**
  * Greedy non-maximum suppression.
- * @param boxes_ f32 [B, 4] xyxy
+ * @param boxes f32 [B, 4] xyxy
  * @param scores f32 [B]; equal scores keep their order, NaN comes last
  * @returns indices of the kept boxes, best first
  * @throws MixplError ERR_SHAPE, ERR_DTYPE, ERR_RANGE
  */
 export async function nms(
-  boxes_: ArrayInput<Float32Array>,
+  boxes: ArrayInput<Float32Array>,
   scores: ArrayInput<Float32Array>,
   options: NmsOptions = {},
 ): Promise<Int32Array> {
   checkOptions('nms', options, ['iouThr', 'maxBoxes']);
-  return suppress('nms', boxes_, scores, undefined, options);
+  return suppress('nms', boxes, scores, undefined, options);
 }
 
 /**
  * Non-maximum suppression within each class: boxes of different classes do not meet.
- * @param labels i32 [B], any integers
+ * @param boxes f32 [B, 4] xyxy
+ * @param scores f32 [B]; equal scores keep their order, NaN comes last
+ * @param options.labels i32 [B], any integers
  * @returns indices of the kept boxes of all classes, best first
  * @throws MixplError ERR_SHAPE, ERR_DTYPE, ERR_RANGE
  */
 export async function batchedNms(
-  boxes_: ArrayInput<Float32Array>,
+  boxes: ArrayInput<Float32Array>,
   scores: ArrayInput<Float32Array>,
   options: NmsOptions & { labels: ArrayInput<Int32Array> },
 ): Promise<Int32Array> {
   checkOptions('batchedNms', options, ['labels', 'iouThr', 'maxBoxes']);
-  return suppress('batchedNms', boxes_, scores, options.labels ?? null, options);
+  return suppress('batchedNms', boxes, scores, options.labels ?? null, options);
 }
 
 async function suppress(
   op: string,
-  boxes_: ArrayInput<Float32Array>,
+  boxes: ArrayInput<Float32Array>,
   scores: ArrayInput<Float32Array>,
   labels: ArrayInput<Int32Array> | null | undefined,
   { iouThr = 0.5, maxBoxes, signal, device }: NmsOptions,
 ): Promise<Int32Array> {
   const inputs = [];
-  const first = readArray(op, 'boxes', boxes_, boxes);
+  const first = readArray(op, 'boxes', boxes, boxRows);
   const shape = [first.shape[0]!];
   inputs.push(first, readArray(op, 'scores', scores, { dtype: 'f32', shape }));
   if (labels !== undefined)
@@ -76,14 +79,17 @@ async function suppress(
 }
 
 const iouKinds = ['iou', 'giou', 'diou', 'ciou'] as const;
+/** Plain overlap, or the generalised, distance or complete one. */
 export type IouKind = (typeof iouKinds)[number];
 
 /**
  * Overlap of every pair of boxes.
- * @param a f32 [A, 4] xyxy; @param b f32 [B, 4]
+ * @param a f32 [A, 4] xyxy
+ * @param b f32 [B, 4] xyxy
+ * @param options.kind @defaultValue 'iou'
  * @returns f32 [A, B]
  * @throws MixplError ERR_SHAPE, ERR_DTYPE, ERR_RANGE
- * @see Rezatofighi et al. 2019 (giou), Zheng et al. 2020 (diou, ciou)
+ * @source Rezatofighi et al. 2019 (giou), Zheng et al. 2020 (diou, ciou)
  */
 export async function boxIou(
   a: ArrayInput<Float32Array>,
@@ -97,43 +103,46 @@ export async function boxIou(
       'ERR_RANGE',
       `boxIou: kind must be one of ${iouKinds.map((k) => `'${k}'`).join(', ')}, got '${kind}'`,
     );
-  const inputs = [readArray('boxIou', 'a', a, boxes), readArray('boxIou', 'b', b, boxes)];
+  const inputs = [readArray('boxIou', 'a', a, boxRows), readArray('boxIou', 'b', b, boxRows)];
   const { outputs } = await runKernel('boxIou', inputs, { kind }, { signal, device });
   return take(outputs[0]!);
 }
 
+/** What offsets are normalised by. */
 export interface BoxCoderOptions extends KernelOptions {
   /** Of (dx, dy, dw, dh). @defaultValue [0, 0, 0, 0] */
   means?: readonly [number, number, number, number];
-  /** @defaultValue [1, 1, 1, 1] */
+  /** Above 0. @defaultValue [1, 1, 1, 1] */
   stds?: readonly [number, number, number, number];
 }
 
 /**
  * Offsets of boxes against anchors: ((x - xa) / wa, (y - ya) / ha, ln(w / wa), ln(h / ha)) of
  * centres and sizes, then (d - mean) / std.
- * @param anchors_ f32 [B, 4] xyxy; @param targets f32 [B, 4] xyxy
+ * @param anchors f32 [B, 4] xyxy
+ * @param targets f32 [B, 4] xyxy
  * @returns f32 [B, 4]
  * @throws MixplError ERR_SHAPE, ERR_DTYPE, ERR_RANGE
- * @see Girshick et al. 2014, R-CNN, appendix C
+ * @source Girshick et al. 2014, R-CNN, appendix C
  */
 export async function encodeBoxes(
-  anchors_: ArrayInput<Float32Array>,
+  anchors: ArrayInput<Float32Array>,
   targets: ArrayInput<Float32Array>,
   options: BoxCoderOptions = {},
 ): Promise<NdArray<Float32Array>> {
   checkOptions('encodeBoxes', options, ['means', 'stds']);
-  return code('encodeBoxes', anchors_, { name: 'boxes', values: targets }, options, {});
+  return code('encodeBoxes', anchors, { name: 'boxes', values: targets }, options, {});
 }
 
 /**
  * Inverse of encodeBoxes.
+ * @param anchors f32 [B, 4] xyxy
  * @param deltas f32 [B, 4]
  * @returns f32 [B, 4] xyxy, not clipped to an image
  * @throws MixplError ERR_SHAPE, ERR_DTYPE, ERR_RANGE
  */
 export async function decodeBoxes(
-  anchors_: ArrayInput<Float32Array>,
+  anchors: ArrayInput<Float32Array>,
   deltas: ArrayInput<Float32Array>,
   options: BoxCoderOptions & {
     /** Largest |dw| and |dh|. @defaultValue ln(1000 / 16) */
@@ -151,17 +160,17 @@ export async function decodeBoxes(
       `decodeBoxes: clamp must be 'both' or 'upper', got '${clamp}'`,
     );
   const bounds = { limit, bothSides: clamp === 'both' };
-  return code('decodeBoxes', anchors_, { name: 'deltas', values: deltas }, options, bounds);
+  return code('decodeBoxes', anchors, { name: 'deltas', values: deltas }, options, bounds);
 }
 
 async function code(
   op: string,
-  anchors_: ArrayInput<Float32Array>,
+  anchors: ArrayInput<Float32Array>,
   { name, values }: { name: string; values: ArrayInput<Float32Array> },
   { means = [0, 0, 0, 0], stds = [1, 1, 1, 1], signal, device }: BoxCoderOptions,
   bounds: { limit?: number; bothSides?: boolean },
 ): Promise<NdArray<Float32Array>> {
-  const first = readArray(op, 'anchors', anchors_, boxes);
+  const first = readArray(op, 'anchors', anchors, boxRows);
   const inputs = [first, readArray(op, name, values, { dtype: 'f32', shape: first.shape })];
   checkNumbers(op, 'means', means, 4);
   checkNumbers(op, 'stds', stds, 4);
@@ -169,6 +178,7 @@ async function code(
   return take(outputs[0]!);
 }
 
+/** Anchors of a level. */
 export interface AnchorOptions extends KernelOptions {
   /** Pixels between cells. */
   stride: number;
@@ -189,7 +199,7 @@ export interface AnchorOptions extends KernelOptions {
  * @param size cells of the feature map
  * @returns f32 [height · width · ratios · sides, 4] xyxy in pixels
  * @throws MixplError ERR_RANGE, ERR_CONFIG
- * @see mmdetection AnchorGenerator; torchvision AnchorGenerator
+ * @source mmdetection AnchorGenerator; torchvision AnchorGenerator
  */
 export async function anchors(
   size: { height: number; width: number },

@@ -1,6 +1,7 @@
 import { type Composition, composeBatch, type PreprocessOptions } from '../image/index.js';
 import { checkOptions, type KernelOptions, type NdArray, take } from './arrays.js';
 
+/** How compose normalises and pads. */
 export interface ComposeKernelOptions extends KernelOptions, Partial<PreprocessOptions> {}
 
 /**

@@ -1,5 +1,8 @@
-// Low-level kernels on typed arrays and ndarrays. Arguments are copied; nothing blocks the event loop
-// but that copy.
+/**
+ * Low-level kernels on typed arrays and ndarrays. Arguments are copied; nothing blocks the event loop but
+ * that copy.
+ * @module mixpl/kernels
+ */
 export type { ArrayInput, KernelOptions, NdArray, NdArrayLike } from './arrays.js';
 export {
   type AnchorOptions,

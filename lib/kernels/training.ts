@@ -9,6 +9,7 @@ import {
   take,
 } from './arrays.js';
 
+/** Of sigmoidFocalLoss. */
 export interface FocalLossOptions extends KernelOptions {
   /** Weight of positives, 0 … 1. @defaultValue 0.25 */
   alpha?: number;
@@ -24,7 +25,7 @@ export interface FocalLossOptions extends KernelOptions {
  * @param labels i32 [...]: 0 … C-1 object, C background, -1 ignored
  * @returns the loss in nats and, if asked for, its gradient in the logits' shape
  * @throws MixplError ERR_SHAPE, ERR_DTYPE, ERR_RANGE
- * @see Lin et al. 2017, arXiv:1708.02002, eq. 5
+ * @source Lin et al. 2017, arXiv:1708.02002, eq. 5
  */
 export async function sigmoidFocalLoss(
   logits: ArrayInput<Float32Array>,
@@ -56,7 +57,7 @@ export async function sigmoidFocalLoss(
  * One step of an exponential moving average: (1 - momentum) teacher + momentum student.
  * @param teacher f32, any shape; left as it is
  * @param student f32, the same shape
- * @param options momentum: the student's share, 0 … 1
+ * @param options.momentum the student's share, 0 … 1
  * @returns f32, the teacher after the step
  * @throws MixplError ERR_SHAPE, ERR_DTYPE, ERR_RANGE
  */

@@ -10,6 +10,7 @@ export interface OnnxPicture {
   width: number;
 }
 
+/** How far an ONNX file and its detector agree. */
 export interface OnnxComparison {
   /** That the detector found. */
   detections: number;
@@ -17,8 +18,9 @@ export interface OnnxComparison {
   matched: number;
   /** That the file found and the detector did not. */
   others: number;
-  /** Largest differences of matched ones. */
+  /** Largest difference of the scores of matched ones. */
   score: number;
+  /** And of their sides, in pixels. */
   pixels: number;
 }
 

@@ -7,6 +7,7 @@ export { compareOnnx, type OnnxComparison, type OnnxPicture, runOnnx } from './c
 
 const largestFile = 2 ** 31 - 1;
 
+/** What an ONNX file takes, and says of itself. */
 export interface OnnxOptions {
   /** Pixels of the pictures that the file takes. */
   height: number;

@@ -18,6 +18,7 @@ export interface CachedRecipe {
   scores: number[];
 }
 
+/** A cached view without its pixels; its inverse is viewOfRecipe. */
 export function recipeOf({ image, view, instances }: CachedView): CachedRecipe {
   const { source, ...layer } = view.layer;
   return {

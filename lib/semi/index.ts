@@ -5,4 +5,4 @@ export type { LossReport } from './losses.js';
 export * from './mean-teacher.js';
 export * from './mixpl.js';
 export * from './options.js';
-export type { PseudoLabelReport, TruthCounts, TruthReport } from './pseudo-labels.js';
+export type { BySize, PseudoLabelReport, TruthCounts, TruthReport } from './pseudo-labels.js';

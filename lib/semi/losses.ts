@@ -11,6 +11,7 @@ export interface Pass {
   values?: Record<string, number>;
 }
 
+/** What a step minimised. */
 export interface LossReport {
   /**
    * Named losses, weighted as they entered the sum, means over the parts: `sup_*`, `mixup_unsup_*`
@@ -92,7 +93,7 @@ export function checkFinite(prefix: string, values: Record<string, number>): voi
       );
 }
 
-/** Only what says so is a loss; a detector may report other numbers beside (reference-facts 1.2, 11). */
+/** Only what says so is a loss; a detector may report other numbers beside, as in mmengine. */
 function isLoss(name: string): boolean {
   return /loss|(^|_)(classification|bbox_regression|bbox_ctrness)$/.test(name);
 }

@@ -25,7 +25,9 @@ import { type Branch, type MixingPolicy, MixPL } from './mixpl.js';
 import { emaMomentum, type SemiOptions } from './options.js';
 import type { PseudoLabelReport } from './pseudo-labels.js';
 
+/** What a step did. */
 export interface StepReport extends LossReport {
+  /** L2 norm before clipping. */
   gradNorm: number;
   /** Student share of the EMA update after this step, or null. */
   emaMomentum: number | null;
@@ -44,6 +46,7 @@ export interface ShownViews {
 export interface PreparedBatches {
   readonly labelled: Promise<ImageBatch> | null;
   readonly weak: Promise<ImageBatch> | null;
+  /** Waits for the batches and lets go of them. */
   dispose(): Promise<void>;
 }
 
@@ -54,9 +57,11 @@ export interface StepPart extends ShownViews {
   prepared?: PreparedBatches | undefined;
 }
 
+/** What a step takes. */
 export interface StepInput {
   /** Of the run, from 0: the EMA's momentum goes by it. Null leaves the teacher alone. */
   iteration: number | null;
+  /** Learning rate of parameters without a factor of their own. */
   lr: number;
   /**
    * As many as there are policies. Each is asked for when the device has all of the one before to do, and
@@ -66,10 +71,12 @@ export interface StepInput {
   parts: Iterable<StepPart> | AsyncIterable<StepPart>;
 }
 
+/** What a MeanTeacher is made of. */
 export interface MeanTeacherSetup {
   student: TeachableDetector;
   teacher: TeachableDetector;
   options: SemiOptions;
+  /** Of both detectors. */
   preprocess: PreprocessOptions;
   /** Type of the images that the detector takes. */
   dtype: ComposeOptions['dtype'];
@@ -81,12 +88,12 @@ export interface MeanTeacherSetup {
   together?: Together;
 }
 
-/** Batches of mixed pictures are padded to at least this multiple (reference-facts 1.4). */
+/** Batches of mixed pictures are padded to at least this multiple, as in the reference. */
 const leastMixedDivisor = 32;
 
 /**
  * DetMeanTeacher: a student trained by gradient, a teacher that is its moving average and labels the
- * pictures that nobody annotated. Knows no concrete detector. Order of a step: reference-facts 1.2.
+ * pictures that nobody annotated. Knows no concrete detector. Order of a step: see step().
  *
  * A step has parts, each what one of the reference's processes has in an iteration: batches, a cache, an
  * empty-image rule and loss normalisers of its own. Their gradients are averaged, as those of processes
@@ -98,7 +105,9 @@ const leastMixedDivisor = 32;
  * - A live BatchNorm sees the parts one after the other, where each process has statistics of its own.
  */
 export class MeanTeacher {
+  /** Trained by gradient. */
   readonly student: TeachableDetector;
+  /** Its moving average. */
   readonly teacher: TeachableDetector;
   /** By part. */
   readonly policies: readonly MixingPolicy<CachedView>[];
@@ -107,6 +116,7 @@ export class MeanTeacher {
   readonly #losses = new LossSum();
   readonly #together: Together;
 
+  /** Keeps both detectors, which stay the caller's to dispose. */
   constructor(setup: MeanTeacherSetup) {
     this.student = setup.student;
     this.teacher = setup.teacher;

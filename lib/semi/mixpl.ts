@@ -19,6 +19,7 @@ export interface Branch {
   readonly name: 'unsup_' | 'mixup_unsup_' | 'mosaic_unsup_';
   /** Multiplies its losses, on top of the weight for unlabelled data. */
   readonly weight: number;
+  /** Its batch. */
   readonly samples: readonly LabelledComposition[];
 }
 
@@ -28,18 +29,20 @@ export interface Branch {
  */
 export interface MixingPolicy<Entry extends LabelledView = LabelledView> {
   /**
+   * The passes of a step.
    * @param strong instances with every score: the threshold comes after mixing
    * @param padDivisor what batches of these views are padded to
    */
   branches(strong: readonly Entry[], padDivisor: number, random: Random): Branch[];
   /** What a checkpoint must keep, oldest first. */
   readonly cache: readonly Entry[];
+  /** Takes what a checkpoint kept. */
   restore(cache: readonly Entry[]): void;
 }
 
 /**
  * MixPL (arXiv 2312.07006): each strong view is mixed with a cached one, and four cached ones make a
- * mosaic; reference-facts 1.2, steps 5 to 10. The cache keeps views as maps of their originals,
+ * mosaic. The cache keeps views as maps of their originals,
  * un-erased and un-mixed; until it is full the erased views are learned from as they are. With mixup
  * and mosaic switched off this is plain DetMeanTeacher.
  */
@@ -47,13 +50,16 @@ export class MixPL<Entry extends LabelledView = LabelledView> implements MixingP
   readonly #options: SemiOptions;
   #cache: Entry[] = [];
 
+  /** With an empty cache. @param options resolveSemiOptions() checks them */
   constructor(options: SemiOptions) {
     this.#options = options;
   }
 
+  /** At most `cacheSize` views, oldest first. */
   get cache(): readonly Entry[] {
     return this.#cache;
   }
+  /** Takes what a checkpoint kept; of too many the newest. */
   restore(cache: readonly Entry[]): void {
     this.#cache = cache.slice(-this.#options.cacheSize);
   }

@@ -75,7 +75,7 @@ export const semiDefaults: SemiOptions = {
 /**
  * The paper's score threshold: 0.7 where softmax cross-entropy scores the classes, 0.3 for FCOS (its
  * score is a product with centre-ness), 0.4 where a sigmoid focal or quality loss does.
- * @source MixPL, section 4.1; reference-facts 1.1 and 4.0
+ * @source arXiv:2312.07006, section 4.1, and MixPL's configs
  */
 export function defaultScoreThr(detector: string): number {
   if (detector === 'fcos') return 0.3;

@@ -10,7 +10,8 @@ import {
 import { identity3 } from '../geometry.js';
 import { type Instances, mapBoxes, type Size } from '../image/index.js';
 
-type BySize<T> = [small: T, medium: T, large: T];
+/** By COCO's sizes, sizeNames of lib/eval. */
+export type BySize<T> = [small: T, medium: T, large: T];
 
 /** Pseudo labels of some pictures. */
 export interface PseudoLabelReport {

@@ -25,6 +25,7 @@ export interface TrainingState {
   environment: Record<string, string | number>;
 }
 
+/** A run as it was after an iteration. */
 export interface Checkpoint {
   /** Its folder. */
   path: string;
@@ -58,7 +59,11 @@ export class CheckpointStore {
   readonly folder: string;
   readonly #metadata: Readonly<Record<string, string>>;
 
-  /** @param metadata goes into every weights file */
+  /**
+   * Looks at nothing yet.
+   * @param folder where the checkpoints are or will be
+   * @param metadata goes into every weights file
+   */
   constructor(folder: string, metadata: Readonly<Record<string, string>> = {}) {
     this.folder = folder;
     this.#metadata = metadata;

@@ -17,6 +17,7 @@ import {
   type VocInterpolation,
 } from '../eval/index.js';
 
+/** How a data set is shown to a detector. */
 export interface DetectOptions {
   /** How the pictures are resized. */
   resize: TestResizeOptions;

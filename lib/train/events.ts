@@ -5,22 +5,27 @@ import type { TrainingWarning } from './watch.js';
 /** What the student learns from: annotations alone, before and without a teacher, or both. */
 export type Phase = 'supervised' | 'burn-in' | 'semi-supervised';
 
+/** After an iteration; metrics.jsonl has those of every `logging.interval`. */
 export interface StepEvent extends StepReport {
   type: 'step';
   /** Steps done, this one included. */
   iteration: number;
   iterations: number;
   phase: Phase;
+  /** Learning rate of parameters without a factor of their own. */
   lr: number;
   /** Over the last steps; waiting for data included. */
   imagesPerSecond: number;
   /** Seconds that the step took, and of them waiting for pictures. */
   seconds: number;
   dataSeconds: number;
+  /** Seconds to the last iteration at the present rate, validations left out. */
   etaSeconds: number;
+  /** Of the process; of tensors on the device of the student. */
   memory: { rssBytes: number; tensorBytes: number; peakTensorBytes: number };
 }
 
+/** After the test images were looked at. */
 export interface ValidationEvent {
   type: 'validation';
   iteration: number;
@@ -32,17 +37,20 @@ export interface ValidationEvent {
   best: boolean;
 }
 
+/** A checkpoint is on the disk. */
 export interface CheckpointEvent {
   type: 'checkpoint';
   iteration: number;
   path: string;
 }
 
+/** Something that usually ends in a failed run. */
 export interface WarningEvent extends TrainingWarning {
   type: 'warning';
   iteration: number;
 }
 
+/** The first event of a run that goes on from a checkpoint. */
 export interface ResumedEvent {
   type: 'resumed';
   iteration: number;
@@ -57,6 +65,7 @@ export interface EndEvent {
   reason: 'finished' | 'aborted';
 }
 
+/** What trainSemiSupervised yields; `type` tells them apart. */
 export type TrainEvent =
   | StepEvent
   | ValidationEvent

@@ -14,5 +14,6 @@ export {
   recipeFor,
   type TrainingWarning,
   type WarningCode,
+  type WatchState,
 } from './watch.js';
 export { findWeights, type WeightsFiles } from './weights-file.js';

@@ -19,7 +19,8 @@ export interface RunData {
   splitHash: string | null;
 }
 
-interface LoadOptions {
+/** How the data sets of a config are read. */
+export interface LoadDataOptions {
   signal?: AbortSignal | undefined;
   /** Instead of the config's. */
   policy?: ProblemPolicy | undefined;
@@ -32,7 +33,7 @@ interface LoadOptions {
  */
 export async function loadRunData(
   config: ResolvedConfig,
-  { signal }: Pick<LoadOptions, 'signal'> = {},
+  { signal }: Pick<LoadDataOptions, 'signal'> = {},
 ): Promise<RunData> {
   const { classes, filter, policy } = config.data;
   const { whole, parts } = await loadAnnotated(config, { signal });
@@ -59,7 +60,7 @@ export async function loadRunData(
  */
 export async function loadHiddenTruth(
   config: ResolvedConfig,
-  options: LoadOptions = {},
+  options: LoadDataOptions = {},
 ): Promise<DetectionDataset> {
   const { whole, parts } = await loadAnnotated(config, options);
   const { categories } = whole;
@@ -76,7 +77,7 @@ export async function loadHiddenTruth(
 
 async function loadAnnotated(
   config: ResolvedConfig,
-  { signal, policy = config.data.policy }: LoadOptions,
+  { signal, policy = config.data.policy }: LoadDataOptions,
 ): Promise<{ whole: DetectionDataset; parts: DatasetSplit | null }> {
   const { split, classes } = config.data;
   const whole = await loadDataset(datasetSource(config, 'labelled')!, {
@@ -88,7 +89,7 @@ async function loadAnnotated(
 
 async function loadUnlabelled(
   config: ResolvedConfig,
-  of: { categories: readonly Category[]; parts: DatasetSplit | null } & LoadOptions,
+  of: { categories: readonly Category[]; parts: DatasetSplit | null } & LoadDataOptions,
 ): Promise<DetectionDataset | null> {
   const { categories, parts, signal, policy = config.data.policy } = of;
   const source = datasetSource(config, 'unlabelled');

@@ -53,6 +53,7 @@ export async function createRunDetector(
   return detector;
 }
 
+/** How runTraining runs a config. */
 export interface RunOptions {
   /** Folder of the run. */
   out: string;
@@ -71,6 +72,7 @@ export interface RunOptions {
   onEvent?: (event: TrainEvent) => void;
 }
 
+/** How a run ended. */
 export interface RunResult {
   reason: EndEvent['reason'];
   iteration: number;

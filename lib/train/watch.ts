@@ -2,6 +2,7 @@ import type { DetectionDataset } from '../data/types.js';
 import type { ObjectLimit } from '../detector/options.js';
 import type { StepReport } from '../semi/index.js';
 
+/** What a warning is about; stable. */
 export type WarningCode =
   | 'no-pseudo-labels'
   | 'class-without-pseudo-labels'
@@ -21,6 +22,7 @@ export interface TrainingWarning {
   message: string;
 }
 
+/** What the watch has counted; part of a checkpoint. */
 export interface WatchState {
   /** Iterations that are being counted, up to the patience; pictures in them, those with a pseudo label. */
   iterations: number;
@@ -53,7 +55,7 @@ export interface ClassRate {
   perImage: number;
 }
 
-/** Names the usual failures early: see reference-facts, section 11. */
+/** Names the usual failures early: starving classes, silent branches, rates that do not fit. */
 export class TrainingWatch {
   readonly #scoreThr: number;
   readonly #patience: number;
@@ -167,7 +169,7 @@ export interface BatchAndRate {
 /**
  * The paper's, all with SGD on 8 processes: 1 + 4 pictures each (COCO-Standard), 4 + 4 (COCO-Full and
  * VOC-Mixture).
- * @source reference-facts 0.2, section 9, and issue 10 there
+ * @source arXiv:2312.07006 and MixPL's configs
  */
 export const paperBatches: readonly BatchAndRate[] = [
   { labelled: 8, unlabelled: 32, lr: 0.01 },

@@ -24,7 +24,9 @@ import {
   swinCodec,
 } from './names/swin.js';
 
+/** Libraries whose names of weights can be read. */
 export const layoutNames = ['mixpl', 'torchvision', 'mmdetection', 'timm'] as const;
+/** One of layoutNames. */
 export type LayoutName = (typeof layoutNames)[number];
 
 export interface Layout {

@@ -15,12 +15,14 @@ export interface Pair extends OwnTensor {
   resized?: boolean;
 }
 
+/** A tensor of another shape than the parameter of its name. */
 export interface Misshapen extends Pair {
   /** In the order of the file's axes. */
   wanted: readonly number[];
   got: readonly number[];
 }
 
+/** Which tensor of a file belongs to which parameter. */
 export interface WeightsMatch {
   pairs: Pair[];
   misshapen: Misshapen[];
@@ -75,10 +77,13 @@ export function differsInClasses({ name, wanted, got }: Misshapen, classLayers: 
 
 /** What keeps weights from being loaded, with every name. */
 export class WeightsMisfit extends MixplError {
+  /** Our names. */
   readonly missing: readonly string[];
+  /** Names of the file. */
   readonly unexpected: readonly string[];
   readonly misshapen: readonly Misshapen[];
 
+  /** @internal */
   constructor(
     what: string,
     problems: Pick<WeightsMatch, 'missing' | 'unexpected' | 'misshapen'>,

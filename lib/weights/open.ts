@@ -18,20 +18,22 @@ export interface WeightsFile extends AsyncDisposable {
   readonly entries: ReadonlyMap<string, TensorEntry>;
   /** The numbers as f32, row-major. @throws MixplError ERR_BAD_FILE, ERR_IO */
   read(name: string): Promise<Float32Array>;
+  /** Closes the file. */
   close(): Promise<void>;
 }
 
 /**
  * Opens a safetensors file or a checkpoint of torch.save, which it is by its first bytes. Only names,
  * shapes and places are read; all of them are checked against the file.
- * @param options.prefix of the wanted names, e.g. `student`; see chooseBranch for the default
+ * @param options.prefix of the wanted names, e.g. `student`; absent: the likeliest, see LoadWeightsOptions
  * @throws MixplError ERR_IO, ERR_BAD_FILE (damaged, cut off, something else than tensors by name,
  *   globals that no state dict needs), ERR_CHECKPOINT (no such prefix)
  */
 export async function openWeights(
   path: string,
-  { prefix }: { prefix?: string | undefined } = {},
+  options: { prefix?: string | undefined } = {},
 ): Promise<WeightsFile> {
+  const { prefix } = options;
   const file = await FileBytes.open(path);
   try {
     const first = await file.read(0, Math.min(2, file.size), 'its first bytes');
