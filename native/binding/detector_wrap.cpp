@@ -118,12 +118,11 @@ Napi::Value result(Napi::Env env, const TracedPrediction& traced) {
     out.Set("numbers", numbers);
     steps.Set(steps.Length(), out);
   }
-  for (const Tensor& t : traced.trace.tensors()) shapes.Set(shapes.Length(), to_js(env, t.shape()));
+  for (const Shape& shape : traced.trace.shapes()) shapes.Set(shapes.Length(), to_js(env, shape));
   Napi::Object constants = Napi::Object::New(env);
-  for (int source : traced.trace.sources())
+  for (const auto& [source, values] : traced.trace.sources())
     if (source != traced.input)
-      constants.Set(static_cast<uint32_t>(source),
-                    to_js(env, numbers_of(traced.trace.tensors()[source])));
+      constants.Set(static_cast<uint32_t>(source), to_js(env, numbers_of(values)));
   Napi::Object out = Napi::Object::New(env);
   out.Set("input", traced.input);
   out.Set("steps", steps);

@@ -44,9 +44,9 @@ TracedPrediction traced_prediction(Detector& detector, int64_t height, int64_t w
       !std::equal(steps.begin(), steps.end(), others.begin(), same_steps))
     refuse("got one whose steps depend on the picture");
   // What depends on the picture although no step made it comes of one that was not noted.
-  for (int source : traced.trace.sources()) {
+  for (const auto& [source, a] : traced.trace.sources()) {
     if (source == traced.input) continue;
-    const Tensor &a = traced.trace.tensors()[source], &b = other.trace.tensors()[source];
+    const Tensor& b = other.trace.sources().at(source);
     if (a.shape() == b.shape() && a.dtype() == b.dtype() &&
         std::memcmp(a.raw(), b.raw(), a.nbytes()) == 0)
       continue;

@@ -66,7 +66,48 @@ TEST(TracedPrediction, HoldsStepsConstantsAndOtherHandles) {
   EXPECT_EQ(steps[1].inputs, std::vector<int>{t.input});
   EXPECT_EQ(steps[2].inputs, steps[1].outputs);
   EXPECT_EQ(steps[3].inputs, steps[2].outputs);
-  EXPECT_EQ(t.trace.sources(), (std::vector<int>{t.input, steps[0].inputs[0]}));
+  std::vector<int> sources;
+  for (const auto& [number, values] : t.trace.sources()) sources.push_back(number);
+  EXPECT_EQ(sources, (std::vector<int>{t.input, steps[0].inputs[0]}));
+  EXPECT_TRUE(t.trace.sources().at(steps[0].inputs[0]).same_as(constant));
+  EXPECT_EQ(t.trace.shapes()[steps[2].outputs[0]], (Shape{4, 24}));
+}
+
+TEST(TracedPrediction, KeepsNothingThatAStepMade) {
+  std::vector<std::weak_ptr<void>> made;
+  bool kept_while_it_runs = false;
+  const TracedPrediction t = traced([&](const Tensor& x) {
+    Tensor y = x;
+    for (int i = 0; i < 3; ++i) {
+      y = relu(y);
+      made.push_back(y.impl()->storage);
+    }
+    for (size_t i = made.size() - 3; i + 1 < made.size(); ++i)
+      kept_while_it_runs |= !made[i].expired();
+    return y;
+  });
+  EXPECT_EQ(t.trace.steps().size(), 3u);
+  EXPECT_FALSE(kept_while_it_runs);
+  for (const auto& storage : made) EXPECT_TRUE(storage.expired());
+}
+
+// The allocator gives memory again that a step's output was in.
+TEST(TracedPrediction, TellsWhatTakesThePlaceOfAnother) {
+  EXPECT_EQ(refusal([](const Tensor& x) {
+              const Tensor y = sigmoid(relu(x));
+              return relu(silently_doubled(y));
+            }),
+            "trace: the detector must be made of steps that can be written down, got one before "
+            "'relu' that cannot");
+  const TracedPrediction t = traced([](const Tensor& x) {
+    Tensor y = x;
+    for (int i = 0; i < 8; ++i) y = i % 2 ? sigmoid(y) : relu(y).detach();
+    return y;
+  });
+  // A chain, with a handle of its own behind each relu.
+  const auto& steps = t.trace.steps();
+  ASSERT_EQ(steps.size(), 12u);
+  for (size_t i = 1; i < steps.size(); ++i) EXPECT_EQ(steps[i].inputs, steps[i - 1].outputs);
 }
 
 TEST(TracedPrediction, RefusesWhatDependsOnThePictureUnnoticed) {
