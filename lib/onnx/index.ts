@@ -51,13 +51,12 @@ export async function exportOnnx(
     width,
     metadata: { ...metadata, categories: JSON.stringify(categories) },
   });
-  const pieces = modelPieces(model);
-  const bytes = pieces.reduce((sum, piece) => sum + piece.length, 0);
-  if (bytes > largestFile)
+  const file = modelPieces(model);
+  if (file.bytes > largestFile)
     throw new MixplError(
       'ERR_RANGE',
-      `onnx: a file must be at most ${largestFile} bytes (the format's limit), got ${bytes}`,
+      `onnx: a file must be at most ${largestFile} bytes (the format's limit), got ${file.bytes}`,
     );
-  await writeFileWhole(out, pieces);
-  return { bytes, nodes: model.nodes.length };
+  await writeFileWhole(out, file);
+  return { bytes: file.bytes, nodes: model.nodes.length };
 }
