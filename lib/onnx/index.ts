@@ -7,8 +7,6 @@ import { packageVersion } from '../version.js';
 
 export { compareOnnx, type OnnxComparison, type OnnxPicture, runOnnx } from './check.js';
 
-const largestFile = 2 ** 31 - 1;
-
 export interface OnnxOptions {
   /** Pixels of the pictures that the file takes. */
   height: number;
@@ -101,11 +99,6 @@ async function writeOnnx(
     },
   });
   const file = modelPieces(model);
-  if (file.bytes > largestFile)
-    throw new MixplError(
-      'ERR_RANGE',
-      `onnx: a file must be at most ${largestFile} bytes (the format's limit), got ${file.bytes}`,
-    );
   await writeFileWhole(out, file);
   return { bytes: file.bytes, nodes: model.nodes.length };
 }

@@ -49,6 +49,8 @@ export interface OnnxModel {
 }
 
 const irVersion = 8;
+/** Of a protocol buffer. */
+const largestFile = 2 ** 31 - 1;
 
 type Fill = (w: BinaryWriter) => void;
 const message = (w: BinaryWriter, field: number, fill: Fill): void => {
@@ -110,7 +112,7 @@ function writeValue(w: BinaryWriter, { name, type, shape }: OnnxValue): void {
 
 /** Tag and length of a field that is written behind them. */
 function opening(field: number, length: number): Uint8Array {
-  return new BinaryWriter().tag(field, WireType.LengthDelimited).uint32(length).finish();
+  return new BinaryWriter().tag(field, WireType.LengthDelimited).int64(length).finish();
 }
 
 /** Bytes in order, and how many, which is known before there are any. */
@@ -157,7 +159,10 @@ function tensorPieces({ name, type, shape, values }: OnnxTensor): Pieces {
   return joined([w.finish(), enclosed(9, numbers)]);
 }
 
-/** A model's file. Numbers of initializers are made one tensor after the other. */
+/**
+ * A model's file. Numbers of initializers are made one tensor after the other.
+ * @throws MixplError ERR_RANGE for one that would be too large, before there are any
+ */
 export function modelPieces(model: OnnxModel): Pieces {
   const w = new BinaryWriter();
   for (const node of model.nodes) message(w, 1, (n) => writeNode(n, node));
@@ -178,5 +183,10 @@ export function modelPieces(model: OnnxModel): Pieces {
       text(entry, 1, key);
       text(entry, 2, value);
     });
-  return joined([head.finish(), enclosed(7, joined([w.finish(), ...tensors]))]);
+  const file = joined([head.finish(), enclosed(7, joined([w.finish(), ...tensors]))]);
+  if (file.bytes <= largestFile) return file;
+  throw new MixplError(
+    'ERR_RANGE',
+    `onnx: a file must be at most ${largestFile} bytes (the format's limit), got ${file.bytes}`,
+  );
 }
