@@ -91,7 +91,7 @@ export function addWeightsCommands(program: Command): void {
     .requiredOption('--out <file>', 'the safetensors or ONNX file')
     .option(
       '--json',
-      'print { "file", "layout", "weights", "tensors" }; with --onnx { "file", "weights", "height", "width", "bytes", "nodes", "check" }',
+      'print { "file", "layout", "weights", "tensors" }; with --onnx { "file", "weights", "height", "width", "bytes", "nodes", "resize", "check" }',
     )
     .action(async (flags: ExportFlags, command: Command) => {
       if ((flags.layout === undefined) === (flags.onnx === undefined))
@@ -212,20 +212,27 @@ async function exportWeights({ layout, out, ...flags }: ExportFlags): Promise<vo
 async function exportAsOnnx(flags: ExportFlags, size: Size): Promise<void> {
   const { out, check } = flags;
   const { openDetector } = await import('../detector/open.js');
-  const { compareOnnx, exportOnnx } = await import('../onnx/index.js');
+  const { compareOnnx, exportOnnx, ofWeights } = await import('../onnx/index.js');
+  const { testSize } = await import('../image/index.js');
   const weights = await weightsOf(flags);
-  const { detector, categories } = await openDetector(weights, { device: 'cpu', dtype: 'fp32' });
+  const opened = await openDetector(weights, { device: 'cpu', dtype: 'fp32' });
+  const { detector } = opened;
   try {
-    const written = await exportOnnx(detector, out, { ...size, categories });
-    const comparison =
-      check === undefined
-        ? null
-        : await compareOnnx(out, detector, { data: await pixelsOf(check, size), ...size });
+    const written = await exportOnnx(detector, out, { ...size, ...ofWeights(opened) });
+    const { resize } = detector.preprocess;
+    const picture = check === undefined ? null : await pictureOf(check, size);
+    const comparison = picture && (await compareOnnx(out, detector, { ...picture, ...size }));
+    const scaled = testSize(picture?.original ?? size, resize);
     await createOutput(flags).result(
-      { file: out, weights, ...size, ...written, check: comparison },
+      { file: out, weights, ...size, ...written, resize, check: comparison },
       () =>
         [
-          `${out}: ${weights} for pictures of ${size.height}×${size.width}, ${written.bytes} bytes`,
+          `${out}: ${weights} for pictures of ${sides(size)}, ${written.bytes} bytes`,
+          ...(sides(scaled) === sides(size)
+            ? []
+            : [
+                `predict would scale ${picture ? check : `a picture of ${sides(size)}`} to ${sides(scaled)}, as a file of --onnx ${scaled.height}x${scaled.width} takes it`,
+              ]),
           ...(comparison
             ? [
                 `${check}: ${comparison.matched} of ${comparison.detections} detections agree, ${comparison.others} others;` +
@@ -241,13 +248,18 @@ async function exportAsOnnx(flags: ExportFlags, size: Size): Promise<void> {
   }
 }
 
-/** Of an image file, stretched to a size. @throws MixplError ERR_IO, ERR_BAD_FILE */
-async function pixelsOf(path: string, { height, width }: Size): Promise<Uint8Array> {
+const sides = ({ height, width }: Size) => `${height}×${width}`;
+
+/** An image file, stretched to a size, and what size it has. @throws MixplError ERR_IO, ERR_BAD_FILE */
+async function pictureOf(
+  path: string,
+  { height, width }: Size,
+): Promise<{ data: Uint8Array; original: Size }> {
   const { decodeImage } = await import('../data/index.js');
   const { default: sharp } = await import('sharp');
   const { data, ...raw } = await decodeImage(path);
-  return sharp(data, { raw: { ...raw, channels: 3 } })
+  const pixels = sharp(data, { raw: { ...raw, channels: 3 } })
     .resize(width, height, { fit: 'fill' })
-    .raw()
-    .toBuffer();
+    .raw();
+  return { data: await pixels.toBuffer(), original: raw };
 }

@@ -63,10 +63,16 @@ export const testResize: TestResizeOptions = { long: 1333, short: 800 };
 
 /** The view for evaluation: resized to fit, nothing else. */
 export function testView(source: DecodedImage, resize: TestResizeOptions = testResize): View {
-  if (resize.rule !== 'torchvision')
-    return resizedView(source, resizedSize(source, resize.short, resize.long));
-  const view = resizedView(source, torchvisionSize(source, resize));
+  const view = resizedView(source, testSize(source, resize));
+  if (resize.rule !== 'torchvision') return view;
   return { ...view, layer: { ...view.layer, antialias: false } };
+}
+
+/** The size that a picture has for evaluation. */
+export function testSize(image: Size, resize: TestResizeOptions): Size {
+  return resize.rule === 'torchvision'
+    ? torchvisionSize(image, resize)
+    : resizedSize(image, resize.short, resize.long);
 }
 
 /** The whole picture at exactly `size`. */

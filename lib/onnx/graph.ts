@@ -33,9 +33,17 @@ export class Graph {
     this.nodes.push({ type: 'Identity', inputs: [value], outputs: [output], attributes: {} });
   }
 
-  floats(data: Float32Array | readonly number[], shape?: readonly number[]): Value {
+  floats(data: Float32Array | readonly number[], shape: readonly number[] = [data.length]): Value {
     const values = data instanceof Float32Array ? data : Float32Array.from(data);
-    return this.#initializer(values, shape ?? [values.length]);
+    return this.#initializer('float32', shape, () => values);
+  }
+  /** Of f32 that are made when the file is written. */
+  madeLate(shape: readonly number[], values: () => Float32Array): Value {
+    return this.#initializer('float32', shape, values);
+  }
+  /** Of truth values. */
+  flags(data: Uint8Array, shape: readonly number[]): Value {
+    return this.#initializer('bool', shape, () => data);
   }
   /** Of int64. A number is a scalar, a list has one axis. */
   ints(data: number | readonly number[]): Value {
@@ -44,14 +52,14 @@ export class Graph {
     const known = this.#known.get(key);
     if (known) return known;
     const shape = typeof data === 'number' ? [] : [list.length];
-    const name = this.#initializer(BigInt64Array.from(list, BigInt), shape);
+    const name = this.#initializer('int64', shape, () => BigInt64Array.from(list, BigInt));
     this.#known.set(key, name);
     return name;
   }
   /** A scalar f32. */
   float(value: number): Value {
     const key = `f${value}`;
-    const known = this.#known.get(key) ?? this.#initializer(Float32Array.of(value), []);
+    const known = this.#known.get(key) ?? this.floats([value], []);
     this.#known.set(key, known);
     return known;
   }
@@ -59,8 +67,7 @@ export class Graph {
   /** A list of equal f32. */
   filled(length: number, value: number): Value {
     const key = `${length}f${value}`;
-    const known =
-      this.#known.get(key) ?? this.floats(new Float32Array(length).fill(value), [length]);
+    const known = this.#known.get(key) ?? this.floats(new Float32Array(length).fill(value));
     this.#known.set(key, known);
     return known;
   }
@@ -69,9 +76,13 @@ export class Graph {
     return this.op('Reshape', [value, this.ints(shape)]);
   }
 
-  #initializer(data: Float32Array | BigInt64Array, shape: readonly number[]): Value {
+  #initializer(
+    type: OnnxTensor['type'],
+    shape: readonly number[],
+    values: OnnxTensor['values'],
+  ): Value {
     const name = `constant_${this.initializers.length}`;
-    this.initializers.push({ name, shape, data });
+    this.initializers.push({ name, type, shape, values });
     return name;
   }
 }

@@ -64,7 +64,7 @@ export async function onnxModel(
     );
   for (const [name, value] of Object.entries(found)) graph.name(value, name);
   return {
-    ...{ name: detector.options.type ?? 'detector', producerVersion: packageVersion(), opset },
+    ...{ name: detector.options.type, producerVersion: packageVersion(), opset },
     ...{ nodes: graph.nodes, initializers: graph.initializers, metadata },
     inputs: [{ name: 'image', type: 'uint8', shape: [1, height, width, 3] }],
     outputs: [

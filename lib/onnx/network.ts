@@ -97,7 +97,7 @@ const conv2d: Build = (t, step) => {
   const { stride, padding, dilation, groups } = step.numbers as Record<string, number>;
   const [k, r, s, c] = t.shape(weight) as [number, number, number, number];
   const filters = t.weight(weight, (values) =>
-    t.graph.floats(filtersOf(values, [k, r, s, c]), [k, c, r, s]),
+    t.graph.madeLate([k, c, r, s], () => filtersOf(values, [k, r, s, c])),
   );
   const inputs = [t.get(x, 'nchw'), filters];
   if (bias >= 0) inputs.push(t.weight(bias, (values) => t.graph.floats(values)));
@@ -167,16 +167,19 @@ const learnedScale: Build = (t, step) => {
   t.set(step.outputs[0]!, y, 'nchw');
 };
 
+/** [K, C] as [C, K]. */
+function turned(values: Float32Array, [k, c]: readonly [number, number]): Float32Array {
+  const out = new Float32Array(values.length);
+  for (let i = 0; i < k; i++) for (let j = 0; j < c; j++) out[j * k + i] = values[i * c + j]!;
+  return out;
+}
+
 /** The last axis times a matrix [K, C]. */
 const linear: Build = (t, step) => {
   const [x, weight, bias] = step.inputs as unknown as [number, number, number];
   const { graph } = t;
   const [k, c] = t.shape(weight) as [number, number];
-  const matrix = t.weight(weight, (values) => {
-    const turned = new Float32Array(values.length);
-    for (let i = 0; i < k; i++) for (let j = 0; j < c; j++) turned[j * k + i] = values[i * c + j]!;
-    return graph.floats(turned, [c, k]);
-  });
+  const matrix = t.weight(weight, (values) => graph.madeLate([c, k], () => turned(values, [k, c])));
   let y = graph.op('MatMul', [t.get(x, 'nhwc'), matrix]);
   if (bias >= 0) y = graph.op('Add', [y, t.weight(bias, (values) => graph.floats(values))]);
   if (step.numbers.relu) y = graph.op('Relu', [y]);

@@ -2,15 +2,21 @@
  * ONNX files. Field numbers and types are those of the public schema, onnx/onnx.proto (IR version 8).
  */
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
+import { MixplError } from '../errors.js';
 
 /** Numbers of TensorProto.DataType. */
-export const elementTypes = { float32: 1, uint8: 2, int64: 7 } as const;
+export const elementTypes = { float32: 1, uint8: 2, int64: 7, bool: 9 } as const;
 export type ElementType = keyof typeof elementTypes;
+
+/** Of those that initializers have. */
+const elementBytes = { float32: 4, int64: 8, bool: 1 } as const;
 
 export interface OnnxTensor {
   name: string;
+  type: keyof typeof elementBytes;
   shape: readonly number[];
-  data: Float32Array | BigInt64Array;
+  /** As many as the shape says; called when they are written, so large ones need not be there before. */
+  values: () => Float32Array | BigInt64Array | Uint8Array;
 }
 
 /** Whole numbers are INT, or INTS; give reals as `{ float }`. */
@@ -43,6 +49,8 @@ export interface OnnxModel {
 }
 
 const irVersion = 8;
+/** Of a protocol buffer. */
+const largestFile = 2 ** 31 - 1;
 
 type Fill = (w: BinaryWriter) => void;
 const message = (w: BinaryWriter, field: number, fill: Fill): void => {
@@ -104,35 +112,64 @@ function writeValue(w: BinaryWriter, { name, type, shape }: OnnxValue): void {
 
 /** Tag and length of a field that is written behind them. */
 function opening(field: number, length: number): Uint8Array {
-  return new BinaryWriter().tag(field, WireType.LengthDelimited).uint32(length).finish();
+  return new BinaryWriter().tag(field, WireType.LengthDelimited).int64(length).finish();
 }
 
-const lengthOf = (pieces: readonly Uint8Array[]): number =>
-  pieces.reduce((sum, piece) => sum + piece.length, 0);
+/** Bytes in order, and how many, which is known before there are any. */
+interface Pieces {
+  bytes: number;
+  [Symbol.iterator](): Iterator<Uint8Array>;
+}
 
-/** A tensor whose numbers are not copied. */
-function tensorPieces(tensor: OnnxTensor): Uint8Array[] {
-  const { name, shape, data } = tensor;
+function joined(parts: readonly (Uint8Array | Pieces)[]): Pieces {
+  const sizes = parts.map((part) => (part instanceof Uint8Array ? part.length : part.bytes));
+  return {
+    bytes: sizes.reduce((a, b) => a + b, 0),
+    *[Symbol.iterator]() {
+      for (const part of parts) {
+        if (part instanceof Uint8Array) yield part;
+        else yield* part;
+      }
+    },
+  };
+}
+
+/** A field of a message. */
+const enclosed = (field: number, content: Pieces): Pieces =>
+  joined([opening(field, content.bytes), content]);
+
+function tensorPieces({ name, type, shape, values }: OnnxTensor): Pieces {
   const w = new BinaryWriter();
   for (const size of shape) whole(w, 1, size);
-  whole(w, 2, elementTypes[data instanceof Float32Array ? 'float32' : 'int64']);
+  whole(w, 2, elementTypes[type]);
   text(w, 8, name);
-  const raw = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  return [w.finish(), opening(9, raw.length), raw];
+  const bytes = shape.reduce((a, b) => a * b, elementBytes[type]);
+  const numbers: Pieces = {
+    bytes,
+    *[Symbol.iterator]() {
+      const { buffer, byteOffset, byteLength } = values();
+      if (byteLength !== bytes)
+        throw new MixplError(
+          'ERR_INTERNAL',
+          `onnx: ${name} must have ${bytes} bytes for [${shape}], got ${byteLength}`,
+        );
+      yield new Uint8Array(buffer, byteOffset, byteLength);
+    },
+  };
+  return joined([w.finish(), enclosed(9, numbers)]);
 }
 
-/** The bytes of a model's file, in order; numbers of initializers are views of their arrays. */
-export function modelPieces(model: OnnxModel): Uint8Array[] {
+/**
+ * A model's file. Numbers of initializers are made one tensor after the other.
+ * @throws MixplError ERR_RANGE for one that would be too large, before there are any
+ */
+export function modelPieces(model: OnnxModel): Pieces {
   const w = new BinaryWriter();
   for (const node of model.nodes) message(w, 1, (n) => writeNode(n, node));
   text(w, 2, model.name);
   for (const input of model.inputs) message(w, 11, (v) => writeValue(v, input));
   for (const output of model.outputs) message(w, 12, (v) => writeValue(v, output));
-  const graph: Uint8Array[] = [w.finish()];
-  for (const tensor of model.initializers) {
-    const pieces = tensorPieces(tensor);
-    graph.push(opening(5, lengthOf(pieces)), ...pieces);
-  }
+  const tensors = model.initializers.map((tensor) => enclosed(5, tensorPieces(tensor)));
   const head = new BinaryWriter();
   whole(head, 1, irVersion);
   text(head, 2, 'mixpl');
@@ -146,5 +183,10 @@ export function modelPieces(model: OnnxModel): Uint8Array[] {
       text(entry, 1, key);
       text(entry, 2, value);
     });
-  return [head.finish(), opening(7, lengthOf(graph)), ...graph];
+  const file = joined([head.finish(), enclosed(7, joined([w.finish(), ...tensors]))]);
+  if (file.bytes <= largestFile) return file;
+  throw new MixplError(
+    'ERR_RANGE',
+    `onnx: a file must be at most ${largestFile} bytes (the format's limit), got ${file.bytes}`,
+  );
 }

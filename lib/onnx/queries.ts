@@ -23,12 +23,13 @@ const takeTokens = (t: Tensors, step: TraceStep): void => {
 
 const maskTokens = (t: Tensors, step: TraceStep): void => {
   const [x, mask] = step.inputs as unknown as [number, number];
-  const kept = t.constant(mask).map((m) => (m ? 0 : 1));
-  const isKept = t.graph.op('Greater', [
-    t.graph.floats(kept, [...t.shape(mask), 1]),
-    t.graph.float(0.5),
-  ]);
-  const y = t.graph.op('Where', [isKept, t.get(x, plain), t.graph.float(0)]);
+  const isMasked = t.weight(mask, (values) =>
+    t.graph.flags(
+      Uint8Array.from(values, (m) => Number(m !== 0)),
+      [...t.shape(mask), 1],
+    ),
+  );
+  const y = t.graph.op('Where', [isMasked, t.graph.float(0), t.get(x, plain)]);
   t.set(step.outputs[0]!, y, plain);
 };
 

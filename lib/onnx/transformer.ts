@@ -116,9 +116,9 @@ const attention = (t: Tensors, step: TraceStep): void => {
   if (bias >= 0) scores = graph.op('Add', [scores, repeated(t, bias, n)]);
   if (mask >= 0) {
     const [images, rows, keys] = t.shape(mask) as [number, number, number];
-    const hidden = t.constant(mask).map((m) => (m ? 1 : 0));
-    const values = graph.floats(times(hidden, n / images), [n, 1, rows, keys]);
-    const isHidden = graph.op('Greater', [values, graph.float(0.5)]);
+    const isHidden = t.weight(mask, (values) =>
+      graph.flags(repeatedFlags(values, n / images), [n, 1, rows, keys]),
+    );
     scores = graph.op('Where', [isHidden, graph.float(unseen), scores]);
   }
   const seen = graph.op('MatMul', [graph.op('Softmax', [scores], { axis: -1 }), v]);
@@ -126,9 +126,10 @@ const attention = (t: Tensors, step: TraceStep): void => {
   t.set(step.outputs[0]!, graph.reshape(joined, [n, queries, heads! * valueDepth!]), 'nhwc');
 };
 
-function times(values: Float32Array, count: number): Float32Array {
-  const out = new Float32Array(values.length * count);
-  for (let i = 0; i < count; i++) out.set(values, i * values.length);
+/** Whether each number is not 0, so many times one after the other. */
+function repeatedFlags(values: Float32Array, times: number): Uint8Array {
+  const out = new Uint8Array(values.length * times);
+  for (let i = 0; i < out.length; i++) out[i] = Number(values[i % values.length] !== 0);
   return out;
 }
 

@@ -108,7 +108,8 @@ describe('export --onnx', () => {
   beforeAll(async () => {
     own = at('onnx-own.safetensors');
     picture = at('picture.png');
-    await runCli(['import', pth, '--config', config, '--out', own]);
+    const rule = ['--set', 'augment.test={ long: 320, short: 240 }'];
+    await runCli(['import', pth, '--config', config, ...rule, '--out', own]);
     const { data, ...size } = drawScene(new Random(5), { width: 80, height: 60 });
     await sharp(data, { raw: { ...size, channels: 3 } })
       .png()
@@ -121,17 +122,22 @@ describe('export --onnx', () => {
     const plain = await exportTo('--onnx', '64x96');
     expect(plain).toMatchObject({ code: 0, stderr: '' });
     expect(plain.stdout).toMatch(
-      /own\.onnx: .*own\.safetensors for pictures of 64×96, \d+ bytes\n$/,
+      /own\.onnx: .*own\.safetensors for pictures of 64×96, \d+ bytes\npredict would scale a picture of 64×96 to 213×320, as a file of --onnx 213x320 takes it\n$/,
     );
     const checked = await exportTo('--onnx', '64x96', '--check', picture, '--json');
     expect(checked.code).toBe(0);
     const report = JSON.parse(checked.stdout);
     expect(report).toMatchObject({
       ...{ file: at('own.onnx'), weights: own, height: 64, width: 96 },
+      ...{ resize: { long: 320, short: 240 } },
       check: { matched: report.check.detections, others: 0 },
     });
     expect((await stat(at('own.onnx'))).size).toBe(report.bytes);
-    expect((await exportTo('--onnx', '64x96', '--check', picture)).stdout).toMatch(
+    const fitting = await exportTo('--onnx', '240x320', '--check', picture);
+    expect(fitting.stdout).not.toContain('would scale');
+    const { stdout } = await exportTo('--onnx', '64x96', '--check', picture);
+    expect(stdout).toMatch(/would scale .*picture\.png to 240×320, as a file of --onnx 240x320 /);
+    expect(stdout).toMatch(
       /picture\.png: (\d+) of \1 detections agree, 0 others; largest differences: score /,
     );
   });

@@ -3,7 +3,7 @@ import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { BinaryReader, type WireType } from '@bufbuild/protobuf/wire';
+import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { drawScene } from '../../../lib/demo/scene.js';
 import {
@@ -15,6 +15,7 @@ import {
   Random,
   runOnnx,
 } from '../../../lib/index.js';
+import { packageVersion } from '../../../lib/version.js';
 import { smallDetectors, withTest } from '../cuda/small-detectors.js';
 
 const hasRuntime = (() => {
@@ -112,6 +113,49 @@ const cases: [string, DetectorOptions, Partial<DetectorPreprocess>?][] = [
   ],
 ];
 
+interface Field {
+  field: number;
+  number: number;
+  bytes: Buffer;
+}
+/** Of a message: numbers and what has a length. */
+function fieldsOf(data: Uint8Array): Field[] {
+  const reader = new BinaryReader(data);
+  const fields: Field[] = [];
+  while (reader.pos < reader.len) {
+    const [field, type] = reader.tag();
+    if (type === WireType.Varint)
+      fields.push({ field, number: Number(reader.int64()), bytes: Buffer.alloc(0) });
+    else if (type === WireType.LengthDelimited)
+      fields.push({ field, number: 0, bytes: Buffer.from(reader.bytes()) });
+    else reader.skip(type, field);
+  }
+  return fields;
+}
+/** Who made a file, and what it says about itself. */
+async function headOf(file: string) {
+  const fields = fieldsOf(await readFile(file));
+  const metadata = fields
+    .filter(({ field }) => field === 14)
+    .map(({ bytes }) => fieldsOf(bytes).map((entry) => entry.bytes.toString()));
+  return {
+    producer: fields.find(({ field }) => field === 2)?.bytes.toString(),
+    metadata: Object.fromEntries(metadata) as Record<string, string>,
+  };
+}
+/** Of an element type. */
+async function initializersOf(file: string, type: number) {
+  const graph = fieldsOf(await readFile(file)).find(({ field }) => field === 7)!;
+  return fieldsOf(graph.bytes)
+    .filter(({ field }) => field === 5)
+    .map(({ bytes }) => fieldsOf(bytes))
+    .filter((fields) => fields.some((f) => f.field === 2 && f.number === type))
+    .map((fields) => ({
+      shape: fields.filter((f) => f.field === 1).map((f) => f.number),
+      values: fields.find((f) => f.field === 9)!.bytes,
+    }));
+}
+
 describe.skipIf(!hasRuntime)('an ONNX file', () => {
   test.each(cases)('%s: finds what the detector finds', async (name, options, preprocess) => {
     await using detector = await open(options, preprocess);
@@ -179,25 +223,47 @@ describe('exportOnnx', () => {
     await exportOnnx(detector, file, {
       ...{ height: 64, width: 64, categories, metadata: { run: 'mine' } },
     });
-    const metadata: Record<string, string> = {};
-    const model = new BinaryReader(await readFile(file));
-    let producer = '';
-    while (model.pos < model.len) {
-      const [field, type] = model.tag();
-      if (field === 2) producer = model.string();
-      else if (field === 14) {
-        const entry = new BinaryReader(model.bytes());
-        const strings: string[] = [];
-        while (entry.pos < entry.len) {
-          entry.tag();
-          strings.push(entry.string());
-        }
-        metadata[strings[0]!] = strings[1]!;
-      } else model.skip(type as WireType, field);
-    }
+    const { producer, metadata } = await headOf(file);
     expect(producer).toBe('mixpl');
     expect(metadata.run).toBe('mine');
+    expect(metadata.detector).toBe('retinanet');
+    expect(metadata.mixpl).toBe(packageVersion());
+    expect(JSON.parse(metadata.resize!)).toEqual(detector.preprocess.resize);
     expect(JSON.parse(metadata.categories!)).toEqual(categories);
+  });
+
+  test('takes a weights file, too, and what that says', async () => {
+    const [weights, a, b] = ['w.safetensors', 'a.onnx', 'b.onnx'].map((name) => join(folder, name));
+    const categories = ['red', 'green', 'blue'].map((name, id) => ({ id, name }));
+    const size = { height: 64, width: 96 };
+    await using detector = await open(seen('retinanet'), { resize: { long: 96, short: 64 } });
+    await detector.save(weights!, { name: 'mine', categories: JSON.stringify(categories) });
+    await exportOnnx(weights!, a!, size);
+    expect((await headOf(a!)).metadata).toMatchObject({
+      ...{ name: 'mine', categories: JSON.stringify(categories) },
+      resize: JSON.stringify(detector.preprocess.resize),
+    });
+    await exportOnnx(detector, b!, { ...size, categories, metadata: { name: 'mine' } });
+    expect(await readFile(a!)).toEqual(await readFile(b!));
+    await exportOnnx(weights!, a!, { ...size, categories: [], metadata: { run: '7' } });
+    expect((await headOf(a!)).metadata).toMatchObject({ name: 'mine', run: '7', categories: '[]' });
+    await expect(exportOnnx(join(folder, 'none'), a!, size)).rejects.toMatchObject({
+      code: 'ERR_IO',
+    });
+  });
+
+  test('masks take a byte a number, and are there once', async () => {
+    await using detector = await open(seen('retinanet over swin'));
+    const file = join(folder, 'x.onnx');
+    const { bytes } = await exportOnnx(detector, file, { height: 224, width: 320 });
+    const masks = await initializersOf(file, 9);
+    expect(masks.length).toBeGreaterThan(0);
+    expect(new Set(masks.map((m) => m.values.toString('hex'))).size).toBe(masks.length);
+    for (const { shape, values } of masks) {
+      expect(values).toHaveLength(shape.reduce((a, b) => a * b, 1));
+      expect(new Set(values)).toEqual(new Set([0, 1]));
+    }
+    expect((await stat(file)).size).toBe(bytes);
   });
 
   test('weights that levels share are there once', async () => {
