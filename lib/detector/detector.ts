@@ -15,6 +15,7 @@ import {
   native,
   optionsJson,
 } from '../native.js';
+import type { ProcessGroup } from '../processes/index.js';
 import { type StoredTensor, writeSafetensors } from '../safetensors.js';
 import type { LayoutName } from '../weights/layouts.js';
 import {
@@ -289,6 +290,37 @@ export class Detector implements TeachableDetector, AsyncDisposable {
   async backward(options: { weight?: number; weights?: readonly number[] } = {}): Promise<void> {
     const { weight = 1, weights = [weight] } = options;
     await this.#now(() => this.#handle.backward(Float32Array.from(weights)));
+  }
+
+  /**
+   * What passes draw at random from here on follows from the number of the part alone, not from those before:
+   * for processes that share the parts of an iteration.
+   * @param part in [0, 2^31). @throws MixplError ERR_RANGE
+   */
+  async startPart(part: number): Promise<void> {
+    await this.#now(() => this.#handle.startPart(part));
+  }
+
+  /**
+   * Gradients become their sums over the processes, the same bits in all of them, and BatchNorm's live statistics
+   * their means. Every process calls it, on the same detector.
+   * @throws MixplError ERR_PROCESS when one has gone, ERR_CONFIG for another detector, ERR_STATE without what sums
+   */
+  async sumGradients(processes: ProcessGroup): Promise<void> {
+    const own = await this.#now(() => this.#handle.reached());
+    const all = await processes.allGather(own);
+    if (all.some(({ length }) => length !== own.length))
+      throw new MixplError(
+        'ERR_CONFIG',
+        `detector.sumGradients: detectors must have as many parameters, got ${all.map(({ length }) => length).join(', ')}`,
+      );
+    const reached = own.map((_, i) => Number(all.some((one) => one[i])));
+    try {
+      const collective = await processes.collective(this.device);
+      await this.#now(() => this.#handle.sumGradients(collective, reached));
+    } catch (error) {
+      throw await processes.explain(error);
+    }
   }
 
   /**

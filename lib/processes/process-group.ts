@@ -32,7 +32,7 @@ interface Gathering {
   mode: Mode;
   values: unknown[];
   stop: boolean;
-  missing: number;
+  given: Set<number>;
 }
 
 /**
@@ -55,7 +55,9 @@ export class ProcessGroup implements AsyncDisposable {
     number,
     { resolve: (answer: Answer) => void; reject: (error: Error) => void }
   >();
+  /** Who said that it is done, and whose connection ended then. */
   readonly #left = new Set<number>();
+  readonly #gone = new Set<number>();
   #calls = 0;
   #failure: MixplError | null = null;
   #signal: AbortSignal | null = null;
@@ -230,6 +232,7 @@ export class ProcessGroup implements AsyncDisposable {
     if (answer) return Promise.resolve(answer);
     return new Promise((resolve, reject) => {
       this.#waiting.set(call, { resolve, reject });
+      this.#missGone();
     });
   }
 
@@ -251,7 +254,7 @@ export class ProcessGroup implements AsyncDisposable {
     let gathering = this.#gatherings.get(call);
     if (!gathering) {
       const values = new Array<unknown>(this.processes);
-      gathering = { mode, values, stop: false, missing: this.processes };
+      gathering = { mode, values, stop: false, given: new Set() };
       this.#gatherings.set(call, gathering);
     }
     if (gathering.mode !== mode) {
@@ -263,7 +266,11 @@ export class ProcessGroup implements AsyncDisposable {
     }
     gathering.values[rank] = value;
     gathering.stop ||= stop;
-    if (--gathering.missing > 0) return;
+    gathering.given.add(rank);
+    if (gathering.given.size < this.processes) {
+      this.#missGone();
+      return;
+    }
     this.#gatherings.delete(call);
     const answer = { value: gathering.values, stop: gathering.stop };
     if (mode === 'all') this.#answer(call, answer);
@@ -291,11 +298,26 @@ export class ProcessGroup implements AsyncDisposable {
   }
 
   #ended(peer: number): void {
-    const done = this.#left.has(peer);
-    const why = done ? 'it was done before the others' : 'its connection ended: was it killed?';
-    if (!done && this.rank === 0)
+    if (this.#left.has(peer)) {
+      this.#gone.add(peer);
+      this.#missGone();
+      return;
+    }
+    const why = 'its connection ended: was it killed?';
+    if (this.rank === 0)
       this.#send({ type: 'failed', rank: peer, code: 'ERR_STATE', message: why }, peer);
     this.#fail(peer, why);
+  }
+
+  /** Who has gone in order is missed only where somebody waits for it. */
+  #missGone(): void {
+    for (const peer of this.#gone) {
+      const missed =
+        this.rank === 0
+          ? [...this.#gatherings.values()].some(({ given }) => given.has(0) && !given.has(peer))
+          : this.#waiting.size > 0;
+      if (missed) this.fail(new MixplError('ERR_STATE', `process ${peer} was done before it`));
+    }
   }
 
   #fail(rank: number, message: string): void {
