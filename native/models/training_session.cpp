@@ -19,6 +19,9 @@ constexpr const char* kIterations = "optimizer.iterations";
 constexpr const char* kPasses = "optimizer.passes";
 constexpr int64_t kMostParts = int64_t{1} << 31;
 
+// Numbers of a tensor in a block of several, each of which begins where kernels read 16 bytes.
+int64_t room_of(const Tensor& t) { return (t.numel() + 3) / 4 * 4; }
+
 // What a model creates while it is built lies on this device.
 std::unique_ptr<Detector> create_on(Device device, const std::string& json, uint64_t seed) {
   Context context;
@@ -261,7 +264,7 @@ void TrainingSession::sum_gradients(Collective& collective, int processes,
                          reached.size()));
   int64_t numel = 0;
   for (size_t i = 0; i < all.size(); ++i)
-    if (reached[i]) numel += all[i].value.numel();
+    if (reached[i]) numel += room_of(all[i].value);
   // One block, so that there is one sum, whose values go in and out in a launch each.
   Tensor block = Tensor::zeros({numel}, DType::f32, device_);
   std::vector<Tensor> sums, gradients, means, buffers;
@@ -271,7 +274,7 @@ void TrainingSession::sum_gradients(Collective& collective, int processes,
     Parameter& p = all[i];
     const Tensor part =
         part_of(block, at * static_cast<int64_t>(sizeof(float)), p.value.shape(), DType::f32);
-    at += p.value.numel();
+    at += room_of(p.value);
     if (p.kind == ParameterKind::buffer) {
       means.push_back(part), buffers.push_back(p.value);
       continue;
