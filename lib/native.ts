@@ -314,8 +314,8 @@ export interface NativeAddon extends NativeEvaluation {
     device: string,
     host: string,
   ): Promise<NativeCollective>;
-  /** [sync] Whether NCCL's library is here. @internal */
-  hasNccl(): boolean;
+  /** [sync] What could sum over processes here: 'gloo', 'nccl'. */
+  collectives(): string[];
   /** A number that no other picture of this process has. @internal */
   sourceId(): number;
   /** [async] Runs the plan of lib/augment/compose.ts into a tensor [images, height, width, 3]. @internal */

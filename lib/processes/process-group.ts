@@ -154,7 +154,7 @@ export class ProcessGroup implements AsyncDisposable {
     const isReal = device.startsWith('cuda') && !native.setEmulation;
     const all = await this.allGather({
       asked,
-      nccl: isReal && native.hasNccl(),
+      nccl: isReal && native.collectives().includes('nccl'),
       place: `${machineId()} ${device}`,
     });
     const kinds = new Set(all.map((one) => one.asked));

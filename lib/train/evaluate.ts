@@ -112,7 +112,8 @@ export async function evaluateTogether(
   return metrics;
 }
 
-interface MetricOptions {
+/** Which metrics. */
+export interface MetricOptions {
   protocol?: EvaluationProtocol;
   voc?: VocInterpolation | null;
 }

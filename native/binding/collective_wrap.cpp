@@ -37,9 +37,12 @@ Napi::Value open_collective(const Napi::CallbackInfo& info) {
   });
 }
 
-// hasNccl() -> whether its library is here.
-Napi::Value has_nccl_js(const Napi::CallbackInfo& info) {
-  return Napi::Boolean::New(info.Env(), has_nccl());
+// collectives() -> names of those whose libraries are here.
+Napi::Value collectives(const Napi::CallbackInfo& info) {
+  Napi::Array names = Napi::Array::New(info.Env());
+  if (has_gloo()) names.Set(names.Length(), "gloo");
+  if (has_nccl()) names.Set(names.Length(), "nccl");
+  return names;
 }
 
 }  // namespace
@@ -109,7 +112,7 @@ void register_collective(Napi::Env env, Napi::Object exports) {
   env.GetInstanceData<AddonState>()->collective_constructor =
       Napi::Persistent(CollectiveWrap::define(env));
   exports.Set("openCollective", Napi::Function::New(env, open_collective));
-  exports.Set("hasNccl", Napi::Function::New(env, has_nccl_js));
+  exports.Set("collectives", Napi::Function::New(env, collectives));
 }
 
 }  // namespace mixpl::binding

@@ -39,7 +39,8 @@ std::unique_ptr<Collective> open_gloo(const CollectivePlace& place);
 /// From GPU to GPU, by NCCL; a GPU for each process.
 /// @throws StateError when there is no libnccl.so.2
 std::unique_ptr<Collective> open_nccl(const CollectivePlace& place);
-/// Whether open_nccl() would find its library.
+/// Whether open_gloo() and open_nccl() would find their libraries.
+bool has_gloo();
 bool has_nccl();
 
 }  // namespace mixpl

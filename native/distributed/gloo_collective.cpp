@@ -73,4 +73,13 @@ std::unique_ptr<Collective> open_gloo(const CollectivePlace& place) {
   return std::make_unique<GlooCollective>(place);
 }
 
+bool has_gloo() {
+  try {
+    load_plugin();
+    return true;
+  } catch (const StateError&) {
+    return false;
+  }
+}
+
 }  // namespace mixpl
