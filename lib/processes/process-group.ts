@@ -45,8 +45,6 @@ interface Gathering {
 export class ProcessGroup implements AsyncDisposable {
   readonly rank: number;
   readonly processes: number;
-  /** Among those of this machine. */
-  readonly local: { readonly rank: number; readonly processes: number };
   readonly #channels: ReadonlyMap<number, Channel>;
   readonly #gatherings = new Map<number, Gathering>();
   /** By call: answers that nobody waits for yet, and who waits for one. */
@@ -58,6 +56,7 @@ export class ProcessGroup implements AsyncDisposable {
   /** Who said that it is done, and whose connection ended then. */
   readonly #left = new Set<number>();
   readonly #gone = new Set<number>();
+  #local: { readonly rank: number; readonly processes: number };
   #calls = 0;
   #failure: MixplError | null = null;
   #signal: AbortSignal | null = null;
@@ -74,7 +73,7 @@ export class ProcessGroup implements AsyncDisposable {
   ) {
     this.rank = rank;
     this.processes = processes;
-    this.local = { rank, processes };
+    this.#local = { rank, processes };
     this.#channels = channels;
     this.#onClose = onClose;
     for (const [peer, channel] of channels)
@@ -101,14 +100,14 @@ export class ProcessGroup implements AsyncDisposable {
         : new Map([[0, await joinMeeting(options, timeoutMs)]]);
     const group = new ProcessGroup(options, channels, onClose);
     const machines = await group.allGather(machineId());
-    const own = machines
-      .map((machine, r) => (machine === machines[rank] ? r : -1))
-      .filter((r) => r >= 0);
-    (group as { local: ProcessGroup['local'] }).local = {
-      rank: own.indexOf(rank),
-      processes: own.length,
-    };
+    const own = machines.flatMap((machine, r) => (machine === machines[rank] ? r : []));
+    group.#local = { rank: own.indexOf(rank), processes: own.length };
     return group;
+  }
+
+  /** Its place among the processes of this machine. */
+  get local(): { readonly rank: number; readonly processes: number } {
+    return this.#local;
   }
 
   /** Everybody's value, by rank. Values are what structuredClone takes. @throws MixplError ERR_PROCESS */
