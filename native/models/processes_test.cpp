@@ -3,9 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <condition_variable>
-#include <mutex>
-#include <thread>
+#include <utility>
 
 #include "core/philox.h"
 #include "distributed/collective.h"
@@ -44,40 +42,42 @@ class Equals : public FakeCollective {
   int processes_;
 };
 
-// Two threads that meet.
-class Pair {
+// What a session would give.
+struct Given {};
+class Takes : public FakeCollective {
  public:
-  class End : public FakeCollective {
-   public:
-    explicit End(Pair& pair) : pair_(pair) {}
-    void sum(Tensor& values) override { pair_.sum(values); }
+  void sum(Tensor& values) override {
+    given = values.to_vector<float>();
+    throw Given();
+  }
+  std::vector<float> given;
+};
+std::vector<float> given_by(TrainingSession& session) {
+  Takes takes;
+  EXPECT_THROW(session.sum_gradients(takes, 2, session.reached()), Given);
+  return takes.given;
+}
 
-   private:
-    Pair& pair_;
-  };
-  End one{*this}, two{*this};
+// As if another had these values.
+class Adds : public FakeCollective {
+ public:
+  explicit Adds(std::vector<float> other) : other_(std::move(other)) {}
+  void sum(Tensor& values) override {
+    ASSERT_EQ(values.numel(), static_cast<int64_t>(other_.size()));
+    for (size_t i = 0; i < other_.size(); ++i) values.data<float>()[i] += other_[i];
+  }
 
  private:
-  void sum(Tensor& values) {
-    std::unique_lock lock(mutex_);
-    const int round = round_;
-    if (!waiting_) {
-      waiting_ = &values;
-      met_.wait(lock, [&] { return round_ != round; });
-      return;
-    }
-    for (int64_t i = 0; i < values.numel(); ++i)
-      values.data<float>()[i] += waiting_->data<float>()[i];
-    waiting_->copy_from(values);
-    waiting_ = nullptr;
-    ++round_;
-    met_.notify_all();
-  }
-  std::mutex mutex_;
-  std::condition_variable met_;
-  Tensor* waiting_ = nullptr;
-  int round_ = 0;
+  std::vector<float> other_;
 };
+
+// Of one process after the other: what reaches one reaches both here.
+void sum_of_two(TrainingSession& one, TrainingSession& two) {
+  ASSERT_EQ(one.reached(), two.reached());
+  Adds to_one(given_by(two)), to_two(given_by(one));
+  one.sum_gradients(to_one, 2, one.reached());
+  two.sum_gradients(to_two, 2, two.reached());
+}
 
 std::unique_ptr<TrainingSession> session_on(Device device) {
   auto session = std::make_unique<TrainingSession>(kDetector, device, ComputeType{}, 7);
@@ -122,15 +122,10 @@ TEST(Processes, GradientsOfTwoAreTheirSum) {
   learn_part(*alone, 0, 0.5f);
   learn_part(*alone, 1, 0.5f);
 
-  Pair pair;
   const auto a = session_on(Device::cpu()), b = session_on(Device::cpu());
-  const auto take = [](TrainingSession& session, Collective& collective, int64_t part) {
-    learn_part(session, part, 0.5f);
-    session.sum_gradients(collective, 2, session.reached());
-  };
-  std::thread other([&] { take(*b, pair.two, 1); });
-  take(*a, pair.one, 0);
-  other.join();
+  learn_part(*a, 0, 0.5f);
+  learn_part(*b, 1, 0.5f);
+  sum_of_two(*a, *b);
 
   for (const Parameter& p : a->detector().parameters().all()) {
     if (!p.trainable) continue;
@@ -153,10 +148,7 @@ TEST(Processes, StatisticsAreMeans) {
   const auto mean_one = one->find(kMean).to_vector<float>(),
              mean_two = two->find(kMean).to_vector<float>();
   EXPECT_NE(mean_one, mean_two);
-  Pair pair;
-  std::thread other([&] { two->sum_gradients(pair.two, 2, two->reached()); });
-  one->sum_gradients(pair.one, 2, one->reached());
-  other.join();
+  sum_of_two(*one, *two);
   const auto both = one->find(kMean).to_vector<float>();
   EXPECT_EQ(both, two->find(kMean).to_vector<float>());
   for (size_t i = 0; i < both.size(); ++i)
