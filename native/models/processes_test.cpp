@@ -183,7 +183,7 @@ TEST(Processes, WhatNoPartReachedStaysAsItIs) {
     EXPECT_EQ(session->find(kFrozenMean).to_vector<float>(), frozen);
     // Another sum is of other parts.
     for (size_t i = 0; i < all.size(); ++i)
-      if (all[i].kind == ParameterKind::buffer) EXPECT_FALSE(session->reached()[i]);
+      EXPECT_FALSE(all[i].kind == ParameterKind::buffer && session->reached()[i]);
   }
 }
 
