@@ -13,6 +13,7 @@ export type MixplErrorCode =
   | 'ERR_STATE'
   | 'ERR_DIVERGED'
   | 'ERR_CHECKPOINT'
+  | 'ERR_PROCESS'
   | 'ERR_ADDON'
   | 'ERR_CUDA'
   | 'ERR_INTERNAL';

@@ -61,6 +61,7 @@ export {
   type OnnxPicture,
   runOnnx,
 } from './onnx/index.js';
+export * from './processes/index.js';
 export { Random } from './random.js';
 export { writeRunReport } from './report/index.js';
 export {

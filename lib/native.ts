@@ -176,7 +176,22 @@ export interface NativeDetector {
   write(name: string, values: Float32Array): Promise<void>;
   gradient(name: string): Promise<Float32Array | null>;
   zeroGradients(): Promise<void>;
+  /** See TrainingSession of native/models: so are the next two. */
+  startPart(part: number): Promise<void>;
+  /** One byte for each of parameters(). */
+  reached(): Promise<Uint8Array>;
+  sumGradients(collective: NativeCollective, reached: Uint8Array): Promise<void>;
   dispose(): void;
+}
+
+/** What sums over the processes of a training; see lib/processes. */
+export interface NativeCollective {
+  /** What the other processes need of this one. */
+  readonly address: Uint8Array;
+  /** [async] All processes call it, and wait for each other. @param addresses by rank */
+  connect(addresses: readonly Uint8Array[]): Promise<void>;
+  /** [sync] Ends what is under way. Idempotent. */
+  abort(): void;
 }
 
 /** Boxes of a whole data set for the evaluation; see lib/eval. */
@@ -291,6 +306,16 @@ export interface NativeAddon extends NativeEvaluation {
   opNames(): string[];
   /** [async] All work given to the device so far is done. */
   synchronize(device: string): Promise<void>;
+  /** [async] @param kind 'gloo' or 'nccl' @internal */
+  openCollective(
+    kind: string,
+    rank: number,
+    processes: number,
+    device: string,
+    host: string,
+  ): Promise<NativeCollective>;
+  /** [sync] What could sum over processes here: 'gloo', 'nccl'. */
+  collectives(): string[];
   /** A number that no other picture of this process has. @internal */
   sourceId(): number;
   /** [async] Runs the plan of lib/augment/compose.ts into a tensor [images, height, width, 3]. @internal */

@@ -48,7 +48,12 @@ if [ "${MIXPL_VERBOSE:-0}" = 1 ]; then cat "$log"; else sed -n 's/.*-- CUDA: /na
 built=$(ls -t "$folder"/Release/mixpl.node "$folder"/mixpl.node 2>/dev/null | head -1) || true
 if [ -n "$built" ]; then
   mkdir -p "$(dirname "$addon")"
-  [ "$built" = "$addon" ] || cp -f "$built" "$addon"
+  # Gloo's plug-in lies beside the addon.
+  gloo=$(dirname "$built")/mixpl_gloo.so
+  if [ "$built" != "$addon" ]; then
+    cp -f "$built" "$addon"
+    [ ! -e "$gloo" ] || cp -f "$gloo" "$(dirname "$addon")/"
+  fi
   echo "native: $addon ($(($(stat -c %s "$addon") / 1024)) KiB)"
   exit 0
 fi

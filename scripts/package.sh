@@ -13,6 +13,10 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/build/Release" build/package
 cp package.json "$work/"
 cp build/Release/mixpl.node "$work/build/Release/"
+# What sums over processes by Gloo, which the addon opens by its name.
+gloo=build/Release/mixpl_gloo.so
+[ -e "$gloo" ] || { echo 'package.sh: the build has no plug-in for Gloo: install libgloo-dev (scripts/setup.sh does)' >&2 && exit 1; }
+cp "$gloo" "$work/build/Release/"
 
 # What every Linux with Node has stays outside; all else comes along.
 everywhere='^(linux-vdso|libc|libm|libdl|librt|libpthread|libstdc\+\+|libgcc_s)\.so'
@@ -27,11 +31,13 @@ while read -r name _ path _; do
   licence=/usr/share/doc/$owner/copyright
   [ -n "$owner" ] && [ -e "$licence" ] || { echo "package.sh: $path: no licence was found for it" >&2 && exit 1; }
   cp -L "$licence" "$out/licences/${name%%.*}.txt"
-done < <(ldd build/Release/mixpl.node | grep '=>')
+done < <(ldd build/Release/mixpl.node "$gloo" | grep '=>' | sort -u -k1,1)
 
 # Built already: prebuildify names, strips and collects.
 npx --no-install prebuildify --cwd "$work" --out "$PWD" --napi --strip --tag-libc --quiet \
   --target "$(node -p process.versions.node)" --node-gyp true
+# It knows no library of two numbers (libhiredis.so.0.14).
+cp -n "$work"/build/Release/lib*.so.* "$out/"
 npm pack --silent --pack-destination build/package >/dev/null
 package=build/package/mixpl-$(node -p "require('./package.json').version").tgz
 echo "package: $package ($(($(stat -c %s "$package") >> 20)) MiB), $out: $(cd "$out" && echo *)"

@@ -39,6 +39,7 @@ need_command clang-format clang-format
 need_header dnnl.hpp libdnnl-dev
 need_header rapidjson/document.h rapidjson-dev
 need_header gtest/gtest.h libgtest-dev
+need_header gloo/allreduce.h libgloo-dev
 
 if [ ${#missing[@]} -gt 0 ]; then
   command -v apt-get >/dev/null 2>&1 ||

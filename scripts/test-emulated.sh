@@ -22,10 +22,11 @@ done
 # Names are parts: detect is in detector, too.
 kernels=(test/unit/{ops/,image/,detect/,optim/,kernels/,devices.test.ts})
 filter='*'
+trainings=(test/unit/cuda/ test/unit/cli/processes.test.ts)
 case "$part" in
-  '') suites=("${kernels[@]}" test/unit/cuda/) ;;
+  '') suites=("${kernels[@]}" "${trainings[@]}") ;;
   kernels) suites=("${kernels[@]}") ;;
-  trainings) suites=(test/unit/cuda/) filter='Emulation.*' ;;
+  trainings) suites=("${trainings[@]}") filter='Emulation.*' ;;
   *) echo "test-emulated.sh: --part must be kernels or trainings, got '$part'" >&2 && exit 2 ;;
 esac
 judged=1

@@ -52,6 +52,6 @@ export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1
 # The OpenMP runtime synchronises in ways that ThreadSanitizer cannot see: one thread there, so that what
 # it reports is about our own threads.
 case "$sanitize" in
-  *thread*) export OMP_THREAD_LIMIT=1 TSAN_OPTIONS=halt_on_error=1:allocator_may_return_null=1 ;;
+  *thread*) export OMP_THREAD_LIMIT=1 OMP_NUM_THREADS=1 TSAN_OPTIONS=halt_on_error=1:allocator_may_return_null=1 ;;
 esac
 run "$folder"

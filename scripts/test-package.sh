@@ -46,6 +46,27 @@ cp -r "$checkout"/node_modules/@types/node node_modules/@types/
 cp -r "$checkout"/node_modules/undici-types node_modules/
 "$checkout"/node_modules/.bin/tsc --strict --target es2022 --module nodenext --outDir . step.mts
 node step.mjs
+# Two processes need the plug-in for Gloo and what it needs.
+cat >processes.mjs <<'JS'
+import { readFileSync } from 'node:fs';
+import { createDetector, startProcesses } from 'mixpl';
+
+const group = await startProcesses({ processes: 2 });
+const backbone = { depth: 18, norm: 'gn', frozenStages: -1 };
+const detector = await createDetector({ type: 'retinanet', numClasses: 2, device: 'cpu', backbone });
+const image = { data: new Uint8Array(96 * 128 * 3).fill(100 * group.rank), height: 96, width: 128 };
+await detector.loss([image], [{ boxes: Float32Array.of(20, 20, 80, 70), labels: Int32Array.of(1) }]);
+await detector.backward({ weight: 1 / group.processes });
+await detector.sumGradients(group);
+const norms = await group.allGather((await detector.step({ lr: 1e-3 })).gradNorm);
+if (norms[0] !== norms[1] || !(norms[0] > 0)) throw new Error(`norms ${norms}`);
+const own = new URL('node_modules/mixpl/prebuilds/', import.meta.url).pathname;
+for (const path of new Set(readFileSync('/proc/self/maps', 'utf8').match(/\/\S*(gloo|hiredis|ibverbs|libnl)\S*/g)))
+  if (!path.startsWith(own)) throw new Error(`${path} is not the package's`);
+console.log('two processes:', norms);
+await group.close();
+JS
+node processes.mjs
 npx --no-install mixpl doctor
 npx --no-install mixpl config small --set model.numClasses=2 >/dev/null
 echo "package: $(basename "$package") works in a new folder"

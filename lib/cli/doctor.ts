@@ -10,6 +10,8 @@ export interface DoctorReport {
   node: string;
   build: { onednn: string | null; cuda: { compiled: boolean; architectures: string[] } };
   devices: DeviceInfo[];
+  /** What gradients of several processes can be summed by: 'gloo', 'nccl'. */
+  collectives: string[];
   /** Why no GPU can be used. */
   cudaReason?: string;
 }
@@ -18,7 +20,7 @@ export function addDoctorCommand(program: Command): void {
   program
     .command('doctor')
     .description('what this installation can do, and what keeps it from doing more')
-    .option('--json', 'print { version, node, build, devices, cudaReason? }')
+    .option('--json', 'print { version, node, build, devices, collectives, cudaReason? }')
     .action(async (flags: { json?: boolean }) => {
       const { report, remarks } = await examine();
       await createOutput(flags).result(report, () => describe(report, remarks));
@@ -34,6 +36,7 @@ async function examine(): Promise<{ report: DoctorReport; remarks: string[] }> {
     node: process.version,
     build: { onednn: null, cuda: { compiled: false, architectures: [] } },
     devices: [],
+    collectives: [],
   };
   try {
     const { loadNative } = await import('../native.js');
@@ -45,7 +48,13 @@ async function examine(): Promise<{ report: DoctorReport; remarks: string[] }> {
     report.devices.push({ ...cpu!, name }, ...gpus);
     const cudaReason = native.cudaReason();
     if (cudaReason !== null) report.cudaReason = cudaReason;
-    remarks.push(`threads: ${build.threads}`, `processor: ${build.cpuFeatures.join(', ')}`);
+    const collectives = native.collectives();
+    report.collectives = collectives;
+    remarks.push(
+      `threads: ${build.threads}`,
+      `processor: ${build.cpuFeatures.join(', ')}`,
+      `several processes: by ${collectives.join(', ') || 'nothing (neither the plug-in for gloo nor libnccl.so.2 is here)'}`,
+    );
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     report.devices.push({ id: 'cpu', name, usable: false, reason });

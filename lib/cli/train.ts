@@ -3,9 +3,11 @@ import type { Command } from 'commander';
 import type { ResolvedConfig } from '../config/index.js';
 import type { LoadedWeights } from '../detector/weights.js';
 import type { CocoMetrics } from '../eval/index.js';
+import type { ProcessGroup } from '../processes/index.js';
 import type { RunData, RunResult, StepEvent, TrainEvent, ValidationEvent } from '../train/index.js';
 import { repeatable, setOption } from './config.js';
 import { withInterrupt } from './interrupt.js';
+import { wholeNumber } from './numbers.js';
 import { createOutput, exitCodes } from './output.js';
 
 interface TrainFlags {
@@ -13,6 +15,9 @@ interface TrainFlags {
   out?: string;
   resume?: boolean;
   allowChange: string[];
+  processes?: number;
+  rank?: number;
+  address?: string;
   json?: boolean;
 }
 
@@ -30,40 +35,77 @@ export function addTrainCommand(program: Command): void {
         'with --resume: an option that may differ from the checkpoint',
       ),
     )
+    .option(
+      '--processes <n>',
+      'share the parts of an iteration (batch.accumulate) out to so many processes, each with a GPU of its own',
+      wholeNumber(1, 1024),
+    )
+    .option(
+      '--rank <n>',
+      'this is one of the processes of several machines, which are started by hand; with --address, and MIXPL_SECRET in the environment',
+      wholeNumber(0, 1023),
+    )
+    .option('--address <host:port>', 'where rank 0 listens')
     .option('--json', 'print { out, reason, iteration, best, teacher, student, … } at the end')
     .action(train);
 }
 
 async function train(source: string, flags: TrainFlags): Promise<void> {
-  const output = createOutput(flags);
   const { adviceFor, loadConfig } = await import('../config/index.js');
-  const config = await loadConfig(source, { overrides: flags.set });
   const { runTraining } = await import('../train/index.js');
+  const config = await loadConfig(source, { overrides: flags.set });
+  const processes = await processesOf(flags);
+  const leads = !processes || processes.rank === 0;
   const out = flags.out ?? join('runs', config.name);
-  const report = await createReport(config);
-  for (const advice of adviceFor(config)) report.warn(advice);
+  const report = leads ? await createReport(config) : null;
+  for (const advice of adviceFor(config)) report?.warn(advice);
   const began = performance.now();
   let result: RunResult;
   try {
     result = await withInterrupt(
       (signal) =>
         runTraining(config, {
-          out,
-          signal,
+          ...{ out, signal, processes },
           resume: flags.resume ?? false,
           allowChanges: flags.allowChange,
-          onData: (data) => report.data(data),
-          onWeights: (loaded) => report.weights(loaded),
-          onEvent: (event) => report.event(event),
+          ...(report && {
+            onData: (data) => report.data(data),
+            onWeights: (loaded) => report.weights(loaded),
+            onEvent: (event) => report.event(event),
+          }),
         }),
-      { onInterrupt: () => report.warn('finishing the step; once more to stop at once') },
+      { onInterrupt: () => report?.warn('finishing the step; once more to stop at once') },
     );
+  } catch (error) {
+    // One process says what it was.
+    if (!leads) process.exitCode = exitCodes.failed;
+    else throw error;
+    return;
   } finally {
-    report.finish();
+    report?.finish();
+    await processes?.close();
   }
   const seconds = (performance.now() - began) / 1000;
   if (result.reason === 'aborted') process.exitCode = exitCodes.interrupted;
-  await output.result(await summaryOf(result, { out, seconds }), () => describe(result, { out }));
+  if (!leads) return;
+  await createOutput(flags).result(await summaryOf(result, { out, seconds }), () =>
+    describe(result, { out }),
+  );
+}
+
+/** Null: one. @throws MixplError ERR_CONFIG, ERR_STATE */
+async function processesOf({
+  processes = 1,
+  rank,
+  address,
+}: TrainFlags): Promise<ProcessGroup | null> {
+  if (processes === 1) return null;
+  const { startProcesses } = await import('../processes/index.js');
+  return startProcesses({
+    processes,
+    ...(rank === undefined ? {} : { rank }),
+    ...(address === undefined ? {} : { address }),
+  });
 }
 
 /** What people see while it runs, on stderr. */

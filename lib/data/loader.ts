@@ -25,6 +25,8 @@ export interface LoadBatchesOptions {
   sizeMismatch?: 'refuse' | 'skip' | 'keep';
   /** Called once for each file that is replaced ('skip'), and for the first that is used in spite of its size ('keep'). */
   onProblem?: (problem: DatasetProblem, action: 'skip' | 'keep') => void;
+  /** Which batches, by their step, are wanted: those of one of several processes. @defaultValue all */
+  wanted?: (step: number) => boolean;
   signal?: AbortSignal;
 }
 
@@ -60,7 +62,7 @@ export async function* loadBatches(
   const { concurrency = 4, ahead = 2, signal } = options;
   const batchSize = sampler.counts.reduce((sum, count) => sum + count, 0);
   const load = imageLoader(sampler, datasets, options);
-  const results = prefetch(placesOf(sampler), load, {
+  const results = prefetch(placesOf(sampler, options.wanted), load, {
     concurrency,
     ahead: Math.max(1, ahead) * batchSize,
     signal,
@@ -84,10 +86,15 @@ interface Place {
   index: number;
 }
 
-function* placesOf(sampler: BatchSampler): Generator<Place> {
-  for (const batch of sampler)
+function* placesOf(
+  sampler: BatchSampler,
+  wanted: (step: number) => boolean = () => true,
+): Generator<Place> {
+  for (const batch of sampler) {
+    if (!wanted(batch.step)) continue;
     for (const [source, indices] of batch.indices.entries())
       for (const [slot, index] of indices.entries()) yield { batch, source, slot, index };
+  }
 }
 
 function imageLoader(

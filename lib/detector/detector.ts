@@ -15,6 +15,7 @@ import {
   native,
   optionsJson,
 } from '../native.js';
+import type { ProcessGroup } from '../processes/index.js';
 import { type StoredTensor, writeSafetensors } from '../safetensors.js';
 import type { LayoutName } from '../weights/layouts.js';
 import {
@@ -23,12 +24,12 @@ import {
   type InputOptions,
   inputOptions,
   type NormalizedImage,
-  nameOf,
 } from './batch.js';
 import { CallOrder, inTurn, now } from './call-order.js';
 import type { DetectorPreprocess } from './create.js';
 import type { DtypeChoice } from './dtype.js';
 import type { DetectorOptions } from './options.js';
+import { boxesIn, checkTargets, flatten, isBatch, type NativePass, passOf } from './pass.js';
 import type {
   BufferPolicy,
   Detections,
@@ -62,9 +63,6 @@ export interface ParameterInfo {
 
 /** Activations and products: f32, f32 with the products of TF32, or bf16. */
 export type ComputeType = 'f32' | 'tf32' | 'bf16';
-
-/** The arguments of a native forward pass. @internal */
-export type NativePass = Parameters<NativeDetector['loss']>;
 
 /** What loss() takes. */
 export interface PassInput {
@@ -289,6 +287,37 @@ export class Detector implements TeachableDetector, AsyncDisposable {
   async backward(options: { weight?: number; weights?: readonly number[] } = {}): Promise<void> {
     const { weight = 1, weights = [weight] } = options;
     await this.#now(() => this.#handle.backward(Float32Array.from(weights)));
+  }
+
+  /**
+   * What passes draw at random from here on follows from the number of the part alone, not from those before:
+   * for processes that share the parts of an iteration.
+   * @param part in [0, 2^31). @throws MixplError ERR_RANGE
+   */
+  async startPart(part: number): Promise<void> {
+    await this.#now(() => this.#handle.startPart(part));
+  }
+
+  /**
+   * Gradients become their sums over the processes, the same bits in all of them, and BatchNorm's live statistics
+   * their means. Every process calls it, on the same detector.
+   * @throws MixplError ERR_PROCESS when one has gone, ERR_CONFIG for another detector, ERR_STATE without what sums
+   */
+  async sumGradients(processes: ProcessGroup): Promise<void> {
+    const own = await this.#now(() => this.#handle.reached());
+    const all = await processes.allGather(own);
+    if (all.some(({ length }) => length !== own.length))
+      throw new MixplError(
+        'ERR_CONFIG',
+        `detector.sumGradients: detectors must have as many parameters, got ${all.map(({ length }) => length).join(', ')}`,
+      );
+    const reached = own.map((_, i) => Number(all.some((one) => one[i])));
+    try {
+      const collective = await processes.collective(this.device);
+      await this.#now(() => this.#handle.sumGradients(collective, reached));
+    } catch (error) {
+      throw await processes.explain(error);
+    }
   }
 
   /**
@@ -546,92 +575,4 @@ function misfit(what: string, problems: readonly string[]): MixplError {
   const shown = problems.slice(0, 10).join('; ');
   const more = problems.length > 10 ? `; and ${problems.length - 10} more` : '';
   return new MixplError('ERR_CHECKPOINT', `${what}: ${shown}${more}`);
-}
-
-/** @throws MixplError ERR_DTYPE when it is neither */
-function isBatch(method: string, images: ImageBatch | readonly InputImage[]): images is ImageBatch {
-  if (Array.isArray(images)) return false;
-  if (typeof images === 'object' && images !== null && 'tensor' in images) return true;
-  throw new MixplError(
-    'ERR_DTYPE',
-    `detector.${method}: images must be a list of pictures or arrays, or a prepared batch, got ${nameOf(images)}`,
-  );
-}
-
-/** @throws MixplError ERR_SHAPE */
-function checkTargets(method: string, targets: readonly Targets[], count: number): void {
-  if (targets?.length !== count)
-    throw new MixplError(
-      'ERR_SHAPE',
-      `detector.${method}: targets must have one entry per image (${count}), got ${targets?.length ?? 'none'}`,
-    );
-}
-
-/**
- * Boxes of a picture in the pixels of its view.
- * @throws MixplError ERR_RANGE, in the picture's pixels: what is no box, or not in the picture
- */
-function boxesIn(
-  view: View,
-  boxes: Float32Array,
-  { method, picture, image }: { method: string; picture: Size; image: number },
-): Float32Array {
-  const mapped = mapBoxes(view.matrix, boxes, view);
-  const { width, height } = picture;
-  for (let k = 0; k + 3 < boxes.length; k += 4) {
-    const [x1, y1, x2, y2] = boxes.subarray(k, k + 4) as unknown as [
-      number,
-      number,
-      number,
-      number,
-    ];
-    const isBox = Number.isFinite(x1 + y1 + x2 + y2) && x1 < x2 && y1 < y2;
-    if (isBox && x1 < width && y1 < height && x2 > 0 && y2 > 0) continue;
-    throw new MixplError(
-      'ERR_RANGE',
-      `detector.${method}: boxes[${k / 4}] of image ${image} must be x1 < x2, y1 < y2 in 0 … ${width} by 0 … ${height}, ` +
-        `got [${x1}, ${y1}, ${x2}, ${y2}]`,
-    );
-  }
-  return mapped;
-}
-
-function flatten(sizes: readonly Size[]): Float32Array {
-  return Float32Array.from(sizes.flatMap((s) => [s.height, s.width]));
-}
-
-/** @throws MixplError ERR_SHAPE */
-function passOf(method: string, batch: ImageBatch, targets: readonly Targets[]): NativePass {
-  checkTargets(method, targets, batch.tensor.shape[0]!);
-  return [batch.tensor, flatten(batch.sizes), flatten(batch.padSizes), ...flatTargets(targets)];
-}
-
-/** Boxes and labels of all images, and how many each has. @internal */
-export function flatTargets(
-  targets: readonly Targets[],
-): [boxes: Float32Array, labels: Int32Array, counts: Int32Array] {
-  return [
-    concat(
-      Float32Array,
-      targets.map((t) => t.boxes),
-    ),
-    concat(
-      Int32Array,
-      targets.map((t) => t.labels),
-    ),
-    new Int32Array(targets.map((t) => t.labels.length)),
-  ];
-}
-
-function concat<T extends Float32Array | Int32Array>(
-  type: { new (length: number): T },
-  parts: readonly T[],
-): T {
-  const out = new type(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
 }

@@ -3,7 +3,8 @@ import { MixplError } from '../errors.js';
 import type { Size, View } from '../image/index.js';
 import type { NativeProbe } from '../native.js';
 import type { InputImage, InputOptions } from './batch.js';
-import { type Detector, flatTargets } from './detector.js';
+import type { Detector } from './detector.js';
+import { flatTargets } from './pass.js';
 import type { ImageBatch, Targets } from './types.js';
 
 /**

@@ -1,4 +1,5 @@
 import type { ImageBatch } from '../image/compose.js';
+import type { ProcessGroup } from '../processes/index.js';
 import type { StoredTensor } from '../safetensors.js';
 
 export type { ImageBatch, Size } from '../image/compose.js';
@@ -53,6 +54,13 @@ export interface TeachableDetector {
    * lossValues() has an entry for each.
    */
   forwardTogether?(passes: readonly LabelledBatch[]): Promise<void>;
+  /**
+   * With sumGradients(), for a training of several processes: what passes draw at random from here on follows
+   * from the number of the part, whichever process has it.
+   */
+  startPart?(part: number): Promise<void>;
+  /** Optional: gradients become their sums over the processes, and statistics of normalisation their means. */
+  sumGradients?(processes: ProcessGroup): Promise<void>;
   /** Optional: forgets the gradients of a step that will not be made. */
   zeroGradients?(): Promise<void>;
   /**

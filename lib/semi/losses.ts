@@ -33,15 +33,11 @@ export class LossSum {
   /** A silenced branch has the losses of those that were not. */
   #names: string[] = [];
 
-  /**
-   * @param later values of the passes that have none yet, in order
-   * @throws MixplError ERR_DIVERGED naming a loss that is not finite
-   */
-  of(passes: readonly Pass[], later: readonly Record<string, number>[]): LossReport {
+  /** @throws MixplError ERR_DIVERGED naming a loss that is not finite */
+  of(passes: readonly Pass[]): LossReport {
     const losses: Record<string, number> = {};
     const silent = new Tally();
     const made = new Tally();
-    const waiting = [...later];
     for (const pass of passes) {
       const { prefix, weight } = pass;
       if (pass.silent) {
@@ -49,7 +45,7 @@ export class LossSum {
         for (const name of this.#names) losses[prefix + name] ??= 0;
         continue;
       }
-      const values = pass.values ?? waiting.shift() ?? {};
+      const { values = {} } = pass;
       checkFinite(prefix, values);
       made.add(prefix);
       this.#names = Object.keys(values).filter(isLoss);

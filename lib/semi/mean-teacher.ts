@@ -17,13 +17,14 @@ import type {
   TeachableDetector,
 } from '../detector/types.js';
 import { MixplError } from '../errors.js';
+import type { ProcessGroup } from '../processes/index.js';
 import type { Random } from '../random.js';
 import { BranchGroup, type Together, togetherByDefault } from './branch-group.js';
 import { type CachedView, PseudoLabels, type UnlabelledPair } from './labelling.js';
 import { checkFinite, type LossReport, LossSum, type Pass } from './losses.js';
 import { type Branch, type MixingPolicy, MixPL } from './mixpl.js';
 import { emaMomentum, type SemiOptions } from './options.js';
-import type { PseudoLabelReport } from './pseudo-labels.js';
+import { type PseudoLabelReport, sumReports } from './pseudo-labels.js';
 
 /** What a step did. */
 export interface StepReport extends LossReport {
@@ -53,6 +54,8 @@ export interface PreparedBatches {
 /** What one of several processes would learn from in a step. */
 export interface StepPart extends ShownViews {
   random: Random;
+  /** Among all parts of the run: what a detector draws at random in a training of several processes goes by it. */
+  number?: number;
   /** What prepare() made of these views; the step disposes it. */
   prepared?: PreparedBatches | undefined;
 }
@@ -64,7 +67,7 @@ export interface StepInput {
   /** Learning rate of parameters without a factor of their own. */
   lr: number;
   /**
-   * As many as there are policies. Each is asked for when the device has all of the one before to do, and
+   * As many as there are policies: of several processes, this one's. Each is asked for when the device has all of the one before to do, and
    * the end when it has all but the update: the places to prepare() what comes next, so that a GPU has its
    * pictures when it begins.
    */
@@ -84,8 +87,17 @@ export interface MeanTeacherSetup {
   device?: string;
   /** One for each part of a step, with a cache of its own. @defaultValue one MixPL */
   policies?: readonly MixingPolicy<CachedView>[];
+  /** Processes that have as many parts of a step each. @defaultValue this one alone */
+  processes?: ProcessGroup | null;
   /** Which branches of a part share a graph, where the student can. @defaultValue togetherByDefault() */
   together?: Together;
+}
+
+/** What the parts of a step came to. */
+interface Learned {
+  passes: readonly Pass[];
+  /** Null: no part had unlabelled pictures. */
+  pseudo: PseudoLabelReport | null;
 }
 
 /** Batches of mixed pictures are padded to at least this multiple, as in the reference. */
@@ -115,6 +127,7 @@ export class MeanTeacher {
   readonly #input: PreprocessOptions & Pick<ComposeOptions, 'dtype' | 'device'>;
   readonly #losses = new LossSum();
   readonly #together: Together;
+  readonly #processes: ProcessGroup | null;
 
   /** Keeps both detectors, which stay the caller's to dispose. */
   constructor(setup: MeanTeacherSetup) {
@@ -125,6 +138,12 @@ export class MeanTeacher {
     const { preprocess, dtype, device = 'cpu' } = setup;
     this.#input = { ...preprocess, dtype, device };
     this.#together = setup.together ?? togetherByDefault();
+    this.#processes = setup.processes ?? null;
+    if (this.#processes && !this.student.sumGradients)
+      throw new MixplError(
+        'ERR_CONFIG',
+        'MeanTeacher: a student of several processes must have sumGradients(), got one without',
+      );
   }
 
   /** Starts on the batches of a part to come: they depend on nothing that is learned before it. */
@@ -164,7 +183,8 @@ export class MeanTeacher {
         }
       }
       if (count < this.policies.length) this.#refuseParts(count);
-      return await this.#finish({ iteration, lr }, passes, pseudo.report);
+      if (this.#processes) await this.student.sumGradients!(this.#processes);
+      return await this.#finish({ iteration, lr }, { passes, pseudo: pseudo.report });
     } catch (error) {
       // A part of the gradient must not become a part of the next one.
       await this.student.zeroGradients?.().catch(() => {});
@@ -185,7 +205,8 @@ export class MeanTeacher {
     policy: MixingPolicy<CachedView>,
     { passes, pseudo }: { passes: Pass[]; pseudo: PseudoLabels },
   ): Promise<void> {
-    const { labelled, unlabelled, random, prepared } = part;
+    const { labelled, unlabelled, random, prepared, number = 0 } = part;
+    if (this.#processes) await this.student.startPart?.(number);
     const teachersBoxes = unlabelled.length ? await this.#askTeacher(part) : undefined;
     const group = new BranchGroup();
     try {
@@ -217,7 +238,7 @@ export class MeanTeacher {
 
   /** Of a part's weight in the step. */
   #share(weight: number): number {
-    return weight / this.policies.length;
+    return weight / (this.policies.length * (this.#processes?.processes ?? 1));
   }
 
   /**
@@ -300,27 +321,24 @@ export class MeanTeacher {
     }
   }
 
-  /** @param pseudo null: no part had unlabelled pictures */
   async #finish(
     { iteration, lr }: Pick<StepInput, 'iteration' | 'lr'>,
-    passes: readonly Pass[],
-    pseudo: PseudoLabelReport | null,
+    learned: Learned,
   ): Promise<StepReport> {
     const momentum = iteration === null ? null : emaMomentum(this.#options.ema, iteration);
     // BatchNorm's statistics that later updates skip are those at the end of the burn-in.
     let { buffers } = this.#options.ema;
-    if (buffers === 'skip' && !pseudo) buffers = 'copy';
+    if (buffers === 'skip' && !learned.pseudo) buffers = 'copy';
     const ema = momentum === null ? null : { momentum, buffers };
-    const { gradNorm, ...losses } = await this.#update(lr, passes, ema);
-    return { ...losses, gradNorm, emaMomentum: momentum, pseudo };
+    return { ...(await this.#update(lr, learned, ema)), emaMomentum: momentum };
   }
 
   /** The student's step, then the teacher's; a teacher that can takes both at once, see stepStudent(). */
   async #update(
     lr: number,
-    passes: readonly Pass[],
+    learned: Learned,
     ema: { momentum: number; buffers: BufferPolicy } | null,
-  ): Promise<LossReport & { gradNorm: number }> {
+  ): Promise<Omit<StepReport, 'emaMomentum'>> {
     const { student, teacher } = this;
     const together = ema && this.#deferred && teacher.stepStudent;
     let gradNorm: number;
@@ -331,12 +349,12 @@ export class MeanTeacher {
     } catch (error) {
       // The detector says that something is not finite, the losses which branch it is in.
       if (error instanceof MixplError && error.code === 'ERR_DIVERGED')
-        await this.#lossesOf(passes);
+        await this.#reportOf(learned);
       throw error;
     }
-    const losses = await this.#lossesOf(passes);
+    const report = await this.#reportOf(learned);
     if (ema && !together) await teacher.ema(student, ema.momentum, { buffers: ema.buffers });
-    return { ...losses, gradNorm };
+    return { ...report, gradNorm };
   }
 
   /** The student does not have to be waited for before its values are wanted. */
@@ -344,12 +362,20 @@ export class MeanTeacher {
     return Boolean(this.student.forward && this.student.lossValues);
   }
 
-  /** Of all passes; what the student has still is read. @throws MixplError ERR_DIVERGED */
-  async #lossesOf(passes: readonly Pass[]): Promise<LossReport> {
-    const waiting = passes.filter((pass) => !pass.silent && !pass.values).length;
+  /** Of all processes; what the student has still is read. @throws MixplError ERR_DIVERGED */
+  async #reportOf({ passes, pseudo }: Learned): Promise<LossReport & Pick<StepReport, 'pseudo'>> {
+    const waiting = passes.filter((pass) => !pass.silent && !pass.values);
     // The last ones: whoever had the student before may have left some.
-    const later = waiting ? (await this.student.lossValues!()).slice(-waiting) : [];
-    return this.#losses.of(passes, later);
+    const later = waiting.length ? (await this.student.lossValues!()).slice(-waiting.length) : [];
+    waiting.forEach((pass, i) => {
+      pass.values = later[i] ?? {};
+    });
+    const own: Learned = { passes, pseudo };
+    const all = this.#processes ? await this.#processes.allGather(own) : [own];
+    return {
+      ...this.#losses.of(all.flatMap((one) => one.passes)),
+      pseudo: sumReports(all.flatMap((one) => one.pseudo ?? [])),
+    };
   }
 
   #composeSamples(

@@ -159,7 +159,7 @@ function countTruth(
 /** The report of all pictures of several. */
 export function sumReports(reports: readonly PseudoLabelReport[]): PseudoLabelReport | null {
   const [first] = reports;
-  if (!first) return null;
+  if (!first || reports.length === 1) return first ?? null;
   const total = (count: (report: PseudoLabelReport) => number) =>
     reports.reduce((sum, report) => sum + count(report), 0);
   const boxes = total((r) => r.boxes);

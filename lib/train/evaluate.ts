@@ -16,6 +16,7 @@ import {
   evaluateDetections,
   type VocInterpolation,
 } from '../eval/index.js';
+import type { ProcessGroup } from '../processes/index.js';
 
 /** How a data set is shown to a detector. */
 export interface DetectOptions {
@@ -60,6 +61,86 @@ export async function detectReadable(
   dataset: DetectionDataset,
   options: DetectOptions & UnreadableOptions,
 ): Promise<{ dataset: DetectionDataset; detections: Detections[] }> {
+  const groups = groupsOf(dataset, options);
+  return readablePart(dataset, (await detectGroups(detector, groups, options)).flat());
+}
+
+/** COCO (and VOC) metrics of a detector on an annotated data set. @throws as detectDataset and evaluateDetections */
+export async function evaluateDetector(
+  detector: TeachableDetector,
+  dataset: DetectionDataset,
+  options: DetectOptions & UnreadableOptions & MetricOptions,
+): Promise<CocoMetrics> {
+  return metricsOf(await detectReadable(detector, dataset, options), options);
+}
+
+/**
+ * evaluateDetector() by several processes, each with a share of the pictures; all have the metrics.
+ * @returns null when the signal of one of them has stopped it, and then they are all told to stop
+ * @throws as evaluateDetector; MixplError ERR_PROCESS
+ */
+export async function evaluateTogether(
+  processes: ProcessGroup,
+  detector: TeachableDetector,
+  dataset: DetectionDataset,
+  options: DetectOptions & UnreadableOptions & MetricOptions,
+): Promise<CocoMetrics | null> {
+  const { signal, onUnreadable } = options;
+  const groups = groupsOf(dataset, options);
+  const share = groups.filter((_, i) => i % processes.processes === processes.rank);
+  const problems: [problem: MixplError, path: string][] = [];
+  const told: UnreadableOptions['onUnreadable'] = (...problem) => problems.push(problem);
+  const found = await detectGroups(detector, share, { ...options, onUnreadable: told }).catch(
+    (error: unknown) => {
+      if (signal?.aborted && error === signal.reason) return null;
+      throw error;
+    },
+  );
+  const lost = problems.map(([{ code, message }, path]) => ({ code, message, path }));
+  const all = await processes.gather({ found, lost });
+  let metrics: CocoMetrics | null = null;
+  if (all?.every((one) => one.found)) {
+    for (const { code, message, path } of all.flatMap((one) => one.lost))
+      onUnreadable?.(new MixplError(code, message), path);
+    const inOrder = groups.flatMap(
+      (_, i) => all[i % all.length]!.found![Math.floor(i / all.length)]!,
+    );
+    metrics = await metricsOf(readablePart(dataset, inOrder), options);
+  }
+  metrics = await processes.broadcast(metrics);
+  if (!metrics) processes.stop();
+  return metrics;
+}
+
+/** Which metrics. */
+export interface MetricOptions {
+  protocol?: EvaluationProtocol;
+  voc?: VocInterpolation | null;
+}
+
+function metricsOf(
+  found: { dataset: DetectionDataset; detections: Detections[] },
+  { protocol = 'coco', voc = null }: MetricOptions,
+): Promise<CocoMetrics> {
+  return evaluateDetections(found, { protocol, voc });
+}
+
+/** Pictures that a detector looks at together. */
+function groupsOf(
+  { images }: DetectionDataset,
+  { batch = 1 }: Pick<DetectOptions, 'batch'>,
+): ImageRecord[][] {
+  return Array.from({ length: Math.ceil(images.length / batch) }, (_, i) =>
+    images.slice(i * batch, (i + 1) * batch),
+  );
+}
+
+/** What a detector finds, by group and picture; null in one that cannot be read. */
+async function detectGroups(
+  detector: TeachableDetector,
+  groups: readonly (readonly ImageRecord[])[],
+  options: DetectOptions & UnreadableOptions,
+): Promise<(Detections | null)[][]> {
   const { unreadable = 'refuse', onUnreadable } = options;
   const open = async (path: string): Promise<DecodedImage | null> => {
     try {
@@ -71,17 +152,13 @@ export async function detectReadable(
       return null;
     }
   };
-  const { resize, preprocess, dtype, device = 'cpu', batch = 1, signal, onProgress } = options;
-  const detections: Detections[] = [];
-  const readable: ImageRecord[] = [];
-  const groups = Array.from({ length: Math.ceil(dataset.images.length / batch) }, (_, i) =>
-    dataset.images.slice(i * batch, (i + 1) * batch),
-  );
+  const { resize, preprocess, dtype, device = 'cpu', signal, onProgress } = options;
   const decoded = prefetch(groups, (group) => Promise.all(group.map(({ path }) => open(path))), {
     concurrency: 2,
     ...(signal ? { signal } : {}),
   });
-  const look = async (images: readonly DecodedImage[]) => {
+  const look = async (images: readonly DecodedImage[]): Promise<Detections[]> => {
+    if (images.length === 0) return [];
     const views = images.map((image) => testView(image, resize));
     const input = await composeBatch(views.map(compositionOf), {
       ...preprocess,
@@ -90,36 +167,42 @@ export async function detectReadable(
       padTo: 'image',
     });
     try {
-      for (const [i, { boxes, ...rest }] of (await detector.predict(input)).entries())
-        detections.push({ ...rest, boxes: mapBoxes(views[i]!.layer.map, boxes, images[i]!) });
+      return (await detector.predict(input)).map(({ boxes, ...rest }, i) => ({
+        ...rest,
+        boxes: mapBoxes(views[i]!.layer.map, boxes, images[i]!),
+      }));
     } finally {
       input.dispose();
     }
   };
+  const total = groups.flat().length;
   let done = 0;
+  const found: (Detections | null)[][] = [];
   for await (const opened of decoded) {
-    const images = opened.filter((image) => image !== null);
-    if (images.length > 0) await look(images);
-    readable.push(...groups[done++]!.filter((_, i) => opened[i]));
-    onProgress?.(Math.min(done * batch, dataset.images.length), dataset.images.length);
+    const detections = await look(opened.filter((image) => image !== null));
+    found.push(opened.map((image) => image && detections.shift()!));
+    onProgress?.((done += opened.length), total);
   }
-  if (readable.length === 0 && dataset.images.length > 0)
+  return found;
+}
+
+/** @throws MixplError ERR_DATA when no picture could be read */
+function readablePart(
+  dataset: DetectionDataset,
+  found: readonly (Detections | null)[],
+): { dataset: DetectionDataset; detections: Detections[] } {
+  const detections = found.filter((one) => one !== null);
+  if (detections.length === 0 && dataset.images.length > 0)
     throw new MixplError(
       'ERR_DATA',
       `${dataset.name}: must have images that can be read, got ${dataset.images.length} that cannot`,
     );
-  const whole = readable.length === dataset.images.length;
-  return { dataset: whole ? dataset : selectImages(dataset, readable), detections };
-}
-
-/** COCO (and VOC) metrics of a detector on an annotated data set. @throws as detectDataset and evaluateDetections */
-export async function evaluateDetector(
-  detector: TeachableDetector,
-  dataset: DetectionDataset,
-  options: DetectOptions &
-    UnreadableOptions & { protocol?: EvaluationProtocol; voc?: VocInterpolation | null },
-): Promise<CocoMetrics> {
-  const { protocol = 'coco', voc = null, ...detect } = options;
-  const found = await detectReadable(detector, dataset, detect);
-  return evaluateDetections(found, { protocol, voc });
+  if (detections.length === found.length) return { dataset, detections };
+  return {
+    dataset: selectImages(
+      dataset,
+      dataset.images.filter((_, i) => found[i]),
+    ),
+    detections,
+  };
 }

@@ -1,5 +1,6 @@
 import type { PreprocessOptions } from '../augment/index.js';
 import type { DecodedImage, DetectionDataset } from '../data/types.js';
+import type { ProcessGroup } from '../processes/index.js';
 import type { CachedView, MixingPolicy } from '../semi/index.js';
 import type { TrainSettingsInput } from './settings.js';
 import type { BatchAndRate } from './watch.js';
@@ -53,6 +54,13 @@ export interface TrainOptions {
   decode?: (path: string) => Promise<DecodedImage>;
   /** Goes into every weights file. */
   metadata?: Record<string, string>;
+  /**
+   * Processes that train together: each makes this call with the same options, a detector of its own with the same
+   * weights, and takes the events, which are the same in all. Each has an equal number of the parts of an iteration
+   * (`batch.accumulate`) and a share of the test pictures; rank 0 writes the files. An error in one, or a loop that
+   * is left, ends all of them with ERR_PROCESS, without a checkpoint. @defaultValue this process alone
+   */
+  processes?: ProcessGroup | null;
   /** The step under way is finished and a checkpoint written before the iterator ends. */
   signal?: AbortSignal;
 }

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
 import {
   detectorOptions,
@@ -11,8 +12,10 @@ import type { Detector } from '../detector/detector.js';
 import type { LoadedWeights } from '../detector/weights.js';
 import { MixplError } from '../errors.js';
 import { writeFileWhole } from '../files.js';
-import { native } from '../native.js';
+import { native, resolveDevice } from '../native.js';
+import type { ProcessGroup } from '../processes/index.js';
 import type { EndEvent, TrainEvent, ValidationEvent } from './events.js';
+import { leads } from './processes.js';
 import { loadRunData, type RunData } from './run-data.js';
 import { trainSemiSupervised } from './trainer.js';
 import { type BatchAndRate, picturesOf, recipeFor } from './watch.js';
@@ -63,6 +66,8 @@ export interface RunOptions {
   allowChanges?: readonly string[];
   /** What the recipe was tuned for. @defaultValue with SGD the one of `paperBatches` that is closest; mmdetection's 16 pictures without a teacher */
   recipe?: BatchAndRate | null;
+  /** Processes that make this call together, see TrainOptions: each has a GPU of its own, or a share of the CPU's threads. */
+  processes?: ProcessGroup | null;
   signal?: AbortSignal;
   /** Sees the data before the training starts. */
   onData?: (data: RunData) => void;
@@ -86,8 +91,32 @@ export interface RunResult {
  * Does what a config says: data, detector, training; the resolved config is kept as config.yaml.
  * @throws MixplError as loadRunData, createDetector and trainSemiSupervised
  */
-export async function runTraining(config: ResolvedConfig, options: RunOptions): Promise<RunResult> {
-  const { out, signal, onData, onEvent } = options;
+export async function runTraining(asked: ResolvedConfig, options: RunOptions): Promise<RunResult> {
+  try {
+    return await run(options.processes ? placed(asked, options.processes) : asked, options);
+  } catch (error) {
+    options.processes?.fail(error);
+    throw error;
+  }
+}
+
+/** A process's device and threads. @throws MixplError ERR_CONFIG for more processes than GPUs */
+function placed(config: ResolvedConfig, { local }: ProcessGroup): ResolvedConfig {
+  const first = resolveDevice(config.device);
+  const threads =
+    config.threads ?? Math.max(1, Math.floor(availableParallelism() / local.processes));
+  if (first === 'cpu' || config.device === first) return { ...config, threads };
+  const gpus = native.devices().filter(({ id, usable }) => id !== 'cpu' && usable);
+  if (local.processes > gpus.length)
+    throw new MixplError(
+      'ERR_CONFIG',
+      `processes must be at most as many as this machine has GPUs (${gpus.length}), or device must name the one that all of them take, got ${local.processes}`,
+    );
+  return { ...config, threads, device: gpus[local.rank]!.id };
+}
+
+async function run(config: ResolvedConfig, options: RunOptions): Promise<RunResult> {
+  const { out, signal, onData, onEvent, processes = null } = options;
   if (config.threads !== null) native.setNumThreads(config.threads);
   const data = await loadRunData(config, { signal });
   onData?.(data);
@@ -120,11 +149,12 @@ export async function runTraining(config: ResolvedConfig, options: RunOptions): 
       ...(options.resume === undefined ? {} : { resume: options.resume }),
       ...(options.allowChanges ? { allowChanges: options.allowChanges } : {}),
       ...(signal ? { signal } : {}),
+      processes,
     });
     let described = false;
     for await (const event of events) {
       // Not before the first event: until then the folder may turn out to be another run's.
-      if (!described)
+      if (!described && leads(processes))
         await writeFileWhole(join(resolve(out), 'config.yaml'), [formatConfig(config)]);
       described = true;
       result.iteration = event.iteration;

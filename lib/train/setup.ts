@@ -8,6 +8,7 @@ import { hasLiveBatchNorm, objectLimits } from '../detector/options.js';
 import type { DetectorState, TeachableDetector } from '../detector/types.js';
 import { MixplError } from '../errors.js';
 import { native, resolveDevice } from '../native.js';
+import type { ProcessGroup } from '../processes/index.js';
 import {
   type CachedView,
   checkMixing,
@@ -20,6 +21,7 @@ import {
 import type { Checkpoint } from './checkpoint.js';
 import { checkAllowed, checkIdentity, type RunIdentity } from './identity.js';
 import type { TrainOptions } from './options.js';
+import { checkSame, leads, shareCheckpoint, shareWeights } from './processes.js';
 import { RunFolder } from './run-folder.js';
 import { resolveTrainSettings, semiOptionsOf, type TrainSettings } from './settings.js';
 import { batchWarning, crowdedWarning, picturesOf, type TrainingWarning } from './watch.js';
@@ -33,6 +35,8 @@ export interface TrainingSetup {
   /** Null in supervised training. */
   teacher: TeachableDetector | null;
   loop: MeanTeacher;
+  /** Null: this process alone. */
+  processes: ProcessGroup | null;
   preprocess: PreprocessOptions;
   dtype: 'f32' | 'bf16';
   device: string;
@@ -46,6 +50,8 @@ export interface TrainingSetup {
   sampler: BatchSampler;
   images: ImageCache;
   folder: RunFolder | null;
+  /** Where this run's checkpoints are, whichever process writes them. */
+  checkpoints: string | null;
   resumed: Checkpoint | null;
   identity: RunIdentity;
   environment: Record<string, string | number>;
@@ -72,6 +78,8 @@ export async function setUpTraining(
   const supervised = settings.semi.method === 'supervised';
   const { labelled, unlabelled = null, test = null } = options.data;
   checkData(student, { labelled, unlabelled, test, supervised });
+  const processes = options.processes && options.processes.processes > 1 ? options.processes : null;
+  if (processes && options.signal) processes.stopWith(options.signal);
   const policies = policiesOf(options, semi, settings);
   if (!supervised && !options.policy) checkMixing(semi, settings.batch.unlabelled);
 
@@ -104,8 +112,9 @@ export async function setUpTraining(
   const allowed = options.allowChanges ?? [];
   // Of a run that goes on, those that its checkpoint has count, too: see below.
   if (!options.resume) checkAllowed(allowed, identity.config);
+  if (processes) await checkSame(processes, identity);
   const folder =
-    options.out === undefined
+    options.out === undefined || !leads(processes)
       ? null
       : await RunFolder.open(
           options.out,
@@ -122,8 +131,14 @@ export async function setUpTraining(
         );
   let teacher: TeachableDetector | null = null;
   try {
-    const resumed = folder?.resumed ?? null;
+    let resumed = folder?.resumed ?? null;
+    let checkpoints = folder?.checkpoints.folder ?? null;
+    if (processes) {
+      checkpoints = await processes.broadcast(checkpoints);
+      resumed = await shareCheckpoint(processes, resumed);
+    }
     if (resumed) await student.loadState(resumed.student);
+    if (processes && !resumed) await shareWeights(processes, student);
     if (!supervised) teacher = await student.createTeacher();
     if (resumed?.teacher) await teacher?.loadState(resumed.teacher);
     const loop = new MeanTeacher({
@@ -134,21 +149,24 @@ export async function setUpTraining(
       dtype,
       device,
       policies,
+      processes,
     });
     if (resumed) {
       if (resumed.state.sampler) sampler.restore(resumed.state.sampler);
       const decode = (index: number) => images.get(datasets[1]!.images[index]!.path);
       // Parts that a run was allowed to add have nothing to mix yet.
-      for (const [part, recipes] of resumed.state.caches.slice(0, policies.length).entries())
+      const first = (processes?.rank ?? 0) * policies.length;
+      const caches = resumed.state.caches.slice(first, first + policies.length);
+      for (const [part, recipes] of caches.entries())
         policies[part]!.restore(
           await Promise.all(recipes.map((recipe) => viewOfRecipe(recipe, decode))),
         );
     }
     const environment = environmentOf(device);
     return {
-      ...{ options, settings, semi, student, teacher, loop, preprocess, dtype, device },
+      ...{ options, settings, semi, student, teacher, loop, processes, preprocess, dtype, device },
       ...{ resize, datasets, truth },
-      ...{ test, sampler, images, folder, resumed, identity, environment },
+      ...{ test, sampler, images, folder, checkpoints, resumed, identity, environment },
       warnings: warningsOf({ own, semi, settings, supervised, options, resumed, environment }),
     };
   } catch (error) {
@@ -197,12 +215,18 @@ function classNames({ categories }: DetectionDataset): string {
   return JSON.stringify(categories.map(({ name }) => name));
 }
 
-/** One for each part of an iteration. */
+/** One for each part of an iteration that this process has. */
 function policiesOf(
-  { policy }: TrainOptions,
+  { policy, processes }: TrainOptions,
   semi: SemiOptions,
   { batch: { accumulate } }: TrainSettings,
 ): MixingPolicy<CachedView>[] {
+  const parts = accumulate / (processes?.processes ?? 1);
+  if (!Number.isInteger(parts))
+    throw new MixplError(
+      'ERR_CONFIG',
+      `trainSemiSupervised: batch.accumulate must be a multiple of ${processes!.processes} (processes share the parts of an iteration), got ${accumulate}`,
+    );
   if (policy && typeof policy !== 'function') {
     if (accumulate === 1) return [policy];
     throw new MixplError(
@@ -211,7 +235,7 @@ function policiesOf(
         `(batch.accumulate is ${accumulate}; each has a cache of its own), got one policy`,
     );
   }
-  return Array.from({ length: accumulate }, () => policy?.() ?? new MixPL(semi));
+  return Array.from({ length: parts }, () => policy?.() ?? new MixPL(semi));
 }
 
 /** Of batches that are a part of an iteration each. */

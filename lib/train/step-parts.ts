@@ -1,7 +1,9 @@
 import { type LoadedBatch, loadBatches, type SamplerState } from '../data/index.js';
 import { MixplError } from '../errors.js';
+import type { ProcessGroup } from '../processes/index.js';
 import { Random } from '../random.js';
 import type { PreparedBatches, StepPart } from '../semi/index.js';
+import type { TrainSettings } from './settings.js';
 import type { TrainingSetup } from './setup.js';
 import { type StepViews, ViewDrawer } from './step-views.js';
 import type { TrainingWarning } from './watch.js';
@@ -22,7 +24,7 @@ export class PartDrawer {
   /** Pictures of the iteration that began last, and seconds that it waited for pictures. */
   images = 0;
   dataSeconds = 0;
-  /** What the sampler goes on from after the last part. */
+  /** What the sampler goes on from after the last part; of several processes the last one's says it. */
   sampler: SamplerState;
   readonly #setup: TrainingSetup;
   readonly #teaches: (iteration: number) => boolean;
@@ -76,7 +78,8 @@ export class PartDrawer {
       const { loaded, views, prepared } = drawn;
       this.images += views.labelled.length + views.unlabelled.length;
       this.sampler = loaded.batch.after;
-      yield { ...views, prepared, random: this.#random.fork('mixing', loaded.batch.step) };
+      const { step } = loaded.batch;
+      yield { ...views, prepared, number: step, random: this.#random.fork('mixing', step) };
     }
     await this.#timed(this.#drawAhead(iteration + 1));
   }
@@ -117,12 +120,13 @@ export class PartDrawer {
 }
 
 function batchesOf(
-  { sampler, datasets, images, settings, options }: TrainingSetup,
+  { sampler, datasets, images, settings, options, ...setup }: TrainingSetup,
   warn: (warning: TrainingWarning) => void,
 ): AsyncGenerator<LoadedBatch, void, undefined> {
   return loadBatches(sampler, datasets, {
     cache: images,
     ahead: settings.loader.prefetch,
+    ...(setup.processes ? { wanted: ownParts(settings, setup.processes) } : {}),
     unreadable: options.unreadable ?? 'refuse',
     sizeMismatch: options.sizeMismatch ?? 'refuse',
     onProblem: ({ file, message }, action) =>
@@ -140,4 +144,12 @@ function batchesOf(
             },
       ),
   });
+}
+
+/** A process has parts that follow each other. */
+function ownParts(
+  { batch: { accumulate } }: TrainSettings,
+  { rank, processes }: ProcessGroup,
+): (step: number) => boolean {
+  return (step) => Math.floor(((step % accumulate) * processes) / accumulate) === rank;
 }

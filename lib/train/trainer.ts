@@ -6,7 +6,7 @@ import { type CocoMetrics, statNames } from '../eval/index.js';
 import { native } from '../native.js';
 import { recipeOf, type StepReport } from '../semi/index.js';
 import type { TrainingState } from './checkpoint.js';
-import { evaluateDetector } from './evaluate.js';
+import { evaluateDetector, evaluateTogether } from './evaluate.js';
 import type { CheckpointEvent, Phase, StepEvent, TrainEvent, ValidationEvent } from './events.js';
 import type { TrainOptions } from './options.js';
 import { learningRate } from './schedule.js';
@@ -32,15 +32,18 @@ export async function* trainSemiSupervised(
   detector: TeachableDetector,
   options: TrainOptions,
 ): AsyncGenerator<TrainEvent, void, undefined> {
-  const training = new Training(await setUpTraining(detector, options));
-  let failed = false;
+  let training: Training | undefined;
+  let end: 'whole' | 'failed' | 'left' = 'left';
   try {
+    training = new Training(await setUpTraining(detector, options));
     yield* training.run();
+    end = 'whole';
   } catch (error) {
-    failed = true;
+    end = 'failed';
+    options?.processes?.fail(error);
     throw error;
   } finally {
-    await training.close({ failed });
+    await training?.close({ end });
   }
 }
 
@@ -102,7 +105,7 @@ class Training {
     this.#validationDue = validationDue;
     this.#watch.state = watch;
     // A checkpoint of another folder counts as none here.
-    if (dirname(resumed.path) === setup.folder?.checkpoints.folder) this.#saved = iteration;
+    if (dirname(resumed.path) === setup.checkpoints) this.#saved = iteration;
     this.#lastCheckpoint = resumed.path;
   }
 
@@ -131,14 +134,16 @@ class Training {
     yield { type: 'end', iteration: this.#iteration, reason: finished ? 'finished' : 'aborted' };
   }
 
-  /** Keeps what was done since the last checkpoint, whatever ended the run. */
-  async close({ failed }: { failed: boolean }): Promise<void> {
-    const { folder, teacher } = this.#setup;
+  /** Keeps what was done since the last checkpoint, whatever ended the run; not where others have parts of it. */
+  async close({ end }: { end: 'whole' | 'failed' | 'left' }): Promise<void> {
+    const { folder, teacher, processes } = this.#setup;
     try {
-      if (this.#consistent) await this.#save();
+      if (processes && end === 'left')
+        processes.fail(new MixplError('ERR_STATE', 'its loop over the events was left'));
+      if (this.#consistent && (!processes || end === 'whole')) await this.#save();
     } catch (error) {
       // After a failure that one is told: a device that is lost has no weights to save either.
-      if (!failed) throw error;
+      if (end !== 'failed') throw error;
     } finally {
       teacher?.dispose();
       await folder?.close();
@@ -146,7 +151,8 @@ class Training {
   }
 
   get #aborted(): boolean {
-    return this.#setup.options.signal?.aborted ?? false;
+    const { processes, options } = this.#setup;
+    return processes ? processes.stopped : (options.signal?.aborted ?? false);
   }
 
   #phaseOf(iteration: number): Phase {
@@ -173,7 +179,8 @@ class Training {
     this.#consistent = true;
 
     const seconds = (performance.now() - began) / 1000;
-    const { images, dataSeconds } = this.#parts;
+    const { dataSeconds } = this.#parts;
+    const images = this.#parts.images * (this.#setup.processes?.processes ?? 1);
     const speed = this.#meter.add({ ...report, seconds, dataSeconds, lr, images });
     this.#warnings.push(...this.#watch.afterStep(report));
     const event: StepEvent = {
@@ -226,24 +233,26 @@ class Training {
     const { test, options } = this.#setup;
     if (!test) this.#validationDue = false;
     if (!this.#validationDue || this.#aborted) return;
-    let event: ValidationEvent;
+    let event: ValidationEvent | null;
     try {
       event = await this.#validate();
     } catch (error) {
-      // Cut off by the signal: it stays due, the checkpoint says so.
-      if (this.#aborted && error === options.signal!.reason) return;
-      throw error;
+      if (!options.signal?.aborted || error !== options.signal.reason) throw error;
+      event = null;
     }
+    // Cut off by a signal: it stays due, the checkpoint says so.
+    if (!event) return;
     this.#validationDue = false;
     this.#saved = null;
     yield event;
     yield* this.#tell();
   }
 
-  async #validate(): Promise<ValidationEvent> {
-    const { settings, student, teacher, test, options, folder } = this.#setup;
-    const evaluate = (detector: TeachableDetector) =>
-      evaluateDetector(detector, test!, {
+  /** Null when a signal of several processes has cut it off. */
+  async #validate(): Promise<ValidationEvent | null> {
+    const { settings, student, teacher, test, options, folder, processes } = this.#setup;
+    const evaluate = (detector: TeachableDetector) => {
+      const evaluation = {
         resize: this.#setup.resize,
         preprocess: this.#setup.preprocess,
         dtype: this.#setup.dtype,
@@ -254,22 +263,27 @@ class Training {
         cache: this.#setup.images,
         signal: options.signal,
         unreadable: options.unreadable,
-        onUnreadable: ({ message }, path) => this.#leftOut(path, message),
-      });
-    const metrics = {
-      teacher: teacher ? await evaluate(teacher) : null,
-      student: await evaluate(student),
+        onUnreadable: ({ message }: MixplError, path: string) => this.#leftOut(path, message),
+      };
+      return processes
+        ? evaluateTogether(processes, detector, test!, evaluation)
+        : evaluateDetector(detector, test!, evaluation);
     };
+    const ofTeacher = teacher && (await evaluate(teacher));
+    if (teacher && !ofTeacher) return null;
+    const ofStudent = await evaluate(student);
+    if (!ofStudent) return null;
+    const metrics = { teacher: ofTeacher, student: ofStudent };
     const headline = teacher ? 'teacher' : 'student';
     const ap = metrics[headline]!.stats[0]!;
     // -1: nothing in the test data to find.
     const best = ap >= 0 && (this.#best === null || ap > this.#best.ap);
-    if (best) {
+    if (best && folder) {
       const weights = withoutOptimizer(await (teacher ?? student).state());
       const facts = { iteration: String(this.#iteration), branch: headline, ap: String(ap) };
-      await folder?.saveBest(weights, facts);
-      this.#best = { ap, iteration: this.#iteration };
+      await folder.saveBest(weights, facts);
     }
+    if (best) this.#best = { ap, iteration: this.#iteration };
     if (metrics.teacher)
       this.#warnings.push(
         ...this.#watch.afterValidation({ teacher: ap, student: metrics.student.stats[0]! }),
@@ -301,12 +315,23 @@ class Training {
   /** Writes a checkpoint unless this state has one already. */
   async #save(): Promise<string | null> {
     const { folder, student, teacher, loop, identity, environment, settings } = this.#setup;
-    if (!folder || this.#iteration === 0 || this.#saved === this.#iteration) return null;
+    const { processes, options } = this.#setup;
+    if (options.out === undefined || this.#iteration === 0 || this.#saved === this.#iteration)
+      return null;
+    const own = {
+      sampler: this.#parts.sampler,
+      caches: loop.policies.map(({ cache }) => cache.map(recipeOf)),
+    };
+    const all = processes ? await processes.gather(own) : [own];
+    if (!folder || !all) {
+      this.#saved = this.#iteration;
+      return null;
+    }
     const state: TrainingState = {
       iteration: this.#iteration,
       identity,
-      sampler: this.#parts.sampler,
-      caches: loop.policies.map(({ cache }) => cache.map(recipeOf)),
+      sampler: all.at(-1)!.sampler,
+      caches: all.flatMap(({ caches }) => caches),
       best: this.#best,
       validationDue: this.#validationDue,
       watch: this.#watch.state,

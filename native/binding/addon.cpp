@@ -1,6 +1,8 @@
 #include "binding/addon.h"
 
 #include <omp.h>
+
+#include <algorithm>
 #include <dnnl.hpp>
 
 #include "binding/convert.h"
@@ -19,7 +21,7 @@ Napi::Value build_info(const Napi::CallbackInfo& info) {
   const dnnl_version_t* v = dnnl_version();
   out.Set("onednnVersion", str(v->major, ".", v->minor, ".", v->patch));
   const int chosen = env.GetInstanceData<AddonState>()->num_threads;
-  out.Set("threads", chosen > 0 ? chosen : omp_get_max_threads());
+  out.Set("threads", std::min(chosen > 0 ? chosen : omp_get_max_threads(), omp_get_thread_limit()));
   Napi::Array features = Napi::Array::New(env);
   const auto add = [&](bool has, const char* name) {
     if (has) features.Set(features.Length(), name);
@@ -178,6 +180,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   register_tensor(env, exports);
   register_ops(env, exports);
   register_detector(env, exports);
+  register_collective(env, exports);
   register_eval(env, exports);
   register_image(env, exports);
   return exports;

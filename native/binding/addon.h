@@ -16,12 +16,14 @@ struct AddonState {
   int num_threads = 0;  // 0: OpenMP's own choice
   Napi::FunctionReference tensor_constructor;
   Napi::FunctionReference detector_constructor;
+  Napi::FunctionReference collective_constructor;
   Napi::FunctionReference error_constructor;  // MixplError, handed over by lib/native.ts
 };
 
 void register_tensor(Napi::Env env, Napi::Object exports);
 void register_ops(Napi::Env env, Napi::Object exports);
 void register_detector(Napi::Env env, Napi::Object exports);
+void register_collective(Napi::Env env, Napi::Object exports);
 void register_eval(Napi::Env env, Napi::Object exports);
 void register_image(Napi::Env env, Napi::Object exports);
 

@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "binding/addon.h"
+#include "binding/collective_wrap.h"
 #include "binding/convert.h"
 #include "binding/detector_inputs.h"
 #include "binding/tensor_wrap.h"
@@ -21,6 +22,7 @@ constexpr napi_type_tag kDetectorTag = {0x6d6978706c446574ULL, 0x6563746f7200000
 Napi::Value result(Napi::Env env, double value) { return Napi::Number::New(env, value); }
 Napi::Value result(Napi::Env env, const std::string& text) { return Napi::String::New(env, text); }
 Napi::Value result(Napi::Env env, const std::vector<float>& values) { return to_js(env, values); }
+Napi::Value result(Napi::Env env, const std::vector<uint8_t>& bytes) { return to_js(env, bytes); }
 
 Napi::Value result(Napi::Env env, const TrainingSession::LossValues& losses) {
   Napi::Object out = Napi::Object::New(env);
@@ -188,6 +190,9 @@ Napi::Function DetectorWrap::define(Napi::Env env) {
                       InstanceMethod<&DetectorWrap::write>("write"),
                       InstanceMethod<&DetectorWrap::gradient>("gradient"),
                       InstanceMethod<&DetectorWrap::zero_gradients>("zeroGradients"),
+                      InstanceMethod<&DetectorWrap::start_part>("startPart"),
+                      InstanceMethod<&DetectorWrap::reached>("reached"),
+                      InstanceMethod<&DetectorWrap::sum_gradients>("sumGradients"),
                       InstanceMethod<&DetectorWrap::probe>("probe"),
                       InstanceMethod<&DetectorWrap::gradient_density>("gradientDensity"),
                       InstanceMethod<&DetectorWrap::grad_cam>("gradCam"),
@@ -380,6 +385,29 @@ Napi::Value DetectorWrap::gradient(const Napi::CallbackInfo& info) {
 Napi::Value DetectorWrap::zero_gradients(const Napi::CallbackInfo& info) {
   return post(info, "detector.zeroGradients",
               [](const Args&) { return [](TrainingSession& s) { s.zero_gradients(); }; });
+}
+
+// startPart(part)
+Napi::Value DetectorWrap::start_part(const Napi::CallbackInfo& info) {
+  return post(info, "detector.startPart", [](const Args& args) {
+    return [part = args.integer(0, "part")](TrainingSession& s) { s.start_part(part); };
+  });
+}
+
+// reached() -> Promise<Uint8Array>: see TrainingSession
+Napi::Value DetectorWrap::reached(const Napi::CallbackInfo& info) {
+  return post(info, "detector.reached",
+              [](const Args&) { return [](TrainingSession& s) { return s.reached(); }; });
+}
+
+// sumGradients(collective, reached: Uint8Array)
+Napi::Value DetectorWrap::sum_gradients(const Napi::CallbackInfo& info) {
+  return post(info, "detector.sumGradients", [](const Args& args) {
+    return [open = collective_at(args, 0, "collective"),
+            reached = args.values<uint8_t>(1, "reached")](TrainingSession& s) {
+      s.sum_gradients(*open->collective, open->place.processes, reached);
+    };
+  });
 }
 
 // probe(images, sizes, padSizes, boxes, labels, counts) -> Promise<what the pass shows>

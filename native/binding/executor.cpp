@@ -2,6 +2,8 @@
 
 #include <omp.h>
 
+#include <algorithm>
+
 #include "binding/addon.h"
 #include "core/context.h"
 
@@ -74,7 +76,10 @@ void Executor::run() {
       queue_.pop_front();
       threads = threads_;
     }
-    if (threads > 0) omp_set_num_threads(threads);
+    // oneDNN waits for as many as OpenMP promises, and would do so for ever beyond
+    // OMP_THREAD_LIMIT.
+    if (threads == 0) threads = omp_get_max_threads();
+    omp_set_num_threads(std::min(threads, omp_get_thread_limit()));
     try {
       item->finish = item->job();
     } catch (...) {

@@ -35,7 +35,7 @@ struct Target {
 using Losses = std::vector<std::pair<std::string, Tensor>>;
 
 /// Whose choices a detector follows where the two references differ: anchors, coders, assignment,
-/// normalisers, scores and the names of the losses (reference-facts, sections 4 and 6).
+/// normalisers, scores and the names of the losses.
 enum class Numerics : uint8_t { mmdetection, torchvision };
 /// { numerics }, mmdetection when absent. @throws ConfigError
 Numerics read_numerics(const Options& options);

@@ -5,8 +5,10 @@
 
 #include "core/check.h"
 #include "core/launch.h"
+#include "core/part.h"
 #include "core/side_work.h"
 #include "core/tensor_values.h"
+#include "distributed/collective.h"
 #include "optim/optimizer.h"
 #include "optim/parameter_groups.h"
 
@@ -15,6 +17,10 @@ namespace {
 
 constexpr const char* kIterations = "optimizer.iterations";
 constexpr const char* kPasses = "optimizer.passes";
+constexpr int64_t kMostParts = int64_t{1} << 31;
+
+// Numbers of a tensor in a block of several, each of which begins where kernels read 16 bytes.
+int64_t room_of(const Tensor& t) { return (t.numel() + 3) / 4 * 4; }
 
 // What a model creates while it is built lies on this device.
 std::unique_ptr<Detector> create_on(Device device, const std::string& json, uint64_t seed) {
@@ -53,7 +59,7 @@ void TrainingSession::pass(const std::vector<LabelledBatch>& batches) {
   Context context = make_context(device_, compute_, true, &tape_);
   context.iteration = static_cast<int64_t>(*iterations_.data<float>());
   float& passes = *passes_.data<float>();
-  context.random = {seed_, static_cast<uint64_t>(passes) * kPassStreams};
+  context.random = {seed_, (part_ * kMostPasses + static_cast<uint64_t>(passes)) * kPassStreams};
   passes += static_cast<float>(batches.size());
   ContextScope scope(context);
   try {
@@ -226,6 +232,70 @@ void TrainingSession::zero_gradients() {
   of_graph_ = 0;
   unread_.clear();
   read_.clear();
+}
+
+void TrainingSession::start_part(int64_t part) {
+  if (part < 0 || part >= kMostParts)
+    throw RangeError(str("detector.startPart: part must be in [0, ", kMostParts, "), got ", part));
+  part_ = static_cast<uint64_t>(part);
+  *passes_.data<float>() = 0;
+  if (!versions_before_.empty()) return;
+  for (const Parameter& p : detector_->parameters().all())
+    versions_before_.push_back(p.value.impl()->version);
+}
+
+std::vector<uint8_t> TrainingSession::reached() {
+  std::vector<uint8_t> reached;
+  for (const Parameter& p : detector_->parameters().all()) {
+    const size_t i = reached.size();
+    const bool changed =
+        i < versions_before_.size() && p.value.impl()->version != versions_before_[i];
+    reached.push_back(p.kind == ParameterKind::buffer ? changed : p.value.grad().defined());
+  }
+  return reached;
+}
+
+void TrainingSession::sum_gradients(Collective& collective, int processes,
+                                    const std::vector<uint8_t>& reached) {
+  join_predictions();
+  auto& all = detector_->parameters().all();
+  if (reached.size() != all.size())
+    throw ShapeError(str("detector.sumGradients: reached must have ", all.size(), " entries, got ",
+                         reached.size()));
+  int64_t numel = 0;
+  for (size_t i = 0; i < all.size(); ++i)
+    if (reached[i]) numel += room_of(all[i].value);
+  // One block, so that there is one sum, whose values go in and out in a launch each.
+  Tensor block = Tensor::zeros({numel}, DType::f32, device_);
+  std::vector<Tensor> sums, gradients, means, buffers;
+  int64_t at = 0;
+  for (size_t i = 0; i < all.size(); ++i) {
+    if (!reached[i]) continue;
+    Parameter& p = all[i];
+    const Tensor part =
+        part_of(block, at * static_cast<int64_t>(sizeof(float)), p.value.shape(), DType::f32);
+    at += room_of(p.value);
+    if (p.kind == ParameterKind::buffer) {
+      means.push_back(part), buffers.push_back(p.value);
+      continue;
+    }
+    // Another process's part reached it, none of this one's: 0 here.
+    if (!p.value.grad().defined())
+      p.value.set_grad(Tensor::zeros(p.value.shape(), DType::f32, device_));
+    sums.push_back(part), gradients.push_back(p.value.grad());
+  }
+  const auto blend = [](const std::vector<Tensor>& to, const std::vector<Tensor>& from,
+                        double share) {
+    EmaPairs pairs;
+    pairs.assign(to, from);
+    pairs.update(share);
+  };
+  blend(sums, gradients, 1);
+  blend(means, buffers, 1.0 / processes);
+  collective.sum(block);
+  blend(gradients, sums, 1);
+  blend(buffers, means, 1);
+  versions_before_.clear();
 }
 
 double TrainingSession::step_student(TrainingSession& student, double lr, double momentum,

@@ -14,6 +14,7 @@
 
 namespace mixpl {
 
+class Collective;
 class Optimizer;
 
 enum class BufferPolicy : uint8_t { skip, copy, average };
@@ -74,6 +75,15 @@ class TrainingSession {
   /// student.step(lr), and ema(student, momentum, buffers) if it was taken: a GPU is given both
   /// before it is waited for. @throws as both do; what ema() refuses before anything was changed
   double step_student(TrainingSession& student, double lr, double momentum, BufferPolicy buffers);
+  /// For processes that have parts of an iteration each: what passes draw from here on follows from
+  /// the number of the part, in [0, 2^31), whoever has it. @throws RangeError
+  void start_part(int64_t part);
+  /// For each of parameters(), whether the parts since the last sum gave a weight a gradient, or
+  /// changed a buffer.
+  std::vector<uint8_t> reached();
+  /// Gradients become sums over the processes, buffers their means; only those that any of them
+  /// reached, which all of them know. @param reached as reached(). @throws ShapeError, StateError
+  void sum_gradients(Collective& collective, int processes, const std::vector<uint8_t>& reached);
   /// Forgets the gradients, and the losses that they are of.
   void zero_gradients();
 
@@ -124,7 +134,9 @@ class TrainingSession {
   Tensor iterations_;  // f32 [1], on the host as every count is: calls of step() so far
   uint64_t seed_;
   Tensor passes_;  // f32 [1]: calls of loss() so far; the random numbers of the next follow from it
-  std::vector<Losses> losses_;  // of the passes in the graph
+  uint64_t part_ = 0;                      // of start_part(), and then passes_ are of the part
+  std::vector<uint64_t> versions_before_;  // of all parameters, at the first part since a sum
+  std::vector<Losses> losses_;             // of the passes in the graph
   bool has_graph_ = false;
   size_t of_graph_ = 0;           // so many passes of the graph are the last of unread_
   std::vector<Losses> unread_;    // of forward(), since the last step

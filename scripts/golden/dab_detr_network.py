@@ -1,7 +1,7 @@
 """DAB-DETR with mmdetection's choices, small, in float64: see detr.py, and detr_network.py for what it
 shares with the other DETRs.
 
-Written from its description (reference-facts 4.1, 4.10, 4.12), independently of the native code. Compared
+Written from its description, independently of the native code. Compared
 with mmdetection's own layers (of 3.0), which were given the same weights and the same map: the names of
 parameters are its own, losses agree within 1e-7, gradients within 2e-5 of their norm (its positions are f32).
 """

@@ -1,6 +1,6 @@
 """Deformable DETR and DINO (4 scales) with mmdetection's choices, small, in float64: see detr.py.
 
-Written from their description (reference-facts 4.1, 4.10, 4.11, 4.13), independently of the native code;
+Written from the descriptions of DETR, Deformable DETR and DINO, independently of the native code;
 deformable attention samples with torch's grid_sample. There is no dropout, and no noise in DINO's
 denoising queries, so that nothing is left to chance.
 

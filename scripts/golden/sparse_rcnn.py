@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Records test/golden/sparse-rcnn/*.json: losses, gradients and detections of Sparse R-CNN in PyTorch.
 
-The network is written here in float64 from its description (reference-facts 4.1, 4.9, with mmdetection's
+The network is written here in float64 from its description (with mmdetection's
 choices), independently of the native code; what it has in common with DETR's comes from detr_network.py.
 Features of regions are torchvision's, matching is scipy's. Choices that rounding could turn (who is
 matched, which level a region is taken from, what is found) are refused unless they are clear. Weights,

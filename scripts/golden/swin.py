@@ -2,7 +2,7 @@
 """Records test/golden/swin/*.json: losses, gradients and detections of RetinaNet over small Swin
 Transformers in PyTorch, in float64.
 
-The backbone is written here from its description (reference-facts 5.2), step by step as mmdetection does
+The backbone is written here from its description, step by step as mmdetection does
 it (padded, rolled, cut into windows, masked by regions, merged by unfolding), independently of the native
 code; the detector is retinanet.py's. Weights, images and boxes follow from formulas, so that the files
 stay small. Before anything is recorded the backbone is compared with torchvision's swin_t, all of it.

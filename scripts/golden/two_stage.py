@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Records test/golden/two-stage/*.json: Faster and Cascade R-CNN with mmdetection's choices, in PyTorch.
 
-The network is written here in float64 from its description (reference-facts 4.1, 4.6, 4.8), independently
+The network is written here in float64 from its description, independently
 of the native code; RoIAlign and NMS are torchvision's. The samplers take everything, so nothing is left to
 chance. Weights, images and boxes follow from formulas, so that the files stay small.
 

@@ -1,4 +1,4 @@
-// Targets of the updated CenterNet (reference-facts 4.7) over all pairs of points and boxes, in float64.
+// Targets of the updated CenterNet (mmdetection's CenterNetUpdateHead) over all pairs of points and boxes, in float64.
 import { type Box, giou } from './boxes.js';
 
 export interface CenterNetLevel {

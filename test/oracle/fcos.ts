@@ -1,4 +1,4 @@
-/** FCOS's targets, point by point, from reference-facts 4.3 (mmdetection) and 6 (torchvision). */
+/** FCOS's targets, point by point, as mmdetection's FCOSHead and torchvision's FCOS make them. */
 export interface FcosSetup {
   classes: number;
   heights: number[];

@@ -39,7 +39,7 @@ export function probQualityFocalLoop(
   return scalar(sum);
 }
 
-/** The classification loss of the updated CenterNet (reference-facts 4.7). */
+/** The classification loss of the updated CenterNet (mmdetection's CenterNetUpdateHead). */
 export function gaussianFocalLoop(
   { logits, heat, positives }: Inputs,
   options: {

@@ -1,4 +1,4 @@
-// DETR's costs and optimal assignment (Carion et al. 2020; reference-facts 4.10), in float64.
+// DETR's costs and optimal assignment (Carion et al. 2020), in float64.
 import { type Box, giou } from './boxes.js';
 
 export interface MatchOptions {

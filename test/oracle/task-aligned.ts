@@ -1,4 +1,4 @@
-// Task-aligned assignment (TOOD, section 3.2; reference-facts 4.5) over all pairs, in float64.
+// Task-aligned assignment (TOOD, section 3.2) over all pairs, in float64.
 import { type Box, iou } from './boxes.js';
 
 export interface AlignOptions {

@@ -142,7 +142,7 @@ export const dino = z
     denoising: z
       .strictObject({
         queries: count()
-          .max(65535)
+          .max(4096)
           .default(100)
           .describe('objects that the noisy groups hold; 0: none'),
         labelNoise: share().default(0.5).describe('half of it is the share of labels drawn anew'),

@@ -36,7 +36,6 @@ inline bool looks_like_host_memory(const void* p) { return p && !emulation::is_d
 void check_launch(const void* kernel, const Grid& grid, dim3 block, size_t dynamic_shared);
 /// Allows a kernel more dynamic shared memory than the 48 KiB that all have.
 void allow_shared_memory(const void* kernel, size_t bytes);
-void* current_stream();
 #endif
 
 /// kernel<<<grid, block, dynamic_shared_bytes>>>(args...); nothing when the grid is empty.

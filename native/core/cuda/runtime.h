@@ -47,6 +47,9 @@ void copy_on_device(void* to, const void* from, size_t bytes);
 void memset_device(void* device, int byte, size_t bytes);
 /// Waits for all earlier work of the current device. @throws DeviceError when some of it failed
 void synchronize();
+/// The stream that kernels and copies of this thread are in, a cudaStream_t; none on an emulated
+/// device.
+void* current_stream();
 /// Times the host waited for a device so far.
 int64_t synchronisations();
 

@@ -29,7 +29,7 @@ struct GradCam {
 /// @throws      RangeError (a level that is not there), DivergedError (a logit that is not finite);
 ///              as loss() does
 /// @source      Selvaraju et al. 2017, arXiv:1610.02391, eq. 1 and 2; the paper does not say which
-///              layer and score it takes (reference-facts 10.3)
+///              layer and score it takes
 std::vector<GradCam> grad_cam(Detector& detector, const ImageBatch& images,
                               const std::vector<Target>& targets, int64_t level);
 

@@ -32,8 +32,8 @@ struct DinoOptions {
     denoising.label_noise = static_cast<float>(d.number("labelNoise", denoising.label_noise));
     denoising.box_noise = static_cast<float>(d.number("boxNoise", denoising.box_noise));
     d.finish();
-    if (denoising.queries < 0 || denoising.queries > 65535)
-      throw ConfigError(str("denoising.queries must be in [0, 65535], got ", denoising.queries));
+    if (denoising.queries < 0 || denoising.queries > 4096)
+      throw ConfigError(str("denoising.queries must be in [0, 4096], got ", denoising.queries));
     if (!(denoising.label_noise >= 0 && denoising.label_noise <= 1))
       throw ConfigError(str("denoising.labelNoise must be in [0, 1], got ", denoising.label_noise));
     if (!(denoising.box_noise >= 0 && denoising.box_noise <= 10))

@@ -47,3 +47,11 @@ test.skipIf(platform() !== 'linux')('all native work shares one pool of threads'
   expect(Number(stdout)).toBeGreaterThanOrEqual(4);
   expect(Number(stdout)).toBeLessThan(7);
 });
+
+// oneDNN spins until as many threads as OpenMP promises are there.
+test.skipIf(platform() !== 'linux')('a limit below the number of threads is kept to', async () => {
+  const args = ['--input-type=module', '--eval', script];
+  const env = { ...process.env, OMP_NUM_THREADS: '3', OMP_THREAD_LIMIT: '1' };
+  const { stdout } = await promisify(execFile)(process.execPath, args, { env, timeout: 30_000 });
+  expect(Number(stdout)).toBeLessThan(4);
+});

@@ -77,6 +77,7 @@ void synchronize() {
   emulation::require_device("synchronize");
   ++waits;
 }
+void* current_stream() { return nullptr; }
 int64_t synchronisations() { return waits; }
 // All work is done when a call returns, so nothing is beside anything.
 bool has_side_stream() { return false; }
