@@ -18,7 +18,7 @@ type Mode = 'all' | 'first' | 'from-first';
 type Message =
   | { type: 'give'; call: number; mode: Mode; value: unknown; stop: boolean }
   | { type: 'take'; call: number; value: unknown; stop: boolean }
-  | { type: 'failed'; rank: number; code: string; message: string }
+  | { type: 'failed'; rank: number; message: string }
   | { type: 'leave' };
 
 /** What rank 0 answers, or has of one call when all have given. */
@@ -190,9 +190,8 @@ export class ProcessGroup implements AsyncDisposable {
   fail(error: unknown): void {
     if (this.#failure || this.#closed) return;
     const { rank } = this;
-    const code = error instanceof MixplError ? error.code : 'ERR_INTERNAL';
     const message = error instanceof Error ? error.message : String(error);
-    this.#send({ type: 'failed', rank, code, message });
+    this.#send({ type: 'failed', rank, message });
     this.#fail(rank, message);
   }
 
@@ -303,8 +302,7 @@ export class ProcessGroup implements AsyncDisposable {
       return;
     }
     const why = 'its connection ended: was it killed?';
-    if (this.rank === 0)
-      this.#send({ type: 'failed', rank: peer, code: 'ERR_STATE', message: why }, peer);
+    if (this.rank === 0) this.#send({ type: 'failed', rank: peer, message: why }, peer);
     this.#fail(peer, why);
   }
 

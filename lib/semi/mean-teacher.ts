@@ -67,9 +67,9 @@ export interface StepInput {
   /** Learning rate of parameters without a factor of their own. */
   lr: number;
   /**
-   * As many as there are policies: of several processes, this one's. Each is asked for when the device has all of the one before to do, and
-   * the end when it has all but the update: the places to prepare() what comes next, so that a GPU has its
-   * pictures when it begins.
+   * As many as there are policies: of several processes, this one's. Each is asked for when the device has
+   * all of the one before to do, and the end when it has all but the update: the places to prepare() what
+   * comes next, so that a GPU has its pictures when it begins.
    */
   parts: Iterable<StepPart> | AsyncIterable<StepPart>;
 }
