@@ -7,6 +7,7 @@ export default defineConfig({
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 60_000,
+    setupFiles: process.env.MIXPL_TEST_NUDGE ? ['test/nudge.ts'] : [],
     env: { OMP_NUM_THREADS: '1', MIXPL_CHECK_MEMORY: '1' },
   },
 });

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 
-from retinanet import STRIDES, TARGETS, Net, formula
+from retinanet import STRIDES, TARGETS, Net, digests, formula, main, noise, tensors
 
 OUT = os.path.join(os.path.dirname(__file__), "..", "..", "test", "golden", "dense")
 
@@ -292,40 +292,37 @@ def detect(levels, n, k, h, w):
     return b[keep], s[keep], y[keep]
 
 
-SMALL = dict(depth=18, style="pytorch", norm="gn", frozenStages=-1, baseWidth=8, channels=16, numClasses=3, height=96, width=128)
+SMALL = dict(depth=18, style="pytorch", norm="gn", frozenStages=-1, baseWidth=8, channels=16, numClasses=3, height=96, width=128, image="image")
 CASES = {
-    "centernet": (CenterNet, dict(SMALL, stackedConvs=2, moreLoss=1.4, **{"from": [20, 30, 60, 120], "to": [25, 35, 70, 140]})),
-    "tood-warm-up": (Tood, dict(SMALL, stackedConvs=3, aligned=False)),
-    "tood-aligned": (Tood, dict(SMALL, stackedConvs=3, aligned=True)),
+    "centernet": dict(SMALL, stackedConvs=2, moreLoss=1.4, **{"from": [20, 30, 60, 120], "to": [25, 35, 70, 140]}),
+    "tood-warm-up": dict(SMALL, stackedConvs=3, aligned=False),
+    "tood-aligned": dict(SMALL, stackedConvs=3, aligned=True, image="image 4"),
 }
 
 
+def trained(o):
+    """With the gradients of its losses, which follow it, and what it predicted."""
+    net = (Tood if "aligned" in o else CenterNet)(o)
+    lc, lr, out = net.losses(noise(formula, o), tensors(TARGETS))
+    (lc + lr).backward()
+    return net, lc, lr, out
+
+
 def record():
-    for name, (kind, o) in CASES.items():
+    for name, o in CASES.items():
+        net, lc, lr, out = trained(o)
         h, w = o["height"], o["width"]
-        image = torch.tensor(formula("image", 3 * h * w * 3).astype(np.float32).astype(np.float64)).reshape(3, h, w, 3).permute(0, 3, 1, 2)
-        targets = [(torch.tensor(b).double().reshape(-1, 4), torch.tensor(l, dtype=torch.long)) for b, l in TARGETS]
-        net = kind(o)
-        lc, lr, out = net.losses(image, targets)
-        (lc + lr).backward()
-        gradients = {}
-        for key, t in net.p.values.items():
-            if net.p.trained[key]:
-                g = t.grad if t.grad is not None else torch.zeros_like(t)
-                flat = (g.permute(0, 2, 3, 1) if g.dim() == 4 else g).reshape(-1)
-                probe = torch.tensor(formula(key + "#", flat.numel()))
-                gradients[key] = [float(flat.norm()), float((flat * probe).sum())]
         with torch.no_grad():
             found = [detect(net.decoded(out), n, o["numClasses"], h, w) for n in range(3)]
         whole = dict(torch=torch.__version__, torchvision=torchvision.__version__, options=o, targets=TARGETS,
-                     loss_cls=float(lc), loss_bbox=float(lr), gradients=gradients,
+                     loss_cls=float(lc), loss_bbox=float(lr), gradients=digests(net, formula),
                      detections=[dict(boxes=[[round(v, 5) for v in b] for b in b_[:20].tolist()], scores=[round(v, 7) for v in s_[:20].tolist()],
                                       labels=y_[:20].tolist(), count=min(len(s_), 100)) for b_, s_, y_ in found])
         os.makedirs(OUT, exist_ok=True)
         with open(os.path.join(OUT, name + ".json"), "w") as f:
             json.dump(whole, f)
-        print(name, float(lc), float(lr), [len(s_) for _, s_, _ in found], len(gradients))
+        print(name, float(lc), float(lr), [len(s_) for _, s_, _ in found], len(net.p.values))
 
 
 if __name__ == "__main__":
-    record()
+    main(CASES, record, lambda o: digests(trained(o)[0], formula))

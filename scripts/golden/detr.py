@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 
+import retinanet as base
 from dab_detr_network import DabDetr
 from detr_network import CLASSES, DECODERS, EMBED, ENCODERS, FFN, HEADS, POINTS, QUERIES, Detr, centers, corners, giou, real
 from retinanet import hashed
@@ -150,16 +151,6 @@ def run(o):
         return net, out, values, [detect(layer, n, size) for n, size in enumerate(o["sizes"])]
 
 
-def digests(net):
-    """Per parameter the gradient's norm, and its inner product with the hash's numbers."""
-    result = {}
-    for key, t in net.p.values.items():
-        g = t.grad if t.grad is not None else torch.zeros_like(t)
-        flat = (g.permute(0, 2, 3, 1) if g.dim() == 4 else g).reshape(-1)
-        result[key] = [float(flat.norm()), float((flat * real(hashed(key + "#", flat.numel()))).sum())]
-    return result
-
-
 def record():
     for name, o in CASES.items():
         net, (_, _, noisy), values, found = run(o)
@@ -168,7 +159,7 @@ def record():
             whole["denoising"] = dict(groups=noisy["groups"], size=noisy["size"], labels=noisy["labels"].tolist(),
                                       references=noisy["references"].round(decimals=7).tolist())
         whole.update(
-            losses={k: float(v) for k, v in values.items()}, gradients=digests(net),
+            losses={k: float(v) for k, v in values.items()}, gradients=base.digests(net, hashed),
             detections=[dict(boxes=b[:20].round(decimals=5).tolist(), scores=s[:20].round(decimals=7).tolist(), labels=y[:20].tolist(), count=len(s)) for b, s, y in found])
         os.makedirs(OUT, exist_ok=True)
         with open(os.path.join(OUT, name + ".json"), "w") as f:
@@ -178,4 +169,4 @@ def record():
 
 
 if __name__ == "__main__":
-    record()
+    base.main(CASES, record, lambda o: base.digests(run(o)[0], hashed))

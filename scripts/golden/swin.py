@@ -183,37 +183,35 @@ class Net(base.Net):
 
 
 CASES = {
-    "window-7": dict(embed=24, depths=(2, 2, 2, 2), heads=(2, 3, 6, 12), window=7, frozenStages=-1, channels=16, stackedConvs=1, numClasses=3, height=97, width=131),
-    "window-4": dict(embed=16, depths=(1, 2, 3, 2), heads=(1, 2, 4, 8), window=4, frozenStages=1, channels=16, stackedConvs=1, numClasses=2, height=96, width=128),
+    "window-7": dict(embed=24, depths=(2, 2, 2, 2), heads=(2, 3, 6, 12), window=7, frozenStages=-1, channels=16, stackedConvs=1, numClasses=3, height=97, width=131, image="image"),
+    "window-4": dict(embed=16, depths=(1, 2, 3, 2), heads=(1, 2, 4, 8), window=4, frozenStages=1, channels=16, stackedConvs=1, numClasses=2, height=96, width=128, image="image"),
 }
 
 
+def trained(o):
+    """With the gradients of its losses, which follow it, and what it predicted."""
+    net = Net(o)
+    lc, lr, cls, reg = base.losses(net, base.noise(base.formula, o), base.tensors(base.TARGETS))
+    (lc + lr).backward()
+    return net, lc, lr, cls, reg
+
+
 def record():
+    check_torchvision()
     for name, o in CASES.items():
+        net, lc, lr, cls, reg = trained(o)
         h, w = o["height"], o["width"]
-        pixels = base.formula("image", 3 * h * w * 3).astype(np.float32).astype(np.float64)
-        image = torch.tensor(pixels).reshape(3, h, w, 3).permute(0, 3, 1, 2)
-        targets = [(torch.tensor(b).double().reshape(-1, 4), torch.tensor(l, dtype=torch.long)) for b, l in base.TARGETS]
-        net = Net(o)
-        lc, lr, cls, reg = base.losses(net, image, targets)
-        (lc + lr).backward()
-        gradients = {}
-        for key, t in net.p.values.items():
-            if net.p.trained[key]:
-                flat = (t.grad.permute(0, 2, 3, 1) if t.dim() == 4 else t.grad).reshape(-1)
-                gradients[key] = [float(flat.norm()), float(flat @ torch.tensor(hashed(key + "#", flat.numel())))]
         with torch.no_grad():
             found = [base.detect(cls, reg, n, o["numClasses"], h, w) for n in range(3)]
         whole = dict(torch=torch.__version__, torchvision=torchvision.__version__, options=o, targets=base.TARGETS,
-                     loss_cls=float(lc), loss_bbox=float(lr), gradients=gradients,
+                     loss_cls=float(lc), loss_bbox=float(lr), gradients=base.digests(net, hashed),
                      detections=[dict(boxes=[[round(v, 5) for v in b] for b in boxes[:20].tolist()], scores=[round(v, 7) for v in scores[:20].tolist()],
                                       labels=labels[:20].tolist(), count=len(scores)) for boxes, scores, labels in found])
         os.makedirs(OUT, exist_ok=True)
         with open(os.path.join(OUT, name + ".json"), "w") as f:
             json.dump(whole, f)
-        print(name, float(lc), float(lr), [len(f[1]) for f in found], len(gradients))
+        print(name, float(lc), float(lr), [len(f[1]) for f in found], len(net.p.values))
 
 
 if __name__ == "__main__":
-    check_torchvision()
-    record()
+    base.main(CASES, record, lambda o: base.digests(trained(o)[0], hashed))

@@ -5,7 +5,8 @@ The models are torchvision's own classes on a small backbone, in float64. Weight
 follow from formulas, so that the files stay small; the test writes the weights to a file under
 torchvision's names and loads that.
 
-  python3 scripts/golden/torchvision_detectors.py [NAME...]    needs torch and torchvision
+  python3 scripts/golden/torchvision_detectors.py [NAME...]         needs torch and torchvision
+  python3 scripts/golden/torchvision_detectors.py look [NAME...]    how steady gradients are, for some pictures
 """
 import json
 import math
@@ -26,6 +27,8 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool, LastLevelP6P7
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from retinanet import hashed, nudged, unsteadiness
+
 OUT = os.path.join(os.path.dirname(__file__), "..", "..", "test", "golden", "torchvision")
 CLASSES = 7
 SIZES = [(120, 160), (97, 131), (160, 100)]  # height, width of the pictures
@@ -37,23 +40,8 @@ TARGETS = [
 ]
 
 
-def name_hash(name):
-    h = 7
-    for c in name.encode():
-        h = (h * 31 + c) % 65521
-    return h
-
-
-def formula(name, count):
-    """Numbers in (-1, 1) that look random: the same formula stands in the test."""
-    x = np.arange(count, dtype=np.uint32) * np.uint32(2654435761) + np.uint32(name_hash(name) * 40503)
-    for _ in range(2):
-        x = (x ^ (x >> np.uint32(16))) * np.uint32(0x45D9F3B)
-    return (x ^ (x >> np.uint32(16))) / 2.0**31 - 1
-
-
 def fill(name, shape):
-    v = formula(name, int(np.prod(shape)))
+    v = hashed(name, int(np.prod(shape)))
     if name.endswith("running_var"):
         v = 1 + 0.5 * v
     elif name.endswith("running_mean"):
@@ -66,17 +54,16 @@ def fill(name, shape):
         v = 0.1 * v
     else:
         v = v * math.sqrt(6.0 / np.prod(shape[1:])) * (0.3 if name.startswith("backbone.body.layer") else 1)
-    return torch.from_numpy(v.astype(np.float32).astype(np.float64)).reshape(shape)
+    return torch.from_numpy(nudged(name, v.astype(np.float32).astype(np.float64))).reshape(shape)
 
 
-# Pictures of other noise, where rounding would switch a ReLU that the gradients of a layer hang on: a run
-# of torch in f32 stays within 3e-4 of every gradient in f64.
-SALTS = {"retinanet_v2": "a"}
+# Of the pictures' noise, so that no ReLU that a gradient hangs on is switched by rounding: see look().
+SALTS = {"fcos": "j", "retinanet_v2": "e"}
 
 
 def picture(n, salt=""):
     h, w = SIZES[n]
-    v = formula(f"picture{n}{salt}", h * w * 3).reshape(h, w, 3)
+    v = hashed(f"picture{n}{salt}", h * w * 3).reshape(h, w, 3)
     # Smooth enough that a resize keeps something.
     y, x = np.mgrid[0:h, 0:w]
     wave = np.sin(x / 9.0 + n)[..., None] * np.cos(y[..., None] / 7.0 + np.arange(3))
@@ -146,22 +133,22 @@ MODELS = {"retinanet": retinanet, "retinanet_v2": retinanet_v2, "fcos": fcos, "f
 
 
 def projected(name, values):
-    return [float(np.linalg.norm(values)), float(values @ formula(name + "#", values.size))]
+    return [float(np.linalg.norm(values)), float(values @ hashed(name + "#", values.size))]
 
 
-def record(name):
-    torch.manual_seed(0)
+def built(name):
+    """The model, its tensors' shapes, and whether its BatchNorm is live."""
     model = MODELS[name]().double()
     tensors = {k: list(v.shape) for k, v in model.state_dict().items()}
     counters = [k for k in tensors if k.endswith("num_batches_tracked")]
     for k in counters:
         del tensors[k]
     model.load_state_dict({k: fill(k, v) for k, v in tensors.items()}, strict=not counters)
-    salt = SALTS.get(name, "")
-    pictures = [torch.from_numpy(picture(n, salt)).permute(2, 0, 1).double() / 255 for n in range(3)]
-    model.eval()
-    with torch.no_grad():
-        found = model(pictures)
+    return model, tensors, bool(counters)
+
+
+def trained(model, pictures):
+    """Its losses, and of its gradients norms and inner products."""
     model.train()
     targets = [{"boxes": torch.tensor(b, dtype=torch.float64).reshape(-1, 4), "labels": torch.tensor(l, dtype=torch.long)}
                for b, l in TARGETS]
@@ -173,9 +160,24 @@ def record(name):
             continue
         g = p.grad.numpy().ravel() if p.grad is not None else np.zeros(p.numel())
         gradients[key] = projected(key, g)
+    return losses, gradients
+
+
+def all_pictures(salt):
+    return [torch.from_numpy(picture(n, salt)).permute(2, 0, 1).double() / 255 for n in range(3)]
+
+
+def record(name):
+    model, tensors, live = built(name)
+    salt = SALTS.get(name, "")
+    pictures = all_pictures(salt)
+    model.eval()
+    with torch.no_grad():
+        found = model(pictures)
+    losses, gradients = trained(model, pictures)
     # Of live BatchNorm: statistics after one step of training.
     buffers = {k: projected(k, v.numpy()) for k, v in model.named_buffers()
-               if counters and k.endswith(("running_mean", "running_var"))}
+               if live and k.endswith(("running_mean", "running_var"))}
     most = 40  # the best
     golden = {
         "torch": torch.__version__, "torchvision": torchvision.__version__, "classes": CLASSES,
@@ -198,5 +200,16 @@ def record(name):
           [d["scores"][:3] for d in golden["detections"]])
 
 
-for name in sys.argv[1:] or MODELS:
-    record(name)
+def look(name):
+    """For pictures whose gradients are steady."""
+    for salt in ["", *"abcdefghijklmnopqrstuvwxyz"]:
+        pictures = all_pictures(salt)
+        print(name, repr(salt), unsteadiness(lambda: trained(built(name)[0], pictures)[1]), flush=True)
+
+
+if sys.argv[1:2] == ["look"]:
+    for name in sys.argv[2:] or MODELS:
+        look(name)
+else:
+    for name in sys.argv[1:] or MODELS:
+        record(name)

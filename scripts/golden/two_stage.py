@@ -257,29 +257,28 @@ def detect(net, x, n, o):
 
 
 CASES = {
-    "faster-rcnn": dict(cascade=False, border=-1, rpn_beta=0),
-    "cascade-rcnn": dict(cascade=True, border=0, rpn_beta=1 / 9),
+    "faster-rcnn": dict(cascade=False, border=-1, rpn_beta=0, image="image"),
+    "cascade-rcnn": dict(cascade=True, border=0, rpn_beta=1 / 9, image="image"),
 }
+
+
+def trained(o):
+    """The pictures, and the network with the gradients of its losses."""
+    image = base.noise(hashed, dict(o, height=HEIGHT, width=WIDTH))
+    net = base.Net(BACKBONE)
+    values = losses(net, image, base.tensors(TARGETS), o)
+    sum(values.values()).backward()
+    return image, net, values
 
 
 def record():
     for name, o in CASES.items():
-        image = torch.tensor(hashed("image", 3 * HEIGHT * WIDTH * 3).astype(np.float32).astype(np.float64))
-        image = image.reshape(3, HEIGHT, WIDTH, 3).permute(0, 3, 1, 2)
-        targets = [(torch.tensor(b).double().reshape(-1, 4), torch.tensor(l, dtype=torch.long)) for b, l in TARGETS]
-        net = base.Net(BACKBONE)
-        values = losses(net, image, targets, o)
-        sum(values.values()).backward()
-        gradients = {}
-        for key, t in net.p.values.items():
-            g = t.grad if t.grad is not None else torch.zeros_like(t)
-            flat = (g.permute(0, 2, 3, 1) if g.dim() == 4 else g).reshape(-1)
-            gradients[key] = [float(flat.norm()), float((flat * torch.tensor(hashed(key + "#", flat.numel()))).sum())]
+        image, net, values = trained(o)
         with torch.no_grad():
             found = [detect(net, image, n, o) for n in range(3)]
         whole = dict(
             torch=torch.__version__, torchvision=torchvision.__version__, targets=TARGETS, height=HEIGHT, width=WIDTH,
-            losses={k: float(v) for k, v in values.items()}, gradients=gradients,
+            losses={k: float(v) for k, v in values.items()}, gradients=base.digests(net, hashed),
             detections=[dict(boxes=b[:25].round(decimals=5).tolist(), scores=s[:25].round(decimals=7).tolist(), labels=y[:25].tolist(), count=len(s))
                         for b, s, y in found])
         os.makedirs(OUT, exist_ok=True)
@@ -289,4 +288,5 @@ def record():
         print(name, whole["losses"], [d["count"] for d in whole["detections"]], [d["scores"][:3] for d in whole["detections"]])
 
 
-record()
+if __name__ == "__main__":
+    base.main(CASES, record, lambda o: base.digests(trained(o)[1], hashed))

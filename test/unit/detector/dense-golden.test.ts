@@ -20,6 +20,7 @@ interface Golden {
     channels: number;
     stackedConvs: number;
     numClasses: number;
+    image: string;
     height: number;
     width: number;
     from: number[];
@@ -86,15 +87,15 @@ for (const [name, ownOptions] of Object.entries(own)) {
       detector.dispose();
     });
 
+    // Aligned targets are sixth powers of what was predicted, of noise here; tood.test.ts has trained ones.
+    if (name === 'tood-aligned') return;
     test('stays near it in bf16', async () => {
       const { detector, batch } = await build('bf16');
       const losses = await detector.loss(batch, targets);
       await detector.backward();
-      // Eight bits of mantissa through some thirty layers; aligned targets are sixth powers of what
-      // was predicted, and their sum is the normaliser.
-      const limit = name === 'tood-aligned' ? 0.2 : 0.05;
-      expect(Math.abs(losses.loss_cls! / golden.loss_cls - 1)).toBeLessThan(limit);
-      expect(Math.abs(losses.loss_bbox! / golden.loss_bbox - 1)).toBeLessThan(limit);
+      // Eight bits of mantissa through some thirty layers.
+      expect(Math.abs(losses.loss_cls! / golden.loss_cls - 1)).toBeLessThan(0.05);
+      expect(Math.abs(losses.loss_bbox! / golden.loss_bbox - 1)).toBeLessThan(0.05);
       batch.dispose();
       detector.dispose();
     });

@@ -48,12 +48,13 @@ export function roundedToBf16(numbers: Float32Array): Uint16Array {
   return Uint16Array.from(bits, (b) => (b + 0x7fff + ((b >> 16) & 1)) >>> 16);
 }
 
-/** Images of noise, none of them padded. */
+/** Images of noise, of the numbers that the name `image` stands for, none of them padded. */
 export function formulaBatch(
-  { images, height, width }: { images: number; height: number; width: number },
+  o: { images: number; image: string; height: number; width: number },
   dtype: 'fp32' | 'bf16',
 ): ImageBatch {
-  const pixels = Float32Array.from(formula('image', images * height * width * 3));
+  const { images, height, width } = o;
+  const pixels = Float32Array.from(formula(o.image, images * height * width * 3));
   const data = dtype === 'fp32' ? pixels : roundedToBf16(pixels);
   const tensor = native.createTensor(
     data,

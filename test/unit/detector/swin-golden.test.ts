@@ -26,6 +26,7 @@ interface Golden {
     channels: number;
     stackedConvs: number;
     numClasses: number;
+    image: string;
     height: number;
     width: number;
   };

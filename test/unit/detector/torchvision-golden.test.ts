@@ -11,6 +11,8 @@ import {
   readSafetensors,
   writeSafetensors,
 } from '../../../lib/index.js';
+import { hashed } from './formula.js';
+import { expectDetectionsInAnyOrder } from './golden-network.js';
 
 interface Golden {
   torchvision: string;
@@ -24,7 +26,7 @@ interface Golden {
   targets: [number[][], number[]][];
   tensors: Record<string, number[]>;
   losses: Record<string, number>;
-  /** Per parameter: L2 norm, and inner product with the formula's numbers. */
+  /** Per parameter: L2 norm, and inner product with the numbers of its name. */
   gradients: Record<string, [norm: number, probe: number]>;
   /** The same of statistics of live BatchNorm after one pass of training; none where it is frozen. */
   buffers?: Record<string, [norm: number, probe: number]>;
@@ -33,21 +35,11 @@ interface Golden {
 }
 
 /** The numbers of scripts/golden/torchvision_detectors.py. */
-function formula(name: string, count: number): Float64Array {
-  let h = 7;
-  for (const c of Buffer.from(name)) h = (h * 31 + c) % 65521;
-  return Float64Array.from({ length: count }, (_, i) => {
-    let x = (Math.imul(i, 2654435761) + Math.imul(h, 40503)) >>> 0;
-    for (let k = 0; k < 2; k++) x = Math.imul(x ^ (x >>> 16), 0x45d9f3b) >>> 0;
-    return ((x ^ (x >>> 16)) >>> 0) / 2 ** 31 - 1;
-  });
-}
-
 function weightOf(name: string, shape: readonly number[]): Float32Array {
   const count = shape.reduce((a, b) => a * b, 1);
   const fanIn = count / (shape[0] ?? 1);
   const backbone = name.startsWith('backbone.body.layer') ? 0.3 : 1;
-  return Float32Array.from(formula(name, count), (v) => {
+  return Float32Array.from(hashed(name, count), (v) => {
     if (name.endsWith('running_var')) return 1 + 0.5 * v;
     if (name.endsWith('running_mean')) return 0.1 * v;
     if (shape.length === 1 && name.endsWith('weight')) return 1 + 0.2 * v;
@@ -57,9 +49,9 @@ function weightOf(name: string, shape: readonly number[]): Float32Array {
   });
 }
 
-/** L2 norm, and inner product with the formula's numbers. */
+/** L2 norm, and inner product with the numbers of its name. */
 function projected(key: string, values: Float32Array): [norm: number, probe: number] {
-  const numbers = formula(`${key}#`, values.length);
+  const numbers = hashed(`${key}#`, values.length);
   return [
     Math.sqrt(values.reduce((s, v) => s + v * v, 0)),
     values.reduce((s, v, i) => s + v * numbers[i]!, 0),
@@ -71,7 +63,7 @@ function bytesOf(values: Float32Array, from: number): Uint8Array {
 }
 
 function picture(n: number, height: number, width: number, salt = '') {
-  const v = formula(`picture${n}${salt}`, height * width * 3);
+  const v = hashed(`picture${n}${salt}`, height * width * 3);
   const data = Uint8Array.from(v, (noise, i) => {
     const [c, x, y] = [i % 3, Math.floor(i / 3) % width, Math.floor(i / 3 / width)];
     const wave = Math.sin(x / 9 + n) * Math.cos(y / 7 + c);
@@ -94,11 +86,11 @@ const thin: Record<string, object> = {
 };
 
 /**
- * Inner products, where a ReLU is so close to zero that rounding switches it. FCOS: oneDNN's own AVX2 and
- * SSE kernels move these gradients by 1.8e-3 and 1.2e-3. Faster R-CNN v2: torch in f32 is up to 1.3e-2
- * away from itself in f64, in stage 2 of the backbone, and weights 1e-6 apart up to 2.1e-2.
+ * Inner products, where a ReLU is so close to zero that rounding switches it. RetinaNet v2: of eight nudges (test/nudge.ts) one
+ * is 1.8e-3 off. Faster R-CNN v2: torch in f32 is up to 1.3e-2 away from itself in f64, in stage 2 of the
+ * backbone, and weights 1e-6 apart up to 2.1e-2.
  */
-const switched: Record<string, number> = { fcos: 3e-3, retinanet_v2: 3e-3, fasterrcnn_v2: 4e-2 };
+const switched: Record<string, number> = { retinanet_v2: 3e-3, fasterrcnn_v2: 4e-2 };
 
 /**
  * Pixels that one box may be off. GroupNorm over two channels and BatchNorm's scales magnify rounding in some:
@@ -121,11 +113,12 @@ const magnified: Record<string, number> = { retinanet_v2: 2e-3, fasterrcnn_v2: 5
 const manyRegions = { boxFgIouThresh: 0.1, boxBgIouThresh: 0.1 };
 
 /**
- * The largest relative error of a loss in bf16: 8 bits of mantissa through some thirty layers. In Faster R-CNN
- * v2 the box head normalises by the batch, which magnifies: torch rounded to bf16 is 3.3% from itself in f32.
+ * The largest relative error of a loss in bf16: 8 bits of mantissa through some thirty layers, 0.7% at most here. In
+ * Faster R-CNN v2 the box head normalises by the batch, which magnifies: torch rounded to bf16 is 3.3% from itself
+ * in f32.
  */
 const inBf16 = (name: string, key: string) =>
-  name === 'fasterrcnn_v2' && key === 'loss_box_reg' ? 0.05 : 0.03;
+  name === 'fasterrcnn_v2' && key === 'loss_box_reg' ? 0.05 : 0.015;
 
 /** Torchvision counts the background; its samplers drew nothing by chance. */
 const takeEverything = {
@@ -268,12 +261,13 @@ describe.each([
     const options = { normalized: true, resized: true };
     const [array] = await detector.predict([image], options);
     expect(array!.scores.length).toBeGreaterThan(5);
-    expect(array!.scores.length).toBe(plain!.scores.length);
-    expect(array!.labels).toEqual(plain!.labels);
-    array!.boxes.forEach((v, i) => {
-      // The mean is taken off in f32 once here, once natively; the network amplifies the last bit.
-      expect(Math.abs(v - plain!.boxes[i]!)).toBeLessThan(5e-3);
-    });
+    const { boxes, scores, labels } = plain!;
+    const own = {
+      boxes: Array.from(scores, (_, i) => [...boxes.subarray(4 * i, 4 * i + 4)]),
+      ...{ scores: [...scores], labels: [...labels], count: scores.length },
+    };
+    // The mean is taken off in f32 once here, once natively; the network amplifies the last bit.
+    expectDetectionsInAnyOrder([array!], [own], 5e-3);
     expect((await detector.predict([{ ...image, ...options }]))[0]).toEqual(array);
     const target = { boxes: Float32Array.of(10, 10, 60, 50), labels: Int32Array.of(2) };
     const a = await detector.loss([image], [target], options);
@@ -285,9 +279,19 @@ describe.each([
     const options = twoStage ? manyRegions : {};
     await using exact = await open('fp32', options);
     await using detector = await open('bf16', options);
-    const want = await exact.loss(pictures, targets);
-    const losses = await detector.loss(pictures, targets);
+    // Over several pictures: in one, a rounding that chooses otherwise weighs too much.
+    const want: Record<string, number> = {};
+    const got: Record<string, number> = {};
+    for (const salt of ['', 'a', 'b', 'c']) {
+      const images = golden.sizes.map(([height, width], n) => picture(n, height, width, salt));
+      for (const [of, sums] of [
+        [exact, want],
+        [detector, got],
+      ] as const)
+        for (const [key, value] of Object.entries(await of.loss(images, targets)))
+          sums[key] = (sums[key] ?? 0) + value;
+    }
     for (const [key, value] of Object.entries(want))
-      expect(Math.abs(losses[key]! / value - 1), key).toBeLessThan(inBf16(name, key));
+      expect(Math.abs(got[key]! / value - 1), key).toBeLessThan(inBf16(name, key));
   });
 });
