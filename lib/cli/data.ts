@@ -1,6 +1,11 @@
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
-import type { DatasetCheck, DetectionDataset, ProblemSummary } from '../data/index.js';
+import type {
+  DatasetCheck,
+  DatasetProblem,
+  DetectionDataset,
+  ProblemSummary,
+} from '../data/index.js';
 import {
   type DatasetFlags,
   datasetArgument,
@@ -32,6 +37,8 @@ export function addDataCommands(program: Command): void {
         .choices(['none', 'header', 'decode'])
         .default('header'),
     )
+    .option('--unlabelled', 'as an unlabelled source: it may be without annotations and categories')
+    .option('--list <file>', 'write every problem there, a line of JSON each')
     .option('--json', 'print the findings as JSON')
     .action(check);
 
@@ -68,24 +75,26 @@ export function addDataCommands(program: Command): void {
 
 async function check(
   path: string,
-  flags: CommonFlags & { files: 'none' | 'header' | 'decode' },
+  flags: CommonFlags & { files: 'none' | 'header' | 'decode'; unlabelled?: boolean; list?: string },
 ): Promise<void> {
-  const { checkDataset, lenientPolicy, loadDataset, problemRules } = await import(
+  const { checkDataset, describeProblem, lenientPolicy, loadDataset, problemRules } = await import(
     '../data/index.js'
   );
   const status = createStatus();
+  const all: DatasetProblem[] = [];
+  const onProblem = flags.list ? (problem: DatasetProblem) => void all.push(problem) : undefined;
   const found = await withInterrupt(async (signal) => {
     const source = await datasetArgument(path, flags);
     const progress = (label: string) => (done: number, total: number) =>
       status.set(`${label} ${done}/${total}`);
     const dataset = await loadDataset(source, {
-      policy: lenientPolicy,
+      ...{ policy: lenientPolicy, onProblem, labelled: flags.unlabelled ? 'hidden' : true },
       signal,
       onProgress: progress('headers'),
     });
     const { files } = flags;
     const checked = await checkDataset(dataset, {
-      files,
+      ...{ files, onProblem },
       signal,
       onProgress: progress('image files'),
     });
@@ -97,8 +106,15 @@ async function check(
     return { ...checked, problems, usable: problems.every(({ action }) => action !== 'refuse') };
   });
   status.clear();
+  if (flags.list) {
+    const { writeFileWhole } = await import('../files.js');
+    await writeFileWhole(
+      flags.list,
+      all.map((problem) => `${JSON.stringify(problem)}\n`),
+    );
+  }
   await createOutput(flags).result(found, () =>
-    describeCheck(found, (kind) => problemRules[kind].what),
+    describeCheck(found, { what: (kind) => problemRules[kind].what, describe: describeProblem }),
   );
   if (!found.usable) process.exitCode = exitCodes.failed;
 }
@@ -107,8 +123,9 @@ const done = { refuse: 'refused', skip: 'skipped', keep: 'kept', repair: 'repair
 
 function describeCheck(
   found: DatasetCheck & { usable: boolean },
-  what: (kind: ProblemSummary['kind']) => string,
+  say: { what: (kind: ProblemSummary['kind']) => string; describe: (p: DatasetProblem) => string },
 ): string {
+  const { what, describe } = say;
   const { images, boxSizes, classes, problems } = found;
   const size = (side: { width: number; height: number } | null) =>
     side ? `${side.width}x${side.height}` : '-';
@@ -126,10 +143,10 @@ function describeCheck(
   if (problems.length === 0) lines.push('no problems');
   for (const problem of problems) {
     lines.push(`${done[problem.action]}: ${problem.count} ${what(problem.kind)} (${problem.kind})`);
-    for (const { file, line, id, message } of problem.examples.slice(0, 3))
-      lines.push(
-        `  ${[file, line].filter((part) => part !== undefined).join(':')}: ${id ?? ''}: ${message}`,
-      );
+    const examples = problem.examples.slice(0, 3);
+    lines.push(...examples.map((example) => `  ${describe(example)}`));
+    const more = problem.count - examples.length;
+    if (more > 0) lines.push(`  … and ${more} more (--list FILE writes all of them)`);
   }
   if (!found.usable) lines.push('training refuses what is marked so, unless data.policy skips it');
   return lines.join('\n');
@@ -176,7 +193,7 @@ async function convert(
 ): Promise<void> {
   const { asUnlabelled, writeCoco } = await import('../data/index.js');
   const output = createOutput(flags);
-  const dataset = await load(path, flags, { output });
+  const dataset = await load(path, flags, { output, labelled: !flags.unlabelled });
   await writeCoco(flags.unlabelled ? asUnlabelled(dataset) : dataset, flags.out);
   const annotations = flags.unlabelled ? 0 : dataset.report.annotations;
   const result = { file: flags.out, images: dataset.images.length, annotations };
@@ -190,12 +207,14 @@ async function convert(
 async function load(
   path: string,
   flags: DatasetFlags & PolicyFlags,
-  { output }: { output: Output },
+  { output, labelled = true }: { output: Output; labelled?: boolean },
 ): Promise<DetectionDataset> {
   const { loadDataset } = await import('../data/index.js');
   const source = await datasetArgument(path, flags);
   const policy = policyOf(flags);
-  const dataset = await withInterrupt((signal) => loadDataset(source, { policy, signal }));
+  const dataset = await withInterrupt((signal) =>
+    loadDataset(source, { policy, signal, labelled }),
+  );
   await warnOfProblems(dataset, output);
   return dataset;
 }

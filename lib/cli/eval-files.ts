@@ -20,10 +20,11 @@ export async function evaluateFiles(input: {
   protocol?: EvaluationProtocol;
   /** @defaultValue null */
   voc?: VocInterpolation | null | undefined;
+  signal?: AbortSignal | undefined;
 }): Promise<FileEvaluation> {
-  const { protocol = 'coco', voc = null } = input;
-  const groundTruth = await readCocoGroundTruth(input.annotations);
-  const detections = await readCocoResults(input.detections, groundTruth);
+  const { protocol = 'coco', voc = null, signal } = input;
+  const groundTruth = await readCocoGroundTruth(input.annotations, { signal });
+  const detections = await readCocoResults(input.detections, groundTruth, { signal });
   const metrics = await evaluateCoco({ groundTruth, detections }, { protocol, voc });
   return { metrics, warnings: [...groundTruth.warnings, ...detections.warnings] };
 }

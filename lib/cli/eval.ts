@@ -73,7 +73,10 @@ export function addEvalCommand(program: Command): void {
           'error: --policy goes with --checkpoint: files are counted as pycocotools does',
         );
       const { evaluateFiles } = await import('./eval-files.js');
-      const { metrics, warnings } = await evaluateFiles({ annotations, detections, protocol, voc });
+      const files = { annotations, detections, protocol, voc };
+      const { metrics, warnings } = await withInterrupt((signal) =>
+        evaluateFiles({ ...files, signal }),
+      );
       for (const warning of warnings) output.warn(warning);
       const { metricNumbers } = await import('../eval/index.js');
       await output.result(metricNumbers(metrics), () => describe(metrics));

@@ -1,3 +1,4 @@
+import { NumberTable } from '../number-table.js';
 import type { ProblemKind } from './problems.js';
 import { type Annotations, noAnnotations } from './types.js';
 
@@ -9,19 +10,28 @@ export type Box = readonly [x1: number, y1: number, x2: number, y2: number];
 
 /**
  * What is wrong with a box, as the reference filters (reference: CocoDataset.parse_data_info), or
- * undefined. `width` and `height` are given apart because x2 - x1 may have lost them to rounding.
+ * undefined. `width` and `height` are given apart because x2 - x1 may have lost them to rounding,
+ * `written` is the box as its file has it.
  */
 export function boxProblem(
   [x1, y1, x2, y2]: Box,
-  size: { width: number; height: number; image: { width: number; height: number } },
+  size: {
+    width: number;
+    height: number;
+    image: { width: number; height: number };
+    written?: readonly number[];
+  },
 ): { kind: ProblemKind; message: string } | undefined {
-  const { width, height, image } = size;
-  const box = `[${x1}, ${y1}, ${x2}, ${y2}]`;
+  const { width, height, image, written = [x1, y1, x2, y2] } = size;
+  const box = `[${written.join(', ')}]`;
   const inside = `0 … ${image.width} by 0 … ${image.height}`;
   if (![x1, y1, x2, y2, width, height].every(Number.isFinite))
     return { kind: 'box-not-finite', message: `box must be four finite numbers, got ${box}` };
   if (width < 0 || height < 0)
-    return { kind: 'box-reversed', message: `box must have x1 < x2 and y1 < y2, got ${box}` };
+    return {
+      kind: 'box-reversed',
+      message: `box must have a width and height above 0, got ${box}`,
+    };
   if (width > hugeFactor * image.width || height > hugeFactor * image.height)
     return { kind: 'box-huge', message: `box must fit the image (${inside}), got ${box}` };
   if (width < 1 || height < 1)
@@ -96,35 +106,5 @@ export class AnnotationTable {
         ids: ids.subarray(start, end),
       };
     });
-  }
-}
-
-/** Rows of `width` f64 numbers in one growing block: a million objects would cost ten times as much. */
-export class NumberTable {
-  readonly #width: number;
-  #values: Float64Array;
-  #length = 0;
-
-  constructor(width: number) {
-    this.#width = width;
-    this.#values = new Float64Array(64 * width);
-  }
-
-  get length(): number {
-    return this.#length;
-  }
-
-  push(row: readonly number[]): void {
-    const at = this.#length++ * this.#width;
-    if (at + this.#width > this.#values.length) {
-      const grown = new Float64Array(2 * this.#values.length);
-      grown.set(this.#values);
-      this.#values = grown;
-    }
-    this.#values.set(row, at);
-  }
-
-  at(row: number, column: number): number {
-    return this.#values[row * this.#width + column]!;
   }
 }

@@ -2,11 +2,16 @@ import { stat } from 'node:fs/promises';
 import { MixplError } from '../errors.js';
 import { decodeImage, readImageSize } from './decode.js';
 import { prefetch } from './prefetch.js';
-import { type DatasetProblem, ProblemLog, type ProblemSummary } from './problems.js';
+import {
+  type DatasetProblem,
+  ProblemLog,
+  type ProblemOptions,
+  type ProblemSummary,
+} from './problems.js';
 import type { Category, DetectionDataset, ImageRecord } from './types.js';
 
 /** How checkDataset looks at files. */
-export interface CheckOptions {
+export interface CheckOptions extends ProblemOptions {
   /** How much of each file to read: nothing, its header, or all of its pixels. @defaultValue 'header' */
   files?: 'none' | 'header' | 'decode';
   /** Files at the same time. @defaultValue 4 */
@@ -154,11 +159,12 @@ async function checkFilesOf(
 ): Promise<ProblemSummary[]> {
   const { files = 'header', concurrency = 4, signal, onProgress } = options;
   if (files === 'none') return [];
-  const log = new ProblemLog('checkDataset', {
+  const policy = {
     'missing-image': 'skip',
     'unreadable-image': 'skip',
     'size-mismatch': 'keep',
-  });
+  } as const;
+  const log = new ProblemLog('checkDataset', policy, { onProblem: options.onProblem });
   const { images } = dataset;
   let done = 0;
   const bounds = { concurrency, ahead: 4 * concurrency, signal };

@@ -1,21 +1,23 @@
 import { basename, dirname, extname, resolve } from 'node:path';
 import { MixplError } from '../errors.js';
-import { AnnotationTable, type Box, boxProblem, NumberTable } from './annotation-table.js';
+import { readJsonEntries } from '../json/stream.js';
+import { NumberTable } from '../number-table.js';
+import { AnnotationTable, type Box, boxProblem } from './annotation-table.js';
 import { type CategoryOptions, chooseCategories } from './categories.js';
 import { finishDataset, hideEmptiness } from './dataset.js';
 import { checkFiles, type HeaderOptions, type ImageDraft, readSizes } from './image-files.js';
-import { readJsonEntries } from './json-stream.js';
 import {
   type DatasetProblem,
   type DatasetPurpose,
   lenientPolicy,
   ProblemLog,
+  type ProblemOptions,
   type ProblemPolicy,
 } from './problems.js';
 import type { Category, DatasetLabels, DetectionDataset } from './types.js';
 
 /** How loadCoco reads. */
-export interface LoadCocoOptions extends CategoryOptions, HeaderOptions {
+export interface LoadCocoOptions extends CategoryOptions, HeaderOptions, ProblemOptions {
   /** Folder that `file_name` is relative to. @defaultValue the annotation file's folder */
   images?: string | undefined;
   /**
@@ -58,7 +60,7 @@ export async function loadCoco(
     signal,
     onProgress,
   } = options;
-  const log = new ProblemLog('loadCoco', policy, { purpose: options.purpose });
+  const log = new ProblemLog('loadCoco', policy, options);
   const file = new CocoFile(annotationFile, { folder, labelled, log });
   const root = await readJsonEntries(annotationFile, (entry) => file.visit(entry), { signal });
   if (root !== 'object')
@@ -72,7 +74,7 @@ export async function loadCoco(
   let images = file.images;
   if (check) {
     const listed = images.length;
-    images = await checkFiles(images, { log, source: annotationFile });
+    images = await checkFiles(images, { log, source: annotationFile, signal });
     const [first] = log.summaries().find(({ kind }) => kind === 'missing-image')?.examples ?? [];
     if (first && images.length === 0)
       throw new MixplError(
@@ -95,7 +97,10 @@ export async function loadCoco(
 }
 
 /** Columns of the annotations as the file has them. */
-const columns = { image: 0, category: 1, box: 2, area: 6, crowd: 7, ignore: 8, id: 9, line: 10 };
+const columns = {
+  ...{ image: 0, category: 1, box: 2, area: 6, crowd: 7, ignore: 8 },
+  ...{ id: 9, line: 10, index: 11 },
+};
 
 class CocoFile {
   images: ImageDraft[] = [];
@@ -107,7 +112,7 @@ class CocoFile {
   readonly #annotationLog: ProblemLog;
   readonly #categories: Category[] = [];
   readonly #found = new Set<string>();
-  readonly #annotations = new NumberTable(11);
+  readonly #annotations = new NumberTable(12);
   /** All ids of images that the file lists, dropped ones included. */
   readonly #imageIds = new Set<number>();
   readonly #fileNames = new Set<string>();
@@ -155,7 +160,7 @@ class CocoFile {
     if (!Number.isSafeInteger(id) || typeof name !== 'string' || name === '')
       throw new MixplError(
         'ERR_DATA',
-        `${this.#path}:${line}: categories[${index}] must have an integer id and a name, got ${shown(value)}`,
+        `${this.#path}:${line}: categories[${index}] must have an integer id${limitOf(id)} and a name, got ${shown(value)}`,
       );
     this.#categories.push({ id: id as number, name });
   }
@@ -169,7 +174,7 @@ class CocoFile {
         kind: 'invalid-image',
         line,
         ...(typeof id === 'number' || typeof id === 'string' ? { id } : {}),
-        message: `images[${index}] must have an integer id and a file_name, got ${shown(value)}`,
+        message: `images[${index}] must have an integer id${limitOf(id)} and a file_name, got ${shown(value)}`,
       });
       return;
     }
@@ -221,11 +226,11 @@ class CocoFile {
     const crowd = flag(entry.iscrowd);
     const ignore = flag(entry.ignore);
     const wrong = !Number.isSafeInteger(id)
-      ? `an integer id, got ${shown(id)}`
+      ? `an integer id${limitOf(id)}, got ${shown(id)}`
       : !Number.isSafeInteger(image)
-        ? `an integer image_id, got ${shown(image)}`
+        ? `an integer image_id${limitOf(image)}, got ${shown(image)}`
         : !Number.isSafeInteger(category)
-          ? `an integer category_id, got ${shown(category)}`
+          ? `an integer category_id${limitOf(category)}, got ${shown(category)}`
           : !Array.isArray(bbox) || bbox.length !== 4 || !bbox.every((x) => typeof x === 'number')
             ? `a bbox [x, y, width, height], got ${shown(bbox)}`
             : area !== undefined && (typeof area !== 'number' || !Number.isFinite(area))
@@ -257,6 +262,7 @@ class CocoFile {
       ignore!,
       id as number,
       line,
+      index,
     ]);
   }
 
@@ -270,12 +276,12 @@ class CocoFile {
       if (!this.#found.has('annotations'))
         throw new MixplError(
           'ERR_DATA',
-          `${this.#path}: must have a list 'annotations' (to be a labelled data set), got none; try it as the unlabelled source`,
+          `${this.#path}: must have a list 'annotations' (to be a labelled data set), got none; try it as an unlabelled source: data.unlabelled of a config, --unlabelled of \`mixpl data\`, { labelled: false } of loadCoco`,
         );
       if (this.#categories.length === 0 && !options.categories?.length)
         throw new MixplError(
           'ERR_DATA',
-          `${this.#path}: must have a list 'categories' (its order decides the labels), got none`,
+          `${this.#path}: must have a list 'categories' (its order decides the labels), got none; an unlabelled source needs none`,
         );
     }
     return chooseCategories(this.#categories, {
@@ -292,17 +298,19 @@ class CocoFile {
     const nameOf = new Map(this.#categories.map(({ id, name }) => [id, name]));
     const ids = new Set<number>();
     const table = new AnnotationTable();
+    let corners = 0;
     for (let row = 0; row < this.#annotations.length; row++) {
       const get = (column: number) => this.#annotations.at(row, column);
       const id = get(columns.id);
       const imageId = get(columns.image);
       const categoryId = get(columns.category);
       const at = { line: get(columns.line), id };
+      const place = `annotations[${get(columns.index)}]`;
       if (!this.#imageIds.has(imageId)) {
         this.#annotationProblem({
           ...at,
           kind: 'unknown-image',
-          message: `image_id must be the id of a listed image, got ${imageId}`,
+          message: `${place}.image_id must be the id of a listed image, got ${imageId}`,
         });
         continue;
       }
@@ -312,13 +320,17 @@ class CocoFile {
         const action = this.#annotationProblem({
           ...at,
           kind: 'duplicate-annotation-id',
-          message: `annotation id must not have been used before, got ${id}`,
+          message: `${place}.id must not have been used before, got ${id}`,
         });
         if (action !== 'keep') continue;
       }
       ids.add(id);
       if (get(columns.ignore)) {
-        const problem = { ...at, kind: 'ignored-annotation', message: 'flagged ignore' } as const;
+        const problem = {
+          ...at,
+          kind: 'ignored-annotation',
+          message: `${place} is flagged ignore`,
+        } as const;
         if (this.#annotationProblem(problem) !== 'keep') continue;
       }
       const label = choice.labelOf.get(categoryId);
@@ -329,7 +341,7 @@ class CocoFile {
         this.#annotationProblem({
           ...at,
           kind: 'unknown-category',
-          message: `category_id must be one of ${listed.slice(0, 10).join(', ')}${listed.length > 10 ? ', …' : ''}, got ${categoryId}${named === undefined ? '' : ` (${named})`}`,
+          message: `${place}.category_id must be one of ${listed.slice(0, 10).join(', ')}${listed.length > 10 ? ', …' : ''}, got ${categoryId}${named === undefined ? '' : ` (${named})`}`,
         });
         continue;
       }
@@ -340,19 +352,29 @@ class CocoFile {
         number,
       ];
       const box: Box = [x, y, x + width, y + height];
-      const wrong = boxProblem(box, { width, height, image: images[image]! });
-      if (wrong && this.#annotationProblem({ ...at, ...wrong }) !== 'keep') continue;
+      const written: Box = [x, y, width, height];
+      if (looksLikeCorners(written, images[image]!)) corners++;
+      const wrong = boxProblem(box, { width, height, image: images[image]!, written });
+      if (wrong) {
+        const message = `${place}: ${wrong.message}`;
+        if (this.#annotationProblem({ ...at, ...wrong, message }) !== 'keep') continue;
+      }
       const area = get(columns.area);
       if (!(area > 0)) {
         const action = this.#annotationProblem({
           ...at,
           kind: 'area-not-positive',
-          message: `area must be positive, got ${area}`,
+          message: `${place}.area must be positive, got ${area}`,
         });
         if (action !== 'keep') continue;
       }
       table.add({ image, box, label, crowd: get(columns.crowd) === 1, area, id });
     }
+    if (corners >= fewestCorners && 2 * corners > this.#annotations.length)
+      this.#annotationProblem({
+        kind: 'box-corners',
+        message: `bbox must be [x, y, width, height], got what fits its image as [x1, y1, x2, y2] alone in ${corners} of ${this.#annotations.length}`,
+      });
     table.byImage(images.length).forEach((annotations, image) => {
       images[image]!.annotations = annotations;
     });
@@ -370,6 +392,19 @@ class CocoFile {
 function isEntry(value: unknown): value is Entry {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
+
+/** Fewer boxes that look like corners may do so by chance. */
+const fewestCorners = 10;
+
+/** Far outside the image as [x, y, width, height], within it as [x1, y1, x2, y2]. */
+function looksLikeCorners([x, y, w, h]: Box, image: ImageDraft): boolean {
+  const { width, height } = image;
+  const outside = x + w > 1.05 * width || y + h > 1.05 * height;
+  return outside && x >= 0 && y >= 0 && x < w && y < h && w <= width && h <= height;
+}
+
+/** Said of integers that a number of JavaScript cannot tell from their neighbours. */
+const limitOf = (value: unknown) => (Number.isInteger(value) ? ' below 2^53' : '');
 
 /** 0 or 1; undefined when it is neither. */
 function flag(value: unknown): 0 | 1 | undefined {

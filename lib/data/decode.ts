@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import type { Sharp, SharpOptions } from 'sharp';
 import { MixplError } from '../errors.js';
 import { ioError } from '../files.js';
+import { readHeader } from './image-header.js';
 import type { DecodedImage } from './types.js';
 
 type SharpFactory = (input: Buffer | string, options?: SharpOptions) => Sharp;
@@ -73,6 +74,8 @@ export async function decodeImage(
  * @throws MixplError ERR_BAD_FILE with path and reason; ERR_IO when the file cannot be opened
  */
 export async function readImageSize(path: string): Promise<{ width: number; height: number }> {
+  const size = await readHeader(path);
+  if (size && size.width * size.height <= maxPixels) return size;
   const sharp = await loadSharp();
   let metadata: Awaited<ReturnType<Sharp['metadata']>>;
   try {

@@ -1,5 +1,6 @@
-import { readdir } from 'node:fs/promises';
-import { dirname, extname, join, resolve } from 'node:path';
+import { readdir, realpath, stat } from 'node:fs/promises';
+import { basename, dirname, extname, join, resolve } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { MixplError } from '../errors.js';
 import { systemReason } from '../files.js';
 import { readImageSize } from './decode.js';
@@ -46,57 +47,89 @@ export interface HeaderOptions {
   onProgress?: ((done: number, total: number) => void) | undefined;
 }
 
+/** A folder's names, and the images among them by name without extension. */
+class Listing {
+  readonly names: ReadonlySet<string>;
+  #images: ReadonlyMap<string, string> | undefined;
+
+  constructor(names: readonly string[]) {
+    this.names = new Set(names);
+  }
+
+  /** The image that is called like `name` but for case and extension. */
+  like(name: string): string | undefined {
+    this.#images ??= new Map(
+      [...this.names].filter(hasImageExtension).map((other) => [stemOf(other), other]),
+    );
+    return this.#images.get(stemOf(name));
+  }
+}
+
+const stemOf = (name: string) => name.slice(0, name.length - extname(name).length).toLowerCase();
+
 /** Answers whether files exist, with one directory listing per folder instead of one call per file. */
 export class FileIndex {
-  readonly #folders = new Map<string, Promise<ReadonlySet<string> | undefined>>();
+  readonly #folders = new Map<string, Promise<Listing | undefined>>();
 
-  #folder(path: string): Promise<ReadonlySet<string> | undefined> {
-    let names = this.#folders.get(path);
-    if (!names) {
-      names = readdir(path).then(
-        (list) => new Set(list),
+  #folder(path: string): Promise<Listing | undefined> {
+    let listing = this.#folders.get(path);
+    if (!listing) {
+      listing = readdir(path).then(
+        (names) => new Listing(names),
         () => undefined,
       );
-      this.#folders.set(path, names);
+      this.#folders.set(path, listing);
     }
-    return names;
+    return listing;
   }
 
   /** undefined when the file is there, else what is there instead. */
   async missing(path: string): Promise<string | undefined> {
     const absolute = resolve(path);
     const folder = dirname(absolute);
-    const names = await this.#folder(folder);
-    if (!names) return `no folder ${folder}`;
-    const name = absolute.slice(folder.length).replace(/^[\\/]/, '');
-    if (names.has(name)) return undefined;
-    const stem = (file: string) => file.slice(0, file.length - extname(file).length).toLowerCase();
-    for (const other of names)
-      if (stem(other) === stem(name) && hasImageExtension(other))
-        return `no such file (there is ${other})`;
-    return 'no such file';
+    const listing = await this.#folder(folder);
+    if (!listing) return `no folder ${folder}`;
+    const name = basename(absolute);
+    if (listing.names.has(name)) return undefined;
+    const other = listing.like(name);
+    return other ? `no such file (there is ${other})` : 'no such file';
   }
 }
 
-/** Drops, by policy, the images whose file is not there. */
+/** Images between which a signal is looked at and other work may run. */
+const breath = 4096;
+
+/** Drops, by policy, the images whose file is not there. Of one that was written with `\` the path becomes that of its file. */
 export async function checkFiles(
   images: readonly ImageDraft[],
-  options: { log: ProblemLog; source: string },
+  options: { log: ProblemLog; source: string; signal?: AbortSignal | undefined },
 ): Promise<ImageDraft[]> {
-  const { log, source } = options;
+  const { log, source, signal } = options;
   const index = new FileIndex();
   const kept: ImageDraft[] = [];
-  for (const image of images) {
+  for (const [i, image] of images.entries()) {
+    if (i % breath === 0) {
+      await setImmediate();
+      signal?.throwIfAborted();
+    }
     const missing = await index.missing(image.path);
-    if (missing === undefined) kept.push(image);
-    else
-      log.add({
-        kind: 'missing-image',
-        file: source,
-        line: image.line,
-        id: image.id,
-        message: `${image.path} must be an image file, got ${missing}`,
-      });
+    if (missing === undefined) {
+      kept.push(image);
+      continue;
+    }
+    const slashed = image.path.replaceAll('\\', '/');
+    if (slashed !== image.path && (await index.missing(slashed)) === undefined) {
+      image.path = slashed;
+      kept.push(image);
+      continue;
+    }
+    log.add({
+      kind: 'missing-image',
+      file: source,
+      line: image.line,
+      id: image.id,
+      message: `${image.path} must be an image file, got ${missing}`,
+    });
   }
   return kept;
 }
@@ -141,25 +174,38 @@ export async function readSizes(
   return images.filter((image) => !unreadable.has(image));
 }
 
-/** Every file under `root` that is named like an image, relative, with `/`, sorted by name. */
+/**
+ * Every file under `root` that is named like an image, relative, with `/`, sorted by name. Links are followed, to a
+ * folder once: not where it is searched already.
+ */
 export async function listImages(
   root: string,
   options: { recursive: boolean; operation: string },
 ): Promise<string[]> {
   const { recursive, operation } = options;
   const found: string[] = [];
+  const searched = new Set<string>();
+  const linked: string[] = [];
   const visit = async (folder: string): Promise<void> => {
-    const entries = await readdir(join(root, folder), { withFileTypes: true });
-    for (const entry of entries) {
+    const path = await realpath(join(root, folder));
+    if (searched.has(path)) return;
+    searched.add(path);
+    const entries = await readdir(path, { withFileTypes: true });
+    for (const entry of entries.sort((a, b) => byCodeUnit(a.name, b.name))) {
       if (entry.name.startsWith('.')) continue; // hidden, and what macOS leaves beside files
       const name = folder ? `${folder}/${entry.name}` : entry.name;
       if (entry.isDirectory()) {
         if (recursive) await visit(name);
-      } else if (hasImageExtension(entry.name)) found.push(name);
+      } else if (hasImageExtension(entry.name)) {
+        if (entry.isFile() || entry.isSymbolicLink()) found.push(name); // no pipe, which would never end
+      } else if (recursive && entry.isSymbolicLink() && (await isFolder(join(path, entry.name))))
+        linked.push(name);
     }
   };
   try {
     await visit('');
+    // After all that is not linked, so that a folder has its own name rather than a link's.
+    for (const name of linked) await visit(name);
   } catch (cause) {
     throw new MixplError(
       'ERR_IO',
@@ -168,6 +214,13 @@ export async function listImages(
     );
   }
   return found.sort(byCodeUnit);
+}
+
+export async function isFolder(path: string): Promise<boolean> {
+  return stat(path).then(
+    (entry) => entry.isDirectory(),
+    () => false,
+  );
 }
 
 /** The order that is the same on every machine and in every locale. */

@@ -2,11 +2,11 @@ import { basename, join, resolve } from 'node:path';
 import { MixplError } from '../errors.js';
 import { finishDataset } from './dataset.js';
 import { type HeaderOptions, type ImageDraft, listImages, readSizes } from './image-files.js';
-import { ProblemLog, type ProblemPolicy } from './problems.js';
+import { ProblemLog, type ProblemOptions, type ProblemPolicy } from './problems.js';
 import type { Category, DetectionDataset } from './types.js';
 
 /** How loadImageFolder looks for images. */
-export interface LoadImageFolderOptions extends HeaderOptions {
+export interface LoadImageFolderOptions extends HeaderOptions, ProblemOptions {
   /** Also the folders within. Hidden files and folders are passed over. @defaultValue true */
   recursive?: boolean | undefined;
   /** Those of the labelled data set. @defaultValue [] */
@@ -37,7 +37,7 @@ export async function loadImageFolder(
     onProgress,
   } = options;
   const { name = basename(resolve(folder)) } = options;
-  const log = new ProblemLog('loadImageFolder', policy);
+  const log = new ProblemLog('loadImageFolder', policy, { onProblem: options.onProblem });
   const files = await listImages(folder, { recursive, operation: 'loadImageFolder' });
   if (files.length === 0)
     throw new MixplError(

@@ -1,3 +1,4 @@
+export * from '../json/stream.js';
 export type { CategoryOptions } from './categories.js';
 export * from './check.js';
 export * from './coco.js';
@@ -8,7 +9,6 @@ export * from './filter.js';
 export * from './fingerprint.js';
 export * from './image-cache.js';
 export * from './image-folder.js';
-export * from './json-stream.js';
 export * from './load.js';
 export * from './loader.js';
 export * from './prefetch.js';
@@ -20,6 +20,7 @@ export {
   lenientPolicy,
   type ProblemAction,
   type ProblemKind,
+  type ProblemOptions,
   type ProblemPolicy,
   type ProblemSummary,
   problemRules,

@@ -2,7 +2,7 @@ import type { CategoryOptions } from './categories.js';
 import { loadCoco } from './coco.js';
 import type { HeaderOptions } from './image-files.js';
 import { loadImageFolder } from './image-folder.js';
-import type { DatasetPurpose, ProblemPolicy } from './problems.js';
+import type { DatasetPurpose, ProblemOptions, ProblemPolicy } from './problems.js';
 import type { DatasetLabels, DetectionDataset } from './types.js';
 import { loadVoc } from './voc.js';
 
@@ -13,7 +13,7 @@ export type DatasetSource =
   | { format: 'folder'; images: string };
 
 /** How loadDataset reads, whatever the format. */
-export interface LoadDatasetOptions extends CategoryOptions, HeaderOptions {
+export interface LoadDatasetOptions extends CategoryOptions, HeaderOptions, ProblemOptions {
   /** false or 'hidden': as an unlabelled source. A folder always is one. @defaultValue true */
   labelled?: DatasetLabels | undefined;
   /** What to do with problems, by kind. @defaultValue the first action of each problemRules entry */

@@ -88,6 +88,10 @@ export const problemRules = {
     actions: ['skip', 'refuse'],
     evaluated: true,
   },
+  'box-corners': {
+    what: 'files whose boxes look like [x1, y1, x2, y2]',
+    actions: ['refuse', 'keep'],
+  },
   'box-partly-outside': {
     what: 'boxes that reach outside their image',
     actions: ['keep', 'refuse', 'skip'],
@@ -145,6 +149,11 @@ export const lenientPolicy: ProblemPolicy = Object.fromEntries(
   ]),
 ) as ProblemPolicy;
 
+/** Who wants to know of every problem: reports keep a few examples of each kind. */
+export interface ProblemOptions {
+  onProblem?: ((problem: DatasetProblem) => void) | undefined;
+}
+
 const maxExamples = 20;
 const maxInMessage = 3;
 
@@ -153,13 +162,18 @@ export class ProblemLog {
   readonly #operation: string;
   readonly #actions: Readonly<Record<ProblemKind, ProblemAction>>;
   readonly #found = new Map<ProblemKind, { count: number; examples: DatasetProblem[] }>();
+  readonly #onProblem: ProblemOptions['onProblem'];
 
   /** @throws MixplError ERR_CONFIG for an unknown kind or an action that the kind does not have */
   constructor(
     operation: string,
     policy: ProblemPolicy = {},
-    { purpose = 'training' }: { purpose?: DatasetPurpose | undefined } = {},
+    {
+      purpose = 'training',
+      onProblem,
+    }: { purpose?: DatasetPurpose | undefined } & ProblemOptions = {},
   ) {
+    this.#onProblem = onProblem;
     if (purpose !== 'training' && purpose !== 'evaluation')
       throw new MixplError(
         'ERR_CONFIG',
@@ -198,6 +212,7 @@ export class ProblemLog {
     if (!found) this.#found.set(problem.kind, (found = { count: 0, examples: [] }));
     found.count++;
     if (found.examples.length < maxExamples) found.examples.push(problem);
+    this.#onProblem?.(problem);
     return this.#actions[problem.kind];
   }
 
@@ -221,22 +236,26 @@ export class ProblemLog {
       const more = count > shown.length ? `\n  … and ${count - shown.length} more` : '';
       return `${problemRules[kind].what} ('${kind}', ${count}):${shown.join('')}${more}`;
     });
-    const kinds = refused.map(({ kind }) => `'${kind}': 'skip'`).join(', ');
     throw new MixplError(
       refused.every(({ kind }) => kind === 'unreadable-image') ? 'ERR_BAD_FILE' : 'ERR_DATA',
       `${this.#operation}: ${source} must be free of what its policy refuses, got ${lines.join('\n')}\n` +
-        `try the policy { ${kinds} } to leave them out`,
+        hintOf(refused.map(({ kind }) => kind)),
     );
   }
 }
 
+/** How to go on; for nearly all kinds that is to leave them out. */
+function hintOf(kinds: readonly ProblemKind[]): string {
+  const choices = kinds.map((kind) => {
+    const actions: readonly ProblemAction[] = problemRules[kind].actions;
+    return `${kind}=${actions.includes('skip') ? 'skip' : actions.find((action) => action !== 'refuse')}`;
+  });
+  return `try the policy ${choices.join(', ')} (--policy of the command line, data.policy of a config)`;
+}
+
 /** The error of one picture with the policy that would leave such pictures out. */
 export function withPolicyHint(problem: MixplError, kind: ProblemKind): MixplError {
-  return new MixplError(
-    problem.code,
-    `${problem.message}\ntry the policy { '${kind}': 'skip' } to leave such pictures out`,
-    { cause: problem },
-  );
+  return new MixplError(problem.code, `${problem.message}\n${hintOf([kind])}`, { cause: problem });
 }
 
 /** `file:line: (id) message`. */

@@ -1,4 +1,4 @@
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { basename, extname, join, resolve } from 'node:path';
 import { MixplError, nearestName } from '../errors.js';
 import { ioError } from '../files.js';
@@ -9,16 +9,23 @@ import {
   byCodeUnit,
   type HeaderOptions,
   type ImageDraft,
+  isFolder,
   listImages,
   readSizes,
 } from './image-files.js';
 import { mapBounded } from './prefetch.js';
-import { type DatasetPurpose, lenientPolicy, ProblemLog, type ProblemPolicy } from './problems.js';
+import {
+  type DatasetPurpose,
+  lenientPolicy,
+  ProblemLog,
+  type ProblemOptions,
+  type ProblemPolicy,
+} from './problems.js';
 import type { DatasetLabels, DetectionDataset } from './types.js';
 import { parseVocXml, type VocAnnotation, type VocObject } from './voc-xml.js';
 
 /** How loadVoc reads. */
-export interface LoadVocOptions extends CategoryOptions, HeaderOptions {
+export interface LoadVocOptions extends CategoryOptions, HeaderOptions, ProblemOptions {
   /** Name of a list in ImageSets/Main, or the path of one. @defaultValue every annotated image */
   imageSet?: string | undefined;
   /**
@@ -54,7 +61,7 @@ export async function loadVoc(
   const labelled = wanted === true;
   const suffix = imageSet === undefined ? '' : `-${basename(imageSet, extname(imageSet))}`;
   const { name = `${basename(resolve(root))}${suffix}` } = options;
-  const log = new ProblemLog('loadVoc', policy, { purpose: options.purpose });
+  const log = new ProblemLog('loadVoc', policy, options);
 
   const imageFolder = join(root, 'JPEGImages');
   const files = await listImages(imageFolder, { recursive: true, operation: 'loadVoc' });
@@ -327,13 +334,6 @@ async function listedIds(
     .split(/\r?\n/)
     .map((line, index) => ({ id: line.trim().split(/\s+/)[0]!, file, line: index + 1 }))
     .filter(({ id }) => id !== '');
-}
-
-async function isFolder(path: string): Promise<boolean> {
-  return stat(path).then(
-    (entry) => entry.isDirectory(),
-    () => false,
-  );
 }
 
 function xmlPath(root: string, id: string): string {

@@ -1,5 +1,7 @@
 import { MixplError } from '../errors.js';
 import { writeFileWhole } from '../files.js';
+import { readJsonEntries } from '../json/stream.js';
+import { NumberTable } from '../number-table.js';
 import type {
   DetectedBoxes,
   EvaluationCategory,
@@ -8,7 +10,6 @@ import type {
   ImageDetections,
   ImageId,
 } from './boxes.js';
-import { readJsonFile } from './json-file.js';
 
 /** Ground truth of a COCO annotation file with what is needed to read detections against it. */
 export interface CocoGroundTruth extends GroundTruthBoxes {
@@ -34,8 +35,35 @@ type Entry = Record<string, unknown>;
  *
  * @throws MixplError ERR_IO, ERR_BAD_FILE, and ERR_DATA naming the entry that cannot be used
  */
-export async function readCocoGroundTruth(path: string): Promise<CocoGroundTruth> {
-  return parseCocoGroundTruth(await readJsonFile(path), path);
+export async function readCocoGroundTruth(
+  path: string,
+  { signal }: { signal?: AbortSignal | undefined } = {},
+): Promise<CocoGroundTruth> {
+  const lists: Record<string, unknown> = {};
+  const root = await readJsonEntries(
+    path,
+    ({ key, index, value }) => {
+      if (!Object.hasOwn(usedOf, key)) return;
+      if (index <= 0) lists[key] = index < 0 ? value : [];
+      if (index >= 0) (lists[key] as unknown[]).push(picked(value, usedOf[key]!));
+    },
+    { signal },
+  );
+  return parseCocoGroundTruth(root === 'object' ? lists : root, path);
+}
+
+/** What is read of an entry: outlines are most of a file, and none of metrics of boxes. */
+const usedOf: Readonly<Record<string, readonly string[]>> = {
+  images: ['id'],
+  categories: ['id', 'name'],
+  annotations: ['id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd'],
+};
+
+function picked(value: unknown, keys: readonly string[]): unknown {
+  if (!isEntry(value)) return value;
+  const entry: Entry = {};
+  for (const key of keys) if (Object.hasOwn(value, key)) entry[key] = value[key];
+  return entry;
 }
 
 /** As readCocoGroundTruth, from parsed JSON; `source` names it in messages. */
@@ -124,10 +152,22 @@ export function parseCocoGroundTruth(json: unknown, source = 'annotations'): Coc
 export async function readCocoResults(
   path: string,
   groundTruth: CocoGroundTruth,
-  options: { unknownCategories?: 'skip' | 'refuse' } = {},
+  options: { unknownCategories?: 'skip' | 'refuse'; signal?: AbortSignal | undefined } = {},
 ): Promise<CocoResults> {
-  return parseCocoResults(await readJsonFile(path), groundTruth, { source: path, ...options });
+  const reader = new ResultsReader(groundTruth, { source: path, ...options });
+  const root = await readJsonEntries(
+    path,
+    ({ key, index, value }) => {
+      if (key === '' && index >= 0) reader.add(value, index);
+    },
+    { signal: options.signal },
+  );
+  if (root !== 'array') throw notAList(path, root);
+  return reader.results();
 }
+
+const notAList = (source: string, got: unknown) =>
+  dataError(source, 'must be a list of { image_id, category_id, bbox, score }', got);
 
 /** As readCocoResults, from parsed JSON; `source` names it in messages. */
 export function parseCocoResults(
@@ -135,21 +175,38 @@ export function parseCocoResults(
   groundTruth: CocoGroundTruth,
   options: { source?: string; unknownCategories?: 'skip' | 'refuse' } = {},
 ): CocoResults {
-  const { source = 'detections', unknownCategories = 'skip' } = options;
-  if (!Array.isArray(json))
-    throw dataError(source, 'must be a list of { image_id, category_id, bbox, score }', json);
-  const warnings = new Tally(source);
-  const imageIndex = new Map(groundTruth.imageIds.map((id, i) => [id, i]));
-  const labelOf = new Map(groundTruth.categories.map(({ id }, label) => [id, label]));
-  const boxes = new Float64Array(4 * json.length);
-  const scores = new Float64Array(json.length);
-  const images = new Int32Array(json.length);
-  const labels = new Int32Array(json.length);
-  let count = 0;
-  for (const [i, entry] of (json as unknown[]).entries()) {
-    const where = `${source}: [${i}]`;
+  const { source = 'detections' } = options;
+  if (!Array.isArray(json)) throw notAList(source, json);
+  const reader = new ResultsReader(groundTruth, { ...options, source });
+  for (const [i, entry] of (json as unknown[]).entries()) reader.add(entry, i);
+  return reader.results();
+}
+
+/** Takes a results file's entries one by one. */
+class ResultsReader {
+  readonly #imageIndex: ReadonlyMap<ImageId, number>;
+  readonly #labelOf: ReadonlyMap<number, number>;
+  readonly #source: string;
+  readonly #unknownCategories: 'skip' | 'refuse';
+  readonly #warnings: Tally;
+  /** Box, score, image, label. */
+  readonly #rows = new NumberTable(7);
+
+  constructor(
+    groundTruth: CocoGroundTruth,
+    options: { source: string; unknownCategories?: 'skip' | 'refuse' },
+  ) {
+    this.#source = options.source;
+    this.#unknownCategories = options.unknownCategories ?? 'skip';
+    this.#warnings = new Tally(options.source);
+    this.#imageIndex = new Map(groundTruth.imageIds.map((id, i) => [id, i]));
+    this.#labelOf = new Map(groundTruth.categories.map(({ id }, label) => [id, label]));
+  }
+
+  add(entry: unknown, i: number): void {
+    const where = `${this.#source}: [${i}]`;
     if (!isEntry(entry)) throw dataError(where, 'must be an object', entry);
-    const image = imageIndex.get(entry.image_id as ImageId);
+    const image = this.#imageIndex.get(entry.image_id as ImageId);
     if (image === undefined)
       throw dataError(
         `${where}.image_id`,
@@ -158,30 +215,37 @@ export function parseCocoResults(
       );
     const box = boxOf(entry.bbox, `${where}.bbox`);
     const score = finite(entry.score, `${where}.score`);
-    const label = labelOf.get(entry.category_id as number);
-    if (label === undefined) {
-      if (unknownCategories === 'refuse' || typeof entry.category_id !== 'number')
-        throw dataError(
-          `${where}.category_id`,
-          'must be the id of a category of the ground truth',
-          entry.category_id,
-        );
-      warnings.add('detections of categories that the ground truth lacks', entry.category_id);
-      continue;
+    const label = this.#labelOf.get(entry.category_id as number);
+    if (label !== undefined) {
+      this.#rows.push([...box, score, image, label]);
+      return;
     }
-    boxes.set(box, 4 * count);
-    scores[count] = score;
-    images[count] = image;
-    labels[count] = label;
-    count++;
+    if (this.#unknownCategories === 'refuse' || typeof entry.category_id !== 'number')
+      throw dataError(
+        `${where}.category_id`,
+        'must be the id of a category of the ground truth',
+        entry.category_id,
+      );
+    this.#warnings.add('detections of categories that the ground truth lacks', entry.category_id);
   }
-  return {
-    boxes: boxes.subarray(0, 4 * count),
-    scores: scores.subarray(0, count),
-    images: images.subarray(0, count),
-    labels: labels.subarray(0, count),
-    warnings: warnings.lines(),
-  };
+
+  results(): CocoResults {
+    const rows = this.#rows;
+    const { length } = rows;
+    const found = {
+      boxes: new Float64Array(4 * length),
+      scores: new Float64Array(length),
+      images: new Int32Array(length),
+      labels: new Int32Array(length),
+    };
+    for (let row = 0; row < length; row++) {
+      for (let k = 0; k < 4; k++) found.boxes[4 * row + k] = rows.at(row, k);
+      found.scores[row] = rows.at(row, 4);
+      found.images[row] = rows.at(row, 5);
+      found.labels[row] = rows.at(row, 6);
+    }
+    return { ...found, warnings: this.#warnings.lines() };
+  }
 }
 
 /**

@@ -94,5 +94,7 @@ async function loadUnlabelled(
   const { categories, parts, signal, policy = config.data.policy } = of;
   const source = datasetSource(config, 'unlabelled');
   if (!source) return parts?.unlabelled ?? null;
-  return loadDataset(source, { policy, signal, labelled: 'hidden', categories });
+  // One that cannot be read is no loss, as when its turn comes in training.
+  const lenient = { ...policy, 'unreadable-image': 'skip' } as const;
+  return loadDataset(source, { policy: lenient, signal, labelled: 'hidden', categories });
 }

@@ -66,6 +66,38 @@ describe('data check', () => {
     expect(JSON.parse(good.stdout)).toMatchObject({ images: { total: 10, unlabelled: 10 } });
   });
 
+  test('an unlabelled source needs neither annotations nor categories', async () => {
+    const { images } = await json(file);
+    const path = join(folder, 'image_info.json');
+    await writeFile(path, JSON.stringify({ images }));
+    const args = ['data', 'check', path, '--images', join(folder, 'images')];
+    expect((await runCli(args)).stderr).toContain('--unlabelled of `mixpl data`');
+    const { code, stdout } = await runCli([...args, '--unlabelled', '--json']);
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ images: { total: 10, unlabelled: 10 } });
+    const out = join(folder, 'converted.json');
+    const convert = ['data', 'convert', path, '--images', join(folder, 'images'), '--unlabelled'];
+    expect((await runCli([...convert, '--out', out])).code).toBe(0);
+    expect((await json(out)).images).toHaveLength(10);
+  });
+
+  test('--list writes every problem, a line each', async () => {
+    const broken = await json(file);
+    for (const annotation of broken.annotations) annotation.image_id += 100;
+    const path = join(folder, 'all-broken.json');
+    await writeFile(path, JSON.stringify(broken));
+    const list = join(folder, 'problems.jsonl');
+    const args = ['data', 'check', path, '--images', join(folder, 'images'), '--list', list];
+    expect((await runCli(args)).stdout).toContain('… and 7 more (--list FILE writes all of them)');
+    const lines = (await readFile(list, 'utf8'))
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(lines).toHaveLength(10);
+    expect(lines[9]).toMatchObject({ kind: 'unknown-image', file: path, id: 10 });
+    expect(lines[9].message).toMatch(/^annotations\[9\]\.image_id must be/);
+  });
+
   test('problems that training refuses give exit code 1, with their place', async () => {
     const broken = await json(file);
     broken.annotations[3].bbox = [0, 0, null, 4];

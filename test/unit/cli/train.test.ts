@@ -226,7 +226,7 @@ describe('mixpl eval --checkpoint', () => {
     expect(refused.code).toBe(1);
     expect(refused.stderr).toContain('(renamed)');
     args.push('--policy', 'unknown-category=skip');
-    expect((await runCli(args)).stderr).toContain("try the policy { 'unreadable-image': 'skip' }");
+    expect((await runCli(args)).stderr).toContain('try the policy unreadable-image=skip');
     const { code, stderr } = await runCli([...args, '--policy', 'unreadable-image=skip']);
     expect(code).toBe(0);
     expect(stderr).toMatch(/annotations of categories that are not listed: skip/);

@@ -116,11 +116,15 @@ describe('loadCoco', () => {
   const cases: ProblemCase[] = [
     annotationCase('box-zero-size', { bbox: [5, 5, 0, 4] }, 'got 0 by 4'),
     annotationCase('box-zero-size', { bbox: [5, 5, 0.5, 4] }, 'got 0.5 by 4'),
-    annotationCase('box-reversed', { bbox: [5, 5, -3, 4] }, 'got [5, 5, 2, 9]'),
+    annotationCase(
+      'box-reversed',
+      { bbox: [5, 5, -3, 4] },
+      'annotations[1]: box must have a width and height above 0, got [5, 5, -3, 4]',
+    ),
     annotationCase('box-outside', { bbox: [64, 0, 10, 10] }, '0 … 64 by 0 … 48'),
-    annotationCase('box-outside', { bbox: [-10, 0, 10, 10] }, 'got [-10, 0, 0, 10]'),
+    annotationCase('box-outside', { bbox: [-10, 0, 10, 10] }, 'got [-10, 0, 10, 10]'),
     annotationCase('box-huge', { bbox: [0, 0, 1e30, 10] }, 'got [0, 0, 1e+30, 10]'),
-    annotationCase('box-partly-outside', { bbox: [-4, 0, 10, 10] }, 'got [-4, 0, 6, 10]'),
+    annotationCase('box-partly-outside', { bbox: [-4, 0, 10, 10] }, 'got [-4, 0, 10, 10]'),
     annotationCase('area-not-positive', { area: 0 }, 'area must be positive, got 0'),
     annotationCase('ignored-annotation', { ignore: 1 }, 'flagged ignore'),
     annotationCase('unknown-image', { image_id: 6 }, 'got 6'),
@@ -408,6 +412,55 @@ describe('loadCoco', () => {
     ).rejects.toThrow(
       /its images must be in .*nowhere, got none of 2 there: .*got no folder .*; try to give the folder of its images/,
     ));
+
+  test('a file with paths of Windows, and one of another extension', async () => {
+    await putImage(folder, 'win/sub/1.png');
+    const one = (file_name: string) => ({
+      images: [{ id: 1, file_name, width: 64, height: 48 }, images[0]],
+      ...{ annotations: [], categories },
+    });
+    const options = { images: `${folder}/win`, policy: { 'missing-image': 'skip' } } as const;
+    const [image] = (await load(one('sub\\1.png'), options)).images;
+    expect(image).toMatchObject({ fileName: 'sub/1.png', path: `${folder}/win/sub/1.png` });
+    await expect(load(one('sub/1.JPG'), { images: `${folder}/win` })).rejects.toThrow(
+      'got no such file (there is 1.png)',
+    );
+  });
+
+  test('Ctrl-C ends the search for files', async () => {
+    const reason = new Error('stopped');
+    const many = Array.from({ length: 5000 }, (_, i) => ({
+      ...images[0],
+      id: i + 1,
+      file_name: `${i}.jpg`,
+    }));
+    const content = { images: many, annotations: [], categories };
+    const path = await put(folder, 'many.json', content);
+    const controller = new AbortController();
+    setImmediate(() => controller.abort(reason));
+    await expect(loadCoco(path, { signal: controller.signal })).rejects.toBe(reason);
+  });
+
+  test('boxes that are corners are told, a few or those at the edge are not', async () => {
+    const at = (count: number, bbox: number[]) =>
+      Array.from({ length: count }, (_, i) => annotation(i + 1, { bbox, area: 100 }));
+    await expect(loadAnnotations(at(10, [30, 20, 60, 40]))).rejects.toThrow(
+      'bbox must be [x, y, width, height], got what fits its image as [x1, y1, x2, y2] alone in 10 of 10',
+    );
+    const { report } = await loadAnnotations(at(10, [30, 20, 60, 40]), {
+      policy: { 'box-corners': 'keep' },
+    });
+    expect(report.annotations).toBe(10);
+    for (const few of [at(9, [30, 20, 60, 40]), at(20, [1, 1, 64, 48])])
+      expect((await loadAnnotations(few)).report.annotations).toBe(few.length);
+  });
+
+  test('an id that numbers cannot tell apart is told so', () =>
+    expect(
+      load(
+        `{"images":[{"id":9007199254741002,"file_name":"1.png"}],"annotations":[],"categories":[{"id":1,"name":"a"}]}`,
+      ),
+    ).rejects.toThrow('images[0] must have an integer id below 2^53 and a file_name'));
 
   test('fingerprint: same content elsewhere, same; other content, other', async () => {
     const base = await loadAnnotations([annotation(1)]);

@@ -1,11 +1,15 @@
-import { readFile } from 'node:fs/promises';
-import sharp from 'sharp';
+import { execFileSync } from 'node:child_process';
+import { readFile, symlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import sharp, { type Sharp } from 'sharp';
 import { describe, expect, test, vi } from 'vitest';
 import { checkDataset } from '../../../lib/data/check.js';
 import { makeDataset } from '../../../lib/data/dataset.js';
 import { decodeImage, readImageSize } from '../../../lib/data/decode.js';
 import { ImageCache } from '../../../lib/data/image-cache.js';
 import { loadImageFolder } from '../../../lib/data/image-folder.js';
+import { readHeader } from '../../../lib/data/image-header.js';
 import type { DecodedImage, ImageRecord } from '../../../lib/data/types.js';
 import { noise, put, putImage, temporaryFolder } from './temporary.js';
 
@@ -117,6 +121,67 @@ describe('decodeImage', () => {
   });
 });
 
+describe('readHeader', () => {
+  const exif = (orientation: number) => noise(size).withMetadata({ orientation });
+  const long = noise(size)
+    .withExif({ IFD0: { ImageDescription: 'x'.repeat(20_000) } })
+    .withIccProfile('p3');
+  test.each([
+    ['plain.jpg', noise(size)],
+    ['progressive.jpg', noise(size).jpeg({ progressive: true, mozjpeg: true })],
+    ['grey.jpg', noise(size).greyscale()],
+    ['cmyk.jpg', noise(size).toColourspace('cmyk')],
+    ['long.jpg', long],
+    ['plain.png', noise(size)],
+    ['palette.png', noise(size).png({ palette: true })],
+    ['grey16.png', noise(size).greyscale().toColourspace('grey16').png()],
+    ...[1, 2, 3, 4, 5, 6, 7, 8].map((o) => [`turned-${o}.jpg`, exif(o)] as const),
+  ] as [string, Sharp][])('reads %s as the decoder does', async (name, image) => {
+    const path = join(await temporaryFolder(), name);
+    await image.toFile(path);
+    const { autoOrient } = await sharp(path).metadata();
+    expect(await readHeader(path)).toEqual({
+      width: autoOrient.width,
+      height: autoOrient.height,
+    });
+  });
+
+  test('leaves the rest to the decoder', async () => {
+    const root = await temporaryFolder();
+    await noise(size).withMetadata({ orientation: 6 }).toFile(`${root}/turned.png`);
+    await noise(size).toFile(`${root}/a.webp`);
+    const [odd, turned] = [Buffer.from(jpeg), await exif(6).jpeg().toBuffer()];
+    odd[odd.indexOf(Buffer.of(0xff, 0xc0)) + 1] = 0xc9; // arithmetic coding
+    turned.write('XX', turned.indexOf('Exif\0\0') + 6); // no byte order
+    await put(root, 'odd.jpg', odd);
+    await put(root, 'damaged.jpg', turned);
+    for (const path of [
+      text,
+      empty,
+      header,
+      none,
+      folder,
+      ...['turned.png', 'a.webp', 'odd.jpg', 'damaged.jpg'].map((name) => join(root, name)),
+    ])
+      expect(await readHeader(path), path).toBeUndefined();
+    expect(await readImageSize(`${root}/turned.png`)).toEqual({ width: 48, height: 64 });
+  });
+
+  test('of whatever bytes is a size or none', () =>
+    fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.tuple(fc.nat(600), fc.nat(255)), { maxLength: 6 }),
+        async (changes) => {
+          const bytes = Buffer.from(jpeg);
+          for (const [at, value] of changes) bytes[at] = value;
+          const found = await readHeader(await put(folder, 'fuzzed.jpg', bytes));
+          if (found) expect(Math.min(found.width, found.height)).toBeGreaterThan(0);
+        },
+      ),
+      { numRuns: 200 },
+    ));
+});
+
 describe('loadImageFolder', () => {
   test('takes every image below, in order of name, by its header', async () => {
     const root = await temporaryFolder();
@@ -140,6 +205,22 @@ describe('loadImageFolder', () => {
     expect(dataset.categories).toEqual([{ id: 4, name: 'x' }]);
     const flat = await loadImageFolder(root, { recursive: false });
     expect(flat.images).toHaveLength(2);
+  });
+
+  test('follows links, to a folder once and not in circles; what is neither file nor folder is none', async () => {
+    const [root, elsewhere] = [await temporaryFolder(), await temporaryFolder()];
+    await putImage(root, 'own/a.png');
+    await putImage(elsewhere, 'part/b.png');
+    await symlink(elsewhere, `${root}/Linked`);
+    await symlink(`${root}/own`, `${root}/Again`);
+    await symlink(root, `${elsewhere}/part/round`);
+    await symlink(`${root}/own/a.png`, `${root}/c.png`);
+    await symlink(`${root}/nothing`, `${root}/nowhere`);
+    execFileSync('mkfifo', [`${root}/pipe.png`]);
+    const names = async (recursive: boolean) =>
+      (await loadImageFolder(root, { recursive })).images.map(({ fileName }) => fileName);
+    expect(await names(true)).toEqual(['Linked/part/b.png', 'c.png', 'own/a.png']);
+    expect(await names(false)).toEqual(['c.png']);
   });
 
   test('unreadable files are refused with their reasons, or skipped and counted', async () => {

@@ -67,8 +67,15 @@ describe('evaluateFiles', () => {
     ['missing file', undefined, 'ERR_IO', /absent\.json: must be a readable JSON file/],
     ['empty file', '', 'ERR_BAD_FILE', /must hold JSON, got an empty file/],
     ['cut file', '[{"image_id": 7,\n "bb', 'ERR_BAD_FILE', /bad\.json:2:5: .*cut off here/],
-    ['NaN', '[\n{"score": NaN}]', 'ERR_BAD_FILE', /bad\.json:2:9: numbers must be finite.*NaN/],
-    ['text', 'hello', 'ERR_BAD_FILE', /bad\.json.*: must hold JSON/],
+    [
+      'NaN',
+      '[\n{"image_id": 7, "bbox": [0, NaN, 1, 1]}]',
+      'ERR_DATA',
+      /\[0\]\.bbox\[1\] must be a finite.*NaN/,
+    ],
+    ['UTF-16', '[\0]\0', 'ERR_BAD_FILE', /bad\.json:1:1: must be UTF-8/],
+    ['zero bytes', '\0\0\0', 'ERR_BAD_FILE', /bad\.json:1:1: .*got zero bytes/],
+    ['text', 'hello', 'ERR_BAD_FILE', /bad\.json:1:1: must have .* \(to be JSON\)/],
     ['an object', '{}', 'ERR_DATA', /must be a list of/],
     [
       'overflow',

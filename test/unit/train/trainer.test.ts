@@ -583,7 +583,7 @@ describe('warnings', () => {
         : decodeTiny(path);
     await expect(train({ decode })).rejects.toMatchObject({
       code: 'ERR_BAD_FILE',
-      message: expect.stringContaining("try the policy { 'unreadable-image': 'skip' }"),
+      message: expect.stringContaining('try the policy unreadable-image=skip'),
     });
     const { events } = await train({ decode, unreadable: 'skip' });
     expect(events.filter((e) => e.type === 'warning')).toMatchObject([

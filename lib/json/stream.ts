@@ -1,7 +1,7 @@
 import { open } from 'node:fs/promises';
 import { MixplError } from '../errors.js';
 import { ioError } from '../files.js';
-import { JsonTextError, parseJsonText } from './json-text.js';
+import { JsonTextError, parseJsonText } from './text.js';
 
 /** One value of the outermost object, or one element of an array in it. */
 export interface JsonEntry {
@@ -104,6 +104,8 @@ class JsonSplitter {
     let at = 0;
     if (this.#chunkStart === 0) {
       if (chunk[0] === 0xef && chunk[1] === 0xbb && chunk[2] === 0xbf) at = 3;
+      else if (chunk[0] === 0 && chunk[1] === 0)
+        throw this.#error(1, 1, 'must hold JSON, got zero bytes (as a full disk leaves them)');
       else if ((chunk[0] === 0xff && chunk[1] === 0xfe) || chunk[1] === 0)
         throw this.#error(1, 1, 'must be UTF-8 (to be JSON), got UTF-16');
     }

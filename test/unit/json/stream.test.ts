@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { type JsonEntry, readJsonEntries } from '../../../lib/data/json-stream.js';
-import { JsonTextError, parseJsonText } from '../../../lib/data/json-text.js';
-import { put, temporaryFolder } from './temporary.js';
+import { type JsonEntry, readJsonEntries } from '../../../lib/json/stream.js';
+import { JsonTextError, parseJsonText } from '../../../lib/json/text.js';
+import { put, temporaryFolder } from '../data/temporary.js';
 
 const folder = await temporaryFolder();
 
