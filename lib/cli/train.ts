@@ -4,7 +4,14 @@ import type { ResolvedConfig } from '../config/index.js';
 import type { LoadedWeights } from '../detector/weights.js';
 import type { CocoMetrics } from '../eval/index.js';
 import type { ProcessGroup } from '../processes/index.js';
-import type { RunData, RunResult, StepEvent, TrainEvent, ValidationEvent } from '../train/index.js';
+import type {
+  RunData,
+  RunResult,
+  StepEvent,
+  TrainEvent,
+  ValidationEvent,
+  ValidationProgress,
+} from '../train/index.js';
 import { repeatable, setOption } from './config.js';
 import { withInterrupt } from './interrupt.js';
 import { wholeNumber } from './numbers.js';
@@ -72,6 +79,7 @@ async function train(source: string, flags: TrainFlags): Promise<void> {
             onData: (data) => report.data(data),
             onWeights: (loaded) => report.weights(loaded),
             onEvent: (event) => report.event(event),
+            onValidating: (progress) => report.validating(progress),
           }),
         }),
       { onInterrupt: () => report?.warn('finishing the step; once more to stop at once') },
@@ -152,6 +160,8 @@ async function createReport(config: ResolvedConfig) {
           log.warn(event.message);
       }
     },
+    validating: ({ branch, done, total }: ValidationProgress) =>
+      line.setBriefly(`${config.name} validating ${branch} ${done}/${total}`, { plain_ms: 30_000 }),
     finish: () => line.finish(),
   };
 }

@@ -1,29 +1,30 @@
 /** Charts of several runs in one. */
 import type { Chart, Series } from '../report/page.js';
 
-/** More points than this tell no more, and a browser is slow with them. */
-const mostPoints = 2000;
-
 /**
+ * Runs in the page: the text of this function is written into it, so it needs nothing but what stands in it.
+ *
  * Lines of charts with one title come together, each named after its run where there are several; of a
- * chart that only some runs have, theirs are there.
+ * chart that only some runs have, theirs are there; of lines that were chosen from many, those that all of them chose.
  * @param runs in the order of their lines
  */
 export function compareCharts(
   runs: readonly { name: string; charts: readonly Chart[] }[],
 ): Chart[] {
-  if (runs.length === 1) return runs[0]!.charts.map(thinned);
+  if (runs.length === 1) return [...runs[0]!.charts];
   const titles = new Set(runs.flatMap(({ charts }) => charts.map(({ title }) => title)));
-  return [...titles].map((title) => {
+  const charts = [...titles].map((title) => {
     const parts = runs.flatMap(({ name, charts }) =>
-      charts
-        .filter((chart) => chart.title === title)
-        .map((chart) => ({ name, chart: thinned(chart) })),
+      charts.filter((chart) => chart.title === title).map((chart) => ({ name, chart })),
     );
     const x = [...new Set(parts.flatMap(({ chart }) => chart.x))].sort((a, b) => a - b);
     const at = new Map(x.map((value, i) => [value, i]));
+    const everywhere = (label: string) =>
+      parts.every(({ chart }) => chart.series.some((line) => line.label === label));
+    const shown = ({ chosenFrom, series }: Chart) =>
+      chosenFrom ? series.filter(({ label, like = label }) => everywhere(like)) : series;
     const series = parts.flatMap(({ name, chart }) =>
-      chart.series.map((line): Series => {
+      shown(chart).map((line): Series => {
         const values: (number | null)[] = new Array(x.length).fill(null);
         chart.x.forEach((value, i) => {
           values[at.get(value)!] = line.values[i] ?? null;
@@ -35,17 +36,5 @@ export function compareCharts(
     const { chart } = parts[0]!;
     return { ...chart, x, series };
   });
-}
-
-/** Every n-th point, and the last one. */
-function thinned(chart: Chart): Chart {
-  const { length } = chart.x;
-  const stride = Math.ceil(length / mostPoints);
-  if (stride <= 1) return chart;
-  const keep = (_: unknown, i: number) => (length - 1 - i) % stride === 0;
-  return {
-    ...chart,
-    x: chart.x.filter(keep),
-    series: chart.series.map((line) => ({ ...line, values: line.values.filter(keep) })),
-  };
+  return charts.filter(({ series }) => series.length > 0);
 }

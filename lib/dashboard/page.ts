@@ -1,5 +1,6 @@
 /** The dashboard's one page: a list of runs, and the charts of those that are ticked. */
 import { chartScript, html, type PlotAssets, pageStyle } from '../report/page.js';
+import { compareCharts } from './compare.js';
 
 export function dashboardHtml(folder: string, { script, style }: PlotAssets): string {
   return `<!doctype html>
@@ -15,10 +16,12 @@ export function dashboardHtml(folder: string, { script, style }: PlotAssets): st
 <p>${html(folder)} <span id="link">connecting</span></p>
 <table id="runs"><thead><tr><th>run</th><th></th><th>iteration</th><th>AP</th><th>best</th>
 <th>images/s</th><th>left</th><th>warnings</th></tr></thead><tbody></tbody></table>
-<div id="one"></div>
+<div id="above"></div>
 <div id="charts"></div>
+<div id="below"></div>
 <script>${script}</script>
 <script>${chartScript}
+${compareCharts}
 ${dashboardScript}</script>
 </body>
 </html>
@@ -31,12 +34,13 @@ const dashboardStyle = `
 #runs progress { width: 7rem; vertical-align: middle; }
 `;
 
-/** What comes over the wire is {runs, charts, one?}, see server.ts; names of runs are only ever text. */
+/** What comes over the wire is {runs, views}, see server.ts; names of runs are only ever text. */
 const dashboardScript = `
 const chosen = new Set(location.hash ? JSON.parse(decodeURIComponent(location.hash.slice(1))) : []);
 const plots = new Map();
+const views = new Map(); // of chosen runs, by id; those of a message are new
 const byId = (id) => document.getElementById(id);
-let source;
+let source, drawn;
 
 function listen() {
   source?.close();
@@ -53,7 +57,7 @@ function choose(id, on) {
   listen();
 }
 
-function show({ runs, charts, one }) {
+function show({ runs, views: news }) {
   if (!chosen.size && runs.length) {
     // Nothing ticked yet: what trains, else the last one.
     const training = runs.filter(({ state }) => state === 'training');
@@ -61,8 +65,15 @@ function show({ runs, charts, one }) {
     return listen();
   }
   byId('runs').tBodies[0].replaceChildren(...runs.map(row));
-  byId('one').innerHTML = one ?? '';
-  draw(charts);
+  for (const [id, view] of Object.entries(news)) views.set(id, view);
+  const shown = runs.filter(({ id }) => chosen.has(id) && views.has(id));
+  const key = JSON.stringify(shown.map(({ label }) => label));
+  if (!Object.keys(news).length && key === drawn) return;
+  drawn = key;
+  const { above = '', below = '' } = shown.length === 1 ? views.get(shown[0].id) : {};
+  byId('above').innerHTML = above;
+  byId('below').innerHTML = below;
+  draw(compareCharts(shown.map(({ id, label }) => ({ name: label, charts: views.get(id).charts }))));
 }
 
 function row(run) {
@@ -79,7 +90,7 @@ function row(run) {
   const bar = document.createElement('progress');
   bar.max = run.iterations ?? run.iteration;
   bar.value = run.iteration;
-  const cells = [run.state === 'training' ? bar : run.state, run.iteration + (run.iterations ? ' of ' + run.iterations : ''),
+  const cells = [run.problem ?? (run.state === 'training' ? bar : run.state), run.iteration + (run.iterations ? ' of ' + run.iterations : ''),
     fixed(run.ap, 3), fixed(run.bestAp, 3), run.state === 'training' ? fixed(run.imagesPerSecond, 1) : '',
     duration(run.secondsLeft), run.warnings || ''];
   tr.append(th, ...cells.map((cell) => { const td = document.createElement('td'); td.append(cell); return td; }));
@@ -99,18 +110,18 @@ function draw(charts) {
   for (const [title, { plot, figure }] of plots)
     if (!wanted.has(title)) { plot.destroy(); figure.remove(); plots.delete(title); }
   for (const chart of charts) {
-    const lines = JSON.stringify(chart.series.map(({ label, dashed }) => [label, dashed]));
+    const lines = JSON.stringify([chart.chosenFrom, ...chart.series.map(({ label, dashed }) => [label, dashed])]);
     let known = plots.get(chart.title);
     if (known?.lines === lines) {
       known.plot.setData([chart.x, ...chart.series.map(({ values }) => values)]);
     } else {
       const figure = known?.figure ?? document.createElement('figure');
       known?.plot.destroy();
-      if (!known) {
-        const caption = document.createElement('figcaption');
-        caption.textContent = chart.title;
-        figure.append(caption);
-      }
+      const caption = document.createElement('figcaption');
+      const note = document.createElement('small');
+      note.textContent = chart.chosenFrom ? 'the most frequent of ' + chart.chosenFrom : '';
+      caption.append(chart.title + ' ', note);
+      figure.replaceChildren(caption);
       byId('charts').append(figure); // drawing needs its width
       known = { figure, lines, plot: drawChart(figure, chart) };
       plots.set(chart.title, known);

@@ -1,10 +1,12 @@
 /** The runs below a folder, read again as they grow. */
-import { open, readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join, relative, resolve } from 'node:path';
 import { parse } from 'yaml';
 import { isLocked } from '../folder-lock.js';
-import type { MetricsRecord } from '../report/run-metrics.js';
-import { parseLine } from '../report/run-report.js';
+import { type Chart, html, tablesHtml } from '../report/page.js';
+import { chartsOf, tablesOf, warningLines } from '../report/run-metrics.js';
+import type { MetricsRecord, RunRecords } from '../report/run-records.js';
+import { MetricsFile } from './metrics-file.js';
 
 /** A run in the list. */
 export interface RunSummary {
@@ -22,43 +24,16 @@ export interface RunSummary {
   /** Of a run that trains. */
   secondsLeft: number | null;
   warnings: number;
+  /** Why it cannot be read. */
+  problem: string | null;
 }
 
-/** A metrics.jsonl that is being written: what was read once is not read again. */
-class MetricsFile {
-  readonly records: MetricsRecord[] = [];
-  #offset = 0;
-  #inode: number | undefined;
-
-  constructor(readonly path: string) {}
-
-  /** Whether there is something new. A file that was cut or replaced (a run that goes on) is read anew. */
-  async update(): Promise<boolean> {
-    const file = await open(this.path).catch(() => null);
-    if (!file) return this.#forget();
-    try {
-      const { size, ino } = await file.stat();
-      const anew = (ino !== this.#inode || size < this.#offset) && this.#forget();
-      this.#inode = ino;
-      if (size === this.#offset) return anew;
-      const bytes = Buffer.alloc(size - this.#offset);
-      const { bytesRead } = await file.read(bytes, 0, bytes.length, this.#offset);
-      const whole = bytes.lastIndexOf('\n', bytesRead - 1) + 1; // the last line may be half written
-      this.#offset += whole;
-      this.records.push(...bytes.toString('utf8', 0, whole).split('\n').flatMap(parseLine));
-      return anew || whole > 0;
-    } finally {
-      await file.close();
-    }
-  }
-
-  /** @returns whether there was something to forget */
-  #forget(): boolean {
-    const had = this.#offset > 0;
-    this.#offset = 0;
-    this.records.length = 0;
-    return had;
-  }
+/** What a page shows of a run that is chosen. */
+export interface RunView {
+  charts: Chart[];
+  /** HTML above and below the charts. */
+  above: string;
+  below: string;
 }
 
 /** One run's folder. */
@@ -67,6 +42,8 @@ export class WatchedRun {
   #name: string;
   #iterations: number | null = null;
   #training = false;
+  #problem: string | null = null;
+  #view: RunView | null = null;
 
   constructor(
     readonly id: string,
@@ -76,26 +53,46 @@ export class WatchedRun {
     this.#name = basename(folder);
   }
 
-  get records(): readonly MetricsRecord[] {
+  get records(): RunRecords {
     return this.#metrics.records;
   }
 
-  /** Whether something changed. */
+  /** Whether something changed. A run that cannot be read says so in its summary, and hides no other. */
   async update(): Promise<boolean> {
-    const [grown, training] = await Promise.all([this.#metrics.update(), isLocked(this.folder)]);
-    const changed = grown || training !== this.#training;
-    this.#training = training;
-    if (grown) await this.#readConfig();
-    return changed;
+    try {
+      const [news, training] = await Promise.all([this.#metrics.update(), isLocked(this.folder)]);
+      const turned = training !== this.#training;
+      this.#training = training;
+      if (news === 'more' || turned) this.#view = null;
+      if (news === 'nothing') return turned;
+      this.#problem = null;
+      await this.#readConfig();
+      return true;
+    } catch (error) {
+      const before = this.#problem;
+      this.#problem = messageOf(error);
+      this.#view = null;
+      return this.#problem !== before;
+    }
+  }
+
+  /** The same object until there is more to be seen. What cannot be shown is empty, and told in the summary. */
+  get view(): RunView {
+    try {
+      this.#view ??= viewOf(this.records);
+    } catch (error) {
+      this.#problem = messageOf(error);
+      this.#view = { charts: [], above: '', below: '' };
+    }
+    return this.#view;
   }
 
   get summary(): RunSummary {
     const { records } = this;
-    const step = records.findLast(({ type }) => type === 'step');
-    const validation = records.findLast(({ type }) => type === 'validation');
-    const best = records.findLast((record) => record.best) ?? validation;
-    const apOf = (record?: MetricsRecord) => record?.[record.headline ?? 'student']?.AP ?? null;
-    const iteration = Math.max(0, ...records.slice(-2).map((record) => record.iteration));
+    const step = records.lastStep;
+    const apOf = (record?: MetricsRecord | null) =>
+      record?.[record.headline ?? 'student']?.AP ?? null;
+    const iteration = records.iteration ?? 0;
     const left = this.#iterations === null ? null : this.#iterations - iteration;
     return {
       id: this.id,
@@ -103,11 +100,12 @@ export class WatchedRun {
       state: this.#training ? 'training' : 'ended',
       iteration,
       iterations: this.#iterations,
-      ap: apOf(validation),
-      bestAp: apOf(best),
+      ap: apOf(records.validations.at(-1)),
+      bestAp: apOf(records.best),
       imagesPerSecond: step?.imagesPerSecond ?? null,
       secondsLeft: this.#training && left !== null && step?.seconds ? left * step.seconds : null,
-      warnings: records.filter(({ type }) => type === 'warning').length,
+      warnings: records.numWarnings,
+      problem: this.#problem,
     };
   }
 
@@ -124,6 +122,17 @@ export class WatchedRun {
     const iterations = config?.schedule?.iterations;
     if (typeof iterations === 'number') this.#iterations = iterations;
   }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function viewOf(records: RunRecords): RunView {
+  const { above, below } = tablesHtml(tablesOf(records));
+  const lines = warningLines(records).map((line) => `<li>${html(line)}</li>`);
+  const warnings = lines.length ? `<h2>Warnings</h2><ul>${lines.join('')}</ul>` : '';
+  return { charts: chartsOf(records), above: above + warnings, below };
 }
 
 /** How far below the folder runs are looked for: runs/demo/mixpl is two. */

@@ -2,11 +2,9 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { MixplError } from '../errors.js';
-import { html, plotAssets, tableHtml } from '../report/page.js';
-import { chartsOf, tablesOf } from '../report/run-metrics.js';
-import { compareCharts } from './compare.js';
+import { plotAssets } from '../report/page.js';
 import { dashboardHtml } from './page.js';
-import { type RunSummary, RunsWatcher, type WatchedRun } from './runs.js';
+import { type RunSummary, RunsWatcher, type RunView } from './runs.js';
 
 /** What a dashboard shows, and where. */
 export interface DashboardOptions {
@@ -39,6 +37,9 @@ const headers = {
 interface Listener {
   chosen: ReadonlySet<string>;
   response: ServerResponse;
+  /** What it has: the list of runs, and views by the ids of their runs. */
+  list: string;
+  views: ReadonlyMap<string, RunView>;
 }
 
 /**
@@ -49,15 +50,18 @@ interface Listener {
 export async function startDashboard(options: DashboardOptions): Promise<Dashboard> {
   const { folder, host = '127.0.0.1', port = 0, intervalMs = 1000 } = options;
   const watcher = new RunsWatcher(folder);
-  const [assets] = await Promise.all([plotAssets(), watcher.update()]);
-  const page = dashboardHtml(watcher.root, assets);
+  const page = dashboardHtml(watcher.root, await plotAssets());
   const listeners = new Set<Listener>();
-  const send = ({ chosen, response }: Listener) =>
-    response.write(`data: ${JSON.stringify(contentOf(watcher, chosen))}\n\n`);
   // One look at the files at a time; nobody's page, no look.
   let looking = Promise.resolve();
-  const look = (then: (changed: boolean) => void) => {
-    looking = looking.then(async () => then((await watcher.update()).length > 0));
+  const look = () => {
+    looking = looking
+      .then(async () => {
+        await watcher.update();
+        for (const listener of listeners) send(listener, watcher);
+      })
+      // Pages that are open stay: the next look may fare better.
+      .catch((error) => process.emitWarning(error));
   };
 
   const server = createServer((request, response) => {
@@ -67,10 +71,11 @@ export async function startDashboard(options: DashboardOptions): Promise<Dashboa
     if (url.pathname === '/') return answer(response, 200, 'text/html; charset=utf-8', page);
     if (url.pathname !== '/events') return answer(response, 404, 'text/plain', '404\n');
     response.writeHead(200, { ...headers, 'Content-Type': 'text/event-stream' });
-    const listener = { chosen: new Set(url.searchParams.getAll('run')), response };
+    const chosen = new Set(url.searchParams.getAll('run'));
+    const listener: Listener = { chosen, response, list: '', views: new Map() };
     listeners.add(listener);
     response.on('close', () => listeners.delete(listener));
-    look(() => send(listener));
+    look();
   });
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) =>
@@ -86,10 +91,7 @@ export async function startDashboard(options: DashboardOptions): Promise<Dashboa
   });
 
   const timer = setInterval(() => {
-    if (listeners.size > 0)
-      look((changed) => {
-        if (changed) for (const listener of listeners) send(listener);
-      });
+    if (listeners.size > 0) look();
   }, intervalMs);
   const { port: bound } = server.address() as AddressInfo;
   return {
@@ -121,24 +123,24 @@ function answer(response: ServerResponse, status: number, type: string, body: st
   response.writeHead(status, { ...headers, 'Content-Type': type }).end(body);
 }
 
-/** What a page shows: all runs, the charts of those that are chosen, the tables of a single one. */
-function contentOf({ runs }: RunsWatcher, chosen: ReadonlySet<string>) {
-  const names = runs.map(({ summary }) => summary.name);
-  const labelOf = ({ id, name }: RunSummary) =>
-    names.filter((other) => other === name).length > 1 ? `${name} (${id})` : name;
-  const shown = runs.filter(({ id }) => chosen.has(id));
-  return {
-    runs: runs.map(({ summary }) => ({ ...summary, label: labelOf(summary) })),
-    charts: compareCharts(
-      shown.map(({ summary, records }) => ({ name: labelOf(summary), charts: chartsOf(records) })),
-    ),
-    ...(shown.length === 1 ? { one: oneHtml(shown[0]!) } : {}),
-  };
+/** Sends what a page does not have yet: the list of runs, views of those that are chosen. */
+function send(listener: Listener, { runs }: RunsWatcher): void {
+  const { chosen, response } = listener;
+  if (response.writableNeedDrain) return; // a slow page gets the next state instead
+  const views = new Map(runs.filter(({ id }) => chosen.has(id)).map((run) => [run.id, run.view]));
+  const list = JSON.stringify(labelled(runs.map(({ summary }) => summary)));
+  const news = [...views].filter(([id, view]) => listener.views.get(id) !== view);
+  if (list === listener.list && news.length === 0) return;
+  response.write(`data: {"runs":${list},"views":${JSON.stringify(Object.fromEntries(news))}}\n\n`);
+  Object.assign(listener, { list, views });
 }
 
-function oneHtml({ records }: WatchedRun): string {
-  const warnings = records.filter(({ type }) => type === 'warning');
-  const lines = warnings.map((w) => `<li>iteration ${w.iteration}: ${html(w.message ?? '')}</li>`);
-  const list = lines.length ? `<h2>Warnings</h2><ul>${lines.join('')}</ul>` : '';
-  return `<div class="tables">${tablesOf(records).map(tableHtml).join('')}</div>${list}`;
+/** Runs of one name are told apart by their folders. */
+function labelled(runs: readonly RunSummary[]): (RunSummary & { label: string })[] {
+  const names = runs.map(({ name }) => name);
+  return runs.map((run) => ({
+    ...run,
+    label:
+      names.filter((name) => name === run.name).length > 1 ? `${run.name} (${run.id})` : run.name,
+  }));
 }

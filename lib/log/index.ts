@@ -1,6 +1,7 @@
 export { formatDuration } from './duration.js';
 export { crc32c, EventFileWriter, scalarsOf } from './event-file.js';
-export { JsonLinesWriter, readJsonLines, trimJsonLines } from './json-lines.js';
+export { JsonLinesWriter, trimJsonLines } from './json-lines.js';
+export { type Line, wholeLines } from './lines.js';
 export {
   createLogger,
   type Logger,

@@ -1,5 +1,7 @@
-import { type FileHandle, open, readFile } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
+import { MixplError } from '../errors.js';
 import { ioError, writeFileWhole } from '../files.js';
+import { type Line, wholeLines } from './lines.js';
 
 /**
  * Appends one JSON object per line. Each append() is one write, in call order; NaN and infinity
@@ -58,36 +60,77 @@ function isOddNumber(value: unknown): boolean {
   return typeof value === 'number' && !Number.isFinite(value);
 }
 
-/** The records of a file; a last line that a crash cut short is left out. None without a file. */
-export async function readJsonLines(path: string): Promise<Record<string, unknown>[]> {
-  const text = await readFile(path, 'utf8').catch((cause: NodeJS.ErrnoException) => {
-    if (cause.code === 'ENOENT') return '';
-    throw ioError(path, 'must be a readable file', cause);
-  });
-  return text
-    .slice(0, text.lastIndexOf('\n') + 1)
-    .split('\n')
-    .filter(Boolean)
-    .map((line, i) => {
-      try {
-        return JSON.parse(line) as Record<string, unknown>;
-      } catch (cause) {
-        throw ioError(`${path}:${i + 1}`, 'must be a line of JSON', cause);
-      }
-    });
-}
-
 /**
- * Keeps the records that `keep` says, whole or not at all: a resumed run drops what it will repeat.
- * Open the writer afterwards: the file is a new one.
+ * Drops the records that `keep` does not want, and a last line that a crash cut short, whole or not at all: a
+ * resumed run drops what it will repeat. That is the end of the file as a rule, which is cut off. Open the writer
+ * afterwards: the file may be a new one.
+ * @throws MixplError ERR_IO, also for a line that is not JSON; what wholeLines throws
  */
 export async function trimJsonLines(
   path: string,
   keep: (record: Record<string, unknown>) => boolean,
 ): Promise<void> {
-  const kept = (await readJsonLines(path)).filter(keep);
-  await writeFileWhole(
-    path,
-    kept.map((record) => `${JSON.stringify(record)}\n`),
-  );
+  let file: FileHandle;
+  try {
+    file = await open(path, 'r+');
+  } catch (cause) {
+    throw ioError(path, 'must be a file to read and write', cause);
+  }
+  try {
+    const { cut, isTail } = await firstDropped(file, path, keep);
+    if (!isTail) return await writeFileWhole(path, keptLines(file, { path, cut, keep }));
+    if (cut === (await file.stat()).size) return;
+    // Nothing is moved, so a crash leaves the old file or the shorter one, and the old one is cut again by the next
+    // resume. Synced before a line follows: the system may write what is appended before it writes the length.
+    await file.truncate(cut);
+    await file.sync();
+  } catch (cause) {
+    if (cause instanceof MixplError) throw cause;
+    throw ioError(path, 'must be a file to read and write', cause);
+  } finally {
+    await file.close();
+  }
+}
+
+type Keep = Parameters<typeof trimJsonLines>[1];
+
+/** Where the first record to drop begins, else where the last line ends, and whether nothing behind it is kept. */
+async function firstDropped(
+  file: FileHandle,
+  path: string,
+  keep: Keep,
+): Promise<{ cut: number; isTail: boolean }> {
+  let cut: number | null = null;
+  let last = 0;
+  for await (const line of wholeLines(file, path)) {
+    last = line.end;
+    if (!line.text) continue;
+    if (!keep(parsed(line, path))) cut ??= line.start;
+    else if (cut !== null) return { cut, isTail: false };
+  }
+  return { cut: cut ?? last, isTail: true };
+}
+
+/** The lines to keep, many at a time. */
+async function* keptLines(
+  file: FileHandle,
+  { path, cut, keep }: { path: string; cut: number; keep: Keep },
+): AsyncGenerator<string> {
+  let many = '';
+  for await (const line of wholeLines(file, path)) {
+    if (line.start >= cut && !(line.text && keep(parsed(line, path)))) continue;
+    many += `${line.text}\n`;
+    if (many.length < 1 << 20) continue;
+    yield many;
+    many = '';
+  }
+  yield many;
+}
+
+function parsed({ text, start }: Line, path: string): Record<string, unknown> {
+  try {
+    return JSON.parse(text) as Record<string, unknown>;
+  } catch (cause) {
+    throw ioError(path, `must have a line of JSON at byte ${start}`, cause);
+  }
 }

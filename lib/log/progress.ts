@@ -28,22 +28,27 @@ export class StatusLine {
   /** Shows `text`, its control characters too; more often than the interval it is only kept. */
   set(text: string): void {
     this.#text = visible(text);
-    const now = this.#now();
-    if (now - this.#written_ms < this.#interval_ms) return;
-    this.#written_ms = now;
-    this.#draw();
+    this.#show(this.#text, this.#interval_ms);
+  }
+
+  /**
+   * Shows `text` until the next one, or until a line is printed, which brings the text of set() back.
+   * @param options.plain_ms the interval without a terminal
+   */
+  setBriefly(text: string, { plain_ms }: { plain_ms: number }): void {
+    this.#show(visible(text), this.#stream.isTTY ? this.#interval_ms : plain_ms);
   }
 
   /** Writes a line above. */
   print(line: string): void {
     this.#stream.write(this.#stream.isTTY ? `\r\x1b[K${line}\n` : `${line}\n`);
-    if (this.#stream.isTTY && this.#text) this.#draw();
+    if (this.#stream.isTTY && this.#text) this.#draw(this.#text);
   }
 
   /** Leaves the last text standing as a line of its own. */
   finish(): void {
     if (!this.#text) return;
-    this.#draw();
+    this.#draw(this.#text);
     if (this.#stream.isTTY) this.#stream.write('\n');
     this.#text = '';
   }
@@ -54,15 +59,22 @@ export class StatusLine {
     this.#text = '';
   }
 
-  #draw(): void {
+  #show(text: string, interval_ms: number): void {
+    const now = this.#now();
+    if (now - this.#written_ms < interval_ms) return;
+    this.#written_ms = now;
+    this.#draw(text);
+  }
+
+  #draw(text: string): void {
     if (!this.#stream.isTTY) {
-      this.#stream.write(`${this.#text}\n`);
+      this.#stream.write(`${text}\n`);
       return;
     }
     const width = Math.max(20, (this.#stream.columns ?? 80) - 1);
-    const fits = [...this.#text];
-    const text = fits.length > width ? `${fits.slice(0, width - 1).join('')}…` : this.#text;
-    this.#stream.write(`\r\x1b[K${text}`);
+    const fits = [...text];
+    const shown = fits.length > width ? `${fits.slice(0, width - 1).join('')}…` : text;
+    this.#stream.write(`\r\x1b[K${shown}`);
   }
 }
 

@@ -5,6 +5,8 @@ import { writeFileWhole } from '../files.js';
 
 export interface Chart {
   title: string;
+  /** Its series are the most frequent of so many. */
+  chosenFrom?: number;
   /** What x is. @defaultValue 'iteration' */
   xLabel?: string;
   /** Increasing. */
@@ -79,6 +81,7 @@ const inlineJson = (value: unknown) => JSON.stringify(value).replaceAll('<', '\\
 
 function pageHtml(page: Page, { script, style }: PlotAssets): string {
   const { title, intro, tables, charts, list, details } = page;
+  const { above, below } = tablesHtml(tables);
   const lines = list?.lines.map((line) => `<li>${html(line)}</li>`) ?? [];
   return `<!doctype html>
 <html lang="en">
@@ -92,9 +95,10 @@ function pageHtml(page: Page, { script, style }: PlotAssets): string {
 <body>
 <h1>${html(title)}</h1>
 <p>${html(intro)}</p>
-<div class="tables">${tables.map(tableHtml).join('\n')}</div>
+${above}
 ${list && lines.length ? `<h2>${html(list.title)}</h2>\n<ul>${lines.join('')}</ul>` : ''}
 <div id="charts">${charts.map(chartHtml).join('')}</div>
+${below}
 ${details ? `<details><summary>${html(details.title)}</summary><pre>${html(details.text)}</pre></details>` : ''}
 <script>${script}</script>
 <script>const charts = ${inlineJson(charts)};
@@ -105,7 +109,21 @@ document.querySelectorAll('figure').forEach((figure, i) => drawChart(figure, cha
 `;
 }
 
-export function tableHtml({ title, columns, rows }: Table): string {
+/** A table with more rows stands below the charts, which it would push out of sight. */
+const mostRowsAbove = 20;
+
+/** Tables to stand above and below the charts. */
+export function tablesHtml(tables: readonly Table[]): { above: string; below: string } {
+  const isLong = ({ rows }: Table) => rows.length > mostRowsAbove;
+  const block = (some: readonly Table[]) =>
+    some.length ? `<div class="tables">${some.map(tableHtml).join('\n')}</div>` : '';
+  return {
+    above: block(tables.filter((table) => !isLong(table))),
+    below: block(tables.filter(isLong)),
+  };
+}
+
+function tableHtml({ title, columns, rows }: Table): string {
   const cells = (row: readonly string[]) =>
     row.map((cell, i) => (i === 0 ? `<th>${html(cell)}</th>` : `<td>${html(cell)}</td>`)).join('');
   return `<section><h2>${html(title)}</h2>
@@ -113,7 +131,8 @@ export function tableHtml({ title, columns, rows }: Table): string {
 <tbody>${rows.map((row) => `<tr>${cells(row)}</tr>`).join('')}</tbody></table></section>`;
 }
 
-const chartHtml = ({ title }: Chart) => `<figure><figcaption>${html(title)}</figcaption></figure>`;
+const chartHtml = ({ title, chosenFrom }: Chart) =>
+  `<figure><figcaption>${html(title)}${chosenFrom ? ` <small>the most frequent of ${chosenFrom}</small>` : ''}</figcaption></figure>`;
 
 export const pageStyle = `
 :root { color-scheme: light dark; --line: #8884; }
@@ -123,9 +142,10 @@ h1 { margin-bottom: 0; } h2 { font-size: 1.05rem; margin: 1.6rem 0 .4rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid var(--line); padding: .15rem .8rem .15rem 0; text-align: right; }
 th:first-child { text-align: left; font-weight: normal; } thead th { font-weight: 600; }
-#charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(28rem, 1fr)); gap: 1rem; margin-top: 1.6rem; }
-figure { margin: 0; min-width: 0; } figcaption { font-weight: 600; }
+#charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(28rem, 1fr)); gap: 1rem; margin-top: 1.6rem; }
+figure { margin: 0; min-width: 0; } figcaption { font-weight: 600; } figcaption small { font-weight: normal; }
 .u-legend { font-size: 12px; text-align: left; } pre { overflow: auto; }
+ul { max-height: 24rem; overflow: auto; }
 `;
 
 /**

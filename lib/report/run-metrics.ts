@@ -1,83 +1,106 @@
 /** What a run's metrics.jsonl says, as tables and charts. */
 import type { Chart, Series, Table } from './page.js';
+import type { Branch, MetricsRecord, RunRecords } from './run-records.js';
 
 type Numbers = Record<string, number | null>;
-type Branch = Numbers & { perClass?: Numbers };
 
-/** A line of metrics.jsonl, as lib/train writes it. */
-export interface MetricsRecord {
-  type: 'step' | 'validation' | 'warning';
-  iteration: number;
-  total?: number;
-  losses?: Record<string, number>;
-  lr?: number;
-  gradNorm?: number;
-  imagesPerSecond?: number;
-  /** Of an iteration. */
-  seconds?: number;
-  pseudo?: {
-    perImage: number;
-    emptyShare: number;
-    meanScore: number | null;
-    perClass: Record<string, number>;
-    small: number;
-    medium: number;
-    large: number;
-    /** Where the unlabelled images are annotated. */
-    truth?: {
-      perImage: number;
-      precision: number | null;
-      recall: number | null;
-      perClass: Record<string, number>;
-      small: number;
-      medium: number;
-      large: number;
-    };
-  } | null;
-  headline?: 'teacher' | 'student';
-  teacher?: Branch | null;
-  student?: Branch;
-  best?: boolean;
-  message?: string;
+/** A chart of classes has a line for each of so many: colours, too, are eight. */
+const mostClasses = 8;
+
+/** Metrics of the last validation, the best one beside it, and what is known of the classes. */
+export function tablesOf(records: RunRecords): Table[] {
+  return [...validationTables(records), ...pseudoLabelTable(records)];
 }
 
-/** Metrics and classes of the last validation, the best one beside it. */
-export function tablesOf(records: readonly MetricsRecord[]): Table[] {
-  const validations = records.filter((r) => r.type === 'validation');
+function validationTables({ validations, best }: RunRecords): Table[] {
   const last = validations.at(-1);
   if (!last?.student) return [];
-  const best = validations.findLast((r) => r.best) ?? last;
   const columns: [string, Branch][] = [];
   if (last.teacher) columns.push(['teacher', last.teacher]);
   columns.push(['student', last.student]);
-  const bestBranch = best[best.headline ?? 'student'];
+  const bestBranch = best?.[best.headline ?? 'student'];
   if (best !== last && bestBranch)
-    columns.push([`${best.headline} at ${best.iteration}, the best`, bestBranch]);
+    columns.push([`${best!.headline} at ${best!.iteration}, the best`, bestBranch]);
   const heads = columns.map(([name]) => name);
-  const table = (title: string, of: (branch: Branch) => Numbers): Table => ({
+  const table = (title: string, names: string[], of: (branch: Branch) => Numbers): Table => ({
     title,
     columns: ['', ...heads],
-    rows: Object.keys(of(last.student!)).map((name) => [
-      name,
-      ...columns.map(([, branch]) => numberText(of(branch)[name])),
-    ]),
+    rows: names.map((name) => [name, ...columns.map(([, branch]) => numberText(of(branch)[name]))]),
   });
-  const all = table(`Test images, iteration ${last.iteration}`, ({ perClass: _, ...rest }) => rest);
-  const classes = table('AP of each class', (branch) => branch.perClass ?? {});
-  return classes.rows.length > 0 ? [all, classes] : [all];
+  const { perClass = {}, ...metrics } = columns[0]![1];
+  const all = table(
+    `Test images, iteration ${last.iteration}`,
+    Object.keys(metrics),
+    ({ perClass: _, ...rest }) => rest,
+  );
+  const byAp = downwards(Object.keys(perClass), (name) => perClass[name] ?? -1);
+  const classes = table('AP of each class', byAp, (branch) => branch.perClass ?? {});
+  return byAp.length > 0 ? [all, classes] : [all];
+}
+
+/** Where there are more classes than a chart has lines. */
+function pseudoLabelTable({ steps }: RunRecords): Table[] {
+  const rates = classRates(steps);
+  if (rates.length <= mostClasses) return [];
+  const known = rates.some(({ objects }) => objects !== null);
+  return [
+    {
+      title: 'Pseudo labels per image, mean over the run',
+      columns: ['', 'pseudo labels', ...(known ? ['annotated'] : [])],
+      rows: downwards(rates, ({ labels }) => labels).map(({ name, labels, objects }) => [
+        name,
+        numberText(labels),
+        ...(known ? [numberText(objects)] : []),
+      ]),
+    },
+  ];
+}
+
+interface ClassRate {
+  name: string;
+  /** Pseudo labels per image. */
+  labels: number;
+  /** Annotated objects per image; null where the unlabelled images have no annotations. */
+  objects: number | null;
+}
+
+/** In the order of the data. */
+function classRates(steps: readonly MetricsRecord[]): ClassRate[] {
+  const taught = steps.flatMap(({ pseudo }) => pseudo ?? []);
+  const truths = taught.flatMap(({ truth }) => truth ?? []);
+  const names = new Set(taught.flatMap(({ perClass }) => Object.keys(perClass ?? {})));
+  const mean = (of: readonly { perClass: Record<string, number> }[], name: string) =>
+    of.reduce((sum, { perClass }) => sum + (perClass?.[name] ?? 0), 0) / of.length;
+  return [...names].map((name) => ({
+    name,
+    labels: mean(taught, name),
+    objects: truths.length > 0 ? mean(truths, name) : null,
+  }));
+}
+
+/** Those with most first. */
+function downwards<T>(list: readonly T[], of: (one: T) => number): T[] {
+  return [...list].sort((a, b) => of(b) - of(a));
+}
+
+/** The newest warnings, and how many there were before. */
+export function warningLines({ warnings, numWarnings }: RunRecords): string[] {
+  const before = numWarnings - warnings.length;
+  return [
+    ...(before > 0 ? [`${before} earlier ones are in metrics.jsonl`] : []),
+    ...warnings.map(({ iteration, message = '' }) => `iteration ${iteration}: ${message}`),
+  ];
 }
 
 const numberText = (value: number | null | undefined) =>
   typeof value === 'number' ? value.toFixed(3) : '–';
 
 /** Curves over the iterations; a chart without numbers is left out. */
-export function chartsOf(records: readonly MetricsRecord[]): Chart[] {
-  const steps = records.filter((r) => r.type === 'step');
-  const validations = records.filter((r) => r.type === 'validation');
+export function chartsOf({ steps, validations }: RunRecords): Chart[] {
   const taught = steps.some((r) => r.pseudo);
   const precision = (branch: 'teacher' | 'student', name: string) => ({
     label: `${branch} ${name}`,
-    values: validations.map((r) => r[branch]?.[name] ?? null),
+    values: validations.map((r) => finite(r[branch]?.[name])),
     ...(branch === 'student' && taught ? { dashed: true } : {}),
   });
   type Values = Record<string, (r: MetricsRecord) => number | null | undefined>;
@@ -110,7 +133,9 @@ export function chartsOf(records: readonly MetricsRecord[]): Chart[] {
     list: readonly Name[],
     of: (r: MetricsRecord, name: Name) => number | undefined,
   ) => Object.fromEntries(list.map((name) => [name, (r: MetricsRecord) => of(r, name)]));
-  const classes = names((r) => r.pseudo?.perClass);
+  const rates = classRates(steps);
+  const frequent = new Set(downwards(rates, ({ labels }) => labels).slice(0, mostClasses));
+  const classes = rates.filter((rate) => frequent.has(rate)).map(({ name }) => name);
   const sizes = ['small', 'medium', 'large'] as const;
 
   const charts: Chart[] = [
@@ -132,13 +157,16 @@ export function chartsOf(records: readonly MetricsRecord[]): Chart[] {
         (r, name) => r.losses?.[name],
       ),
     ),
-    besideTruth(
-      over(
-        'Pseudo labels per image, by class',
-        each(classes, (r, name) => r.pseudo?.perClass[name]),
+    {
+      ...besideTruth(
+        over(
+          'Pseudo labels per image, by class',
+          each(classes, (r, name) => r.pseudo?.perClass?.[name]),
+        ),
+        each(classes, (r, name) => r.pseudo?.truth?.perClass?.[name]),
       ),
-      each(classes, (r, name) => r.pseudo?.truth?.perClass[name]),
-    ),
+      ...(rates.length > mostClasses ? { chosenFrom: rates.length } : {}),
+    },
     besideTruth(
       over('Pseudo labels per image, by size', {
         all: (r) => r.pseudo?.perImage,
@@ -177,7 +205,7 @@ export function chartsOf(records: readonly MetricsRecord[]): Chart[] {
     .filter(({ series }) => series.length > 0);
 }
 
-/** Infinite and missing numbers, which the log keeps as text, are gaps. */
+/** As many digits as a chart shows. Infinite and missing numbers, which the log keeps as text, are gaps. */
 function finite(value: unknown): number | null {
-  return typeof value === 'number' && Number.isFinite(value) ? value : null;
+  return typeof value === 'number' && Number.isFinite(value) ? Number(value.toPrecision(5)) : null;
 }

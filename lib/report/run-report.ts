@@ -1,45 +1,44 @@
 /** The page that a run leaves behind: numbers, curves, warnings and the config, in one file. */
-import { readFile } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
+import { MixplError } from '../errors.js';
+import { ioError } from '../files.js';
+import { wholeLines } from '../log/index.js';
 import { writePage } from './page.js';
-import { chartsOf, type MetricsRecord, tablesOf } from './run-metrics.js';
+import { chartsOf, tablesOf, warningLines } from './run-metrics.js';
+import { RunRecords } from './run-records.js';
 
 /**
  * Writes `report.html` of a run's folder from its `metrics.jsonl` and `config.yaml`. The page loads
  * nothing from anywhere. Lines that are not JSON (a run that is being written) are passed over.
  * @returns the path of the page; null when the folder has no metrics
- * @throws MixplError ERR_IO
+ * @throws MixplError ERR_IO; ERR_BAD_FILE for metrics that are not lines
  */
 export async function writeRunReport(folder: string): Promise<string | null> {
-  const text = await textOf(join(folder, 'metrics.jsonl'));
-  const records = text.split('\n').flatMap(parseLine);
-  if (records.length === 0) return null;
-  const config = await textOf(join(folder, 'config.yaml'));
-  const warnings = records.filter((r) => r.type === 'warning');
+  const records = await readRecords(join(folder, 'metrics.jsonl'));
+  if (records.iteration === null) return null;
+  const config = await readFile(join(folder, 'config.yaml'), 'utf8').catch(() => '');
   const path = join(folder, 'report.html');
   await writePage(path, {
     title: /^name: *(.+)$/m.exec(config)?.[1] ?? basename(resolve(folder)),
-    intro: `After ${Math.max(...records.map((r) => r.iteration))} iterations.`,
+    intro: `After ${records.iteration} iterations.`,
     tables: tablesOf(records),
     charts: chartsOf(records),
-    list: {
-      title: 'Warnings',
-      lines: warnings.map((w) => `iteration ${w.iteration}: ${w.message ?? ''}`),
-    },
+    list: { title: 'Warnings', lines: warningLines(records) },
     ...(config ? { details: { title: 'Config', text: config } } : {}),
   });
   return path;
 }
 
-async function textOf(path: string): Promise<string> {
-  return readFile(path, 'utf8').catch(() => '');
-}
-
-/** None of a line that is not whole. */
-export function parseLine(line: string): MetricsRecord[] {
+/** None without a file. */
+async function readRecords(path: string): Promise<RunRecords> {
+  const records = new RunRecords();
   try {
-    return [JSON.parse(line) as MetricsRecord];
-  } catch {
-    return [];
+    await using file = await open(path);
+    for await (const { text } of wholeLines(file, path)) records.add(text);
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return records;
+    throw cause instanceof MixplError ? cause : ioError(path, 'must be a readable file', cause);
   }
+  return records;
 }

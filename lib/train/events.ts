@@ -37,6 +37,14 @@ export interface ValidationEvent {
   best: boolean;
 }
 
+/** How far a validation is; events wait for its end. */
+export interface ValidationProgress {
+  branch: 'teacher' | 'student';
+  /** Test images looked at, of how many; of several processes, of this one's share. */
+  done: number;
+  total: number;
+}
+
 /** A checkpoint is on the disk. */
 export interface CheckpointEvent {
   type: 'checkpoint';

@@ -2,6 +2,7 @@ import type { PreprocessOptions } from '../augment/index.js';
 import type { DecodedImage, DetectionDataset } from '../data/types.js';
 import type { ProcessGroup } from '../processes/index.js';
 import type { CachedView, MixingPolicy } from '../semi/index.js';
+import type { ValidationProgress } from './events.js';
 import type { TrainSettingsInput } from './settings.js';
 import type { BatchAndRate } from './watch.js';
 
@@ -61,6 +62,8 @@ export interface TrainOptions {
    * is left, ends all of them with ERR_PROCESS, without a checkpoint. @defaultValue this process alone
    */
   processes?: ProcessGroup | null;
+  /** Called between the batches of a validation. */
+  onValidating?: (progress: ValidationProgress) => void;
   /** The step under way is finished and a checkpoint written before the iterator ends. */
   signal?: AbortSignal;
 }

@@ -31,6 +31,8 @@ export class RunFolder {
   readonly #events: EventFileWriter | null;
   readonly #lock: FolderLock;
   readonly #metadata: Readonly<Record<string, string>>;
+  /** The report has all that was logged. */
+  #reported = false;
 
   private constructor(
     path: string,
@@ -104,6 +106,7 @@ export class RunFolder {
 
   /** Appends a line to metrics.jsonl, and what is a number in it to the event file. @throws MixplError ERR_IO */
   async log(record: { type: string; iteration: number }): Promise<void> {
+    this.#reported = false;
     await this.#log.append(record);
     const scalars = tagged(record);
     if (scalars.size) await this.#events?.scalars(record.iteration, scalars);
@@ -115,12 +118,19 @@ export class RunFolder {
     await writeSafetensors(path, weights, { ...this.#metadata, ...facts });
   }
 
-  /** Also writes the report. @throws MixplError ERR_IO */
+  /** Writes report.html. @throws MixplError ERR_IO */
+  async report(): Promise<void> {
+    await writeRunReport(this.path);
+    this.#reported = true;
+  }
+
+  /** Writes the report, too, if it can be written and is not yet. @throws MixplError ERR_IO */
   async close(): Promise<void> {
     try {
       await this.#log.close();
       await this.#events?.close();
-      await writeRunReport(this.path);
+      // A run whose end was told has told why; one that failed or was left has its own reason.
+      if (!this.#reported) await this.report().catch(() => undefined);
     } finally {
       await this.#lock.release();
       inUse.delete(this.path);

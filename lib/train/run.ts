@@ -14,7 +14,7 @@ import { MixplError } from '../errors.js';
 import { writeFileWhole } from '../files.js';
 import { native, resolveDevice } from '../native.js';
 import type { ProcessGroup } from '../processes/index.js';
-import type { EndEvent, TrainEvent, ValidationEvent } from './events.js';
+import type { EndEvent, TrainEvent, ValidationEvent, ValidationProgress } from './events.js';
 import { leads } from './processes.js';
 import { loadRunData, type RunData } from './run-data.js';
 import { trainSemiSupervised } from './trainer.js';
@@ -75,6 +75,8 @@ export interface RunOptions {
   onWeights?: (loaded: LoadedWeights) => void;
   /** Sees every event as it comes. */
   onEvent?: (event: TrainEvent) => void;
+  /** Sees how far a validation is. */
+  onValidating?: (progress: ValidationProgress) => void;
 }
 
 /** How a run ended. */
@@ -149,6 +151,7 @@ async function run(config: ResolvedConfig, options: RunOptions): Promise<RunResu
       ...(options.resume === undefined ? {} : { resume: options.resume }),
       ...(options.allowChanges ? { allowChanges: options.allowChanges } : {}),
       ...(signal ? { signal } : {}),
+      ...(options.onValidating ? { onValidating: options.onValidating } : {}),
       processes,
     });
     let described = false;

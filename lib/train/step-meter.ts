@@ -60,8 +60,11 @@ function meansOf(
 ): Record<string, number> {
   const values = new Map<string, number[]>();
   for (const record of records)
-    for (const [name, value] of Object.entries(record))
-      values.set(name, [...(values.get(name) ?? []), value]);
+    for (const [name, value] of Object.entries(record)) {
+      const list = values.get(name);
+      if (list) list.push(value);
+      else values.set(name, [value]);
+    }
   return Object.fromEntries(
     [...values].map(([name, list]) => [
       name,

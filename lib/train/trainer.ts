@@ -130,6 +130,7 @@ class Training {
       await this.#parts.close();
     }
     if (this.#aborted) yield* this.#checkpoint();
+    yield* this.#report();
     const finished = this.#iteration >= iterations && !this.#validationDue;
     yield { type: 'end', iteration: this.#iteration, reason: finished ? 'finished' : 'aborted' };
   }
@@ -222,6 +223,20 @@ class Training {
     );
   }
 
+  /** A picture of the run is no reason to fail it. */
+  async *#report(): AsyncGenerator<TrainEvent, void, undefined> {
+    try {
+      await this.#setup.folder?.report();
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#warnings.push({
+        code: 'report-not-written',
+        message: `report.html was not written: ${reason}; the run is whole without it`,
+      });
+    }
+    yield* this.#tell();
+  }
+
   async *#tell(): AsyncGenerator<TrainEvent, void, undefined> {
     for (const warning of this.#warnings.splice(0)) {
       await this.#log('warning', { ...warning });
@@ -251,7 +266,7 @@ class Training {
   /** Null when a signal of several processes has cut it off. */
   async #validate(): Promise<ValidationEvent | null> {
     const { settings, student, teacher, test, options, folder, processes } = this.#setup;
-    const evaluate = (detector: TeachableDetector) => {
+    const evaluate = (detector: TeachableDetector, branch: 'teacher' | 'student') => {
       const evaluation = {
         resize: this.#setup.resize,
         preprocess: this.#setup.preprocess,
@@ -264,14 +279,16 @@ class Training {
         signal: options.signal,
         unreadable: options.unreadable,
         onUnreadable: ({ message }: MixplError, path: string) => this.#leftOut(path, message),
+        onProgress: (done: number, total: number) =>
+          options.onValidating?.({ branch, done, total }),
       };
       return processes
         ? evaluateTogether(processes, detector, test!, evaluation)
         : evaluateDetector(detector, test!, evaluation);
     };
-    const ofTeacher = teacher && (await evaluate(teacher));
+    const ofTeacher = teacher && (await evaluate(teacher, 'teacher'));
     if (teacher && !ofTeacher) return null;
-    const ofStudent = await evaluate(student);
+    const ofStudent = await evaluate(student, 'student');
     if (!ofStudent) return null;
     const metrics = { teacher: ofTeacher, student: ofStudent };
     const headline = teacher ? 'teacher' : 'student';

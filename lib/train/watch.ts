@@ -14,7 +14,8 @@ export type WarningCode =
   | 'too-many-objects'
   | 'unusable-image'
   | 'size-mismatch'
-  | 'environment-changed';
+  | 'environment-changed'
+  | 'report-not-written';
 
 /** Something that usually ends in a failed run, while it can still be helped. */
 export interface TrainingWarning {

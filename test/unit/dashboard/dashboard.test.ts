@@ -1,8 +1,8 @@
-import { appendFile, mkdir, rm, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, rm, truncate, writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { compareCharts } from '../../../lib/dashboard/compare.js';
 import { type Dashboard, startDashboard } from '../../../lib/dashboard/index.js';
 import { RunsWatcher } from '../../../lib/dashboard/runs.js';
@@ -46,6 +46,7 @@ describe('runs', () => {
       {
         ...{ id: 'a/b/c', name: 'cells', state: 'ended', iteration: 100, iterations: 300 },
         ...{ ap: 0.3, bestAp: 0.4, imagesPerSecond: 8, secondsLeft: null, warnings: 0 },
+        problem: null,
       },
     ]);
   });
@@ -72,8 +73,8 @@ describe('runs', () => {
     await appendFile(path, bytes.subarray(cut));
     expect(await watcher.update()).toEqual(['r']);
     const [{ records }] = watcher.runs as [(typeof watcher.runs)[number]];
-    expect(records.map(({ iteration }) => iteration)).toEqual([1, 2]);
-    expect(records[1]!.total).toBe('Zellkörper');
+    expect(records.steps.map(({ iteration }) => iteration)).toEqual([1, 2]);
+    expect(records.steps[1]!.total).toBe('Zellkörper');
   });
 
   test('a run that goes on from an earlier checkpoint is read anew, one that is gone goes', async () => {
@@ -83,7 +84,16 @@ describe('runs', () => {
     await watcher.update();
     await writeFile(join(folder, 'metrics.jsonl'), lines(step(1)));
     expect(await watcher.update()).toEqual(['r']);
-    expect(watcher.runs[0]!.records.map(({ iteration }) => iteration)).toEqual([1]);
+    const iterations = () => watcher.runs[0]!.records.steps.map(({ iteration }) => iteration);
+    expect(iterations()).toEqual([1]);
+    // Cut, and grown again beyond what was read.
+    await truncate(join(folder, 'metrics.jsonl'));
+    await appendFile(
+      join(folder, 'metrics.jsonl'),
+      lines(step(5, { seconds: 1 }), step(6), step(7)),
+    );
+    expect(await watcher.update()).toEqual(['r']);
+    expect(iterations()).toEqual([5, 6, 7]);
     await rm(folder, { recursive: true });
     expect(await watcher.update()).toEqual(['r']);
     expect(watcher.runs).toEqual([]);
@@ -100,6 +110,78 @@ describe('runs', () => {
     await lock.release();
     expect(await watcher.update()).toEqual(['r']);
     expect(watcher.runs[0]!.summary).toMatchObject({ state: 'ended', secondsLeft: null });
+  });
+
+  test('very many lines', async () => {
+    const root = await temporaryFolder();
+    const folder = await makeRun(root, 'r');
+    const many = Array.from(
+      { length: 150_000 },
+      (_, i) => `{"type":"step","iteration":${i + 1}}\n`,
+    );
+    await writeFile(join(folder, 'metrics.jsonl'), many.join(''));
+    const watcher = new RunsWatcher(root);
+    await watcher.update();
+    expect(watcher.runs[0]!.summary).toMatchObject({ iteration: 150_000, problem: null });
+    expect(watcher.runs[0]!.records.steps.length).toBeLessThanOrEqual(1001);
+  });
+
+  test('one that cannot be read says why, and hides no other', async () => {
+    const root = await temporaryFolder();
+    const folder = await makeRun(root, 'a', step(3));
+    await makeRun(root, 'b', step(1));
+    const path = join(folder, 'metrics.jsonl');
+    const watcher = new RunsWatcher(root);
+    await watcher.update();
+    await truncate(path, 70 << 20);
+    expect(await watcher.update()).toEqual(['a']);
+    expect(watcher.runs.map(({ summary }) => summary)).toMatchObject([
+      {
+        ...{ id: 'a', iteration: 3 },
+        problem: expect.stringMatching(
+          /metrics\.jsonl: lines must have at most 64 MiB, got a longer one at byte/,
+        ),
+      },
+      { id: 'b', iteration: 1, problem: null },
+    ]);
+    expect(await watcher.update()).toEqual([]); // nor is it tried again
+    await writeFile(path, lines(step(4)));
+    expect(await watcher.update()).toEqual(['a']);
+    expect(watcher.runs[0]!.summary).toMatchObject({ iteration: 4, problem: null });
+  });
+
+  test('nor does one with lines of another kind', async () => {
+    const root = await temporaryFolder();
+    await makeRun(root, 'a', { type: 'validation', iteration: 2, student: { perClass: null } });
+    const watcher = new RunsWatcher(root);
+    await watcher.update();
+    const run = watcher.runs[0]!;
+    expect(run.view).toEqual({ charts: [], above: '', below: '' });
+    expect(run.summary).toMatchObject({ iteration: 2, problem: expect.stringContaining('null') });
+  });
+
+  test('what is shown of one is made again when there is more of it alone', async () => {
+    const root = await temporaryFolder();
+    const folder = await makeRun(root, 'r');
+    const path = join(folder, 'metrics.jsonl');
+    await writeFile(path, lines(...Array.from({ length: 2000 }, (_, i) => step(i + 1))));
+    const watcher = new RunsWatcher(root);
+    await watcher.update();
+    const { view } = watcher.runs[0]!;
+    // Of four steps one is shown, the next is: the 2001st.
+    const news = [true, false, false, false, true];
+    for (const [i, isNew] of news.entries()) {
+      const before = watcher.runs[0]!.view;
+      await appendFile(path, lines(step(2001 + i)));
+      expect(await watcher.update()).toEqual(['r']);
+      expect(watcher.runs[0]!.view !== before).toBe(isNew);
+    }
+    expect(watcher.runs[0]!.view).not.toBe(view);
+    const before = watcher.runs[0]!.view;
+    await appendFile(path, lines(validation(2005, 0.5)));
+    await watcher.update();
+    expect(watcher.runs[0]!.view).not.toBe(before);
+    expect(watcher.runs[0]!.view.above).toContain('Test images, iteration 2005');
   });
 
   test('a config that cannot be read hides no run', async () => {
@@ -141,20 +223,38 @@ describe('charts of several runs', () => {
     ]);
   });
 
+  test('of lines chosen from many those come together that every run has', () => {
+    const classes = (...labels: string[]): Chart => ({
+      ...{ title: 'Labels', x: [1], chosenFrom: 80 },
+      series: labels.flatMap((label) => [
+        { label, values: [1] },
+        { label: `${label}, annotated`, values: [1], like: label },
+      ]),
+    });
+    const blind: Chart = { ...chart('Labels', [1], 'dog'), chosenFrom: 80 };
+    const [{ series }] = compareCharts([
+      { name: 'a', charts: [classes('cat', 'dog')] },
+      { name: 'b', charts: [classes('dog', 'emu')] },
+      { name: 'c', charts: [blind] },
+    ]) as [Chart];
+    expect(series.map(({ label }) => label)).toEqual([
+      ...['a: dog', 'a: dog, annotated', 'b: dog', 'b: dog, annotated', 'c: dog'],
+    ]);
+    const apart = ['cat', 'dog'].map((name) => ({ name, charts: [classes(name)] }));
+    expect(compareCharts(apart)).toEqual([]);
+  });
+
   test('a single run keeps its labels; no run has no chart', () => {
     const charts = [chart('Loss', [1])];
     expect(compareCharts([{ name: 'a', charts }])).toEqual(charts);
     expect(compareCharts([])).toEqual([]);
   });
 
-  test('long ones are thinned, and end where they end', () => {
-    const x = Array.from({ length: 4001 }, (_, i) => i);
-    const [{ x: kept, series }] = compareCharts([{ name: 'a', charts: [chart('Loss', x)] }]) as [
-      Chart,
-    ];
-    expect(kept.length).toBe(1334);
-    expect(kept.at(-1)).toBe(4000);
-    expect(series[0]!.values).toEqual(kept.map((v) => 10 * v));
+  test('the page has the function as text: it needs nothing beside itself', () => {
+    const charts = [chart('Loss', [1, 3])];
+    const runs = ['a', 'b'].map((name) => ({ name, charts }));
+    const alone = new Function(`return ${compareCharts}`)();
+    expect(alone(runs)).toEqual(compareCharts(runs));
   });
 });
 
@@ -201,12 +301,52 @@ describe('server', () => {
     const messages = messagesOf(events);
     const first = await messages.next();
     expect(first.value.runs).toMatchObject([{ id: 'r', label: 'r' }, { id: 's' }]);
-    expect(first.value.charts[0]).toMatchObject({ x: [1], series: [{ label: 'student AP' }] });
-    expect(first.value.one).toContain('iteration 1: &lt;b&gt;slow&lt;/b&gt;');
+    expect(Object.keys(first.value.views)).toEqual(['r']);
+    const { charts, above } = first.value.views.r;
+    expect(charts[0]).toMatchObject({ x: [1], series: [{ label: 'student AP' }] });
+    expect(above).toContain('iteration 1: &lt;b&gt;slow&lt;/b&gt;');
     await appendFile(join(folder, 'metrics.jsonl'), lines(step(2)));
     const second = await messages.next();
     expect(second.value.runs[0]).toMatchObject({ iteration: 2 });
+    expect(second.value.views.r.charts[1]).toMatchObject({ title: 'Total loss', x: [1, 2] });
     await messages.return(undefined);
+  });
+
+  test('of runs that have not changed nothing is sent again, of others a line of the list', async () => {
+    const root = await temporaryFolder();
+    const folders = await Promise.all(['a', 'b', 'c'].map((id) => makeRun(root, id, step(1))));
+    dashboard = await startDashboard({ folder: root, intervalMs: 20 });
+    const messages = messagesOf(await fetch(`${dashboard.url}events?run=a&run=b`));
+    const grow = async (which: number) => {
+      await appendFile(join(folders[which]!, 'metrics.jsonl'), lines(step(2)));
+      const { runs, views } = (await messages.next()).value;
+      expect(runs[which]).toMatchObject({ iteration: 2 });
+      return Object.keys(views);
+    };
+    expect(Object.keys((await messages.next()).value.views)).toEqual(['a', 'b']);
+    expect(await grow(1)).toEqual(['b']);
+    expect(await grow(2)).toEqual([]);
+    expect(await grow(0)).toEqual(['a']);
+    await messages.return(undefined);
+  });
+
+  test('goes on after a look at the files that fails', async () => {
+    const root = await temporaryFolder();
+    await makeRun(root, 'r', step(1));
+    const told = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
+    const fails = vi
+      .spyOn(RunsWatcher.prototype, 'update')
+      .mockRejectedValueOnce(new Error('lost'));
+    try {
+      dashboard = await startDashboard({ folder: root, intervalMs: 20 });
+      const messages = messagesOf(await fetch(`${dashboard.url}events?run=r`));
+      expect((await messages.next()).value.runs).toMatchObject([{ id: 'r' }]);
+      expect(told).toHaveBeenCalledWith(new Error('lost'));
+      await messages.return(undefined);
+    } finally {
+      fails.mockRestore();
+      told.mockRestore();
+    }
   });
 
   test('runs of one name are told apart by their folders', async () => {
@@ -216,11 +356,7 @@ describe('server', () => {
     dashboard = await startDashboard({ folder: root });
     const messages = messagesOf(await fetch(`${dashboard.url}events?run=a&run=b`));
     const { value } = await messages.next();
-    expect(value.charts[0].series).toMatchObject([
-      { label: 'same (a): total' },
-      { label: 'same (b): total' },
-    ]);
-    expect(value.one).toBeUndefined();
+    expect(value.runs).toMatchObject([{ label: 'same (a)' }, { label: 'same (b)' }]);
     await messages.return(undefined);
   });
 

@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { BinaryReader, type WireType } from '@bufbuild/protobuf/wire';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { crc32c, EventFileWriter, scalarsOf } from '../../../lib/log/event-file.js';
-import { readJsonLines } from '../../../lib/log/index.js';
 import { settings, student, train } from '../cuda/runs.js';
+import { metrics } from '../train/tiny-runs.js';
 
 let folder: string;
 beforeEach(async () => {
@@ -184,9 +184,7 @@ test('a run writes the numbers of metrics.jsonl, and goes on in a file of its ow
   expect(after[1]).toMatchObject({ step: 4, starts: true });
   const steps = [...before, ...after].filter(({ values }) => 'train/lr' in values);
   expect(steps.map(({ step }) => step)).toEqual([1, 2, 3, 4, 5, 6]);
-  const lines = (await readJsonLines(join(out, 'metrics.jsonl'))).filter(
-    ({ type }) => type === 'step',
-  );
+  const lines = (await metrics(out)).filter(({ type }) => type === 'step');
   lines.forEach((line, i) => {
     const { losses, lr, pseudo, memory } = line as Record<string, Record<string, number>>;
     expect(steps[i]!.values['train/lr']).toBe(Math.fround(lr as unknown as number));

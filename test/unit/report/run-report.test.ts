@@ -1,9 +1,10 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { appendFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { writeRunReport } from '../../../lib/report/index.js';
 import type { Chart } from '../../../lib/report/page.js';
+import { Thinned } from '../../../lib/report/thinned.js';
 
 let folder: string;
 beforeEach(async () => {
@@ -172,4 +173,109 @@ test('a line that is cut off is passed over; without metrics there is no page', 
   await writeFile(join(folder, 'metrics.jsonl'), `${JSON.stringify(step(7))}\n{"type":"st`);
   await writeRunReport(folder);
   expect(await readFile(join(folder, 'report.html'), 'utf8')).toContain('After 7 iterations');
+});
+
+test('what is no record is passed over', async () => {
+  const odd = 'null\n5\n[]\n{"type":"step"}\n{"type":"step","iteration":3,\n{"iteration":4}\n';
+  await writeFile(join(folder, 'metrics.jsonl'), odd);
+  await appendFile(join(folder, 'metrics.jsonl'), `${JSON.stringify(step(2))}\n`);
+  const page = await readFile((await writeRunReport(folder))!, 'utf8');
+  expect(chartsOf(page).get('Total loss')).toMatchObject({ x: [2] });
+});
+
+test('a run of very many lines has a page with as many points as a screen shows', async () => {
+  const count = 150_000;
+  const lines = Array.from(
+    { length: count },
+    (_, i) => `{"type":"step","iteration":${i + 1},"lr":1}\n`,
+  );
+  await writeFile(join(folder, 'metrics.jsonl'), lines.join(''));
+  const page = await readFile((await writeRunReport(folder))!, 'utf8');
+  expect(page).toContain(`After ${count} iterations.`);
+  const { x } = chartsOf(page).get('Learning rate')!;
+  expect(x.length).toBeGreaterThan(500);
+  expect(x.length).toBeLessThanOrEqual(1001);
+  expect([x[0], x.at(-1)]).toEqual([1, count]);
+  expect(new Set(x.slice(1, -1).map((at, i) => at - x[i]!)).size).toBe(1);
+});
+
+test('thinned: every n-th and the last, and those of a longer run are some of a shorter one', () => {
+  const thinned = new Thinned<number>(4);
+  expect(thinned.values).toEqual([]);
+  const kept = [0, 1, 2, 3, 4, 5, 6, 7, 8].map((value) => ({
+    stays: thinned.add(value),
+    values: thinned.values,
+  }));
+  expect(kept[3]!.values).toEqual([0, 1, 2, 3]);
+  expect(kept.slice(4)).toEqual([
+    { stays: true, values: [0, 2, 4] },
+    { stays: false, values: [0, 2, 4, 5] },
+    { stays: true, values: [0, 2, 4, 6] },
+    { stays: false, values: [0, 2, 4, 6, 7] },
+    { stays: true, values: [0, 4, 8] },
+  ]);
+  expect(thinned.last).toBe(8);
+});
+
+describe('of many classes', () => {
+  const names = Array.from({ length: 30 }, (_, i) => `class${i}`);
+  /** 0 to 29, one each, in no order. */
+  const rate = (i: number) => (i * 13) % 30;
+  const perClass = Object.fromEntries(names.map((name, i) => [name, rate(i)]));
+  const truth = { perImage: 1, precision: 1, recall: 1, perClass, small: 0, medium: 0, large: 0 };
+  const pseudo = {
+    perImage: 1,
+    emptyShare: 0,
+    meanScore: 1,
+    perClass,
+    small: 0,
+    medium: 0,
+    large: 0,
+  };
+  const ap = Object.fromEntries(names.map((name, i) => [name, i === 3 ? null : rate(i) / 100]));
+  const records = (truths: object) => [
+    step(1, { pseudo: { ...pseudo, ...truths } }),
+    { type: 'validation', iteration: 1, headline: 'student', student: metrics(0.5, ap) },
+  ];
+
+  test('a chart has the most frequent ones, and says so; a table has all', async () => {
+    const page = await report(records({ truth }));
+    const title = 'Pseudo labels per image, by class';
+    const { series, chosenFrom } = chartsOf(page).get(title)!;
+    const frequent = names.filter((_, i) => rate(i) >= 22);
+    expect(series.map(({ label }) => label)).toEqual([
+      ...frequent,
+      ...frequent.map((name) => `${name}, annotated`),
+    ]);
+    expect(chosenFrom).toBe(30);
+    expect(page).toContain(`<figcaption>${title} <small>the most frequent of 30</small>`);
+    const rows = [...page.matchAll(/<tr><th>(class\d+)<\/th>((?:<td>[^<]*<\/td>)+)<\/tr>/g)];
+    expect(rows).toHaveLength(60);
+    const most = names[names.findIndex((_, i) => rate(i) === 29)]!;
+    expect(rows[0]!.slice(1)).toEqual([most, '<td>0.290</td>']);
+    expect(rows[29]!.slice(1)).toEqual(['class3', '<td>–</td>']);
+    expect(rows[30]!.slice(1)).toEqual([most, '<td>29.000</td><td>29.000</td>']);
+    expect(rows[59]!.slice(1)).toEqual(['class0', '<td>0.000</td><td>0.000</td>']);
+  });
+
+  test('charts stand before long tables, and behind short ones', async () => {
+    const page = await report(records({}));
+    const places = ['Test images, iteration 1', '<div id="charts">', 'AP of each class'];
+    const found = places.map((text) => page.indexOf(text));
+    expect(found.every((at) => at > 0)).toBe(true);
+    expect(found).toEqual([...found].sort((a, b) => a - b));
+    expect(page).not.toContain('<th>annotated</th>');
+  });
+});
+
+test('of many warnings the newest are told, and how many there were', async () => {
+  const page = await report(
+    Array.from({ length: 1000 }, (_, i) => ({ type: 'warning', iteration: i, message: 'slow' })),
+  );
+  const lines = [...page.matchAll(/<li>(.*?)<\/li>/g)].map(([, text]) => text);
+  expect(lines).toHaveLength(201);
+  expect(lines.slice(0, 2)).toEqual([
+    '800 earlier ones are in metrics.jsonl',
+    'iteration 800: slow',
+  ]);
 });

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
@@ -163,6 +163,38 @@ describe('a run', () => {
     expect(kinds(events)).toContain('validation 12');
     expect(events.some((e) => e.type === 'checkpoint')).toBe(false);
     expect(await readdir(folder)).toEqual([]);
+  });
+
+  test('a report that cannot be written is told, and fails nothing', async () => {
+    const page = join(folder, 'report.html');
+    await mkdir(page);
+    const { events } = await train({ out: folder });
+    expect(kinds(events).slice(-3)).toEqual(['checkpoint 12', 'warning 12', 'end 12']);
+    expect(events.at(-2)).toMatchObject({
+      code: 'report-not-written',
+      message: `report.html was not written: ${page}: must be a writable file, got a folder (EISDIR); the run is whole without it`,
+    });
+    expect(events.at(-1)).toMatchObject({ reason: 'finished' });
+    expect((await metrics(folder)).at(-1)).toMatchObject({ code: 'report-not-written' });
+  });
+
+  test('the report has the end of the run, and of one whose loop was left', async () => {
+    const whole = join(folder, 'whole');
+    await train({ out: whole });
+    expect(await readFile(join(whole, 'report.html'), 'utf8')).toContain('iteration 12');
+    const left = join(folder, 'left');
+    for await (const event of trainSemiSupervised(newStudent(), options({ out: left })))
+      if (event.iteration === 7) break;
+    expect(await readFile(join(left, 'report.html'), 'utf8')).toContain('iteration 6');
+  });
+
+  test('a validation says how far it is', async () => {
+    const told: string[] = [];
+    await train({
+      onValidating: ({ branch, done, total }) => told.push(`${branch} ${done}/${total}`),
+    });
+    const one = ['teacher 2/4', 'teacher 4/4', 'student 2/4', 'student 4/4'];
+    expect(told).toEqual([...one, ...one]);
   });
 
   test('the loop gets learning rate, weak and strong pictures, and mixes from the third step', async () => {
