@@ -67,6 +67,8 @@ export interface RunOpMode {
   device?: string;
   /** One gradient (or null) per output: asks for the gradients of all floating inputs. */
   douts?: (NativeTensor | null)[];
+  /** The op reads `douts` and may not write into them, as it may into the copies that it gets otherwise. */
+  keepsDouts?: boolean;
 }
 
 /** One operation of a prediction, see native/core/trace.h. Tensors are numbered; -1 is one that there is not. */

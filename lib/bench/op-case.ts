@@ -19,7 +19,8 @@ export function opCase(call: OpCall, { device, dtype }: BenchContext): PreparedC
     device,
     compute: dtype,
     training: call.training ?? false,
-    ...(call.douts ? { douts: call.douts } : {}),
+    // As with the peer: the next run needs them, and a copy of them is no work of the op's.
+    ...(call.douts ? { douts: call.douts, keepsDouts: true } : {}),
   };
   const drop = () => {
     for (const t of [...(last?.outputs ?? []), ...(last?.gradients ?? [])]) t?.dispose();

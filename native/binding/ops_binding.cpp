@@ -10,10 +10,11 @@
 namespace mixpl::binding {
 namespace {
 
-// [async] runOp(name, inputs, optionsJson, {compute, training, device?, douts?}) ->
+// [async] runOp(name, inputs, optionsJson, {compute, training, device?, douts?, keepsDouts?}) ->
 //   { outputs: Tensor[], gradients: (Tensor | null)[] }
-// With `douts` (one tensor or null per output) gradients of every floating input are computed.
-// It runs on `device`, or where its first input lies, or on the CPU.
+// With `douts` (one tensor or null per output) gradients of every floating input are computed. Ops
+// get copies of their own, which they may write into; with `keepsDouts` they read the caller's. It
+// runs on `device`, or where its first input lies, or on the CPU.
 Napi::Value run_op(const Napi::CallbackInfo& info) {
   const Args args(info, "runOp");
   return guarded(info.Env(), [&]() -> Napi::Value {
@@ -24,7 +25,7 @@ Napi::Value run_op(const Napi::CallbackInfo& info) {
     Context context;
     if (!inputs.empty()) context.device = inputs[0].device();
     std::vector<Tensor> douts;
-    bool backward = false;
+    bool backward = false, keeps_douts = false;
     if (args.present(3)) {
       const Napi::Object mode = args.object(3, "mode");
       if (mode.Get("compute").IsString())
@@ -33,6 +34,7 @@ Napi::Value run_op(const Napi::CallbackInfo& info) {
       context.training = mode.Get("training").ToBoolean();
       if (mode.Get("device").IsString())
         context.device = Device::parse(mode.Get("device").As<Napi::String>().Utf8Value());
+      keeps_douts = mode.Get("keepsDouts").ToBoolean();
       if (mode.Get("douts").IsArray()) {
         backward = true;
         const auto list = mode.Get("douts").As<Napi::Array>();
@@ -65,7 +67,7 @@ Napi::Value run_op(const Napi::CallbackInfo& info) {
         for (size_t i = 0; i < outputs.size(); ++i)
           if (douts[i].defined()) {
             roots.push_back(outputs[i]);
-            seeds.push_back(douts[i].clone());
+            seeds.push_back(keeps_douts ? douts[i].detach() : douts[i].clone());
           }
         tape.backward(roots, seeds);
         for (const Tensor& leaf : leaves) gradients.push_back(leaf.grad());

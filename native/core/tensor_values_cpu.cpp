@@ -1,4 +1,5 @@
 #include "core/parallel.h"
+#include "core/simd.h"
 #include "core/tensor_values.h"
 
 namespace mixpl::cpu {
@@ -40,7 +41,7 @@ void cast_values(const Tensor& from, const Tensor& to) {
       const auto* in = from.data<decltype(source)>();
       auto* out = to.data<decltype(target)>();
       parallel_chunks(from.numel(), 1 << 15, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) out[i] = decltype(target)(float(in[i]));
+        simd::scale(in + begin, 1, out + begin, end - begin);
       });
     });
   });
@@ -52,8 +53,9 @@ void add_values(const Tensor& from, const Tensor& to) {
       auto* out = to.data<decltype(target)>();
       const auto* in = from.data<decltype(source)>();
       parallel_chunks(to.numel(), 1 << 14, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i)
-          out[i] = decltype(target)(float(out[i]) + float(in[i]));
+        int64_t i = begin;
+        for (; i + 8 <= end; i += 8) simd::store(out + i, simd::load(out + i) + simd::load(in + i));
+        for (; i < end; ++i) out[i] = decltype(target)(float(out[i]) + float(in[i]));
       });
     });
   });

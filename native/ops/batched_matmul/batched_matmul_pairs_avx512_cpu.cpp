@@ -14,12 +14,12 @@
 #include <utility>
 
 #include "core/parallel.h"
-#include "ops/conv2d/winograd/vector.h"
+#include "core/registers.h"
 
 namespace mixpl::cpu::batched_matmul {
 namespace {
 
-using namespace winograd::avx512;
+using namespace registers::avx512;
 
 constexpr int kTileRows = 14;  // of two vectors of columns: 28 of 32 registers
 constexpr int64_t kTileColumns = 2 * kLanes;

@@ -41,12 +41,15 @@ void record_norm(const NormForward& forward, const Tensor& y, bool fixed_stats);
 
 namespace cpu {
 /// Mean and biased variance per (image, group), f32 [images * groups]. Chunks of pixels are summed
-/// around their first value and merged in double, in order: the same bits for any thread count and
-/// no cancellation when the mean is large.
+/// around the mean of a few of them and merged in f64, in order: the same bits for any number of
+/// threads, and little cancels where the mean is large.
 void norm_moments(const NormForward& norm, Tensor& mean, Tensor& variance);
 /// In place: 1 / sqrt(variance + eps).
 void norm_rstd(float eps, Tensor& variance);
 void norm_forward(const NormForward& norm, Tensor& y);
+/// The three of them for statistics per image: fills norm's mean and rstd, then y, image after
+/// image, so that the second pass over one finds it in a cache.
+void norm_by_image(const NormForward& norm, float eps, Tensor& mean, Tensor& rstd, Tensor& y);
 void norm_backward(NormBackward& norm);
 }  // namespace cpu
 
@@ -56,6 +59,7 @@ namespace cuda {
 void norm_moments(const NormForward& norm, Tensor& mean, Tensor& variance);
 void norm_rstd(float eps, Tensor& variance);
 void norm_forward(const NormForward& norm, Tensor& y);
+void norm_by_image(const NormForward& norm, float eps, Tensor& mean, Tensor& rstd, Tensor& y);
 void norm_backward(NormBackward& norm);
 }  // namespace cuda
 

@@ -1,337 +1,310 @@
+// Two passes over each image: sums, then what they give.
+#include <algorithm>
 #include <vector>
 
+#include "core/avx512.h"
 #include "core/parallel.h"
-#include "core/simd.h"
 #include "ops/channel_norm/channel_norm.h"
-#include "ops/channel_norm/channel_norm_math.h"
+#include "ops/channel_norm/channel_norm_rows.h"
+#include "ops/channel_norm/channel_norm_sums.h"
 
 namespace mixpl::cpu {
 namespace {
 
-using simd::f32x8;
+using namespace channel_norm;
 
-// Pixels per partial sum. Fixed, so the order of additions does not depend on threads.
-constexpr int64_t kChunk = 256;
-// Pixels that are summed at once: as many streams as the prefetcher follows, and the sums are
-// loaded and stored a quarter as often.
-constexpr int64_t kRows = 4;
+// Pixels, spread over a chunk, whose mean its values are told from. Of n, the squares are 1 + 1 / n
+// times as large as about the true mean, and so is what cancels; of one, up to ten times.
+constexpr int64_t kSamples = 8;
+// Outputs of so many bytes are in no cache when they are read, so they need not go through one.
+constexpr int64_t kStreamed = 24 << 20;
 
-int64_t chunks_of(const NormView& view) { return (view.pixels + kChunk - 1) / kChunk; }
+template <typename T>
+const RowLoops<T>& row_loops() {
+#if defined(__x86_64__)
+  // bf16 needs the instructions that round to it.
+  const bool wide = dtype_of<T>() == DType::bf16 ? has_avx512_bf16() : has_avx512();
+  return wide ? avx512_loops<T>() : avx2_loops<T>();
+#else
+  return portable_loops<T>();
+#endif
+}
 
-// f(image, chunk, first pixel, pixels) over all chunks of all images.
+/// f(image), of which `element` bytes a value are read: small images side by side, so that threads
+/// wait for each other once; large ones and what is left over one after another, their chunks side
+/// by side.
 template <typename F>
-void for_each_chunk(const NormView& view, F&& f) {
-  const int64_t chunks = chunks_of(view);
-  parallel_for(view.images * chunks, int64_t{1}, [&](int64_t i) {
-    const int64_t chunk = i % chunks, first = chunk * kChunk;
-    f(i / chunks, chunk, first, std::min(kChunk, view.pixels - first));
+void for_each_image(const NormView& view, int64_t element, F&& f) {
+  const int64_t values = std::max<int64_t>(view.pixels * view.channels, 1);
+  const bool small = is_cached(view, element);
+  const int64_t side_by_side = small ? view.images / num_threads() * num_threads() : 0;
+  parallel_for(side_by_side, std::max<int64_t>(1, kGrain / values), f);
+  for (int64_t i = side_by_side; i < view.images; ++i) f(i);
+}
+
+/// The map of one image, a constant a column.
+struct ImageTable {
+  Scratch<float> mean, scale, shift;
+  ImageTable(const NormForward& f, const RowShape& shape, int64_t image)
+      : ImageTable(shape, f.mean.data<float>() + image * f.view.groups,
+                   f.rstd.data<float>() + image * f.view.groups, f.gamma.data<float>(),
+                   f.beta.data<float>()) {}
+
+ private:
+  ImageTable(const RowShape& shape, const float* m, const float* rstd, const float* gamma,
+             const float* beta)
+      : mean(shape.table([=](int64_t, int64_t g) { return m[g]; })),
+        scale(shape.table([=](int64_t c, int64_t g) { return rstd[g] * gamma[c]; })),
+        shift(shape.table([=](int64_t c, int64_t) { return beta[c]; })) {}
+};
+
+/// Near the mean of each channel over a chunk of pixels, a number a column. In f64: neither large
+/// values overflow, nor does a constant become another.
+template <typename T>
+Scratch<float> sample_mean(const T* x, int64_t pixels, const RowShape& shape) {
+  const int64_t samples = std::min(kSamples, pixels);
+  Scratch<double> sum(shape.channels);
+  for (int64_t i = 0; i < samples; ++i) {
+    const T* pixel = x + i * pixels / samples * shape.channels;
+    for (int64_t c = 0; c < shape.channels; ++c) sum[c] += float(pixel[c]);
+  }
+  const double inverse = 1.0 / static_cast<double>(samples);
+  return shape.table([&](int64_t c, int64_t) { return static_cast<float>(sum[c] * inverse); });
+}
+
+/// Mean and centred second moment of each channel and chunk of one image.
+template <typename T>
+ChunkSums chunk_moments(const NormView& view, const T* image) {
+  const RowShape shape(view, sizeof(T));
+  const RowLoops<T>& loops = row_loops<T>();
+  ChunkSums moments(view);
+  for_each_chunk(view, [&](int64_t chunk, int64_t first, int64_t pixels) {
+    const T* x = image + first * view.channels;
+    const Scratch<float> near = sample_mean(x, pixels, shape);
+    const Scratch<double> sums =
+        sums_over(shape, pixels, [&](int64_t value, RowBlock block, float* sum, float* square) {
+          loops.moments(x + value, near.data(), block, sum, square);
+        });
+    const double inverse = 1.0 / static_cast<double>(pixels);
+    double *mean = moments.first(chunk), *m2 = moments.second(chunk);
+    for (int64_t c = 0; c < view.channels; ++c) {
+      const double sum = sums[c], square = sums[view.channels + c];
+      mean[c] = near[c] + sum * inverse;
+      m2[c] = std::max(0.0, square - sum * sum * inverse);
+    }
+  });
+  return moments;
+}
+
+/// Mean and variance of each group of one image.
+template <typename T>
+void image_moments(const NormView& view, const T* image, float* mean, float* variance) {
+  const ChunkSums moments = chunk_moments(view, image);
+  const int64_t channels = view.channels, size = view.group_size();
+  const double count = static_cast<double>(view.pixels) * static_cast<double>(size);
+  const auto weight = [&](int64_t chunk) {
+    return static_cast<double>(std::min(kChunk, view.pixels - chunk * kChunk));
+  };
+  Scratch<double> sum(channels), center(channels);
+  moments.for_each([&](int64_t chunk, int64_t c, double of_chunk, double) {
+    sum[c] += weight(chunk) * of_chunk;
+  });
+  for (int64_t g = 0; g < view.groups; ++g) {
+    double total = 0;
+    for (int64_t c = g * size; c < (g + 1) * size; ++c) total += sum[c];
+    std::fill_n(center.data() + g * size, size, total / count);
+    mean[g] = static_cast<float>(total / count);
+  }
+  std::fill_n(sum.data(), channels, 0.0);
+  moments.for_each([&](int64_t chunk, int64_t c, double of_chunk, double m2) {
+    const double d = of_chunk - center[c];
+    sum[c] += m2 + weight(chunk) * d * d;
+  });
+  for (int64_t g = 0; g < view.groups; ++g) {
+    double total = 0;
+    for (int64_t c = g * size; c < (g + 1) * size; ++c) total += sum[c];
+    variance[g] = static_cast<float>(total / count);
+  }
+}
+
+/// Whether `out` may go past the caches: not where it is read as it is written.
+template <typename T>
+bool streams(const NormView& view, const T* out) {
+  constexpr int64_t kLine = 64;
+  const int64_t pixel = view.channels * int64_t{sizeof(T)};
+  return view.images * view.pixels * pixel >= kStreamed && pixel % kLine == 0 &&
+         reinterpret_cast<uintptr_t>(out) % kLine == 0;
+}
+
+template <typename T>
+void image_forward(const NormForward& f, int64_t image, Tensor& y) {
+  const NormView& view = f.view;
+  const RowShape shape(view, sizeof(T));
+  const RowLoops<T>& loops = row_loops<T>();
+  const ImageTable table(f, shape, image);
+  ForwardRows<T> all{};
+  all.mean = table.mean.data();
+  all.scale = table.scale.data();
+  all.shift = table.shift.data();
+  all.relu = f.relu;
+  all.streams = streams(view, y.data<T>());
+  for_each_chunk(view, [&](int64_t, int64_t first, int64_t pixels) {
+    shape.for_each(pixels, kChunk, [&](int64_t value, RowBlock block) {
+      const int64_t at = (image * view.pixels + first) * view.channels + value;
+      ForwardRows<T> part = all;
+      part.x = f.x.data<T>() + at;
+      part.residual = f.residual.defined() ? f.residual.data<T>() + at : nullptr;
+      part.y = y.data<T>() + at;
+      loops.forward(part, block);
+    });
   });
 }
 
-// Adds sum and sum of squares of x - shift over `rows` pixels, channel by channel.
-template <int kFixedRows, typename T>
-inline void add_moments(const T* x, int64_t channels, const float* shift, float* sum,
-                        float* square) {
-  int64_t c = 0;
-  for (; c + 8 <= channels; c += 8) {
-    const f32x8 k = simd::load(shift + c);
-    f32x8 s = simd::load(sum + c), q = simd::load(square + c);
-    for (int r = 0; r < kFixedRows; ++r) {
-      const f32x8 d = simd::load(x + r * channels + c) - k;
-      s += d;
-      q += d * d;
-    }
-    simd::store(sum + c, s);
-    simd::store(square + c, q);
-  }
-  for (; c < channels; ++c)
-    for (int r = 0; r < kFixedRows; ++r) {
-      const float d = float(x[r * channels + c]) - shift[c];
-      sum[c] += d;
-      square[c] += d * d;
-    }
-}
-
-// Mean and centred second moment per channel of one chunk of pixels.
+/// The way back through one image.
 template <typename T>
-void chunk_moments(const T* x, int64_t pixels, int64_t channels, float* mean, float* m2,
-                   float* shift) {
-  for (int64_t c = 0; c < channels; ++c) {
-    shift[c] = float(x[c]);
-    mean[c] = m2[c] = 0;
+class ImageBackward {
+ public:
+  ImageBackward(const NormBackward& norm, int64_t image)
+      : norm_(norm),
+        view_(norm.forward.view),
+        shape_(view_, 2 * sizeof(T)),
+        loops_(row_loops<T>()),
+        table_(norm.forward, shape_, image),
+        rstd_(norm.forward.rstd.data<float>() + image * view_.groups) {
+    const int64_t at = image * view_.pixels * view_.channels;
+    const auto part = [&](const Tensor& t) { return t.defined() ? t.data<T>() + at : nullptr; };
+    rows_.x = part(norm.forward.x);
+    rows_.dout = part(norm.dout);
+    rows_.y = part(norm.y);
+    rows_.dresidual = part(norm.dresidual);
+    rows_.dx = part(norm.dx);
+    rows_.mean = table_.mean.data();
+    rows_.scale = table_.scale.data();
+    rows_.shift = table_.shift.data();
+    rows_.mask = !norm.forward.relu                ? NormMask::none
+                 : norm.forward.residual.defined() ? NormMask::output
+                                                   : NormMask::recompute;
   }
-  int64_t p = 0;
-  for (; p + kRows <= pixels; p += kRows)
-    add_moments<kRows>(x + p * channels, channels, shift, mean, m2);
-  for (; p < pixels; ++p) add_moments<1>(x + p * channels, channels, shift, mean, m2);
-  const float inverse = 1.0f / static_cast<float>(pixels);
-  for (int64_t c = 0; c < channels; ++c) {
-    const float average = mean[c] * inverse;
-    m2[c] = std::max(0.0f, m2[c] - mean[c] * average);
-    mean[c] = shift[c] + average;
-  }
-}
 
-// Per (image, channel) constants of the affine map, from per-group statistics.
-struct ChannelTable {
-  std::vector<float> mean, scale, rstd;
-  ChannelTable(const NormForward& f) {
-    const auto [images, pixels, channels, groups] = f.view;
-    const float *m = f.mean.data<float>(), *r = f.rstd.data<float>(), *g = f.gamma.data<float>();
-    mean.resize(images * channels);
-    scale.resize(images * channels);
-    rstd.resize(images * channels);
-    for (int64_t n = 0; n < images; ++n)
-      for (int64_t c = 0; c < channels; ++c) {
-        const int64_t i = n * channels + c, stat = n * groups + c / f.view.group_size();
-        mean[i] = m[stat];
-        rstd[i] = r[stat];
-        scale[i] = r[stat] * g[c];
-      }
-  }
-};
-
-template <bool kResidual, bool kRelu, typename T>
-void forward_rows(const T* __restrict x, const T* __restrict residual, T* __restrict y,
-                  int64_t rows, int64_t channels, const float* __restrict mean,
-                  const float* __restrict scale, const float* __restrict shift) {
-  for (int64_t r = 0; r < rows; ++r, x += channels, y += channels) {
-    const T* add = kResidual ? residual + r * channels : nullptr;
-    int64_t c = 0;
-    for (; c + 8 <= channels; c += 8) {
-      f32x8 v = normalized(simd::load(x + c), simd::load(mean + c), simd::load(scale + c),
-                           simd::load(shift + c));
-      if constexpr (kResidual) v += simd::load(add + c);
-      if constexpr (kRelu) v = v < 0.0f ? f32x8{} : v;
-      simd::store(y + c, v);
-    }
-    for (; c < channels; ++c) {
-      float v = normalized(float(x[c]), mean[c], scale[c], shift[c]);
-      if constexpr (kResidual) v += float(add[c]);
-      if constexpr (kRelu) v = v < 0.0f ? 0.0f : v;
-      y[c] = T(v);
-    }
-  }
-}
-
-using Mask = NormMask;
-
-template <typename T>
-struct BackwardRows {
-  const T *x, *dout, *y;
-  T *dresidual, *dx;
-  const float *mean, *scale, *shift;
-};
-
-// The gradient behind the ReLU, eight channels or one.
-template <Mask kMask, typename T>
-inline f32x8 masked8(const BackwardRows<T>& b, int64_t i, int64_t c) {
-  const f32x8 g = simd::load(b.dout + i);
-  if constexpr (kMask == Mask::output) return simd::keep(simd::load(b.y + i) > 0.0f, g);
-  if constexpr (kMask == Mask::recompute) {
-    const f32x8 v = normalized(simd::load(b.x + i), simd::load(b.mean + c), simd::load(b.scale + c),
-                               simd::load(b.shift + c));
-    return simd::keep(v > 0.0f, g);
-  }
-  return g;
-}
-template <Mask kMask, typename T>
-inline float masked1(const BackwardRows<T>& b, int64_t i, int64_t c) {
-  const float g = float(b.dout[i]);
-  if constexpr (kMask == Mask::output) return float(b.y[i]) > 0.0f ? g : 0.0f;
-  if constexpr (kMask == Mask::recompute)
-    return normalized(float(b.x[i]), b.mean[c], b.scale[c], b.shift[c]) > 0.0f ? g : 0.0f;
-  return g;
-}
-
-// Adds sum of g and of g * (x - mean) per channel; writes g to dresidual when there is one.
-template <int kFixedRows, Mask kMask, bool kStore, typename T>
-inline void add_products(const BackwardRows<T>& b, int64_t base, int64_t channels, float* sum,
-                         float* product) {
-  int64_t c = 0;
-  for (; c + 8 <= channels; c += 8) {
-    f32x8 s = simd::load(sum + c), q = simd::load(product + c);
-    const f32x8 mean = simd::load(b.mean + c);
-    for (int r = 0; r < kFixedRows; ++r) {
-      const int64_t i = base + r * channels + c;
-      const f32x8 g = masked8<kMask>(b, i, c);
-      s += g;
-      q += g * (simd::load(b.x + i) - mean);
-      if constexpr (kStore) simd::store(b.dresidual + i, g);
-    }
-    simd::store(sum + c, s);
-    simd::store(product + c, q);
-  }
-  for (; c < channels; ++c)
-    for (int r = 0; r < kFixedRows; ++r) {
-      const int64_t i = base + r * channels + c;
-      const float g = masked1<kMask>(b, i, c);
-      sum[c] += g;
-      product[c] += g * (float(b.x[i]) - b.mean[c]);
-      if constexpr (kStore) b.dresidual[i] = T(g);
-    }
-}
-
-template <Mask kMask, bool kStore, typename T>
-void backward_sums(const BackwardRows<T>& b, int64_t first, int64_t pixels, int64_t channels,
-                   float* sum, float* product) {
-  for (int64_t c = 0; c < channels; ++c) sum[c] = product[c] = 0;
-  int64_t p = 0;
-  for (; p + kRows <= pixels; p += kRows)
-    add_products<kRows, kMask, kStore>(b, (first + p) * channels, channels, sum, product);
-  for (; p < pixels; ++p)
-    add_products<1, kMask, kStore>(b, (first + p) * channels, channels, sum, product);
-}
-
-template <Mask kMask, typename T>
-void backward_rows(const BackwardRows<T>& b, int64_t first, int64_t pixels, int64_t channels,
-                   const float* slope, const float* offset) {
-  for (int64_t p = first; p < first + pixels; ++p) {
-    int64_t c = 0;
-    for (; c + 8 <= channels; c += 8) {
-      const int64_t i = p * channels + c;
-      const f32x8 g = masked8<kMask>(b, i, c), d = simd::load(b.x + i) - simd::load(b.mean + c);
-      simd::store(b.dx + i, norm_input_gradient(g, d, simd::load(b.scale + c),
-                                                simd::load(slope + c), simd::load(offset + c)));
-    }
-    for (; c < channels; ++c) {
-      const int64_t i = p * channels + c;
-      const float g = masked1<kMask>(b, i, c), d = float(b.x[i]) - b.mean[c];
-      b.dx[i] = T(norm_input_gradient(g, d, b.scale[c], slope[c], offset[c]));
-    }
-  }
-}
-
-template <Mask kMask, typename T>
-void backward_masked(NormBackward& norm) {
-  const NormForward& f = norm.forward;
-  const NormView view = f.view;
-  const int64_t channels = view.channels, chunks = chunks_of(view);
-  const ChannelTable table(f);
-  BackwardRows<T> all{};
-  all.x = f.x.data<T>();
-  all.dout = norm.dout.data<T>();
-  all.y = kMask == Mask::output ? norm.y.data<T>() : nullptr;
-  all.dresidual = norm.dresidual.defined() ? norm.dresidual.data<T>() : nullptr;
-  all.dx = norm.dx.defined() ? norm.dx.data<T>() : nullptr;
-  all.shift = f.beta.data<float>();
-  const auto rows_of = [&](int64_t image) {
-    BackwardRows<T> b = all;
-    const int64_t at = image * view.pixels * channels;
-    b.x += at;
-    b.dout += at;
-    if (b.y) b.y += at;
-    if (b.dresidual) b.dresidual += at;
-    if (b.dx) b.dx += at;
-    b.mean = table.mean.data() + image * channels;
-    b.scale = table.scale.data() + image * channels;
-    return b;
-  };
-
-  std::vector<float> slope(view.images * channels, 0.0f), offset(view.images * channels, 0.0f);
-  const bool live_dx = norm.dx.defined() && !norm.fixed_stats;
-  if (live_dx || norm.dgamma.defined() || norm.dbeta.defined() || norm.dresidual.defined()) {
-    std::vector<float> partial(view.images * chunks * 2 * channels);
-    for_each_chunk(view, [&](int64_t image, int64_t chunk, int64_t first, int64_t pixels) {
-      float* sum = partial.data() + (image * chunks + chunk) * 2 * channels;
-      const auto sums =
-          all.dresidual ? backward_sums<kMask, true, T> : backward_sums<kMask, false, T>;
-      sums(rows_of(image), first, pixels, channels, sum, sum + channels);
+  /// Sums of g, then of g * (x - mean), of each channel: [2 C]. Writes dresidual.
+  Scratch<double> sums() const {
+    ChunkSums partial(view_);
+    for_each_chunk(view_, [&](int64_t chunk, int64_t first, int64_t pixels) {
+      const Scratch<double> sums =
+          sums_over(shape_, pixels, [&](int64_t value, RowBlock block, float* sum, float* product) {
+            loops_.sums(at(rows_, first * view_.channels + value), block, sum, product);
+          });
+      std::copy_n(sums.data(), 2 * view_.channels, partial.first(chunk));
     });
-    std::vector<double> dgamma(channels, 0.0), dbeta(channels, 0.0), sum(2 * channels);
-    const float* gamma = f.gamma.data<float>();
-    for (int64_t n = 0; n < view.images; ++n) {
-      std::fill(sum.begin(), sum.end(), 0.0);
-      for (int64_t k = 0; k < chunks; ++k)
-        for (int64_t c = 0; c < 2 * channels; ++c)
-          sum[c] += partial[(n * chunks + k) * 2 * channels + c];
-      const float* rstd = table.rstd.data() + n * channels;
-      for (int64_t c = 0; c < channels; ++c) {
-        dbeta[c] += sum[c];
-        dgamma[c] += sum[channels + c] * rstd[c];
-      }
-      if (!live_dx) continue;
-      const int64_t size = view.group_size();
-      const double count = static_cast<double>(size) * static_cast<double>(view.pixels);
-      for (int64_t g = 0; g < view.groups; ++g) {
+    Scratch<double> sums(2 * view_.channels);
+    double *sum = sums.data(), *product = sum + view_.channels;
+    partial.for_each([&](int64_t, int64_t c, double s, double p) {
+      sum[c] += s;
+      product[c] += p;
+    });
+    return sums;
+  }
+
+  /// Writes dx, given sums(), which do not matter to statistics that are constants.
+  void gradient(const Scratch<double>& sums) const {
+    Scratch<NormSlopes> slopes(view_.groups);
+    const int64_t size = view_.group_size();
+    if (!norm_.fixed_stats) {
+      const float* gamma = norm_.forward.gamma.data<float>();
+      const double *sum = sums.data(), *product = sum + view_.channels;
+      const double count = static_cast<double>(size) * static_cast<double>(view_.pixels);
+      for (int64_t g = 0; g < view_.groups; ++g) {
         double sum_g = 0, sum_gd = 0;
         for (int64_t c = g * size; c < (g + 1) * size; ++c) {
           sum_g += gamma[c] * sum[c];
-          sum_gd += gamma[c] * sum[channels + c];
+          sum_gd += gamma[c] * product[c];
         }
-        const NormSlopes slopes = norm_slopes(rstd[g * size], sum_g, sum_gd, count);
-        for (int64_t c = g * size; c < (g + 1) * size; ++c) {
-          offset[n * channels + c] = slopes.offset;
-          slope[n * channels + c] = slopes.slope;
-        }
+        slopes[g] = norm_slopes(rstd_[g], sum_g, sum_gd, count);
       }
     }
-    if (norm.dgamma.defined())
-      for (int64_t c = 0; c < channels; ++c)
-        norm.dgamma.data<float>()[c] = static_cast<float>(dgamma[c]);
-    if (norm.dbeta.defined())
-      for (int64_t c = 0; c < channels; ++c)
-        norm.dbeta.data<float>()[c] = static_cast<float>(dbeta[c]);
-  }
-  if (!norm.dx.defined()) return;
-  // With a residual, the masked gradient is already in dresidual: read it instead.
-  const bool masked = norm.dresidual.defined();
-  for_each_chunk(view, [&](int64_t image, int64_t, int64_t first, int64_t pixels) {
-    BackwardRows<T> b = rows_of(image);
-    const float *k = slope.data() + image * channels, *o = offset.data() + image * channels;
-    if (masked) {
-      b.dout = b.dresidual;
-      backward_rows<Mask::none>(b, first, pixels, channels, k, o);
-    } else {
-      backward_rows<kMask>(b, first, pixels, channels, k, o);
+    const auto slope = shape_.table([&](int64_t, int64_t g) { return slopes[g].slope; });
+    const auto offset = shape_.table([&](int64_t, int64_t g) { return slopes[g].offset; });
+    BackwardRows<T> rows = rows_;
+    rows.slope = slope.data();
+    rows.offset = offset.data();
+    if (rows.dresidual) {  // the masked gradient: no need to mask again
+      rows.dout = rows.dresidual;
+      rows.mask = NormMask::none;
     }
+    rows.streams = rows.dx != rows.dout && streams(view_, rows.dx);
+    for_each_chunk(view_, [&](int64_t, int64_t first, int64_t pixels) {
+      shape_.for_each(pixels, kChunk, [&](int64_t value, RowBlock block) {
+        loops_.gradient(at(rows, first * view_.channels + value), block);
+      });
+    });
+  }
+
+  /// From sums() this image's part of dbeta, then of dgamma: [2 C].
+  void parameters(const Scratch<double>& sums, double* own) const {
+    const int64_t channels = view_.channels;
+    std::copy_n(sums.data(), channels, own);
+    for (int64_t c = 0, g = 0; c < channels; ++g)
+      for (const int64_t end = c + view_.group_size(); c < end; ++c)
+        own[channels + c] = sums[channels + c] * rstd_[g];
+  }
+
+ private:
+  static BackwardRows<T> at(BackwardRows<T> rows, int64_t value) {
+    rows.x += value;
+    rows.dout += value;
+    if (rows.y) rows.y += value;
+    if (rows.dresidual) rows.dresidual += value;
+    if (rows.dx) rows.dx += value;
+    return rows;
+  }
+
+  const NormBackward& norm_;
+  const NormView view_;
+  const RowShape shape_;
+  const RowLoops<T>& loops_;
+  const ImageTable table_;
+  const float* rstd_;
+  BackwardRows<T> rows_{};
+};
+
+template <typename T>
+void backward(NormBackward& norm) {
+  const NormView& view = norm.forward.view;
+  const int64_t channels = view.channels;
+  const bool live_dx = norm.dx.defined() && !norm.fixed_stats;
+  const bool needs_sums =
+      live_dx || norm.dgamma.defined() || norm.dbeta.defined() || norm.dresidual.defined();
+  // Of each image dbeta, then dgamma.
+  std::vector<double> parameters(view.images * 2 * channels, 0.0);
+  for_each_image(view, 2 * sizeof(T), [&](int64_t i) {
+    const ImageBackward<T> image(norm, i);
+    const Scratch<double> sums = needs_sums ? image.sums() : Scratch<double>(2 * channels);
+    if (norm.dx.defined()) image.gradient(sums);
+    image.parameters(sums, parameters.data() + i * 2 * channels);
   });
+  const auto put = [&](Tensor& gradient, int64_t offset) {
+    if (!gradient.defined()) return;
+    for (int64_t c = 0; c < channels; ++c) {
+      double sum = 0;
+      for (int64_t i = 0; i < view.images; ++i) sum += parameters[i * 2 * channels + offset + c];
+      gradient.data<float>()[c] = static_cast<float>(sum);
+    }
+  };
+  put(norm.dbeta, 0);
+  put(norm.dgamma, channels);
 }
 
 }  // namespace
 
-void norm_moments(const NormForward& norm, Tensor& mean, Tensor& variance) {
-  const NormView& view = norm.view;
-  const Tensor& x = norm.x;
-  const int64_t channels = view.channels, chunks = chunks_of(view), size = view.group_size();
-  std::vector<float> partial(view.images * chunks * 2 * channels);
-  dispatch_floating(x.dtype(), [&](auto tag) {
-    const auto* data = x.data<decltype(tag)>();
-    for_each_chunk(view, [&](int64_t image, int64_t chunk, int64_t first, int64_t pixels) {
-      std::vector<float> shift(channels);
-      float* out = partial.data() + (image * chunks + chunk) * 2 * channels;
-      chunk_moments(data + (image * view.pixels + first) * channels, pixels, channels, out,
-                    out + channels, shift.data());
+void norm_moments(const NormForward& f, Tensor& mean, Tensor& variance) {
+  const NormView& view = f.view;
+  dispatch_floating(f.x.dtype(), [&](auto tag) {
+    using T = decltype(tag);
+    for_each_image(view, sizeof(T), [&](int64_t i) {
+      image_moments(view, f.x.data<T>() + i * view.pixels * view.channels,
+                    mean.data<float>() + i * view.groups, variance.data<float>() + i * view.groups);
     });
   });
-  const double count = static_cast<double>(view.pixels) * static_cast<double>(size);
-  std::vector<double> sum(channels), group(channels);
-  for (int64_t n = 0; n < view.images; ++n) {
-    const float* image = partial.data() + n * chunks * 2 * channels;
-    const auto weight = [&](int64_t k) {
-      return static_cast<double>(std::min(kChunk, view.pixels - k * kChunk));
-    };
-    std::fill(sum.begin(), sum.end(), 0.0);
-    for (int64_t k = 0; k < chunks; ++k)
-      for (int64_t c = 0; c < channels; ++c) sum[c] += weight(k) * image[k * 2 * channels + c];
-    for (int64_t g = 0; g < view.groups; ++g) {
-      double total = 0;
-      for (int64_t c = g * size; c < (g + 1) * size; ++c) total += sum[c];
-      for (int64_t c = g * size; c < (g + 1) * size; ++c) group[c] = total / count;
-    }
-    std::fill(sum.begin(), sum.end(), 0.0);
-    for (int64_t k = 0; k < chunks; ++k)
-      for (int64_t c = 0; c < channels; ++c) {
-        const double d = image[k * 2 * channels + c] - group[c];
-        sum[c] += image[k * 2 * channels + channels + c] + weight(k) * d * d;
-      }
-    for (int64_t g = 0; g < view.groups; ++g) {
-      double total = 0;
-      for (int64_t c = g * size; c < (g + 1) * size; ++c) total += sum[c];
-      mean.data<float>()[n * view.groups + g] = static_cast<float>(group[g * size]);
-      variance.data<float>()[n * view.groups + g] = static_cast<float>(total / count);
-    }
-  }
 }
 
 void norm_rstd(float eps, Tensor& variance) {
@@ -340,45 +313,28 @@ void norm_rstd(float eps, Tensor& variance) {
 }
 
 void norm_forward(const NormForward& f, Tensor& y) {
-  const NormView view = f.view;
-  const ChannelTable table(f);
-  const int64_t channels = view.channels;
   dispatch_floating(f.x.dtype(), [&](auto tag) {
     using T = decltype(tag);
-    const T* residual = f.residual.defined() ? f.residual.data<T>() : nullptr;
-    const auto run = [&]<bool kResidual, bool kRelu>() {
-      for_each_chunk(view, [&](int64_t image, int64_t, int64_t first, int64_t pixels) {
-        const int64_t at = (image * view.pixels + first) * channels;
-        forward_rows<kResidual, kRelu>(f.x.data<T>() + at, kResidual ? residual + at : nullptr,
-                                       y.data<T>() + at, pixels, channels,
-                                       table.mean.data() + image * channels,
-                                       table.scale.data() + image * channels, f.beta.data<float>());
-      });
-    };
-    if (residual) {
-      if (f.relu)
-        run.template operator()<true, true>();
-      else
-        run.template operator()<true, false>();
-    } else if (f.relu) {
-      run.template operator()<false, true>();
-    } else {
-      run.template operator()<false, false>();
-    }
+    for_each_image(f.view, sizeof(T), [&](int64_t i) { image_forward<T>(f, i, y); });
+  });
+}
+
+void norm_by_image(const NormForward& f, float eps, Tensor& mean, Tensor& rstd, Tensor& y) {
+  const NormView& view = f.view;
+  dispatch_floating(f.x.dtype(), [&](auto tag) {
+    using T = decltype(tag);
+    for_each_image(view, sizeof(T), [&](int64_t i) {
+      float* r = rstd.data<float>() + i * view.groups;
+      image_moments(view, f.x.data<T>() + i * view.pixels * view.channels,
+                    mean.data<float>() + i * view.groups, r);
+      for (int64_t g = 0; g < view.groups; ++g) r[g] = rstd_of(r[g], eps);
+      image_forward<T>(f, i, y);
+    });
   });
 }
 
 void norm_backward(NormBackward& norm) {
-  const NormForward& f = norm.forward;
-  dispatch_floating(f.x.dtype(), [&](auto tag) {
-    using T = decltype(tag);
-    if (!f.relu)
-      backward_masked<Mask::none, T>(norm);
-    else if (f.residual.defined())
-      backward_masked<Mask::output, T>(norm);
-    else
-      backward_masked<Mask::recompute, T>(norm);
-  });
+  dispatch_floating(norm.forward.x.dtype(), [&](auto tag) { backward<decltype(tag)>(norm); });
 }
 
 }  // namespace mixpl::cpu

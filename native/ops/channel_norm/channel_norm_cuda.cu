@@ -157,4 +157,10 @@ void norm_forward(const NormForward& f, Tensor& y) {
   });
 }
 
+void norm_by_image(const NormForward& f, float eps, Tensor& mean, Tensor& rstd, Tensor& y) {
+  norm_moments(f, mean, rstd);
+  norm_rstd(eps, rstd);
+  norm_forward(f, y);
+}
+
 }  // namespace mixpl::cuda

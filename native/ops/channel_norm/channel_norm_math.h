@@ -1,4 +1,5 @@
-// The arithmetic of channel_norm, once for both devices. V is float or a vector of floats.
+// The arithmetic of channel_norm. simd/rows.h has `normalized` and `norm_input_gradient` for the
+// CPU's registers.
 #pragma once
 
 #include <cmath>
@@ -7,8 +8,7 @@
 
 namespace mixpl {
 
-template <typename V>
-MIXPL_HD V normalized(V x, V mean, V scale, V shift) {
+MIXPL_HD float normalized(float x, float mean, float scale, float shift) {
   return (x - mean) * scale + shift;
 }
 
@@ -24,8 +24,7 @@ enum class NormMask { none, recompute, output };
 // values of a group:  dx = r gamma g - r mean(gamma g) - r^3 d mean(gamma g d).
 
 /// scale = r gamma; slope and offset are those of the group, 0 when its statistics are constants.
-template <typename V>
-MIXPL_HD V norm_input_gradient(V g, V d, V scale, V slope, V offset) {
+MIXPL_HD float norm_input_gradient(float g, float d, float scale, float slope, float offset) {
   return scale * g + slope * d + offset;
 }
 

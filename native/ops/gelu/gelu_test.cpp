@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 
+#include "ops/gelu/gelu.h"
 #include "ops/gelu/gelu_math.h"
 
 namespace mixpl {
@@ -53,6 +54,27 @@ TEST(Gelu, HasLimits) {
   EXPECT_EQ(gelu_of(0.0f), 0.0f);
   EXPECT_NEAR(gelu_slope(0.0f), 0.5f, 1e-7f);
   EXPECT_TRUE(std::isnan(gelu_of(NAN)) && std::isnan(gelu_slope(NAN)));
+}
+
+// In bf16 values come from tables.
+TEST(Gelu, OfEveryBf16IsThatOfItsFloatRounded) {
+  constexpr int64_t kCount = (1 << 16) + 5;  // fills neither registers nor pieces
+  const Tensor x = Tensor::empty({kCount}, DType::bf16), dy = Tensor::empty({kCount}, DType::bf16);
+  Tensor y = Tensor::empty_like(x), dx = Tensor::empty_like(x);
+  for (int64_t i = 0; i < kCount; ++i) {
+    x.data<bfloat16>()[i].bits = static_cast<uint16_t>(i * 40503);
+    dy.data<bfloat16>()[i] = bfloat16(static_cast<float>(i % 1001) / 250.0f - 2.0f);
+  }
+  cpu::gelu_forward(x, y);
+  cpu::gelu_backward(x, dy, dx);
+  const auto same = [](bfloat16 got, float want) {
+    return std::isnan(want) ? std::isnan(float(got)) : got.bits == bfloat16(want).bits;
+  };
+  for (int64_t i = 0; i < kCount; ++i) {
+    const float at = float(x.data<bfloat16>()[i]), slope = float(dy.data<bfloat16>()[i]);
+    EXPECT_TRUE(same(y.data<bfloat16>()[i], gelu_of(at))) << at;
+    EXPECT_TRUE(same(dx.data<bfloat16>()[i], slope * gelu_slope(at))) << at << ", " << slope;
+  }
 }
 
 }  // namespace

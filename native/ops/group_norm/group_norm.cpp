@@ -43,11 +43,8 @@ Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta,
   Tensor y = Tensor::empty_like(x);
   forward.mean = Tensor::zeros({forward.view.stats()}, DType::f32, x.device());
   forward.rstd = Tensor::zeros({forward.view.stats()}, DType::f32, x.device());
-  if (x.numel()) {
-    MIXPL_DISPATCH(x.device(), norm_moments, forward, forward.mean, forward.rstd);
-    MIXPL_DISPATCH(x.device(), norm_rstd, options.eps, forward.rstd);
-    MIXPL_DISPATCH(x.device(), norm_forward, forward, y);
-  }
+  if (x.numel())
+    MIXPL_DISPATCH(x.device(), norm_by_image, forward, options.eps, forward.mean, forward.rstd, y);
   record_norm(forward, y, false);
   if (is_traced())
     note("groupNorm", {x, gamma, beta, residual}, {y},

@@ -53,6 +53,8 @@ testOp('groupNorm', {
       one('channels that fill no vector', [2, 6, 5, 15], { groups: 5, relu: true }),
       one('one group (layer norm)', [2, 3, 3, 20], { groups: 1 }),
       one('a group per channel (instance norm)', [2, 6, 3, 9], { groups: 9 }),
+      one('pixels side by side that fill no row', [2, 21, 13, 6], { groups: 3, relu: true }),
+      one('rows of registers and a rest', [1, 17, 16, 75], { groups: 25 }, { residual: true }),
       one('rows without space', [4, 32], { groups: 8 }),
       one('a large eps', [2, 3, 3, 8], { groups: 2, eps: 0.5 }),
       one('a mean 100 times the deviation', [1, 12, 12, 16], { groups: 4 }, { offset: 200 }),
@@ -80,6 +82,7 @@ describe('batchNorm', () => {
           one('a feature map', [2, 5, 7, 32], {}),
           one('several chunks, relu', [2, 15, 19, 10], { relu: true }),
           one('several chunks of packs of channels', [3, 1, 7, 1024], {}),
+          one('one channel', [2, 9, 31, 1], { relu: true }),
           one('relu and residual', [2, 5, 7, 24], { relu: true }, { residual: true }),
           one('residual alone', [3, 4, 4, 5], {}, { residual: true }),
           one('two values a channel', [2, 1, 1, 8], { eps: 0.01 }),
@@ -154,6 +157,28 @@ test('groupNorm treats a batch as its images one by one', async () => {
     const image = await norm(ndarray([1, 3, 3, 4], x.data.slice(36 * n, 36 * n + 36)));
     expect(whole.output.slice(36 * n, 36 * n + 36)).toEqual(image.output);
   }
+});
+
+test('gradients that the caller keeps are read, not written into', async () => {
+  const shape = [2, 5, 7, 16];
+  const wave = (step: number) =>
+    ndarray(
+      shape,
+      Array.from({ length: 1120 }, (_, i) => Math.fround(Math.sin(i * step))),
+    );
+  const inputs = [wave(1), ndarray([16], new Float64Array(16).fill(1)), zeros([16]), wave(3)];
+  const gradientsOf = async (keepsDouts: boolean) => {
+    const dout = tensor(wave(2));
+    const { gradients } = await native.runOp(
+      'groupNorm',
+      inputs.map((input) => tensor(input)),
+      JSON.stringify({ groups: 4, relu: true }),
+      { douts: [dout], keepsDouts },
+    );
+    expect(await dout.read()).toEqual(Float32Array.from(wave(2).data));
+    return Promise.all(gradients.map((gradient) => gradient!.read()));
+  };
+  expect(await gradientsOf(true)).toEqual(await gradientsOf(false));
 });
 
 test('NaN does not hide behind the ReLU', async () => {

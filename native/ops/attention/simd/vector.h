@@ -1,4 +1,4 @@
-// What attention does with registers of floats beyond winograd/vector.h, whose rules hold here: the
+// What attention does with registers of floats beyond core/registers.h, whose rules hold here: the
 // files of this folder are compiled once for each instruction set, by attention_*_cpu.cpp, which
 // set MIXPL_VECTOR_LANES, MIXPL_SIMD and MIXPL_SIMD_NAME.
 #pragma once
@@ -6,20 +6,13 @@
 #include <cmath>
 #include <limits>
 
-#if defined(MIXPL_SIMD_PORTABLE)
-#include "ops/attention/simd/portable_vector.h"
-#else
-#include "ops/conv2d/winograd/vector.h"
-#endif
+#include "core/math.h"
+#include "core/registers.h"
 
 namespace mixpl::cpu::attention {
 inline namespace MIXPL_SIMD_NAME {
 
-#if defined(MIXPL_SIMD_PORTABLE)
-using namespace portable;
-#else
-using namespace winograd::MIXPL_SIMD_NAME;
-#endif
+using namespace registers::MIXPL_SIMD_NAME;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
@@ -52,7 +45,31 @@ MIXPL_SIMD inline Vector exp(Vector x) {
   return _mm512_scalef_ps(p, n);
 }
 
-#elif !defined(MIXPL_SIMD_PORTABLE)
+#elif defined(MIXPL_SIMD_PORTABLE)
+
+inline Vector select(Lanes lanes, Vector v, Vector other) {
+  return each([&](int i) { return i < lanes ? v.at[i] : other.at[i]; });
+}
+inline Vector masked(Vector v, const uint8_t* mask, Lanes lanes) {
+  return each([&](int i) {
+    return i < lanes && mask[i] ? -std::numeric_limits<float>::infinity() : v.at[i];
+  });
+}
+inline float largest(Vector v) {
+  float most = v.at[0];
+  for (float x : v.at) most = x > most ? x : most;
+  return most;
+}
+inline float sum(Vector v) {
+  float total = 0;
+  for (float x : v.at) total += x;
+  return total;
+}
+inline Vector exp(Vector x) {
+  return each([&](int i) { return exp_f32(x.at[i]); });
+}
+
+#else
 
 inline Vector select(Lanes lanes, Vector v, Vector other) {
   return _mm256_blendv_ps(other, v, _mm256_castsi256_ps(lanes.mask));

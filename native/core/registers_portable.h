@@ -1,16 +1,15 @@
-// Registers of floats as arrays, for processors that winograd/vector.h does not know: what loops
-// the compiler makes of them is its own affair.
+// Registers of floats as arrays, for processors that core/registers.h does not know: what loops the
+// compiler makes of them is its own affair.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 
 #include "core/dtype.h"
-#include "core/math.h"
 
-namespace mixpl::cpu::attention::portable {
+namespace mixpl::cpu::registers {
+inline namespace MIXPL_SIMD_NAME {
 
 constexpr int64_t kLanes = 8;
 struct Vector {
@@ -60,26 +59,6 @@ inline void transpose(Vector (&rows)[kLanes]) {
   for (int i = 0; i < kLanes; ++i)
     for (int j = 0; j < i; ++j) std::swap(rows[i].at[j], rows[j].at[i]);
 }
-inline Vector select(Lanes lanes, Vector v, Vector other) {
-  return each([&](int i) { return i < lanes ? v.at[i] : other.at[i]; });
-}
-inline Vector masked(Vector v, const uint8_t* mask, Lanes lanes) {
-  return each([&](int i) {
-    return i < lanes && mask[i] ? -std::numeric_limits<float>::infinity() : v.at[i];
-  });
-}
-inline float largest(Vector v) {
-  float most = v.at[0];
-  for (float x : v.at) most = x > most ? x : most;
-  return most;
-}
-inline float sum(Vector v) {
-  float total = 0;
-  for (float x : v.at) total += x;
-  return total;
-}
-inline Vector exp(Vector x) {
-  return each([&](int i) { return exp_f32(x.at[i]); });
-}
 
-}  // namespace mixpl::cpu::attention::portable
+}  // namespace MIXPL_SIMD_NAME
+}  // namespace mixpl::cpu::registers
