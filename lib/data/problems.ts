@@ -149,8 +149,9 @@ export const lenientPolicy: ProblemPolicy = Object.fromEntries(
   ]),
 ) as ProblemPolicy;
 
-/** Who wants to know of every problem: reports keep a few examples of each kind. */
+/** Who is told of problems. */
 export interface ProblemOptions {
+  /** Called for every problem as it is found: reports keep a few examples of each kind. */
   onProblem?: ((problem: DatasetProblem) => void) | undefined;
 }
 
