@@ -67,7 +67,7 @@ export interface RunOpMode {
   device?: string;
   /** One gradient (or null) per output: asks for the gradients of all floating inputs. */
   douts?: (NativeTensor | null)[];
-  /** The op reads `douts` and may not write into them, as it may into the copies that it gets otherwise. */
+  /** The op reads `douts` and may not write into them, as it may into copies otherwise; gradients may share their memory. */
   keepsDouts?: boolean;
 }
 

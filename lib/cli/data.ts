@@ -38,7 +38,10 @@ export function addDataCommands(program: Command): void {
         .default('header'),
     )
     .option('--unlabelled', 'as an unlabelled source: it may be without annotations and categories')
-    .option('--list <file>', 'write every problem there, a line of JSON each')
+    .option(
+      '--list <file>',
+      'write every problem there, a line of JSON each (--unlabelled: of images)',
+    )
     .option('--json', 'print the findings as JSON')
     .action(check);
 

@@ -1,4 +1,5 @@
 import { type FileHandle, open } from 'node:fs/promises';
+import { MixplError } from '../errors.js';
 import { type Line, wholeLines } from '../log/index.js';
 import { RunRecords } from '../report/run-records.js';
 
@@ -17,6 +18,8 @@ export class MetricsFile {
   #inode: number | undefined;
   /** Of the file as it was looked at last. */
   #stamp = '';
+  /** It is not lines, nor will be until it changes. What the system could not do it may do the next time. */
+  #failure: MixplError | null = null;
 
   constructor(readonly path: string) {}
 
@@ -27,11 +30,15 @@ export class MetricsFile {
       throw cause;
     });
     if (!file) return this.#forget();
+    let stamp = '';
     try {
       const { ino, size, ctimeMs } = await file.stat();
-      const stamp = `${ino} ${size} ${ctimeMs}`;
-      if (stamp === this.#stamp) return 'nothing';
-      this.#stamp = stamp; // one that cannot be read is not tried again until it changes
+      stamp = `${ino} ${size} ${ctimeMs}`;
+      if (stamp === this.#stamp) {
+        if (this.#failure) throw this.#failure;
+        return 'nothing';
+      }
+      this.#failure = null;
       let news: News = 'nothing';
       if (ino !== this.#inode || !(await this.#goesOn(file))) news = this.#forget();
       this.#inode = ino;
@@ -40,7 +47,14 @@ export class MetricsFile {
         if (this.records.add(line.text)) news = 'more';
         else if (news === 'nothing') news = 'progress';
       }
+      this.#stamp = stamp;
       return news;
+    } catch (error) {
+      if (error instanceof MixplError) {
+        this.#stamp = stamp;
+        this.#failure = error;
+      }
+      throw error;
     } finally {
       await file.close();
     }

@@ -42,7 +42,9 @@ export class WatchedRun {
   #name: string;
   #iterations: number | null = null;
   #training = false;
-  #problem: string | null = null;
+  /** Why its file cannot be read, and why its records cannot be shown. */
+  #unread: string | null = null;
+  #unshown: string | null = null;
   #view: RunView | null = null;
 
   constructor(
@@ -61,27 +63,29 @@ export class WatchedRun {
   async update(): Promise<boolean> {
     try {
       const [news, training] = await Promise.all([this.#metrics.update(), isLocked(this.folder)]);
-      const turned = training !== this.#training;
+      const turned = training !== this.#training || this.#unread !== null;
       this.#training = training;
+      this.#unread = null;
       if (news === 'more' || turned) this.#view = null;
       if (news === 'nothing') return turned;
-      this.#problem = null;
       await this.#readConfig();
       return true;
     } catch (error) {
-      const before = this.#problem;
-      this.#problem = messageOf(error);
+      const before = this.#unread;
+      this.#unread = messageOf(error);
       this.#view = null;
-      return this.#problem !== before;
+      return this.#unread !== before;
     }
   }
 
   /** The same object until there is more to be seen. What cannot be shown is empty, and told in the summary. */
   get view(): RunView {
+    if (this.#view) return this.#view;
+    this.#unshown = null;
     try {
-      this.#view ??= viewOf(this.records);
+      this.#view = viewOf(this.records);
     } catch (error) {
-      this.#problem = messageOf(error);
+      this.#unshown = messageOf(error);
       this.#view = { charts: [], above: '', below: '' };
     }
     return this.#view;
@@ -105,7 +109,7 @@ export class WatchedRun {
       imagesPerSecond: step?.imagesPerSecond ?? null,
       secondsLeft: this.#training && left !== null && step?.seconds ? left * step.seconds : null,
       warnings: records.numWarnings,
-      problem: this.#problem,
+      problem: this.#unread ?? this.#unshown,
     };
   }
 

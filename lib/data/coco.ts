@@ -29,7 +29,7 @@ export interface LoadCocoOptions extends CategoryOptions, HeaderOptions, Problem
   policy?: ProblemPolicy | undefined;
   /** 'evaluation' keeps every annotation that metrics count, as pycocotools does. @defaultValue 'training' */
   purpose?: DatasetPurpose | undefined;
-  /** Whether to look for every image file. @defaultValue true */
+  /** Whether to look for every image file, also where its path was written with `\\`. @defaultValue true */
   checkFiles?: boolean | undefined;
   /** @defaultValue the file's name */
   name?: string | undefined;
@@ -298,7 +298,7 @@ class CocoFile {
     const nameOf = new Map(this.#categories.map(({ id, name }) => [id, name]));
     const ids = new Set<number>();
     const table = new AnnotationTable();
-    let corners = 0;
+    let [looked, corners] = [0, 0];
     for (let row = 0; row < this.#annotations.length; row++) {
       const get = (column: number) => this.#annotations.at(row, column);
       const id = get(columns.id);
@@ -353,6 +353,7 @@ class CocoFile {
       ];
       const box: Box = [x, y, x + width, y + height];
       const written: Box = [x, y, width, height];
+      looked++;
       if (looksLikeCorners(written, images[image]!)) corners++;
       const wrong = boxProblem(box, { width, height, image: images[image]!, written });
       if (wrong) {
@@ -370,10 +371,10 @@ class CocoFile {
       }
       table.add({ image, box, label, crowd: get(columns.crowd) === 1, area, id });
     }
-    if (corners >= fewestCorners && 2 * corners > this.#annotations.length)
+    if (corners >= fewestCorners && 2 * corners > looked)
       this.#annotationProblem({
         kind: 'box-corners',
-        message: `bbox must be [x, y, width, height], got what fits its image as [x1, y1, x2, y2] alone in ${corners} of ${this.#annotations.length}`,
+        message: `bbox must be [x, y, width, height], got what fits its image as [x1, y1, x2, y2] alone in ${corners} of ${looked}`,
       });
     table.byImage(images.length).forEach((annotations, image) => {
       images[image]!.annotations = annotations;

@@ -1,3 +1,4 @@
+import type { Stats } from 'node:fs';
 import { readdir, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, extname, join, resolve } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
@@ -194,12 +195,12 @@ export async function listImages(
     for (const entry of entries.sort((a, b) => byCodeUnit(a.name, b.name))) {
       if (entry.name.startsWith('.')) continue; // hidden, and what macOS leaves beside files
       const name = folder ? `${folder}/${entry.name}` : entry.name;
-      if (entry.isDirectory()) {
-        if (recursive) await visit(name);
-      } else if (hasImageExtension(entry.name)) {
-        if (entry.isFile() || entry.isSymbolicLink()) found.push(name); // no pipe, which would never end
-      } else if (recursive && entry.isSymbolicLink() && (await isFolder(join(path, entry.name))))
-        linked.push(name);
+      const kind = entry.isSymbolicLink() ? await targetOf(join(path, entry.name)) : entry;
+      if (kind?.isDirectory()) {
+        if (recursive && kind === entry) await visit(name);
+        else if (recursive) linked.push(name);
+        // No pipe, which would never end. Of a link that leads nowhere it is told when it is read.
+      } else if (hasImageExtension(entry.name) && (kind?.isFile() ?? true)) found.push(name);
     }
   };
   try {
@@ -216,11 +217,12 @@ export async function listImages(
   return found.sort(byCodeUnit);
 }
 
+async function targetOf(link: string): Promise<Stats | undefined> {
+  return stat(link).catch(() => undefined);
+}
+
 export async function isFolder(path: string): Promise<boolean> {
-  return stat(path).then(
-    (entry) => entry.isDirectory(),
-    () => false,
-  );
+  return (await targetOf(path))?.isDirectory() ?? false;
 }
 
 /** The order that is the same on every machine and in every locale. */

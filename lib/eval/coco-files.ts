@@ -49,7 +49,8 @@ export async function readCocoGroundTruth(
     },
     { signal },
   );
-  return parseCocoGroundTruth(root === 'object' ? lists : root, path);
+  if (root !== 'object') throw mustBe(path, 'a COCO annotation object', root);
+  return parseCocoGroundTruth(lists, path);
 }
 
 /** What is read of an entry: outlines are most of a file, and none of metrics of boxes. */
@@ -162,8 +163,15 @@ export async function readCocoResults(
     },
     { signal: options.signal },
   );
-  if (root !== 'array') throw notAList(path, root);
+  if (root !== 'array')
+    throw mustBe(path, 'a list of { image_id, category_id, bbox, score }', root);
   return reader.results();
+}
+
+/** Of a file whose outermost value is another. */
+function mustBe(path: string, expected: string, root: 'object' | 'array' | 'scalar'): MixplError {
+  const got = { object: 'an object', array: 'a list', scalar: 'a single value' }[root];
+  return new MixplError('ERR_DATA', `${path} must be ${expected}, got ${got}`);
 }
 
 const notAList = (source: string, got: unknown) =>

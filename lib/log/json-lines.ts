@@ -104,7 +104,7 @@ async function firstDropped(
   let last = 0;
   for await (const line of wholeLines(file, path)) {
     last = line.end;
-    if (!line.text) continue;
+    if (!line.text.trim()) continue;
     if (!keep(parsed(line, path))) cut ??= line.start;
     else if (cut !== null) return { cut, isTail: false };
   }
@@ -118,7 +118,7 @@ async function* keptLines(
 ): AsyncGenerator<string> {
   let many = '';
   for await (const line of wholeLines(file, path)) {
-    if (line.start >= cut && !(line.text && keep(parsed(line, path)))) continue;
+    if (line.start >= cut && !(line.text.trim() && keep(parsed(line, path)))) continue;
     many += `${line.text}\n`;
     if (many.length < 1 << 20) continue;
     yield many;
@@ -128,9 +128,15 @@ async function* keptLines(
 }
 
 function parsed({ text, start }: Line, path: string): Record<string, unknown> {
+  let record: unknown;
   try {
-    return JSON.parse(text) as Record<string, unknown>;
+    record = JSON.parse(text);
   } catch (cause) {
     throw ioError(path, `must have a line of JSON at byte ${start}`, cause);
   }
+  if (typeof record === 'object' && record !== null) return record as Record<string, unknown>;
+  throw new MixplError(
+    'ERR_BAD_FILE',
+    `${path}: must have an object at byte ${start}, got ${text.slice(0, 80)}`,
+  );
 }

@@ -16,6 +16,8 @@ export class StatusLine {
   readonly #stream: ProgressStream;
   readonly #interval_ms: number;
   readonly #now: () => number;
+  /** A text stands in the terminal's last line. */
+  #stands = false;
   #text = '';
   #written_ms = Number.NEGATIVE_INFINITY;
 
@@ -42,21 +44,27 @@ export class StatusLine {
   /** Writes a line above. */
   print(line: string): void {
     this.#stream.write(this.#stream.isTTY ? `\r\x1b[K${line}\n` : `${line}\n`);
+    this.#stands = false;
     if (this.#stream.isTTY && this.#text) this.#draw(this.#text);
   }
 
   /** Leaves the last text standing as a line of its own. */
   finish(): void {
-    if (!this.#text) return;
+    if (!this.#text) {
+      this.clear();
+      return;
+    }
     this.#draw(this.#text);
     if (this.#stream.isTTY) this.#stream.write('\n');
     this.#text = '';
+    this.#stands = false;
   }
 
   /** Takes the last text away. */
   clear(): void {
-    if (this.#stream.isTTY && this.#text) this.#stream.write('\r\x1b[K');
+    if (this.#stands) this.#stream.write('\r\x1b[K');
     this.#text = '';
+    this.#stands = false;
   }
 
   #show(text: string, interval_ms: number): void {
@@ -75,6 +83,7 @@ export class StatusLine {
     const fits = [...text];
     const shown = fits.length > width ? `${fits.slice(0, width - 1).join('')}…` : text;
     this.#stream.write(`\r\x1b[K${shown}`);
+    this.#stands = true;
   }
 }
 

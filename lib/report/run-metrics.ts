@@ -27,7 +27,8 @@ function validationTables({ validations, best }: RunRecords): Table[] {
     columns: ['', ...heads],
     rows: names.map((name) => [name, ...columns.map(([, branch]) => numberText(of(branch)[name]))]),
   });
-  const { perClass = {}, ...metrics } = columns[0]![1];
+  const { perClass: first, ...metrics } = columns[0]![1];
+  const perClass = first ?? {};
   const all = table(
     `Test images, iteration ${last.iteration}`,
     Object.keys(metrics),
@@ -45,7 +46,7 @@ function pseudoLabelTable({ steps }: RunRecords): Table[] {
   const known = rates.some(({ objects }) => objects !== null);
   return [
     {
-      title: 'Pseudo labels per image, mean over the run',
+      title: 'Pseudo labels per image, mean of the lines drawn',
       columns: ['', 'pseudo labels', ...(known ? ['annotated'] : [])],
       rows: downwards(rates, ({ labels }) => labels).map(({ name, labels, objects }) => [
         name,

@@ -234,12 +234,15 @@ class Training {
         message: `report.html was not written: ${reason}; the run is whole without it`,
       });
     }
-    yield* this.#tell();
+    // On a full disk the warning, too, is told and not kept.
+    yield* this.#tell({ kept: false });
   }
 
-  async *#tell(): AsyncGenerator<TrainEvent, void, undefined> {
+  /** @param kept in metrics.jsonl; false: if it can be */
+  async *#tell({ kept = true } = {}): AsyncGenerator<TrainEvent, void, undefined> {
     for (const warning of this.#warnings.splice(0)) {
-      await this.#log('warning', { ...warning });
+      const logged = this.#log('warning', { ...warning });
+      await (kept ? logged : logged.catch(() => undefined));
       yield { type: 'warning', iteration: this.#iteration, ...warning };
     }
   }

@@ -45,6 +45,7 @@ MIXPL_SIMD inline void store(float* p, Vector v) { _mm512_storeu_ps(p, v); }
 MIXPL_SIMD inline void store(float* p, Lanes lanes, Vector v) {
   _mm512_mask_storeu_ps(p, lanes, v);
 }
+/// The instruction takes what is below 2^-126 for 0, other processors' code rounds it.
 MIXPL_SIMD inline void store(bfloat16* p, Lanes lanes, Vector v) {
   _mm256_mask_storeu_epi16(p, lanes, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v)));
 }

@@ -98,6 +98,7 @@ def unsteadiness(gradients, draws=8):
     try:
         for NUDGE in range(1, draws + 1):
             got = gradients()
+            assert all(np.isfinite(got[name]).all() for name in got), "not finite"
             worst = max(worst, *(abs(g - w) / max(want[name][0], 1e-4) for name in want for g, w in zip(got[name], want[name])))
     finally:
         NUDGE = 0

@@ -1,5 +1,4 @@
-// The arithmetic of channel_norm. simd/rows.h has `normalized` and `norm_input_gradient` for the
-// CPU's registers.
+// The arithmetic of channel_norm. simd/rows.h has it for the CPU's registers.
 #pragma once
 
 #include <cmath>

@@ -92,7 +92,8 @@ Values normalise(const Case& c, DType dtype) {
 }
 
 template <typename T>
-Values run_loops(const RowLoops<T>& loops, RowBlock block, bool residual, NormMask mask) {
+Values run_loops(const RowLoops<T>& loops, RowBlock block, bool streams, bool residual,
+                 NormMask mask) {
   const Shape shape{block.rows, block.width}, line{block.width};
   const DType dtype = dtype_of<T>();
   const Tensor x = normals(shape, 1, dtype), add = normals(shape, 2, dtype),
@@ -112,7 +113,7 @@ Values run_loops(const RowLoops<T>& loops, RowBlock block, bool residual, NormMa
                    scale.data<float>(),
                    shift.data<float>(),
                    mask != NormMask::none,
-                   false};
+                   streams};
   loops.forward(f, block);
   BackwardRows<T> b{};
   b.x = x.data<T>();
@@ -126,6 +127,7 @@ Values run_loops(const RowLoops<T>& loops, RowBlock block, bool residual, NormMa
   b.slope = slope.data<float>();
   b.offset = offset.data<float>();
   b.mask = mask;
+  b.streams = streams;
   loops.sums(b, block, sums[2].data<float>(), sums[3].data<float>());
   loops.gradient(b, block);
   return values_of(
@@ -134,22 +136,30 @@ Values run_loops(const RowLoops<T>& loops, RowBlock block, bool residual, NormMa
 
 template <typename T>
 void expect_same_loops() {
+  [[maybe_unused]] const bool wide =
+      dtype_of<T>() == DType::bf16 ? has_avx512_bf16() : has_avx512();
   for (const RowBlock block :
        {RowBlock{5, 64, false}, RowBlock{9, 64, true}, RowBlock{7, 256, true},
         RowBlock{3, 256, false}, RowBlock{6, 131, true}, RowBlock{4, 77, false},
         RowBlock{1, 5, true}})
     for (const bool residual : {false, true})
       for (const NormMask mask : {NormMask::none, NormMask::recompute, NormMask::output}) {
-        const Values want =
-            run_loops<T>(cpu::channel_norm::portable_lanes::kLoops<T>, block, residual, mask);
+        const Values want = run_loops<T>(cpu::channel_norm::portable_lanes::kLoops<T>, block, false,
+                                         residual, mask);
+        for (const bool streams : {false, true}) {
+          if (streams && block.width % 64) continue;  // needs rows of whole cache lines
 #if defined(__x86_64__)
-        EXPECT_EQ(run_loops<T>(cpu::channel_norm::avx2_loops<T>(), block, residual, mask), want)
-            << block.rows << " x " << block.width;
-        if (has_avx512_bf16()) {
-          EXPECT_EQ(run_loops<T>(cpu::channel_norm::avx512_loops<T>(), block, residual, mask), want)
-              << block.rows << " x " << block.width;
-        }
+          EXPECT_EQ(
+              run_loops<T>(cpu::channel_norm::avx2_loops<T>(), block, streams, residual, mask),
+              want)
+              << block.rows << " x " << block.width << (streams ? ", past the caches" : "");
+          if (wide)
+            EXPECT_EQ(
+                run_loops<T>(cpu::channel_norm::avx512_loops<T>(), block, streams, residual, mask),
+                want)
+                << block.rows << " x " << block.width << (streams ? ", past the caches" : "");
 #endif
+        }
       }
 }
 

@@ -1,4 +1,4 @@
-import { appendFile, mkdir, rm, truncate, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -145,19 +145,49 @@ describe('runs', () => {
       { id: 'b', iteration: 1, problem: null },
     ]);
     expect(await watcher.update()).toEqual([]); // nor is it tried again
+    expect(watcher.runs[0]!.summary.problem).not.toBeNull();
     await writeFile(path, lines(step(4)));
     expect(await watcher.update()).toEqual(['a']);
     expect(watcher.runs[0]!.summary).toMatchObject({ iteration: 4, problem: null });
   });
 
+  test('one that could not be read for a while is shown again, unchanged as it is', async () => {
+    const root = await temporaryFolder();
+    const path = join(await makeRun(root, 'a', step(3)), 'metrics.jsonl');
+    const watcher = new RunsWatcher(root);
+    await watcher.update();
+    await rename(path, `${path}.kept`);
+    await symlink('metrics.jsonl', path); // to itself: ELOOP
+    const run = watcher.runs[0]!;
+    await run.update();
+    expect(run.summary.problem).toContain('ELOOP');
+    await rename(`${path}.kept`, path);
+    expect(await run.update()).toBe(true);
+    expect(run.summary).toMatchObject({ iteration: 3, problem: null });
+    expect(run.view.charts.length).toBeGreaterThan(0);
+  });
+
   test('nor does one with lines of another kind', async () => {
     const root = await temporaryFolder();
-    await makeRun(root, 'a', { type: 'validation', iteration: 2, student: { perClass: null } });
+    const odd = { type: 'warning', iteration: 2, message: { toString: 1, valueOf: 1 } };
+    const folder = await makeRun(
+      root,
+      'a',
+      odd,
+      ...Array.from({ length: 1001 }, (_, i) => step(i + 3)),
+    );
     const watcher = new RunsWatcher(root);
     await watcher.update();
     const run = watcher.runs[0]!;
-    expect(run.view).toEqual({ charts: [], above: '', below: '' });
-    expect(run.summary).toMatchObject({ iteration: 2, problem: expect.stringContaining('null') });
+    const nothing = { charts: [], above: '', below: '' };
+    const unshown = { problem: expect.stringContaining('to primitive value') };
+    expect(run.view).toEqual(nothing);
+    expect(run.summary).toMatchObject({ iteration: 1003, ...unshown });
+    // A step that is thinned away.
+    await appendFile(join(folder, 'metrics.jsonl'), lines(step(1004)));
+    expect(await watcher.update()).toEqual(['a']);
+    expect(run.view).toEqual(nothing);
+    expect(run.summary).toMatchObject({ iteration: 1004, ...unshown });
   });
 
   test('what is shown of one is made again when there is more of it alone', async () => {

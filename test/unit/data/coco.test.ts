@@ -447,6 +447,15 @@ describe('loadCoco', () => {
     await expect(loadAnnotations(at(10, [30, 20, 60, 40]))).rejects.toThrow(
       'bbox must be [x, y, width, height], got what fits its image as [x1, y1, x2, y2] alone in 10 of 10',
     );
+    // Of the classes that are chosen, whatever else the file holds.
+    const others = at(30, [1, 1, 9, 9]).map((one) => ({
+      ...one,
+      id: Number(one.id) + 100,
+      category_id: 3,
+    }));
+    await expect(
+      loadAnnotations([...at(10, [30, 20, 60, 40]), ...others], { classes: ['dog'] }),
+    ).rejects.toThrow('alone in 10 of 10');
     const { report } = await loadAnnotations(at(10, [30, 20, 60, 40]), {
       policy: { 'box-corners': 'keep' },
     });

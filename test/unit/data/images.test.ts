@@ -153,6 +153,10 @@ describe('readHeader', () => {
     const [odd, turned] = [Buffer.from(jpeg), await exif(6).jpeg().toBuffer()];
     odd[odd.indexOf(Buffer.of(0xff, 0xc0)) + 1] = 0xc9; // arithmetic coding
     turned.write('XX', turned.indexOf('Exif\0\0') + 6); // no byte order
+    const depth = await readFile(`${folder}/a.png`);
+    depth[24] = 3;
+    await put(root, 'depth.png', depth);
+    await put(root, 'before-scan.jpg', jpeg.subarray(0, jpeg.indexOf(Buffer.of(0xff, 0xda))));
     await put(root, 'odd.jpg', odd);
     await put(root, 'damaged.jpg', turned);
     for (const path of [
@@ -161,7 +165,9 @@ describe('readHeader', () => {
       header,
       none,
       folder,
-      ...['turned.png', 'a.webp', 'odd.jpg', 'damaged.jpg'].map((name) => join(root, name)),
+      ...['turned.png', 'a.webp', 'odd.jpg', 'depth.png', 'before-scan.jpg', 'damaged.jpg'].map(
+        (name) => join(root, name),
+      ),
     ])
       expect(await readHeader(path), path).toBeUndefined();
     expect(await readImageSize(`${root}/turned.png`)).toEqual({ width: 48, height: 64 });
@@ -217,6 +223,7 @@ describe('loadImageFolder', () => {
     await symlink(`${root}/own/a.png`, `${root}/c.png`);
     await symlink(`${root}/nothing`, `${root}/nowhere`);
     execFileSync('mkfifo', [`${root}/pipe.png`]);
+    await symlink(`${root}/pipe.png`, `${root}/to-pipe.png`);
     const names = async (recursive: boolean) =>
       (await loadImageFolder(root, { recursive })).images.map(({ fileName }) => fileName);
     expect(await names(true)).toEqual(['Linked/part/b.png', 'c.png', 'own/a.png']);

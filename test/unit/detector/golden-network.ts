@@ -66,6 +66,7 @@ export function expectDetectionsInAnyOrder(
   golden.forEach((expected, n) => {
     const { boxes, scores, labels } = found[n]!;
     expect(scores.length).toBe(expected.count);
+    expect(scores).toEqual(scores.slice().sort().reverse());
     expected.scores.forEach((score, i) => {
       const same = [...scores.keys()].filter(
         (j) =>

@@ -122,6 +122,8 @@ function expectNearInBf16(
   for (const key of Object.keys(pairs[0]![0].losses)) {
     const sum = (side: 0 | 1) => pairs.reduce((total, pair) => total + pair[side].losses[key]!, 0);
     expect(Math.abs(sum(1) / sum(0) - 1), key).toBeLessThan(limits.loss);
+    for (const [want, got] of pairs)
+      expect(Math.abs(got.losses[key]! / want.losses[key]! - 1), key).toBeLessThan(4 * limits.loss);
   }
   let [norm, other, distance] = [0, 0, 0];
   let [confident, same] = [0, 0];

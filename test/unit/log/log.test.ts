@@ -92,6 +92,14 @@ describe('progress', () => {
     );
   });
 
+  test('or to nothing where there was none', () => {
+    const stream = recorder({ isTTY: true });
+    const line = new StatusLine(stream, { interval_ms: 0 });
+    line.setBriefly('validating 1/2', { plain_ms: 30_000 });
+    line.finish();
+    expect(stream.text).toBe('\r\x1b[Kvalidating 1/2\r\x1b[K');
+  });
+
   test('without a terminal that is a line now and then', () => {
     const stream = recorder();
     let now = 0;
@@ -195,6 +203,14 @@ describe('JSON lines', () => {
       message: expect.stringContaining(`${path}: must have a line of JSON at byte 8, got `),
     });
     expect(await readFile(path, 'utf8')).toBe(text);
+    await writeFile(path, '{"i":1}\r\n\r\n{"i":2}\r\n');
+    await trimJsonLines(path, below(2));
+    expect(await readFile(path, 'utf8')).toBe('{"i":1}\r\n\r\n');
+    await writeFile(path, '{"i":1}\nnull\n');
+    await expect(trimJsonLines(path, below(2))).rejects.toMatchObject({
+      code: 'ERR_BAD_FILE',
+      message: `${path}: must have an object at byte 8, got null`,
+    });
     await expect(trimJsonLines(join(folder, 'none.jsonl'), below(2))).rejects.toMatchObject({
       code: 'ERR_IO',
     });

@@ -13,6 +13,7 @@ import {
   type TrainOptions,
   trainSemiSupervised,
 } from '../../../lib/train/index.js';
+import { RunFolder } from '../../../lib/train/run-folder.js';
 import { FakeDetector } from '../semi/fake-detector.js';
 import { decodeTiny, tinyData, tinySettings } from './tiny-data.js';
 import {
@@ -176,6 +177,23 @@ describe('a run', () => {
     });
     expect(events.at(-1)).toMatchObject({ reason: 'finished' });
     expect((await metrics(folder)).at(-1)).toMatchObject({ code: 'report-not-written' });
+  });
+
+  test('nor does it where the warning finds no room, either', async () => {
+    const page = join(folder, 'report.html');
+    await mkdir(page);
+    const { log } = RunFolder.prototype;
+    const full = vi.spyOn(RunFolder.prototype, 'log').mockImplementation(function (
+      this: RunFolder,
+      record,
+    ) {
+      if (record.type === 'warning') return Promise.reject(new MixplError('ERR_IO', 'ENOSPC'));
+      return log.call(this, record);
+    });
+    const { events } = await train({ out: folder });
+    full.mockRestore();
+    expect(kinds(events).slice(-2)).toEqual(['warning 12', 'end 12']);
+    expect(events.at(-1)).toMatchObject({ reason: 'finished' });
   });
 
   test('the report has the end of the run, and of one whose loop was left', async () => {
