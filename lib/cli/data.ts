@@ -194,11 +194,11 @@ async function convert(
   path: string,
   flags: CommonFlags & PolicyFlags & { out: string; unlabelled?: boolean },
 ): Promise<void> {
-  const { asUnlabelled, writeCoco } = await import('../data/index.js');
+  const { writeCoco } = await import('../data/index.js');
   const output = createOutput(flags);
   const dataset = await load(path, flags, { output, labelled: !flags.unlabelled });
-  await writeCoco(flags.unlabelled ? asUnlabelled(dataset) : dataset, flags.out);
-  const annotations = flags.unlabelled ? 0 : dataset.report.annotations;
+  await writeCoco(dataset, flags.out);
+  const { annotations } = dataset.report;
   const result = { file: flags.out, images: dataset.images.length, annotations };
   await output.result(
     result,

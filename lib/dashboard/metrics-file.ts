@@ -72,6 +72,7 @@ export class MetricsFile {
   #forget(): News {
     const had = this.#last !== null;
     this.#last = null;
+    this.#stamp = '';
     this.records = new RunRecords();
     return had ? 'more' : 'nothing';
   }

@@ -29,7 +29,7 @@ export interface LoadCocoOptions extends CategoryOptions, HeaderOptions, Problem
   policy?: ProblemPolicy | undefined;
   /** 'evaluation' keeps every annotation that metrics count, as pycocotools does. @defaultValue 'training' */
   purpose?: DatasetPurpose | undefined;
-  /** Whether to look for every image file, also where its path was written with `\\`. @defaultValue true */
+  /** Whether to look for every image file, also where its path was written with `\`. @defaultValue true */
   checkFiles?: boolean | undefined;
   /** @defaultValue the file's name */
   name?: string | undefined;

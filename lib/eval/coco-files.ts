@@ -163,8 +163,7 @@ export async function readCocoResults(
     },
     { signal: options.signal },
   );
-  if (root !== 'array')
-    throw mustBe(path, 'a list of { image_id, category_id, bbox, score }', root);
+  if (root !== 'array') throw mustBe(path, listOfResults, root);
   return reader.results();
 }
 
@@ -174,8 +173,7 @@ function mustBe(path: string, expected: string, root: 'object' | 'array' | 'scal
   return new MixplError('ERR_DATA', `${path} must be ${expected}, got ${got}`);
 }
 
-const notAList = (source: string, got: unknown) =>
-  dataError(source, 'must be a list of { image_id, category_id, bbox, score }', got);
+const listOfResults = 'a list of { image_id, category_id, bbox, score }';
 
 /** As readCocoResults, from parsed JSON; `source` names it in messages. */
 export function parseCocoResults(
@@ -184,7 +182,7 @@ export function parseCocoResults(
   options: { source?: string; unknownCategories?: 'skip' | 'refuse' } = {},
 ): CocoResults {
   const { source = 'detections' } = options;
-  if (!Array.isArray(json)) throw notAList(source, json);
+  if (!Array.isArray(json)) throw dataError(source, `must be ${listOfResults}`, json);
   const reader = new ResultsReader(groundTruth, { ...options, source });
   for (const [i, entry] of (json as unknown[]).entries()) reader.add(entry, i);
   return reader.results();
