@@ -252,10 +252,18 @@ describe('loading', () => {
         tensors.set(name.slice('backbone.body.'.length), stored);
     const result = await to.loadWeights(await save(tensors), { strict: 'except-classes' });
     expect(result).toMatchObject({ layout: 'mmdetection', unexpected: [] });
-    expect(result.note).not.toMatch(/torchvision/);
+    expect(result.note).toBe(
+      'the file holds a backbone alone: neck and head keep the weights they had',
+    );
     const [after, wanted] = [await valuesOf(to), await valuesOf(from)];
     for (const name of result.loaded) expect(after.get(name), name).toEqual(wanted.get(name));
     expect(result.loaded).toContain('backbone.conv1.weight');
+
+    const pytorch = { ...caffe, backbone: { ...caffe.backbone, style: 'pytorch' } } as const;
+    await using other = await createDetector(pytorch);
+    const { note } = await other.loadWeights(await save(tensors));
+    expect(note).toMatch(/take BGR; preprocess\.channelOrder is rgb/);
+    expect(note).toMatch(/stride on the first 1x1; backbone\.style is pytorch/);
   });
 
   test('says where a detector looks as if it were made for other weights', async () => {
