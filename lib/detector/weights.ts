@@ -2,7 +2,13 @@
 import { MixplError, nearestName } from '../errors.js';
 import { type StoredTensor, writeSafetensors } from '../safetensors.js';
 import { detectLayout } from '../weights/detect-layout.js';
-import { type Layout, type LayoutName, layoutNames, layoutOf } from '../weights/layouts.js';
+import {
+  caffeStemBias,
+  type Layout,
+  type LayoutName,
+  layoutNames,
+  layoutOf,
+} from '../weights/layouts.js';
 import { differsInClasses, matchWeights, WeightsMisfit } from '../weights/match.js';
 import { detectorNames } from '../weights/names/index.js';
 import { openWeights, type WeightsFile } from '../weights/open.js';
@@ -212,6 +218,15 @@ function notesOn(
   }
   const { backbone = {} } = options;
   const { depth = 50, style = 'pytorch' } = backbone.type === 'swin' ? { depth: 0 } : backbone;
+  if (match.unused.includes(caffeStemBias)) {
+    if (preprocess.channelOrder === 'rgb')
+      notes.push("Detectron's Caffe ResNets take BGR; preprocess.channelOrder is rgb");
+    if (depth >= 50 && style === 'pytorch')
+      notes.push(
+        "Detectron's Caffe ResNets have their stride on the first 1x1; backbone.style is pytorch, not caffe",
+      );
+    return notes;
+  }
   if (layout.name === 'mmdetection' && depth >= 50)
     notes.push(
       `where a bottleneck has its stride (backbone.style) cannot be seen in weights: it is ${style} here, and has to be what they were trained with`,

@@ -1,7 +1,7 @@
 import type { DetectorType } from '../detector/options.js';
 import { MixplError } from '../errors.js';
 import { axisOrderOf } from './axes.js';
-import { type LayoutName, layoutNames, layoutOf } from './layouts.js';
+import { caffeStemBias, type LayoutName, layoutNames, layoutOf } from './layouts.js';
 import { detectorNames } from './names/index.js';
 import type { WeightsFile } from './open.js';
 
@@ -17,7 +17,7 @@ const marks: Record<Exclude<LayoutName, 'mixpl'>, RegExp> = {
 /**
  * The layout of a file: what its metadata says, else what its names look like. Our own names are
  * mmdetection's; the order of the axes tells these two apart. Bare ResNet names count as
- * torchvision's, which timm's are equal to.
+ * torchvision's, which timm's are equal to, but with the bias of Caffe's stem as mmdetection's.
  * @throws MixplError ERR_CHECKPOINT when nothing fits, or several layouts do
  */
 export function detectLayout(file: Pick<WeightsFile, 'path' | 'metadata' | 'entries'>): LayoutName {
@@ -37,7 +37,8 @@ export function detectLayout(file: Pick<WeightsFile, 'path' | 'metadata' | 'entr
       path,
       `names of several (${fitting.map((f) => `${f.layout}: ${f.example}`).join('; ')})`,
     );
-  if (fitting[0]!.layout !== 'mmdetection') return fitting[0]!.layout;
+  if (fitting[0]!.layout !== 'mmdetection')
+    return entries.has(caffeStemBias) ? 'mmdetection' : fitting[0]!.layout;
   const axes = axisOrderOf([...entries.values()].map(({ shape }) => shape));
   if (axes === null)
     throw unknown(

@@ -46,6 +46,11 @@ export interface Layout {
 
 const backbone = 'backbone.';
 const isState = (name: string) => name.endsWith('.num_batches_tracked') || isUnusedOfSwin(name);
+/**
+ * The stem of Detectron's Caffe ResNets has a bias, for which mmdetection, whose `caffe` style starts from
+ * them, has no place either. No other library's files have it.
+ */
+export const caffeStemBias = 'conv1.bias';
 const nothing = () => false;
 
 /**
@@ -109,7 +114,10 @@ function bareBackbone(name: LayoutName, names: readonly string[]): Omit<Layout, 
       return own.startsWith(backbone) ? [batchNormName(own.slice(backbone.length))] : [];
     },
     isUnused: (stored) =>
-      isState(stored) || /^(fc|head)\./.test(stored) || isClassifierOfSwin(stored),
+      isState(stored) ||
+      stored === caffeStemBias ||
+      /^(fc|head)\./.test(stored) ||
+      isClassifierOfSwin(stored),
   };
 }
 

@@ -84,6 +84,80 @@ test.each(['retinanet', 'fcos', 'faster-rcnn'])("the paper's settings of %s", as
   });
 });
 
+/** Figures of MixPL's five configs; of its other detectors those of mmdetection's own. */
+describe('the figures of the reference', () => {
+  const sgd = { type: 'sgd', lr: 0.01, momentum: 0.9, weightDecay: 1e-4, clipNorm: 20 };
+  const adamw = { type: 'adamw', lr: 1e-4, weightDecay: 1e-4, clipNorm: 0.1 };
+  const ofDetrs = { ...adamw, backboneLrFactor: 0.1 };
+  const caffe = { style: 'caffe', norm: 'frozen-bn', channelOrder: 'bgr', padDivisor: 32 };
+  const pytorch = { style: 'pytorch', norm: 'bn-eval', channelOrder: 'rgb', padDivisor: 32 };
+  const frozen = { style: 'pytorch', norm: 'frozen-bn', channelOrder: 'rgb', padDivisor: 1 };
+  const dense = (nmsIou: number) => ({ scoreThr: 0.05, nmsPre: 1000, nmsIou, maxPerImage: 100 });
+  const regions = { scoreThr: 0.05, nmsIou: 0.5, maxPerImage: 100 };
+  const queries = (maxPerImage: number) => ({ maxPerImage });
+  const long = { iterations: 180_000, warmup: { iterations: 500, factor: 0.001 } };
+  const short = { iterations: 90_000, warmup: { iterations: 0 } };
+
+  test.each([
+    ['retinanet', caffe, dense(0.5), 0.4, sgd, long, 10_000],
+    ['fcos', caffe, dense(0.6), 0.3, sgd, long, 5000],
+    ['tood', pytorch, dense(0.6), 0.4, sgd, long, 5000],
+    // Its config has an interval of an epoch, which is the whole run.
+    ['faster-rcnn', caffe, regions, 0.7, sgd, long, 10_000],
+    ['dino', frozen, queries(300), 0.4, ofDetrs, short, 5000],
+    ['centernet', caffe, dense(0.6), 0.4, sgd, long, 10_000],
+    ['atss', pytorch, dense(0.6), 0.4, sgd, long, 10_000],
+    ['cascade-rcnn', caffe, regions, 0.7, sgd, long, 10_000],
+    [
+      'sparse-rcnn',
+      pytorch,
+      queries(100),
+      0.4,
+      { ...adamw, lr: 2.5e-5, clipNorm: 1 },
+      long,
+      10_000,
+    ],
+    ['deformable-detr', frozen, queries(100), 0.4, { ...ofDetrs, lr: 2e-4 }, short, 5000],
+    ['dab-detr', frozen, queries(300), 0.4, ofDetrs, short, 5000],
+  ] as const)(
+    'are those of %s',
+    async (type, input, found, scoreThr, optimizer, schedule, saves) => {
+      const config = await loadConfig(`${type}-r50-coco-10`, { overrides: ['data.root=/d'] });
+      const { style, norm, channelOrder, padDivisor } = input;
+      expect(config).toMatchObject({
+        ...{ optimizer, schedule: { ...schedule, decay: { type: 'constant' } } },
+        model: { type, backbone: { depth: 50, frozenStages: 1, style, norm } },
+        preprocess: { channelOrder, padDivisor },
+        ...{ validation: { interval: 5000, batch: 1 }, checkpoint: { interval: saves, keep: 1 } },
+      });
+      expect(config.model.test).toEqual(found);
+      expect(config.semi).toMatchObject({
+        ...{ scoreThr, minBoxSize: 0.01, emptyImageRule: 'branch-gate', leastNum: 1, burnIn: 0 },
+        ...{ supWeight: 1, unsupWeight: 2, mosaicWeight: 0.5, mixup: true, mosaic: true },
+        ...{
+          indexRule: 'reference',
+          cacheSize: 8,
+          mosaicShape: [
+            [400, 400],
+            [800, 800],
+          ],
+        },
+        erase: { patches: [1, 20], ratio: [0, 0.1], threshold: 0.7 },
+        ema: { momentum: 2e-4, gamma: 4, interval: 3, buffers: 'skip' },
+      });
+      const drawn = { flip: 0.5, resize: { long: 1333, short: [400, 1200] }, erase: null };
+      const { labelled, weak, strong, test: shown } = config.augment;
+      expect(labelled).toMatchObject({ ...drawn, geometric: [] });
+      expect(labelled.color).toHaveLength(9);
+      expect(weak).toMatchObject({ ...drawn, color: [], geometric: [] });
+      expect(strong).toMatchObject({ ...drawn, color: labelled.color });
+      expect(strong).toMatchObject({ rotate: 30, shear: 30, translate: 0.1 });
+      expect(strong.geometric).toHaveLength(5);
+      expect(shown).toMatchObject({ long: 1333, short: 800 });
+    },
+  );
+});
+
 describe('pictures of an iteration', () => {
   const named = presets.map(({ name }) => name);
   const load = (name: string) =>

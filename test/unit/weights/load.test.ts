@@ -238,6 +238,34 @@ describe('loading', () => {
     },
   );
 
+  test("mmdetection's Caffe ResNet, whose stem has a bias, is not taken for torchvision's", async () => {
+    const caffe: DetectorOptions = {
+      ...small,
+      backbone: { depth: 50, baseWidth: 4, style: 'caffe' },
+    };
+    const input = { preprocess: { channelOrder: 'bgr' } } as const;
+    await using from = await createDetector(caffe, { ...input, seed: 1 });
+    await using to = await createDetector(caffe, { ...input, seed: 2 });
+    const tensors = new Map<string, StoredTensor>([['conv1.bias', ones(4)]]);
+    for (const [name, stored] of await torchvisionFile(from))
+      if (name.startsWith('backbone.body.'))
+        tensors.set(name.slice('backbone.body.'.length), stored);
+    const result = await to.loadWeights(await save(tensors), { strict: 'except-classes' });
+    expect(result).toMatchObject({ layout: 'mmdetection', unexpected: [] });
+    expect(result.note).toBe(
+      'the file holds a backbone alone: neck and head keep the weights they had',
+    );
+    const [after, wanted] = [await valuesOf(to), await valuesOf(from)];
+    for (const name of result.loaded) expect(after.get(name), name).toEqual(wanted.get(name));
+    expect(result.loaded).toContain('backbone.conv1.weight');
+
+    const pytorch = { ...caffe, backbone: { ...caffe.backbone, style: 'pytorch' } } as const;
+    await using other = await createDetector(pytorch);
+    const { note } = await other.loadWeights(await save(tensors));
+    expect(note).toMatch(/take BGR; preprocess\.channelOrder is rgb/);
+    expect(note).toMatch(/stride on the first 1x1; backbone\.style is pytorch/);
+  });
+
   test('says where a detector looks as if it were made for other weights', async () => {
     await using from = await createDetector(small, { seed: 1 });
     await using to = await createDetector({
