@@ -1,4 +1,5 @@
 import { type Command, Option } from 'commander';
+import type { ConfigOption } from '../config/index.js';
 import { createOutput } from './output.js';
 
 /** An option that may be repeated; its value is the list of what was given. */
@@ -40,15 +41,26 @@ export function addConfigCommands(program: Command): void {
     .description('check a config and print it with all its defaults')
     .argument('[config]', 'YAML file or name of a preset')
     .addOption(setOption())
+    .option(
+      '--options [path]',
+      'list all options with default and meaning, or those below a path, e.g. semi.ema',
+    )
     .option('--schema', 'print the JSON Schema of config files instead, for editors')
     .option('--json', 'print JSON instead of YAML')
     .action(
       async (
         source: string | undefined,
-        flags: { set: string[]; schema?: boolean; json?: boolean },
+        flags: { set: string[]; options?: string | true; schema?: boolean; json?: boolean },
         command: Command,
       ) => {
         const config = await import('../config/index.js');
+        if (flags.options) {
+          const below = flags.options === true ? '' : flags.options;
+          const options = config.listOptions(below);
+          if (options.length === 0) command.error(`error: no option is called '${below}'`);
+          await createOutput(flags).result(options, () => options.map(lineOf).join('\n'));
+          return;
+        }
         if (flags.schema) {
           const schema = config.jsonSchema();
           await createOutput(flags).result(schema, () => JSON.stringify(schema, null, 2));
@@ -67,4 +79,10 @@ export function addConfigCommands(program: Command): void {
         await output.result(resolved, () => config.formatConfig(resolved).trimEnd());
       },
     );
+}
+
+/** As a line of a config that is commented. */
+function lineOf({ path, values, default: value, description, only }: ConfigOption): string {
+  const line = `${path}:${value === null ? '' : ` ${value}`}`.padEnd(40);
+  return `${line}  # ${[values, description, ...only.map((kind) => `with ${kind}`)].filter(Boolean).join('; ')}`;
 }

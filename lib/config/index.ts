@@ -7,6 +7,7 @@ export {
   missingData,
   parseConfig,
 } from './load.js';
+export { type ConfigOption, listOptions } from './option-list.js';
 export { datasetSource, detectorOptions, optimizerOptions } from './parts.js';
 export { listPresets, type Preset } from './presets.js';
 export { configSchema, jsonSchema, type ResolvedConfig, type RunConfig } from './schema.js';

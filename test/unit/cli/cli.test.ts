@@ -26,6 +26,7 @@ describe('a mistake on the command line', () => {
     [['eval', '--annotations', 'x'], 'eval needs --annotations and --detections'],
     [['presets', 'x'], 'too many arguments'],
     [['config'], "missing required argument 'config'"],
+    [['config', '--options', 'semi.em'], "error: no option is called 'semi.em'"],
     [
       ['eval', '--annotations', 'a', '--detections', 'b', '--protocol', 'voc'],
       'Allowed choices are',
@@ -91,6 +92,16 @@ test('where nobody reads stderr the work goes on', async () => {
 });
 
 describe('config', () => {
+  test('lists options with their defaults and meanings', async () => {
+    const { code, stdout } = await runCli(['config', '--options', 'semi.ema']);
+    expect(code).toBe(0);
+    const lines = stdout.trimEnd().split('\n');
+    expect(lines).toHaveLength(4);
+    expect(lines[0]).toMatch(/^semi\.ema\.momentum: 0\.0002 +# number in \[0, 1\]; /);
+    const json = await runCli(['config', '--options', '--json']);
+    expect(JSON.parse(json.stdout).length).toBeGreaterThan(300);
+  });
+
   test('prints the resolved config, which reads back as itself', async () => {
     const { code, stdout } = await runCli([
       'config',
