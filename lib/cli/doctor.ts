@@ -19,7 +19,7 @@ export interface DoctorReport {
 export function addDoctorCommand(program: Command): void {
   program
     .command('doctor')
-    .description('what this installation can do, and what keeps it from doing more')
+    .description('show what this installation can do, and what keeps it from doing more')
     .option('--json', 'print { version, node, build, devices, collectives, cudaReason? }')
     .action(async (flags: { json?: boolean }) => {
       const { report, remarks } = await examine();

@@ -31,28 +31,34 @@ interface TrainFlags {
 export function addTrainCommand(program: Command): void {
   program
     .command('train')
-    .description('train a detector as a config says')
+    .description('train a detector as a config or preset says')
     .argument('<config>', 'YAML file or name of a preset')
     .addOption(setOption())
-    .option('--out <dir>', 'folder of the run (default: runs/ and the name of the config)')
-    .option('--resume', 'go on from the newest checkpoint of the folder, if there is one')
+    .option('--out <dir>', 'folder of the run (default: runs/NAME, by the name in the config)')
+    .option(
+      '--resume',
+      'continue from the newest checkpoint in the folder of the run, if there is one',
+    )
     .addOption(
       repeatable(
         '--allow-change <option>',
-        'with --resume: an option that may differ from the checkpoint',
+        'with --resume: option of the config that may differ from the checkpoint, e.g. schedule.iterations',
       ),
     )
     .option(
       '--processes <n>',
-      'share the parts of an iteration (batch.accumulate) out to so many processes, each with a GPU of its own',
+      'train with n processes, each with a GPU of its own, that share the batch.accumulate parts of an iteration (default: 1)',
       wholeNumber(1, 1024),
     )
     .option(
       '--rank <n>',
-      'this is one of the processes of several machines, which are started by hand; with --address, and MIXPL_SECRET in the environment',
+      'start only the process of this rank, from 0 on, of a training on several machines; needs --processes, --address, and MIXPL_SECRET in the environment',
       wholeNumber(0, 1023),
     )
-    .option('--address <host:port>', 'where rank 0 listens')
+    .option(
+      '--address <host:port>',
+      'with --rank: host and port on which the process of rank 0 listens',
+    )
     .option('--json', 'print { out, reason, iteration, best, teacher, student, … } at the end')
     .action(train);
 }

@@ -32,17 +32,21 @@ export function addAnalyzeGradients(analyze: Command): void {
     analyze
       .command('gradients')
       .description(
-        "gradient norms of a student's class scores in each of its views, right and wrong ones apart",
+        "measure gradient norms of a student's class scores in each of its views, separately for right and wrong pseudo labels",
       ),
   )
     .requiredOption('--checkpoint <path>', 'weights file, checkpoint or folder of a run')
     .option(
       '--thresholds <list>',
-      "scores that pseudo labels are above (default: the run's semi.scoreThr and values around it)",
+      "score thresholds of pseudo labels in [0, 1], e.g. 0.3,0.5 (default: the run's semi.scoreThr and values 0.1 and 0.2 away from it)",
       listOfShares,
     )
-    .option('--views <list>', `which of ${views.join(',')} (default: all)`, listOfViews)
-    .option('--bins <n>', 'of each density', wholeNumber(1), 30)
+    .option(
+      '--views <list>',
+      `views to analyse, some of ${views.join(',')} (default: all)`,
+      listOfViews,
+    )
+    .option('--bins <n>', 'number of bins of each density', wholeNumber(1), 30)
     .option('--out <dir>', 'also write gradients.json and a page of charts, gradients.html')
     .option(
       '--json',

@@ -34,8 +34,17 @@ export function withSourceOptions(command: Command): Command {
 export function withChoiceOptions(command: Command): Command {
   return withRuntimeOptions(
     withDatasetOptions(command)
-      .option('--limit <n>', 'so many images, a seeded choice (default: all)', wholeNumber(1))
-      .option('--seed <n>', 'of the choice', wholeNumber(0), 0)
+      .option(
+        '--limit <n>',
+        'analyse n images, chosen at random by --seed (default: all)',
+        wholeNumber(1),
+      )
+      .option(
+        '--seed <n>',
+        'seed of all random choices: the images of --limit, the views',
+        wholeNumber(0),
+        0,
+      )
       .addOption(policyOption()),
   );
 }
