@@ -162,7 +162,8 @@ function describeCheck(
     const more = problem.count - examples.length;
     if (more > 0) lines.push(`  … and ${more} more (--list FILE writes all of them)`);
   }
-  if (!found.usable) lines.push('training refuses what is marked so, unless data.policy skips it');
+  if (!found.usable)
+    lines.push("training stops at what is marked 'refused', unless data.policy says otherwise");
   return lines.join('\n');
 }
 

@@ -60,7 +60,7 @@ export const policyOf = ({ policy }: PolicyFlags) => policy as ProblemPolicy;
 export async function warnOfProblems(dataset: DetectionDataset, output: Output): Promise<void> {
   const { problemRules } = await import('../data/index.js');
   for (const { kind, action, count } of dataset.report.problems)
-    output.warn(`${dataset.name}: ${count} ${problemRules[kind].what}: ${action}`);
+    output.warn(`${dataset.name}: ${count} ${problemRules[kind].what} (${kind}): ${action}`);
 }
 
 /** @throws MixplError ERR_IO when there is nothing at `path` */

@@ -68,7 +68,7 @@ export function addDemoCommand(program: Command): void {
         }),
       );
       await output.result({ methods, pictures: result.pictures }, async () =>
-        [await formatDemo(result), ...result.pictures.map((path) => `picture: ${path}`)].join('\n'),
+        [await formatDemo(result), ...result.pictures.map((path) => `image: ${path}`)].join('\n'),
       );
     });
 }

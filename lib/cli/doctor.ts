@@ -53,7 +53,7 @@ async function examine(): Promise<{ report: DoctorReport; remarks: string[] }> {
     remarks.push(
       `threads: ${build.threads}`,
       `processor: ${build.cpuFeatures.join(', ')}`,
-      `several processes: by ${collectives.join(', ') || 'nothing (neither the plug-in for gloo nor libnccl.so.2 is here)'}`,
+      `training with several processes: ${collectives.length ? `by ${collectives.join(', ')}` : 'not possible (neither the plug-in for gloo nor libnccl.so.2 was found)'}`,
     );
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);

@@ -67,16 +67,18 @@ export function addEvalCommand(program: Command): void {
       const { annotations, detections, protocol, voc } = flags;
       if (flags.checkpoint !== undefined) {
         if (annotations !== undefined || detections !== undefined)
-          command.error('error: --annotations and --detections go without --checkpoint');
+          command.error(
+            'error: --annotations and --detections cannot be combined with --checkpoint',
+          );
         return evaluateCheckpoint(dataset, flags, output);
       }
       if (annotations === undefined || detections === undefined)
-        command.error('error: eval needs --annotations and --detections, or --checkpoint');
+        command.error('error: eval needs --checkpoint, or --annotations and --detections');
       if (dataset !== undefined || flags.save !== undefined)
-        command.error('error: a data set and --save go with --checkpoint');
+        command.error('error: a data set and --save need --checkpoint');
       if (Object.keys(flags.policy).length > 0)
         command.error(
-          'error: --policy goes with --checkpoint: files are counted as pycocotools does',
+          'error: --policy needs --checkpoint: files are evaluated as pycocotools does',
         );
       const { evaluateFiles } = await import('./eval-files.js');
       const files = { annotations, detections, protocol, voc };
@@ -122,7 +124,7 @@ async function evaluateCheckpoint(
         ...{ preprocess, dtype, device, signal, cache: test.cache, resize: preprocess.resize },
         unreadable: test.unreadable,
         onUnreadable: ({ message }, path) => {
-          if (!told.has(path)) output.warn(`${message}; the metrics are without it`);
+          if (!told.has(path)) output.warn(`${message}; it is left out of the metrics`);
           told.add(path);
         },
         onProgress: (done, total) => status.set(`${file}: ${done}/${total}`),

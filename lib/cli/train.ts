@@ -88,7 +88,10 @@ async function train(source: string, flags: TrainFlags): Promise<void> {
             onValidating: (progress) => report.validating(progress),
           }),
         }),
-      { onInterrupt: () => report?.warn('finishing the step; once more to stop at once') },
+      {
+        onInterrupt: () =>
+          report?.warn('stopping after this step; interrupt again to stop at once'),
+      },
     );
   } catch (error) {
     // One process says what it was.
@@ -125,6 +128,7 @@ async function processesOf({
 /** What people see while it runs, on stderr. */
 async function createReport(config: ResolvedConfig) {
   const { createLogger, Progress, StatusLine } = await import('../log/index.js');
+  const { problemRules } = await import('../data/index.js');
   const line = new StatusLine(process.stderr);
   const log = createLogger({ level: config.logging.level, write: (text) => line.print(text) });
   let progress: InstanceType<typeof Progress> | undefined;
@@ -140,10 +144,12 @@ async function createReport(config: ResolvedConfig) {
       log.info(`data: ${parts.join(', ')}${splitHash ? `; split ${splitHash.slice(0, 12)}` : ''}`);
       for (const set of [labelled, unlabelled, test])
         for (const { kind, action, count } of set?.report.problems ?? [])
-          log.warn(`${set!.name}: ${count} × ${kind}: ${action}`);
+          log.warn(`${set!.name}: ${count} ${problemRules[kind].what} (${kind}): ${action}`);
     },
     weights({ layout, loaded, missing, note }: LoadedWeights) {
-      const kept = missing.length ? `, ${missing.length} stay fresh` : '';
+      const kept = missing.length
+        ? `, ${missing.length} not in the file keep their initial values`
+        : '';
       log.info(`weights: ${loaded.length} tensors, layout ${layout}${kept}`);
       if (note) log.warn(`model.weights: ${note}`);
     },
@@ -229,7 +235,7 @@ async function summaryOf(result: RunResult, { out, seconds }: { out: string; sec
 async function describe(result: RunResult, { out }: { out: string }): Promise<string> {
   const { reason, iteration, validation } = result;
   if (reason === 'aborted')
-    return `stopped after ${iteration} iterations; go on with the same command and --resume --out ${out}`;
+    return `stopped after ${iteration} iterations; to continue, run the same command with --resume --out ${out}`;
   const lines = [`done: ${iteration} iterations, in ${out}`];
   if (validation) {
     const { formatComparison } = await import('../eval/index.js');

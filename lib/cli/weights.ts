@@ -62,10 +62,10 @@ export function addWeightsCommands(program: Command): void {
     .action(async (file: string, flags: ImportFlags, command: Command) => {
       if ((flags.config === undefined) === (flags.checkpoint === undefined))
         command.error(
-          'error: import needs --config or --checkpoint, which say what detector it is',
+          'error: import needs either --config or --checkpoint, which describe the detector',
         );
       if (flags.checkpoint !== undefined && flags.set.length > 0)
-        command.error('error: --set goes with --config: a checkpoint has its options');
+        command.error('error: --set needs --config: a checkpoint has its own options');
       await importWeights(file, flags, createOutput(flags));
     });
 
@@ -106,9 +106,8 @@ export function addWeightsCommands(program: Command): void {
     )
     .action(async (flags: ExportFlags, command: Command) => {
       if ((flags.layout === undefined) === (flags.onnx === undefined))
-        command.error('error: export needs --layout or --onnx, which say what it writes');
-      if (flags.check !== undefined && !flags.onnx)
-        command.error('error: --check goes with --onnx');
+        command.error('error: export needs either --layout or --onnx, which say what to write');
+      if (flags.check !== undefined && !flags.onnx) command.error('error: --check needs --onnx');
       await (flags.onnx ? exportAsOnnx(flags, flags.onnx) : exportWeights(flags));
     });
 }
@@ -180,7 +179,7 @@ async function classesIn(
   if (classes !== null) return classes;
   throw new MixplError(
     'ERR_CONFIG',
-    `import: model.numClasses must be given, got none in ${config} and no class layer of ${rowsPerClass} rows a class in ${file}; try --set model.numClasses=N`,
+    `import: model.numClasses must be given, got none in ${config}, and no class layer with ${rowsPerClass} rows per class in ${file}; try --set model.numClasses=N`,
   );
 }
 
@@ -200,7 +199,7 @@ async function weightsOf({ checkpoint, branch }: ExportFlags): Promise<string> {
   if (file) return file;
   throw new MixplError(
     'ERR_CONFIG',
-    `export: --branch ${branch} must be one that ${checkpoint} has, got one without`,
+    `export: --branch ${branch} must be a branch of ${checkpoint}, which does not have it`,
   );
 }
 
@@ -246,7 +245,7 @@ async function exportAsOnnx(flags: ExportFlags, size: Size): Promise<void> {
               ]),
           ...(comparison
             ? [
-                `${check}: ${comparison.matched} of ${comparison.detections} detections agree, ${comparison.others} others;` +
+                `${check}: ${comparison.matched} of ${comparison.detections} detections of predict agree, ${comparison.others} are in the file only;` +
                   ` largest differences: score ${comparison.score.toExponential(1)}, ${comparison.pixels.toExponential(1)} pixels`,
               ]
             : []),

@@ -98,7 +98,7 @@ async function draw(paths: readonly string[], flags: CamFlags, output: Output) {
       const { pictures, ...source } = await sourceOf(paths, { flags, branches, signal, output });
       const cams = camViews(student, pictures, {
         ...{ teacher, level, threshold, seed, signal, ...source },
-        onUnreadable: ({ message }) => output.warn(`${message}; it has no picture`),
+        onUnreadable: ({ message }) => output.warn(`${message}; it is not drawn`),
         onProgress: (done, total) => status.set(`${done}/${total} images`),
       });
       const nameOf = freeNames();

@@ -67,7 +67,9 @@ function listOfViews(text: string): ViewName[] {
   const names = text.split(',').map((name) => name.trim());
   const unknown = names.find((name) => !(views as readonly string[]).includes(name));
   if (unknown !== undefined)
-    throw new InvalidArgumentError(`It must be some of ${views.join(',')}.`);
+    throw new InvalidArgumentError(
+      `It must be one or more of ${views.join(',')}, separated by commas.`,
+    );
   return names as ViewName[];
 }
 
@@ -89,7 +91,7 @@ async function studyOf(
       const analysis = await analyzeGradients(student, dataset, {
         ...{ teacher, thresholds, views, bins, limit, seed, cache, unreadable, signal },
         settings: settingsOf(config, output),
-        onUnreadable: ({ message }) => output.warn(`${message}; the numbers are without it`),
+        onUnreadable: ({ message }) => output.warn(`${message}; it is left out of the numbers`),
         onProgress: (done, total) => status.set(`${done}/${total} images`),
       });
       const source = { name: dataset.name, source: dataset.report.source };

@@ -101,7 +101,7 @@ async function studyOf(
         const analysis = await analyzePseudoLabels(detector, dataset, {
           ...{ thresholds, cache, unreadable, signal },
           onUnreadable: ({ message }, file) => {
-            if (!told.has(file)) output.warn(`${message}; the numbers are without it`);
+            if (!told.has(file)) output.warn(`${message}; it is left out of the numbers`);
             told.add(file);
           },
           onProgress: (done, total) => status.set(`${weights}: ${done}/${total}`),

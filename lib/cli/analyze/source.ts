@@ -81,7 +81,7 @@ export async function hiddenTruth(
   const { annotations, crowd } = annotated.report;
   if (annotations === crowd)
     output.warn(
-      `${annotated.name}: there is no object in ${annotated.images.length} images to find`,
+      `${annotated.name}: the annotations of its ${annotated.images.length} images have no object to find`,
     );
   return { ...found, dataset: annotated };
 }
@@ -89,7 +89,7 @@ export async function hiddenTruth(
 export function listOfShares(text: string): number[] {
   const values = text.split(',').map((part) => (part.trim() === '' ? Number.NaN : Number(part)));
   if (values.some((value) => !(value >= 0 && value <= 1)))
-    throw new InvalidArgumentError('It must be numbers in [0, 1] with commas between them.');
+    throw new InvalidArgumentError('It must be numbers in [0, 1], separated by commas.');
   return values;
 }
 

@@ -9,14 +9,14 @@ const queryCount = () => positiveCount().max(1 << 20);
 const channelMapper = z
   .strictObject({
     type: z.literal('channel-mapper').default('channel-mapper'),
-    channels: channels().multipleOf(4).default(256).describe('of every token'),
+    channels: channels().multipleOf(4).default(256).describe('channels of every token'),
     firstLevel: z.int().min(2).max(5).default(3),
     numOutputs: z
       .int()
       .min(1)
       .max(8)
       .default(4)
-      .describe('levels, those beyond C5 by strides of 2'),
+      .describe('number of levels; those beyond C5 come from convolutions of stride 2'),
     norm: z.enum(['none', 'gn']).default('gn'),
   })
   .refine(
@@ -34,7 +34,7 @@ const channelMapper = z
 const plainMapper = z
   .strictObject({
     type: z.literal('channel-mapper').default('channel-mapper'),
-    channels: channels().multipleOf(4).default(256).describe('of every token'),
+    channels: channels().multipleOf(4).default(256).describe('channels of every token'),
     firstLevel: z.literal(5).default(5),
     numOutputs: z.literal(1).default(1),
     norm: z.enum(['none', 'gn']).default('none'),
@@ -42,15 +42,15 @@ const plainMapper = z
   .prefault({});
 
 const transformerFields = (defaults: { ffnChannels: number; dropout: number }) => ({
-  heads: z.int().min(1).max(64).default(8),
-  encoderLayers: z.int().min(0).max(64).default(6),
-  decoderLayers: z.int().min(1).max(64).default(6),
-  ffnChannels: channels().default(defaults.ffnChannels),
-  dropout: share().lt(1).default(defaults.dropout),
+  heads: z.int().min(1).max(64).default(8).describe('attention heads of each layer'),
+  encoderLayers: z.int().min(0).max(64).default(6).describe('number of encoder layers'),
+  decoderLayers: z.int().min(1).max(64).default(6).describe('number of decoder layers'),
+  ffnChannels: channels().default(defaults.ffnChannels).describe('hidden channels of each layer'),
+  dropout: share().lt(1).default(defaults.dropout).describe('dropout rate in training'),
 });
 function transformer(defaults: { ffnChannels: number; dropout: number }) {
   const { heads, ...rest } = transformerFields(defaults);
-  const points = z.int().min(1).max(16).default(4).describe('samples of a head in each level');
+  const points = z.int().min(1).max(16).default(4).describe('sampling points per head and level');
   return z.strictObject({ heads, points, ...rest }).prefault({});
 }
 
@@ -66,14 +66,17 @@ export const queryTrain = ({ classification }: { classification: number }) =>
           iou: nonNegative().default(2),
         })
         .prefault({})
-        .describe('what assigning a query to an object costs'),
+        .describe(
+          'weights of the costs by which queries are matched to objects: classes, L1 of boxes, GIoU',
+        ),
       lossWeights: z
         .strictObject({
           classification: nonNegative().default(classification),
           boxes: nonNegative().default(5),
           iou: nonNegative().default(2),
         })
-        .prefault({}),
+        .prefault({})
+        .describe('weights of the losses: classes, L1 of boxes, GIoU'),
     })
     .prefault({});
 
@@ -96,9 +99,14 @@ export const deformableDetr = z
     numerics: onlyMmdetection(),
     neck: channelMapper,
     transformer: transformer({ ffnChannels: 1024, dropout: 0.1 }),
-    queries: queryCount().default(300).describe('objects that an image can have'),
-    refine: z.boolean().default(true).describe('each layer moves the boxes of the one before'),
-    twoStage: z.boolean().default(true).describe("queries start at the encoder's best boxes"),
+    queries: queryCount()
+      .default(300)
+      .describe('number of queries: the most objects that an image can have'),
+    refine: z
+      .boolean()
+      .default(true)
+      .describe('true: each decoder layer refines the boxes of the one before'),
+    twoStage: z.boolean().default(true).describe("true: queries start at the encoder's best boxes"),
     train: queryTrain({ classification: 2 }),
     test: queryTest({ maxPerImage: 100 }),
   })
@@ -122,7 +130,9 @@ export const dabDetr = z
     numerics: onlyMmdetection(),
     neck: plainMapper,
     transformer: z.strictObject(transformerFields({ ffnChannels: 2048, dropout: 0 })).prefault({}),
-    queries: queryCount().default(300).describe('objects that an image can have'),
+    queries: queryCount()
+      .default(300)
+      .describe('number of queries: the most objects that an image can have'),
     train: queryTrain({ classification: 1 }),
     test: queryTest({ maxPerImage: 300 }),
   })
@@ -138,15 +148,24 @@ export const dino = z
     numerics: onlyMmdetection(),
     neck: channelMapper,
     transformer: transformer({ ffnChannels: 2048, dropout: 0 }),
-    queries: queryCount().default(900).describe('objects that an image can have'),
+    queries: queryCount()
+      .default(900)
+      .describe('number of queries: the most objects that an image can have'),
     denoising: z
       .strictObject({
         queries: count()
           .max(4096)
           .default(100)
-          .describe('objects that the noisy groups hold; 0: none'),
-        labelNoise: share().default(0.5).describe('half of it is the share of labels drawn anew'),
-        boxNoise: nonNegative().max(10).default(1).describe('of half a side'),
+          .describe('number of denoising queries in all groups; 0: none'),
+        labelNoise: share()
+          .default(0.5)
+          .describe('twice the share of labels that are replaced at random'),
+        boxNoise: nonNegative()
+          .max(10)
+          .default(1)
+          .describe(
+            'largest shift of a side of a noisy box, as a factor of half the width or height',
+          ),
       })
       .prefault({}),
     train: queryTrain({ classification: 1 }),

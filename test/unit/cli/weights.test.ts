@@ -140,17 +140,20 @@ describe('export --onnx', () => {
       /would scale .*picture\.png to 240×320; a file exported with --onnx 240x320 would /,
     );
     expect(stdout).toMatch(
-      /picture\.png: (\d+) of \1 detections agree, 0 others; largest differences: score /,
+      /picture\.png: (\d+) of \1 detections of predict agree, 0 are in the file only; largest differences: score /,
     );
   });
 
   test.each([
-    [[], 'error: export needs --layout or --onnx, which say what it writes'],
-    [['--onnx', '64x64', '--layout', 'mmdetection'], 'error: export needs --layout or --onnx'],
-    [['--layout', 'mmdetection', '--check', 'x.jpg'], 'error: --check goes with --onnx'],
+    [[], 'error: export needs either --layout or --onnx, which say what to write'],
+    [
+      ['--onnx', '64x64', '--layout', 'mmdetection'],
+      'error: export needs either --layout or --onnx',
+    ],
+    [['--layout', 'mmdetection', '--check', 'x.jpg'], 'error: --check needs --onnx'],
     [['--onnx', '64'], 'must be HEIGHTxWIDTH in pixels, e.g. 480x640'],
     [['--onnx', '64x16'], 'onnx: width must be a whole number of pixels in [32, 16384], got 16'],
-    [['--onnx', '64x64', '--branch', 'teacher'], 'export: --branch teacher must be one that '],
+    [['--onnx', '64x64', '--branch', 'teacher'], 'export: --branch teacher must be a branch of '],
   ])('%j: %s', async (options, message) => {
     const { code, stderr } = await exportTo(...options);
     expect(code).toBe(2);
