@@ -9,7 +9,7 @@ import { viewNames } from './student-views.js';
 /** Boxes by what they are. */
 export const boxColors = {
   found: { name: 'object that a pseudo label found', color: '#00c853' },
-  missed: { name: 'object that none found', color: '#ff1744' },
+  missed: { name: 'object that no pseudo label found', color: '#ff1744' },
   wrong: { name: 'pseudo label without an object', color: '#e040fb' },
   unjudged: { name: 'pseudo label', color: '#00b0ff' },
 } as const satisfies Record<string, LegendEntry>;

@@ -12,10 +12,10 @@ export interface GradientStudy extends GradientAnalysis {
 }
 
 const typeNames: Record<SampleType, string> = {
-  tp: 'TP: objects that are taught',
-  fp: 'FP: taught, but not there',
-  fn: 'FN: objects that are taught to be background',
-  tn: 'TN: background',
+  tp: 'TP: objects taught as objects',
+  fp: 'FP: background taught as objects',
+  fn: 'FN: objects taught as background',
+  tn: 'TN: background taught as background',
 };
 
 export function pageOf(study: GradientStudy): Page {

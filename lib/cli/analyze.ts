@@ -7,7 +7,7 @@ import { addAnalyzePseudoLabels } from './analyze/pseudo-labels.js';
 export function addAnalyzeCommands(program: Command): void {
   const analyze = program
     .command('analyze')
-    .description('what a training learned from, beside what is there');
+    .description('compare what a student learned from with what is really in the images');
   addAnalyzePseudoLabels(analyze);
   addAnalyzeGradients(analyze);
   addAnalyzeCam(analyze);

@@ -19,26 +19,36 @@ interface BenchFlags {
 export function addBenchCommand(program: Command): void {
   program
     .command('bench')
-    .description('check and time kernels and steps on a device')
+    .description('check kernels and training steps on a device, and time them')
     .argument(
       '[names...]',
-      'cases in this order, or their beginnings: ema, conv, conv/stem, mixpl/dino; none: all (on the CPU but for what is large)',
+      'cases to run, in this order, by name or beginning of a name, e.g. ema, conv, conv/stem, mixpl/dino (default: all; on the CPU all but the large ones)',
     )
-    .option('--device <name>', 'auto, cpu, cuda or cuda:N', 'cpu')
-    .addOption(new Option('--dtype <type>', 'one type instead of all').choices(['fp32', 'bf16']))
-    .option('--size <HxW>', 'pictures of train, infer, teacher and mixpl', sizeOf)
+    .option('--device <name>', 'device to compute on: auto, cpu, cuda or cuda:N', 'cpu')
+    .addOption(
+      new Option(
+        '--dtype <type>',
+        'time this data type only (default: every one that a case has)',
+      ).choices(['fp32', 'bf16']),
+    )
+    .option(
+      '--size <HxW>',
+      'image size in the cases train, infer, teacher and mixpl, e.g. 480x640 (default: as in --list)',
+      sizeOf,
+    )
     .addOption(threadsOption())
     .option(
       '--repeats <n>',
-      'samples that count, and most of warm-up (default: by how long one takes)',
+      'number of timed samples, and limit of the warm-up samples before them (default: by the duration of one)',
       wholeNumber(1),
     )
     .addOption(
-      new Option('--peer <name>', 'alternate with the same in PyTorch (BENCH_PYTHON)').choices([
-        'torch',
-      ]),
+      new Option(
+        '--peer <name>',
+        'also time the same work in PyTorch, alternating (BENCH_PYTHON in the environment names the Python to use)',
+      ).choices(['torch']),
     )
-    .option('--list', 'only show the cases')
+    .option('--list', 'list the cases and run none')
     .option(
       '--json',
       'print { device, limits, results: [{ name, shape, dtype, checked, medianMs, spread, gbPerS, flopPerS, shareOfLimit, peer? }], interrupted? }',
@@ -103,6 +113,6 @@ async function bench(names: string[], flags: BenchFlags): Promise<void> {
 
 function sizeOf(text: string): { height: number; width: number } {
   const match = /^(\d+)x(\d+)$/.exec(text);
-  if (!match) throw new InvalidArgumentError('must be HxW, say 480x640');
+  if (!match) throw new InvalidArgumentError('It must be HEIGHTxWIDTH in pixels, e.g. 480x640.');
   return { height: Number(match[1]), width: Number(match[2]) };
 }

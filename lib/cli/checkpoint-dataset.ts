@@ -70,7 +70,7 @@ export async function checkpointDataset(
   if (!dataset)
     throw new MixplError(
       'ERR_CONFIG',
-      `${command}: name a data set; the config of ${checkpoint} has none`,
+      `${command}: a data set must be given, got none, and none in the config of ${checkpoint}`,
     );
   const damaged = config?.data.damagedImages ?? 'refuse';
   return {
@@ -97,6 +97,6 @@ export async function runConfig(
   if (needed === null) return null;
   throw new MixplError(
     'ERR_CONFIG',
-    `${needed}: name a data set; ${checkpoint} is not of a run, whose config would name one`,
+    `${needed}: a data set must be given, got none; ${checkpoint} is not in the folder of a run, whose config would name one`,
   );
 }

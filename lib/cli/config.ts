@@ -11,7 +11,7 @@ export function repeatable(flags: string, description: string): Option {
 
 /** The option that every command with a config has. */
 export const setOption = () =>
-  repeatable('--set <option=value>', 'change one option, e.g. optimizer.lr=1e-4');
+  repeatable('--set <option=value>', 'override one option of the config, e.g. optimizer.lr=1e-4');
 
 export function addConfigCommands(program: Command): void {
   program
@@ -19,15 +19,14 @@ export function addConfigCommands(program: Command): void {
     .description('list the configs that come with mixpl')
     .option(
       '--json',
-      'print { "presets": [{ "name", "description", "file": path, or null of torchvision\'s }] }',
+      'print { "presets": [{ "name", "description", "file": path, or null for torchvision\'s }] }',
     )
     .action(async (flags: { json?: boolean }) => {
       const { listPresets } = await import('../config/index.js');
       const { torchvisionPresets } = await import('../detector/torchvision.js');
       const ofTorchvision = torchvisionPresets.map((name) => ({
         ...{ name, file: null },
-        description:
-          "torchvision's network and numerics, for its weights; no recipe for a training",
+        description: "torchvision's network and numerics, for its weights; not a training recipe",
       }));
       const presets = [...(await listPresets()), ...ofTorchvision];
       const width = Math.max(...presets.map(({ name }) => name.length));
@@ -38,7 +37,7 @@ export function addConfigCommands(program: Command): void {
 
   program
     .command('config')
-    .description('check a config and print it with all its defaults')
+    .description('check a config, and print it with all its defaults')
     .argument('[config]', 'YAML file or name of a preset')
     .addOption(setOption())
     .option(

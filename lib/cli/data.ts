@@ -27,52 +27,63 @@ interface CommonFlags extends DatasetFlags {
 export function addDataCommands(program: Command): void {
   const data = program
     .command('data')
-    .description('look at, split and convert data sets')
+    .description('check, split and convert data sets')
     .helpCommand(false);
 
   withDatasetArgument(data.command('check'))
-    .description('count classes, sizes and problems, and look into the image files')
+    .description('count classes, box sizes and problems of a data set, and check its image files')
     .addOption(
-      new Option('--files <how>', 'read nothing of the image files, their headers, or all pixels')
+      new Option(
+        '--files <how>',
+        'what to read of the image files: nothing, the headers, or all pixels',
+      )
         .choices(['none', 'header', 'decode'])
         .default('header'),
     )
-    .option('--unlabelled', 'as an unlabelled source: it may be without annotations and categories')
+    .option(
+      '--unlabelled',
+      'check it as unlabelled data, which needs no annotations and no categories',
+    )
     .option(
       '--list <file>',
-      'write every problem there, a line of JSON each (--unlabelled: of images)',
+      'also write every problem to this file, one line of JSON each (with --unlabelled: only those of images)',
     )
     .option('--json', 'print the findings as JSON')
     .action(check);
 
   withDatasetArgument(data.command('split'))
-    .description('write COCO files with few labelled and many unlabelled images')
+    .description('split a data set into two COCO files: few labelled and many unlabelled images')
     .requiredOption(
       '--percent <number>',
-      'how many of the images keep their labels',
+      'percentage of the images that keep their labels, in (0, 100]',
       numberUpTo(100, '(0'),
     )
-    .option('--fold <number>', 'which of the independent draws', wholeNumber(0), 1)
+    .option(
+      '--fold <number>',
+      'number of the random draw; each gives another split',
+      wholeNumber(0),
+      1,
+    )
     .addOption(
       new Option(
         '--scheme <name>',
-        'exact: without replacement; reference: the published COCO draws',
+        'how images are drawn; exact: without replacement, reference: as in the published COCO splits',
       )
         .choices(['exact', 'reference'])
         .default('exact'),
     )
-    .option('--keep-annotations', "leave the unlabelled part's annotations in its file")
-    .option('--out <folder>', 'where the two files go', '.')
+    .option('--keep-annotations', 'keep the annotations of the unlabelled images in their file')
+    .option('--out <folder>', 'folder for the two files', '.')
     .addOption(policyOption())
-    .option('--json', 'print files, counts and the hash of the split')
+    .option('--json', 'print files, counts and the hash of the split as JSON')
     .action(split);
 
   withDatasetArgument(data.command('convert'))
     .description('write a data set as a COCO file')
-    .requiredOption('--out <file>', 'the COCO file')
-    .option('--unlabelled', 'without its annotations')
+    .requiredOption('--out <file>', 'COCO file to write')
+    .option('--unlabelled', 'leave out its annotations')
     .addOption(policyOption())
-    .option('--json', 'print file and counts')
+    .option('--json', 'print file and counts as JSON')
     .action(convert);
 }
 
@@ -151,7 +162,8 @@ function describeCheck(
     const more = problem.count - examples.length;
     if (more > 0) lines.push(`  … and ${more} more (--list FILE writes all of them)`);
   }
-  if (!found.usable) lines.push('training refuses what is marked so, unless data.policy skips it');
+  if (!found.usable)
+    lines.push("training stops at what is marked 'refused', unless data.policy says otherwise");
   return lines.join('\n');
 }
 

@@ -24,11 +24,14 @@ export function withDatasetOptions(command: Command): Command {
     .addOption(
       new Option(
         '--format <name>',
-        'what the data set is (default: what its path looks like)',
+        'format of the data set (default: recognised from its path)',
       ).choices(['coco', 'voc', 'folder']),
     )
-    .option('--images <folder>', "COCO: where its images are (default: the file's folder)")
-    .option('--image-set <name>', 'VOC: list in ImageSets/Main (default: every annotated image)');
+    .option('--images <folder>', "COCO: folder of the images (default: the file's folder)")
+    .option(
+      '--image-set <name>',
+      'VOC: name of a list in ImageSets/Main, e.g. trainval (default: every annotated image)',
+    );
 }
 
 export interface PolicyFlags {
@@ -39,9 +42,12 @@ export interface PolicyFlags {
 export const policyOption = () =>
   new Option(
     '--policy <kind=action>',
-    'what to do with a kind of problem that data check names; may be repeated',
+    'what to do with one kind of problem: refuse, skip, keep or repair, e.g. missing-image=skip (data check names the kinds); may be repeated',
   )
-    .default({} as Record<string, string>, 'as data check says; eval counts what training skips')
+    .default(
+      {} as Record<string, string>,
+      'as data check says, but eval counts what training skips',
+    )
     .argParser((text: string, before: Record<string, string>) => {
       const [kind = '', action = ''] = text.split('=', 2);
       return { ...before, [kind]: action };
@@ -54,7 +60,7 @@ export const policyOf = ({ policy }: PolicyFlags) => policy as ProblemPolicy;
 export async function warnOfProblems(dataset: DetectionDataset, output: Output): Promise<void> {
   const { problemRules } = await import('../data/index.js');
   for (const { kind, action, count } of dataset.report.problems)
-    output.warn(`${dataset.name}: ${count} ${problemRules[kind].what}: ${action}`);
+    output.warn(`${dataset.name}: ${count} ${problemRules[kind].what} (${kind}): ${action}`);
 }
 
 /** @throws MixplError ERR_IO when there is nothing at `path` */

@@ -15,10 +15,12 @@ interface DemoFlags {
 export function addDemoCommand(program: Command): void {
   program
     .command('demo')
-    .description('the main job on data of its own: three methods on the same few labels')
-    .option('--out <dir>', 'folder for data, runs and pictures', 'runs/demo')
-    .option('--iterations <n>', 'of each training', wholeNumber(30), 800)
-    .option('--seed <n>', 'of data and training', wholeNumber(0), 1)
+    .description(
+      'draw a data set, and train on it in three ways from the same few labels: supervised, mean teacher, MixPL',
+    )
+    .option('--out <dir>', 'folder for the data, the runs and the images', 'runs/demo')
+    .option('--iterations <n>', 'iterations of each training', wholeNumber(30), 800)
+    .option('--seed <n>', 'seed of the data and of the trainings', wholeNumber(0), 1)
     .addOption(threadsOption())
     .option('--json', 'print { "methods": { name: { stats, perClassAP, seconds } }, "pictures" }')
     .action(async (flags: DemoFlags) => {
@@ -66,7 +68,7 @@ export function addDemoCommand(program: Command): void {
         }),
       );
       await output.result({ methods, pictures: result.pictures }, async () =>
-        [await formatDemo(result), ...result.pictures.map((path) => `picture: ${path}`)].join('\n'),
+        [await formatDemo(result), ...result.pictures.map((path) => `image: ${path}`)].join('\n'),
       );
     });
 }

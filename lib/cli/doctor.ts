@@ -19,7 +19,7 @@ export interface DoctorReport {
 export function addDoctorCommand(program: Command): void {
   program
     .command('doctor')
-    .description('what this installation can do, and what keeps it from doing more')
+    .description('show what this installation can do, and what keeps it from doing more')
     .option('--json', 'print { version, node, build, devices, collectives, cudaReason? }')
     .action(async (flags: { json?: boolean }) => {
       const { report, remarks } = await examine();
@@ -53,7 +53,7 @@ async function examine(): Promise<{ report: DoctorReport; remarks: string[] }> {
     remarks.push(
       `threads: ${build.threads}`,
       `processor: ${build.cpuFeatures.join(', ')}`,
-      `several processes: by ${collectives.join(', ') || 'nothing (neither the plug-in for gloo nor libnccl.so.2 is here)'}`,
+      `training with several processes: ${collectives.length ? `by ${collectives.join(', ')}` : 'not possible (neither the plug-in for gloo nor libnccl.so.2 was found)'}`,
     );
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);

@@ -29,48 +29,56 @@ export function addEvalCommand(program: Command): void {
   const command = withDatasetOptions(
     program
       .command('eval')
-      .description('COCO box metrics of detections in a file, or of a trained detector')
+      .description('compute COCO box metrics of a trained detector, or of detections in a file')
       .argument('[dataset]', "COCO file or VOC folder (default: the run's own test data)")
       .usage(
         '[options] [dataset] --checkpoint <path>\n       mixpl eval [options] --annotations <file> --detections <file>',
       ),
   )
-    .option('--annotations <file>', 'ground truth, COCO JSON')
-    .option('--detections <file>', 'detections, COCO results JSON')
+    .option(
+      '--annotations <file>',
+      'ground truth as COCO JSON; with --detections, instead of --checkpoint',
+    )
+    .option('--detections <file>', 'detections as COCO results JSON')
     .option('--checkpoint <path>', 'weights file, checkpoint or folder of a run')
-    .option('--save <file>', 'write the detections of --checkpoint as COCO results JSON')
+    .option('--save <file>', 'also write the detections as COCO results JSON; with --checkpoint')
     .addOption(policyOption());
   withRuntimeOptions(command)
     .addOption(
-      new Option('--protocol <name>', 'limits of detections per image and class')
+      new Option(
+        '--protocol <name>',
+        'limits on detections per image and class, as in pycocotools (coco) or in mmdetection',
+      )
         .choices(['coco', 'mmdetection'])
         .default('coco'),
     )
     .addOption(
       new Option(
         '--voc <rule>',
-        "Pascal VOC's metrics, too: VOC2007's 11point or the later area; crowds count as difficult",
+        "also compute Pascal VOC's metrics: 11point as in VOC2007, area as later; crowds count as difficult",
       ).choices(['11point', 'area']),
     )
     .option(
       '--json',
-      'print { "stats": [12 numbers], "perClassAP": { id: number or null } }, with --voc "voc", too',
+      'print { "stats": [12 numbers], "perClassAP": { id: number or null } }, with --voc also "voc"',
     )
     .action(async (dataset: string | undefined, flags: EvalFlags, command: Command) => {
       const output = createOutput(flags);
       const { annotations, detections, protocol, voc } = flags;
       if (flags.checkpoint !== undefined) {
         if (annotations !== undefined || detections !== undefined)
-          command.error('error: --annotations and --detections go without --checkpoint');
+          command.error(
+            'error: --annotations and --detections cannot be combined with --checkpoint',
+          );
         return evaluateCheckpoint(dataset, flags, output);
       }
       if (annotations === undefined || detections === undefined)
-        command.error('error: eval needs --annotations and --detections, or --checkpoint');
+        command.error('error: eval needs --checkpoint, or --annotations and --detections');
       if (dataset !== undefined || flags.save !== undefined)
-        command.error('error: a data set and --save go with --checkpoint');
+        command.error('error: a data set and --save need --checkpoint');
       if (Object.keys(flags.policy).length > 0)
         command.error(
-          'error: --policy goes with --checkpoint: files are counted as pycocotools does',
+          'error: --policy needs --checkpoint: files are evaluated as pycocotools does',
         );
       const { evaluateFiles } = await import('./eval-files.js');
       const files = { annotations, detections, protocol, voc };
@@ -116,7 +124,7 @@ async function evaluateCheckpoint(
         ...{ preprocess, dtype, device, signal, cache: test.cache, resize: preprocess.resize },
         unreadable: test.unreadable,
         onUnreadable: ({ message }, path) => {
-          if (!told.has(path)) output.warn(`${message}; the metrics are without it`);
+          if (!told.has(path)) output.warn(`${message}; it is left out of the metrics`);
           told.add(path);
         },
         onProgress: (done, total) => status.set(`${file}: ${done}/${total}`),

@@ -13,7 +13,7 @@ export const exitCodes = {
   failed: 1,
   /** The command line or the config is wrong. */
   usage: 2,
-  /** A fault of mixpl itself. */
+  /** An internal error of mixpl. */
   internal: 70,
   /** Stopped by Ctrl-C before there was a result; as a shell reports it. */
   interrupted: 130,
@@ -73,7 +73,7 @@ function explain(error: unknown): Explanation {
   const text = error instanceof Error ? error.message : String(error);
   return {
     code: 'ERR_INTERNAL',
-    message: `this is a fault of mixpl: ${text}; run again with MIXPL_DEBUG=1 for the place`,
+    message: `internal error of mixpl: ${text}; run again with MIXPL_DEBUG=1 for a stack trace`,
     exit: exitCodes.internal,
   };
 }

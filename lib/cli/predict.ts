@@ -1,8 +1,9 @@
 import { stat } from 'node:fs/promises';
-import { basename, dirname, join, parse } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import type { Command } from 'commander';
 import type { Detections } from '../detector/types.js';
 import { MixplError } from '../errors.js';
+import { drawingPaths, type NamedImage } from './drawing-paths.js';
 import { withInterrupt } from './interrupt.js';
 import { numberUpTo } from './numbers.js';
 import { createOutput, exitCodes } from './output.js';
@@ -29,12 +30,20 @@ export function addPredictCommand(program: Command): void {
   const command = program
     .command('predict')
     .description(
-      'find objects in images; boxes are in pixels of the image as it is shown (EXIF orientation applied)',
+      'find objects in images; boxes are in pixels of the image as it is shown, with its EXIF orientation applied',
     )
     .argument('<image...>', 'image files, or folders of them')
     .requiredOption('--checkpoint <path>', 'weights file, checkpoint or folder of a run')
-    .option('--score-thr <number>', 'lowest score that is shown', numberUpTo(1), 0.3)
-    .option('--draw <dir>', 'also write every image with its boxes as PNG');
+    .option(
+      '--score-thr <number>',
+      'lowest score of the detections to show, in [0, 1]',
+      numberUpTo(1),
+      0.3,
+    )
+    .option(
+      '--draw <dir>',
+      'also write every image with its boxes to this folder, as a PNG of the same name',
+    );
   withRuntimeOptions(command)
     .option(
       '--json',
@@ -48,6 +57,7 @@ async function predict(paths: string[], flags: PredictFlags): Promise<void> {
   const { openDetector } = await import('../detector/open.js');
   const { findWeights } = await import('../train/weights-file.js');
   const files = await imageFiles(paths);
+  const drawings = flags.draw === undefined ? null : await drawingPaths(flags.draw, files);
   const { headline } = await findWeights(flags.checkpoint);
   const { detector, categories } = await openDetector(headline, await useRuntime(flags));
   const status = createStatus();
@@ -63,6 +73,7 @@ async function predict(paths: string[], flags: PredictFlags): Promise<void> {
       );
       for await (const image of decoded) {
         const { file, name } = files[images.length]!;
+        const drawing = drawings?.[images.length];
         status.set(`${images.length}/${files.length} ${file}`);
         if (image instanceof MixplError) {
           images.push({ file, error: { code: image.code, message: image.message } });
@@ -80,8 +91,8 @@ async function predict(paths: string[], flags: PredictFlags): Promise<void> {
             category: nameOf(label),
           })),
         });
-        if (flags.draw !== undefined)
-          await draw(flags.draw, { name, image, found, names: categories.map((c) => c.name) });
+        if (drawing !== undefined)
+          await draw(drawing, { name, image, found, names: categories.map((c) => c.name) });
       }
     });
   } finally {
@@ -99,35 +110,21 @@ function refused(error: unknown): MixplError {
   throw error;
 }
 
-/** A picture, and what one of it with its boxes is called. */
-interface NamedFile {
-  file: string;
-  name: string;
-}
-
-/** What a folder has keeps its place in it; of equal names the later ones are numbered. */
-async function imageFiles(paths: readonly string[]): Promise<NamedFile[]> {
+/** What a folder has keeps its place in it. */
+async function imageFiles(paths: readonly string[]): Promise<NamedImage[]> {
   const { listImages } = await import('../data/image-files.js');
-  const taken = new Set<string>();
-  const files: NamedFile[] = [];
-  const add = (file: string, name: string) => {
-    const { dir, name: stem, ext } = parse(name);
-    let free = name;
-    for (let n = 2; taken.has(free); n++) free = join(dir, `${stem}-${n}${ext}`);
-    taken.add(free);
-    files.push({ file, name: free });
-  };
+  const files: NamedImage[] = [];
   for (const path of paths) {
     const folder = await stat(path).then(
       (found) => found.isDirectory(),
       () => false,
     );
-    if (!folder) add(path, basename(path));
+    if (!folder) files.push({ file: path, name: basename(path) });
     else {
       const found = await listImages(path, { recursive: true, operation: 'predict' });
       if (found.length === 0)
-        throw new MixplError('ERR_DATA', `${path}: must hold images, got a folder without`);
-      for (const name of found) add(join(path, name), name);
+        throw new MixplError('ERR_DATA', `${path}: must contain images, got a folder without any`);
+      for (const name of found) files.push({ file: join(path, name), name });
     }
   }
   return files;
@@ -144,8 +141,8 @@ function above({ boxes, scores, labels }: Detections, threshold: number): Detect
 }
 
 async function draw(
-  folder: string,
-  picture: {
+  path: string,
+  drawing: {
     name: string;
     image: { data: Uint8Array; width: number; height: number };
     found: Detections;
@@ -154,8 +151,7 @@ async function draw(
 ): Promise<void> {
   const { writePanel } = await import('../report/pictures.js');
   const { makeFolder } = await import('../files.js');
-  const { name, image, found, names } = picture;
-  const path = join(folder, `${name}.png`);
+  const { name, image, found, names } = drawing;
   await makeFolder(dirname(path));
   await writePanel(path, [[{ image, boxes: found, title: name }]], names);
 }

@@ -55,7 +55,7 @@ function createProgram(complain: (text: string) => void): Command {
     .helpCommand(false)
     .addHelpText(
       'after',
-      '\nEvery command has --help, and --json for programs. Start with mixpl demo, or extend a preset (mixpl presets).\n\nExit codes: 0 done, 1 failed, 2 wrong command line or config, 70 fault of mixpl, 130 interrupted.',
+      '\nEvery command takes --help, and --json to print JSON for other programs. Start with mixpl demo, or extend a preset (mixpl presets).\n\nExit codes: 0 done, 1 failed, 2 wrong command line or config, 70 internal error of mixpl, 130 interrupted.',
     );
   addTrainCommand(program);
   addEvalCommand(program);

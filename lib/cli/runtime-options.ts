@@ -15,18 +15,22 @@ export interface RuntimeFlags extends ThreadsFlags {
 }
 
 export const threadsOption = () =>
-  new Option('--threads <n>', 'threads on the CPU (default: one per core)').argParser(
+  new Option('--threads <n>', 'number of CPU threads (default: one per core)').argParser(
     wholeNumber(1, maxThreads),
   );
 
 /** Of a command that runs a detector from a file. */
 export function withRuntimeOptions(command: Command): Command {
   return command
-    .addOption(new Option('--device <name>', 'auto, cpu, cuda or cuda:N').default('auto'))
+    .addOption(
+      new Option('--device <name>', 'device to compute on: auto, cpu, cuda or cuda:N').default(
+        'auto',
+      ),
+    )
     .addOption(
       new Option(
         '--dtype <name>',
-        'what it computes in (default: what the weights were made with)',
+        'data type to compute in (default: the one the weights were trained in)',
       ).choices(dtypeChoices),
     )
     .addOption(threadsOption());

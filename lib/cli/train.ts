@@ -31,28 +31,34 @@ interface TrainFlags {
 export function addTrainCommand(program: Command): void {
   program
     .command('train')
-    .description('train a detector as a config says')
+    .description('train a detector as a config or preset says')
     .argument('<config>', 'YAML file or name of a preset')
     .addOption(setOption())
-    .option('--out <dir>', 'folder of the run (default: runs/ and the name of the config)')
-    .option('--resume', 'go on from the newest checkpoint of the folder, if there is one')
+    .option('--out <dir>', 'folder of the run (default: runs/NAME, by the name in the config)')
+    .option(
+      '--resume',
+      'continue from the newest checkpoint in the folder of the run, if there is one',
+    )
     .addOption(
       repeatable(
         '--allow-change <option>',
-        'with --resume: an option that may differ from the checkpoint',
+        'with --resume: option of the config that may differ from the checkpoint, e.g. schedule.iterations',
       ),
     )
     .option(
       '--processes <n>',
-      'share the parts of an iteration (batch.accumulate) out to so many processes, each with a GPU of its own',
+      'train with n processes, each with a GPU of its own, that share the batch.accumulate parts of an iteration (default: 1)',
       wholeNumber(1, 1024),
     )
     .option(
       '--rank <n>',
-      'this is one of the processes of several machines, which are started by hand; with --address, and MIXPL_SECRET in the environment',
+      'start only the process of this rank, from 0 on, of a training on several machines; needs --processes, --address, and MIXPL_SECRET in the environment',
       wholeNumber(0, 1023),
     )
-    .option('--address <host:port>', 'where rank 0 listens')
+    .option(
+      '--address <host:port>',
+      'with --rank: host and port on which the process of rank 0 listens',
+    )
     .option('--json', 'print { out, reason, iteration, best, teacher, student, … } at the end')
     .action(train);
 }
@@ -82,7 +88,10 @@ async function train(source: string, flags: TrainFlags): Promise<void> {
             onValidating: (progress) => report.validating(progress),
           }),
         }),
-      { onInterrupt: () => report?.warn('finishing the step; once more to stop at once') },
+      {
+        onInterrupt: () =>
+          report?.warn('stopping after this step; interrupt again to stop at once'),
+      },
     );
   } catch (error) {
     // One process says what it was.
@@ -119,6 +128,7 @@ async function processesOf({
 /** What people see while it runs, on stderr. */
 async function createReport(config: ResolvedConfig) {
   const { createLogger, Progress, StatusLine } = await import('../log/index.js');
+  const { problemRules } = await import('../data/index.js');
   const line = new StatusLine(process.stderr);
   const log = createLogger({ level: config.logging.level, write: (text) => line.print(text) });
   let progress: InstanceType<typeof Progress> | undefined;
@@ -134,10 +144,12 @@ async function createReport(config: ResolvedConfig) {
       log.info(`data: ${parts.join(', ')}${splitHash ? `; split ${splitHash.slice(0, 12)}` : ''}`);
       for (const set of [labelled, unlabelled, test])
         for (const { kind, action, count } of set?.report.problems ?? [])
-          log.warn(`${set!.name}: ${count} × ${kind}: ${action}`);
+          log.warn(`${set!.name}: ${count} ${problemRules[kind].what} (${kind}): ${action}`);
     },
     weights({ layout, loaded, missing, note }: LoadedWeights) {
-      const kept = missing.length ? `, ${missing.length} stay fresh` : '';
+      const kept = missing.length
+        ? `, ${missing.length} not in the file keep their initial values`
+        : '';
       log.info(`weights: ${loaded.length} tensors, layout ${layout}${kept}`);
       if (note) log.warn(`model.weights: ${note}`);
     },
@@ -223,7 +235,7 @@ async function summaryOf(result: RunResult, { out, seconds }: { out: string; sec
 async function describe(result: RunResult, { out }: { out: string }): Promise<string> {
   const { reason, iteration, validation } = result;
   if (reason === 'aborted')
-    return `stopped after ${iteration} iterations; go on with the same command and --resume --out ${out}`;
+    return `stopped after ${iteration} iterations; to continue, run the same command with --resume --out ${out}`;
   const lines = [`done: ${iteration} iterations, in ${out}`];
   if (validation) {
     const { formatComparison } = await import('../eval/index.js');

@@ -36,32 +36,43 @@ type Branch = (typeof branches)[number];
 export function addWeightsCommands(program: Command): void {
   program
     .command('import')
-    .description('weights of torchvision, mmdetection or timm (.pth, safetensors) for mixpl')
-    .argument('<file>', 'the weights; nothing in a .pth is run')
-    .addOption(
-      new Option('--layout <name>', 'whose names it has (default: found out)').choices(layoutNames),
+    .description(
+      'convert weights of torchvision, mmdetection or timm (.pth, safetensors) for mixpl',
     )
-    .requiredOption('--out <file>', 'the safetensors file')
-    .option('--config <config>', 'the detector: YAML file or name of a preset')
+    .argument('<file>', 'weights to convert; nothing in a .pth is executed')
+    .addOption(
+      new Option(
+        '--layout <name>',
+        'whose parameter names the file has (default: recognised from them)',
+      ).choices(layoutNames),
+    )
+    .requiredOption('--out <file>', 'safetensors file to write')
+    .option('--config <config>', 'detector that the weights are for: YAML file or name of a preset')
     .addOption(setOption())
-    .option('--checkpoint <path>', 'the detector: weights file, checkpoint or folder of a run')
-    .option('--prefix <text>', 'before the names, e.g. student (default: teacher, if there is one)')
-    .option('--no-strict', 'leave out names that are missing or unexpected')
+    .option(
+      '--checkpoint <path>',
+      'detector that the weights are for: weights file, checkpoint or folder of a run',
+    )
+    .option(
+      '--prefix <text>',
+      'take only names with this prefix, e.g. student (default: teacher, if the file has one)',
+    )
+    .option('--no-strict', 'accept missing and unexpected names')
     .option('--json', 'print { "file", "layout", "loaded", "missing", "unexpected", "note" }')
     .action(async (file: string, flags: ImportFlags, command: Command) => {
       if ((flags.config === undefined) === (flags.checkpoint === undefined))
         command.error(
-          'error: import needs --config or --checkpoint, which say what detector it is',
+          'error: import needs either --config or --checkpoint, which describe the detector',
         );
       if (flags.checkpoint !== undefined && flags.set.length > 0)
-        command.error('error: --set goes with --config: a checkpoint has its options');
+        command.error('error: --set needs --config: a checkpoint has its own options');
       await importWeights(file, flags, createOutput(flags));
     });
 
   program
     .command('export')
     .description(
-      "a detector's weights under another library's names, or the whole detector as an ONNX file",
+      "write a detector's weights under another library's names, or the whole detector as an ONNX file",
     )
     .usage(
       '[options] --checkpoint <path> --layout <name> --out <file>\n       mixpl export [options] --checkpoint <path> --onnx <HxW> --out <file>',
@@ -70,34 +81,33 @@ export function addWeightsCommands(program: Command): void {
     .addOption(
       new Option(
         '--branch <name>',
-        "of a run's newest checkpoint (default: the run's best weights)",
+        "export this branch of the run's newest checkpoint (default: the run's best weights)",
       ).choices(branches),
     )
     .addOption(
       new Option(
         '--layout <name>',
-        'whose names; torchvision has some of its own detectors alone',
+        'whose parameter names to write; torchvision has names for its own detectors only',
       ).choices(['torchvision', 'mmdetection']),
     )
     .option(
       '--onnx <HxW>',
-      'from pixels to detections, for pictures of this height and width',
+      'write an ONNX file, from pixels to detections, for images of this size in pixels, e.g. 480x640',
       sizeOption,
     )
     .option(
       '--check <image>',
-      'with --onnx: run the file on a picture, with onnxruntime-node, and compare',
+      'with --onnx: run the file on this image with onnxruntime-node, and compare it with predict',
     )
-    .requiredOption('--out <file>', 'the safetensors or ONNX file')
+    .requiredOption('--out <file>', 'safetensors or ONNX file to write')
     .option(
       '--json',
       'print { "file", "layout", "weights", "tensors" }; with --onnx { "file", "weights", "height", "width", "bytes", "nodes", "resize", "check" }',
     )
     .action(async (flags: ExportFlags, command: Command) => {
       if ((flags.layout === undefined) === (flags.onnx === undefined))
-        command.error('error: export needs --layout or --onnx, which say what it writes');
-      if (flags.check !== undefined && !flags.onnx)
-        command.error('error: --check goes with --onnx');
+        command.error('error: export needs either --layout or --onnx, which say what to write');
+      if (flags.check !== undefined && !flags.onnx) command.error('error: --check needs --onnx');
       await (flags.onnx ? exportAsOnnx(flags, flags.onnx) : exportWeights(flags));
     });
 }
@@ -169,7 +179,7 @@ async function classesIn(
   if (classes !== null) return classes;
   throw new MixplError(
     'ERR_CONFIG',
-    `import: model.numClasses must be given, got none in ${config} and no class layer of ${rowsPerClass} rows a class in ${file}; try --set model.numClasses=N`,
+    `import: model.numClasses must be given, got none in ${config}, and no class layer with ${rowsPerClass} rows per class in ${file}; try --set model.numClasses=N`,
   );
 }
 
@@ -177,7 +187,7 @@ async function classesIn(
 function sizeOption(text: string): Size {
   const [, height, width] = /^(\d+)[x×](\d+)$/.exec(text) ?? [];
   if (height === undefined || width === undefined)
-    throw new InvalidArgumentError('must be HEIGHTxWIDTH in pixels, e.g. 480x640.');
+    throw new InvalidArgumentError('It must be HEIGHTxWIDTH in pixels, e.g. 480x640.');
   return { height: Number(height), width: Number(width) };
 }
 
@@ -189,7 +199,7 @@ async function weightsOf({ checkpoint, branch }: ExportFlags): Promise<string> {
   if (file) return file;
   throw new MixplError(
     'ERR_CONFIG',
-    `export: --branch ${branch} must be one that ${checkpoint} has, got one without`,
+    `export: --branch ${branch} must be a branch of ${checkpoint}, which does not have it`,
   );
 }
 
@@ -227,15 +237,15 @@ async function exportAsOnnx(flags: ExportFlags, size: Size): Promise<void> {
       { file: out, weights, ...size, ...written, resize, check: comparison },
       () =>
         [
-          `${out}: ${weights} for pictures of ${sides(size)}, ${written.bytes} bytes`,
+          `${out}: ${weights} for images of ${sides(size)}, ${written.bytes} bytes`,
           ...(sides(scaled) === sides(size)
             ? []
             : [
-                `predict would scale ${picture ? check : `a picture of ${sides(size)}`} to ${sides(scaled)}, as a file of --onnx ${scaled.height}x${scaled.width} takes it`,
+                `predict would scale ${picture ? check : `an image of ${sides(size)}`} to ${sides(scaled)}; a file exported with --onnx ${scaled.height}x${scaled.width} would match that`,
               ]),
           ...(comparison
             ? [
-                `${check}: ${comparison.matched} of ${comparison.detections} detections agree, ${comparison.others} others;` +
+                `${check}: ${comparison.matched} of ${comparison.detections} detections of predict agree, ${comparison.others} are in the file only;` +
                   ` largest differences: score ${comparison.score.toExponential(1)}, ${comparison.pixels.toExponential(1)} pixels`,
               ]
             : []),

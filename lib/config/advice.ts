@@ -11,14 +11,14 @@ export function adviceFor(config: ResolvedConfig): string[] {
   const advice: string[] = [];
   const cores = availableParallelism();
   if ((config.threads ?? 1) > 2 * cores)
-    advice.push(`threads ${config.threads} is much more than the ${cores} cores here`);
+    advice.push(`threads ${config.threads} is far more than the ${cores} cores of this machine`);
   if (!model.weights && (norm === 'frozen-bn' || norm === 'bn-eval'))
     advice.push(
-      `model.backbone.norm ${norm} keeps the statistics of weights that model.weights does not name; try gn to train from scratch`,
+      `model.backbone.norm ${norm} needs the statistics of trained weights, but model.weights is not given; try gn to train from scratch`,
     );
   if (!model.weights && frozenStages >= 0)
     advice.push(
-      `model.backbone.frozenStages ${frozenStages} freezes random weights: model.weights is not given; try -1`,
+      `model.backbone.frozenStages ${frozenStages} freezes random weights, as model.weights is not given; try -1`,
     );
   advice.push(...adviceOnQueries(config));
   if (semi.method === 'supervised') return advice;
@@ -28,7 +28,7 @@ export function adviceFor(config: ResolvedConfig): string[] {
     );
   if (semi.burnIn >= schedule.iterations)
     advice.push(
-      `semi.burnIn ${semi.burnIn} leaves no iteration of ${schedule.iterations} for the teacher`,
+      `semi.burnIn ${semi.burnIn} leaves none of the ${schedule.iterations} iterations for pseudo labels`,
     );
   if (!data.test) advice.push('data.test is not given: nothing is evaluated');
   return advice;
@@ -58,7 +58,7 @@ function adviceOnQueries(config: ResolvedConfig): string[] {
   );
   if (learned.count > cells)
     advice.push(
-      `model.${learned.option} ${learned.count} is more than the ${cells} cells of a picture of ${long} x ${short} (augment.test), where queries start: the rest find nothing`,
+      `model.${learned.option} ${learned.count} is more than the ${cells} cells of an image of ${long} x ${short} (augment.test), where queries start: the rest find nothing`,
     );
   return advice;
 }

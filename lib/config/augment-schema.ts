@@ -7,24 +7,30 @@ const resize = z
   .union([
     z
       .strictObject({
-        long: positiveCount().max(maxSide).default(1333).describe('largest long side'),
+        long: positiveCount().max(maxSide).default(1333).describe('largest long side in pixels'),
         short: range(positiveCount().max(maxSide))
           .default([400, 1200])
-          .describe('the short side is drawn from it'),
+          .describe('range [low, high] in pixels from which the short side is drawn'),
       })
-      .describe('keeps the ratio'),
+      .describe('resizes at random and keeps the aspect ratio'),
     z
-      .strictObject({ width: positiveCount().max(maxSide), height: positiveCount().max(maxSide) })
-      .describe('exactly this size'),
+      .strictObject({
+        width: positiveCount().max(maxSide).describe('exact width in pixels'),
+        height: positiveCount().max(maxSide).describe('exact height in pixels'),
+      })
+      .describe('resizes to exactly this size'),
   ])
-  .prefault({});
+  .prefault({})
+  .describe('size of the view: a random one of the same aspect ratio, or an exact one');
 
 const magnitudes = z
   .strictObject(
     Object.fromEntries(
       colorSpace.map((op) => [
         op,
-        range(z.number()).default([...colorMagnitudes[op]] as [number, number]),
+        range(z.number())
+          .default([...colorMagnitudes[op]] as [number, number])
+          .describe('range [low, high] of its strength'),
       ]),
     ) as Record<ColorChoice, z.ZodDefault<ReturnType<typeof range>>>,
   )
@@ -32,9 +38,13 @@ const magnitudes = z
 
 const erase = z
   .strictObject({
-    patches: range(z.int().min(0)).default([1, 6]).describe('number, drawn from [low, high)'),
-    ratio: range(share()).default([0, 0.2]).describe('side as a share of the picture'),
-    value: z.number().min(0).max(255).default(128).describe('8-bit colour of the patches'),
+    patches: range(z.int().min(0))
+      .default([1, 6])
+      .describe('range [low, high) from which the number of patches is drawn'),
+    ratio: range(share())
+      .default([0, 0.2])
+      .describe('range [low, high] of the side of a patch, as a share of the side of the image'),
+    value: z.number().min(0).max(255).default(128).describe('grey value of the patches, 0 … 255'),
   })
   .nullable()
   .default(null);
@@ -50,19 +60,23 @@ function view(
       color: z
         .array(z.enum(colorSpace))
         .default([...color])
-        .describe('one of these is applied; empty: none'),
-      colorMagnitudes: magnitudes.describe('[low, high] of the strength of each operation'),
+        .describe('colour operations, of which one is applied; empty: none'),
+      colorMagnitudes: magnitudes.describe(
+        'range [low, high] of the strength of each colour operation',
+      ),
       geometric: z
         .array(z.enum(geometricSpace))
         .default([...geometric])
-        .describe('one of these is applied; empty: none'),
-      rotate: z.number().min(0).max(180).default(30).describe('largest angle in degrees'),
-      shear: z.number().min(0).max(80).default(30).describe('largest angle in degrees'),
+        .describe('geometric operations, of which one is applied; empty: none'),
+      rotate: z.number().min(0).max(180).default(30).describe('largest rotation in degrees'),
+      shear: z.number().min(0).max(80).default(30).describe('largest shear angle in degrees'),
       translate: nonNegative()
         .max(1)
         .default(0.1)
-        .describe('largest shift as a share of the side; drawn in steps of 0.1'),
-      erase: erase.describe('Soft Teacher erasing in the pipeline; MixPL erases in semi.erase'),
+        .describe('largest translation as a share of the side, drawn in steps of 0.1'),
+      erase: erase.describe(
+        'random erasing in this view, as in Soft Teacher; null: none (the erasing of MixPL is semi.erase)',
+      ),
     })
     .prefault({});
 }
@@ -74,12 +88,12 @@ export const augmentSchema = z
     strong: view(colorSpace, geometricSpace),
     test: z
       .strictObject({
-        long: positiveCount().max(maxSide).default(1333),
-        short: positiveCount().max(maxSide).default(800),
+        long: positiveCount().max(maxSide).default(1333).describe('largest long side in pixels'),
+        short: positiveCount().max(maxSide).default(800).describe('largest short side in pixels'),
         rule: z
           .enum(['mmdetection', 'torchvision'])
           .optional()
-          .describe('of sizes and interpolation; without one it is mmdetection’s'),
+          .describe('whose rule of sizes and interpolation to follow; absent: mmdetection'),
       })
       .prefault({}),
   })

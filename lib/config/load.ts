@@ -51,11 +51,12 @@ function needsLabelled(place: string, preset?: string): string {
     `  labelled: ${labelled}`,
     '  unlabelled: { format: folder, images: more-photos }',
   ];
-  const where = preset === undefined ? 'for example' : 'in a file of yours, mine.yaml,';
+  const where =
+    preset === undefined ? 'for example:' : 'for example in a file of your own, mine.yaml:';
   return [
-    `${place}: data.labelled must be given (the annotated pictures), got nothing; ${where}`,
+    `${place}: data.labelled must be given (the annotated images), got nothing; ${where}`,
     ...lines.map((line) => `    ${line}`),
-    `  or --set 'data.labelled=${labelled}' and data.unlabelled likewise`,
+    `  or use --set 'data.labelled=${labelled}', and --set for data.unlabelled likewise`,
   ].join('\n');
 }
 
@@ -178,7 +179,10 @@ function locateIn(layers: readonly Layer[], paths: readonly Path[]): string | un
 /** The file and what it extends, the most basic first. */
 async function readChain(file: string, from: readonly string[]): Promise<Layer[]> {
   if (from.includes(file))
-    throw new MixplError('ERR_CONFIG', `extends goes in a circle: ${[...from, file].join(' → ')}`);
+    throw new MixplError(
+      'ERR_CONFIG',
+      `extends must not lead back to its own file, got ${[...from, file].join(' → ')}`,
+    );
   const layer = await readYamlLayer(file);
   const { extends: parent, ...own } = layer.value as Mapping;
   const place = layer.locate(['extends']) ?? file;

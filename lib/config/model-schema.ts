@@ -33,11 +33,16 @@ const perChannel = (bound: z.ZodNumber) => z.tuple([bound, bound, bound]);
 
 /** Defaults: the caffe-style statistics of the paper's RetinaNet. */
 export const preprocessSchema = z.strictObject({
-  mean: perChannel(z.number()).default([103.53, 116.28, 123.675]),
-  std: perChannel(positive()).default([1, 1, 1]),
-  channelOrder: z.enum(['rgb', 'bgr']).default('bgr').describe('of mean, std and the network'),
+  mean: perChannel(z.number())
+    .default([103.53, 116.28, 123.675])
+    .describe('subtracted from each channel, of values 0 … 255'),
+  std: perChannel(positive()).default([1, 1, 1]).describe('divisor of each channel after that'),
+  channelOrder: z
+    .enum(['rgb', 'bgr'])
+    .default('bgr')
+    .describe('order of the colour channels in mean, std and the network'),
   padDivisor: positiveCount()
     .max(4096)
     .default(32)
-    .describe('batches are padded to a multiple of this'),
+    .describe('height and width of batches are padded to a multiple of this'),
 });

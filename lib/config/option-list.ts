@@ -56,7 +56,7 @@ function optionsOfKinds(part: Part, sections: readonly Part[], path: string): Co
   const kind = { path: `${path}.${key}`, values: alternatives(names), only: [] };
   const chosen = (part.default as Record<string, unknown> | undefined)?.[key];
   const options = merged(each, names, kind.path).filter((option) => option.path !== kind.path);
-  const said = told(sections[0]!.properties![key]!);
+  const said = described(sections[0]!.properties![key]!);
   return [{ ...kind, ...said, ...(chosen ? { default: String(chosen) } : {}) }, ...options];
 }
 
@@ -84,10 +84,16 @@ function merged(
   const options = [...found.values()].map(({ option, names: of }) =>
     of.length === names.length
       ? option
-      : { ...option, only: [`${key}: ${of.join(', ')}`, ...option.only] },
+      : { ...option, only: [`${key}: ${told(of, names)}`, ...option.only] },
   );
   const sections = grouped(options, ({ path }) => path.slice(0, path.lastIndexOf('.')));
   return sections.flatMap((section) => grouped(section, ({ path }) => path).flat());
+}
+
+/** Some of all names, or all but the others where these are fewer. */
+function told(some: readonly string[], all: readonly string[]): string {
+  const others = all.filter((name) => !some.includes(name));
+  return others.length < some.length / 2 ? `all but ${others.join(', ')}` : some.join(', ');
 }
 
 /** Groups in the order of their first entries. */
@@ -114,10 +120,10 @@ const keysOf = ({ properties }: Part) => `{ ${Object.keys(properties!).join(', '
 const kindsOf = (part: Part): Part[] => part.anyOf?.flatMap(kindsOf) ?? [part];
 
 function optionOf(part: Part, path: string, kinds: readonly Part[]): ConfigOption {
-  return { path, values: alternatives(kinds.flatMap(valuesOf)), ...told(part), only: [] };
+  return { path, values: alternatives(kinds.flatMap(valuesOf)), ...described(part), only: [] };
 }
 
-function told({ default: value, description = '' }: Part) {
+function described({ default: value, description = '' }: Part) {
   return { default: value === undefined ? null : written(value), description };
 }
 

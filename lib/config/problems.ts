@@ -31,7 +31,7 @@ export function describeIssues(
       if (path.length === 0) known.push('extends');
       return issue.keys.map((key) => {
         if (path.length === 0 && key === 'extends')
-          return `${locate([key])}: extends: can only be given in a file`;
+          return `${locate([key])}: extends: can only be given in a config file`;
         const near = nearestName(key, known);
         const hint = near ? `nearest is ${near}` : `known are ${known.join(', ')}`;
         return `${locate([...path, key])}: ${nameOf([...path, key])}: unknown key; ${hint}`;

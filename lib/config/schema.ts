@@ -27,19 +27,26 @@ const runSchema = z.strictObject({
     .string()
     .regex(/^[\w.@-]+$/, { error: 'must consist of letters, digits and . _ - @' })
     .default('run')
-    .describe('of the run and its folder'),
-  seed: z.int().min(0).default(0),
+    .describe('name of the run, and of its folder in runs/'),
+  seed: z.int().min(0).default(0).describe('seed of all random numbers of the run'),
   device: z
     .string()
     .regex(/^(auto|cpu|cuda(:\d+)?)$/, { error: 'must be auto, cpu, cuda or cuda:N' })
-    .default('auto'),
+    .default('auto')
+    .describe('auto: what MIXPL_DEVICE says, else the first usable GPU, else the CPU'),
   dtype: z
     .enum(dtypeChoices)
     .default('auto')
     .describe(
-      'of activations; tf32: fp32, products on tensor cores of a GPU; auto: bf16 on GPUs, and where the processor has it',
+      'data type of activations; tf32: fp32 with products on the tensor cores of a GPU; auto: bf16 on GPUs and on processors that have it, else fp32',
     ),
-  threads: z.int().min(1).max(maxThreads).nullable().default(null).describe('null: one per core'),
+  threads: z
+    .int()
+    .min(1)
+    .max(maxThreads)
+    .nullable()
+    .default(null)
+    .describe('number of CPU threads; null: one per core'),
   model: modelSchema.prefault({}),
   data: dataSchema,
   preprocess: preprocessSchema.prefault({}),
@@ -92,7 +99,7 @@ export const configSchema = runSchema
         ['data', 'split'],
       ],
       ({ semi }: Checked) =>
-        `must be given for semi.method ${semi.method} (or data.split, to leave out labels)`,
+        `must be given for semi.method ${semi.method} (or data.split, which hides some of the labels)`,
     ),
   )
   .refine(
@@ -134,6 +141,9 @@ export function jsonSchema(): object {
       delete part.oneOf;
     },
   });
-  const parent = { type: 'string', description: 'a preset, or a file, that this one changes' };
+  const parent = {
+    type: 'string',
+    description: 'preset or config file whose options this file overrides',
+  };
   return { ...schema, properties: { extends: parent, ...schema.properties } };
 }

@@ -23,7 +23,10 @@ export async function readYamlLayer(file: string): Promise<Layer> {
   try {
     text = await readFile(file, 'utf8');
   } catch (cause) {
-    throw ioError(file, 'must be a config or the name of a preset', cause);
+    const expected = 'must be a config file or the name of a preset';
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT')
+      throw new MixplError('ERR_IO', `${file}: ${expected}, got neither (no such file)`, { cause });
+    throw ioError(file, expected, cause);
   }
   return parseYamlLayer(text, file);
 }
@@ -80,7 +83,10 @@ export function parseOverride(text: string): { path: string[]; value: unknown; l
       `${label}: must be of the form option.name=value, got '${text}'`,
     );
   if (text.slice(equals + 1).trim() === '')
-    throw new MixplError('ERR_CONFIG', `${label}: must have a value, got nothing; null is one`);
+    throw new MixplError(
+      'ERR_CONFIG',
+      `${label}: must have a value, got nothing; try null for none`,
+    );
   const document = parseDocument(text.slice(equals + 1), { prettyErrors: false });
   const error = document.errors[0];
   if (error) throw new MixplError('ERR_CONFIG', `${label}: ${error.message}`);

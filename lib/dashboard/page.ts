@@ -14,8 +14,8 @@ export function dashboardHtml(folder: string, { script, style }: PlotAssets): st
 <body>
 <h1>mixpl</h1>
 <p>${html(folder)} <span id="link">connecting</span></p>
-<table id="runs"><thead><tr><th>run</th><th></th><th>iteration</th><th>AP</th><th>best</th>
-<th>images/s</th><th>left</th><th>warnings</th></tr></thead><tbody></tbody></table>
+<table id="runs"><thead><tr><th>run</th><th></th><th>iteration</th><th>AP</th><th>best AP</th>
+<th>images/s</th><th>time left</th><th>warnings</th></tr></thead><tbody></tbody></table>
 <div id="above"></div>
 <div id="charts"></div>
 <div id="below"></div>
@@ -47,7 +47,7 @@ function listen() {
   const query = [...chosen].map((id) => 'run=' + encodeURIComponent(id)).join('&');
   source = new EventSource('events?' + query);
   source.onopen = () => { byId('link').textContent = ''; byId('link').className = ''; };
-  source.onerror = () => { byId('link').textContent = 'the connection is lost'; byId('link').className = 'lost'; };
+  source.onerror = () => { byId('link').textContent = 'connection lost'; byId('link').className = 'lost'; };
   source.onmessage = ({ data }) => show(JSON.parse(data));
 }
 

@@ -20,7 +20,7 @@ function validationTables({ validations, best }: RunRecords): Table[] {
   columns.push(['student', last.student]);
   const bestBranch = best?.[best.headline ?? 'student'];
   if (best !== last && bestBranch)
-    columns.push([`${best!.headline} at ${best!.iteration}, the best`, bestBranch]);
+    columns.push([`best: ${best!.headline} at iteration ${best!.iteration}`, bestBranch]);
   const heads = columns.map(([name]) => name);
   const table = (title: string, names: string[], of: (branch: Branch) => Numbers): Table => ({
     title,
@@ -46,7 +46,7 @@ function pseudoLabelTable({ steps }: RunRecords): Table[] {
   const known = rates.some(({ objects }) => objects !== null);
   return [
     {
-      title: 'Pseudo labels per image, mean of the lines drawn',
+      title: 'Pseudo labels per image, mean over the points of the curves',
       columns: ['', 'pseudo labels', ...(known ? ['annotated'] : [])],
       rows: downwards(rates, ({ labels }) => labels).map(({ name, labels, objects }) => [
         name,
@@ -189,7 +189,7 @@ export function chartsOf({ steps, validations }: RunRecords): Chart[] {
     over(
       'Pseudo labels',
       {
-        'images without any': (r) => r.pseudo?.emptyShare,
+        'share of images without any': (r) => r.pseudo?.emptyShare,
         'mean score': (r) => r.pseudo?.meanScore,
       },
       [0, 1],

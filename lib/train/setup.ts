@@ -322,7 +322,7 @@ function warningsOf(facts: {
   if (changed.length > 0)
     warnings.push({
       code: 'environment-changed',
-      message: `resumed elsewhere (${changed.map((key) => `${key}: ${was[key]}, now ${environment[key]}`).join('; ')}): the last bits of the losses may differ from a run that was never stopped`,
+      message: `resumed in another environment (${changed.map((key) => `${key}: ${was[key]}, now ${environment[key]}`).join('; ')}): the last bits of the losses may differ from a run that was never stopped`,
     });
   return warnings;
 }

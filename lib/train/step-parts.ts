@@ -134,7 +134,7 @@ function batchesOf(
         action === 'skip'
           ? {
               code: 'unusable-image',
-              message: `${file}: ${message}; another picture takes its place`,
+              message: `${file}: ${message}; another image is used in its place`,
             }
           : {
               code: 'size-mismatch',

@@ -54,7 +54,7 @@ const remedies: Partial<Record<MixplErrorCode, { remedy: string; state?: string 
     state: 'nothing was updated, ',
   },
   ERR_OUT_OF_MEMORY: {
-    remedy: 'smaller batches or pictures, or to resume on a device with more memory',
+    remedy: 'smaller batches or images, or to resume on a device with more memory',
   },
   ERR_DEVICE: {
     remedy: "to resume in a new process, on another device (device: 'cpu') if need be",
@@ -140,7 +140,7 @@ class Training {
     const { folder, teacher, processes } = this.#setup;
     try {
       if (processes && end === 'left')
-        processes.fail(new MixplError('ERR_STATE', 'its loop over the events was left'));
+        processes.fail(new MixplError('ERR_STATE', 'the loop over its events was left'));
       if (this.#consistent && (!processes || end === 'whole')) await this.#save();
     } catch (error) {
       // After a failure that one is told: a device that is lost has no weights to save either.
@@ -231,7 +231,7 @@ class Training {
       const reason = error instanceof Error ? error.message : String(error);
       this.#warnings.push({
         code: 'report-not-written',
-        message: `report.html was not written: ${reason}; the run is whole without it`,
+        message: `report.html was not written: ${reason}; nothing else of the run depends on it`,
       });
     }
     // On a full disk the warning, too, is told and not kept.
@@ -323,7 +323,7 @@ class Training {
     this.#unreadable.add(path);
     this.#warnings.push({
       code: 'unusable-image',
-      message: `${message}; the metrics are without it`,
+      message: `${message}; it is left out of the metrics`,
     });
   }
 

@@ -104,7 +104,7 @@ export class TrainingWatch {
       warnings.push({
         code: 'branch-silenced',
         message:
-          `pseudo labels were found but not used for ${state.silent} iterations: each time one picture of the batch had none ` +
+          `pseudo labels were found but not used for ${state.silent} iterations: each time at least one image of the batch had none ` +
           "(semi.emptyImageRule branch-gate); try semi.emptyImageRule 'per-image'",
       });
     return warnings;
@@ -113,8 +113,8 @@ export class TrainingWatch {
   #withoutLabels({ iterations, images, labelled, bestScore }: WatchState): string {
     const best = `best score ${bestScore.toFixed(3)}`;
     const what = labelled
-      ? `only ${labelled} of ${images} pictures had a pseudo label above ${this.#scoreThr} in ${iterations} iterations (${best}): the student learns next to nothing from the others`
-      : `no pseudo label above ${this.#scoreThr} for ${iterations} iterations (${best}): the student learns from labelled pictures alone`;
+      ? `only ${labelled} of ${images} images had a pseudo label above ${this.#scoreThr} in ${iterations} iterations (${best}): the student learns next to nothing from the others`
+      : `no pseudo label above ${this.#scoreThr} for ${iterations} iterations (${best}): the student learns from labelled images alone`;
     return `${what}; try a longer semi.burnIn, a lower semi.scoreThr, or weights of a supervised run`;
   }
 
@@ -131,7 +131,7 @@ export class TrainingWatch {
     if (news.length === 0) return [];
     const rates = this.#classes.flatMap(({ name, perImage }, label) =>
       now[label]
-        ? `${name} ${(perClass[label]! / images).toFixed(2)} (annotated pictures ${perImage.toFixed(2)})`
+        ? `${name} ${(perClass[label]! / images).toFixed(2)} (annotated images have ${perImage.toFixed(2)})`
         : [],
     );
     const more = rates.length > namedClasses ? ` and ${rates.length - namedClasses} more` : '';
@@ -139,9 +139,9 @@ export class TrainingWatch {
       {
         code: 'class-without-pseudo-labels',
         message:
-          `pseudo labels a picture in ${iterations} iterations: ${rates.slice(0, namedClasses).join(', ')}${more}: ` +
-          'the student takes such objects for background; try a longer semi.burnIn, semi.resampling, or ' +
-          'annotate more pictures with them',
+          `too few pseudo labels per image in ${iterations} iterations: ${rates.slice(0, namedClasses).join(', ')}${more}: ` +
+          'the student learns such objects as background; try a longer semi.burnIn, semi.resampling, or ' +
+          'annotate more images with them',
       },
     ];
   }
@@ -209,22 +209,22 @@ export function batchWarning(run: BatchAndRate, recipe: BatchAndRate): TrainingW
   const times = size(recipe) / size(run);
   const more =
     run.lr === recipe.lr && times > 1 && Number.isInteger(times)
-      ? `, and this rate ${times} times as many parts (batch.accumulate)`
+      ? `, or this rate needs ${times} times as many parts (batch.accumulate)`
       : '';
   const warnings: TrainingWarning[] = [];
   if (run.lr > 2 * wanted || run.lr < wanted / 2)
     warnings.push({
       code: 'batch-and-rate',
       message:
-        `learning rate ${run.lr} with ${run.labelled} + ${run.unlabelled} pictures an iteration; ` +
+        `learning rate ${run.lr} with ${run.labelled} + ${run.unlabelled} images per iteration (labelled + unlabelled); ` +
         `the recipe has ${recipe.lr} with ${recipe.labelled} + ${recipe.unlabelled}: ` +
-        `by the linear rule this batch wants ${Number(wanted.toPrecision(3))}${more}`,
+        `by the linear rule this batch needs ${Number(wanted.toPrecision(3))}${more}`,
     });
   const ratio = (b: BatchAndRate) => b.unlabelled / b.labelled;
   if (ratio(run) > 2 * ratio(recipe) || ratio(run) < ratio(recipe) / 2)
     warnings.push({
       code: 'batch-and-rate',
-      message: `${run.labelled} labelled to ${run.unlabelled} unlabelled pictures an iteration; the recipe has ${recipe.labelled} to ${recipe.unlabelled}`,
+      message: `${run.labelled} labelled and ${run.unlabelled} unlabelled images per iteration; the recipe has ${recipe.labelled} and ${recipe.unlabelled}`,
     });
   return warnings;
 }
@@ -249,7 +249,7 @@ export function crowdedWarning(
     {
       code: 'too-many-objects',
       message:
-        `${over.length} of ${images.length} pictures of ${name} have more objects (up to ${most}) than ` +
+        `${over.length} of ${images.length} images of ${name} have more objects (up to ${most}) than ` +
         `model.${limit.option} ${limit.count}: the rest are not ${cannot}; raise it`,
     },
   ];

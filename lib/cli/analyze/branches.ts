@@ -29,7 +29,7 @@ export async function openBranches(
   const student = found.student ?? found.headline;
   const teacher = found.teacher ?? student;
   if (student === teacher)
-    output.note(`${student}: there is one branch, which is student and teacher`);
+    output.note(`${student}: has one branch only, which serves as student and as teacher`);
   const open = async (file: string) => {
     const { detector, categories, metadata } = await openDetector(file, await useRuntime(flags));
     // Which assignment TOOD learns by depends on it.
@@ -59,7 +59,9 @@ export function settingsOf(
   output: Output,
 ): StudentViewChoices['settings'] {
   if (!config) {
-    output.note("views are the paper's: the checkpoint is of no run whose config would say how");
+    output.note(
+      "views are made with the paper's settings: the checkpoint is not in the folder of a run, whose config would have others",
+    );
     return undefined;
   }
   const { augment, semi, batch } = config;

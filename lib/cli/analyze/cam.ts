@@ -46,18 +46,25 @@ export function addAnalyzeCam(analyze: Command): void {
   withChoiceOptions(
     analyze
       .command('cam')
-      .description('pictures of where a student looks for objects in each of its views (Grad-CAM)')
+      .description('draw where a student looks for objects in each of its views (Grad-CAM)')
       .argument(
         '[paths...]',
         "image files; or one COCO file or VOC folder (default: the run's own unlabelled images, if they are annotated)",
       ),
   )
     .requiredOption('--checkpoint <path>', 'weights file, checkpoint or folder of a run')
-    .requiredOption('--out <dir>', 'for a PNG of each image: weak, strong, mixup and mosaic')
-    .option('--level <name>', 'of the pyramid, e.g. P3; auto: the one with most gradient', 'auto')
+    .requiredOption(
+      '--out <dir>',
+      'folder for one PNG per image, which shows its weak, strong, mixup and mosaic views',
+    )
+    .option(
+      '--level <name>',
+      'pyramid level, e.g. P3; auto: the level with the largest gradient',
+      'auto',
+    )
     .option(
       '--threshold <score>',
-      "that pseudo labels are above (default: the run's semi.scoreThr)",
+      "score threshold of pseudo labels in [0, 1] (default: the run's semi.scoreThr)",
       share,
     )
     .option(
@@ -91,7 +98,7 @@ async function draw(paths: readonly string[], flags: CamFlags, output: Output) {
       const { pictures, ...source } = await sourceOf(paths, { flags, branches, signal, output });
       const cams = camViews(student, pictures, {
         ...{ teacher, level, threshold, seed, signal, ...source },
-        onUnreadable: ({ message }) => output.warn(`${message}; it has no picture`),
+        onUnreadable: ({ message }) => output.warn(`${message}; it is not drawn`),
         onProgress: (done, total) => status.set(`${done}/${total} images`),
       });
       const nameOf = freeNames();

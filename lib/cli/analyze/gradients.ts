@@ -32,17 +32,21 @@ export function addAnalyzeGradients(analyze: Command): void {
     analyze
       .command('gradients')
       .description(
-        "gradient norms of a student's class scores in each of its views, right and wrong ones apart",
+        "measure gradient norms of a student's class scores in each of its views, separately for right and wrong pseudo labels",
       ),
   )
     .requiredOption('--checkpoint <path>', 'weights file, checkpoint or folder of a run')
     .option(
       '--thresholds <list>',
-      "scores that pseudo labels are above (default: the run's semi.scoreThr and values around it)",
+      "score thresholds of pseudo labels in [0, 1], e.g. 0.3,0.5 (default: the run's semi.scoreThr and values 0.1 and 0.2 away from it)",
       listOfShares,
     )
-    .option('--views <list>', `which of ${views.join(',')} (default: all)`, listOfViews)
-    .option('--bins <n>', 'of each density', wholeNumber(1), 30)
+    .option(
+      '--views <list>',
+      `views to analyse, some of ${views.join(',')} (default: all)`,
+      listOfViews,
+    )
+    .option('--bins <n>', 'number of bins of each density', wholeNumber(1), 30)
     .option('--out <dir>', 'also write gradients.json and a page of charts, gradients.html')
     .option(
       '--json',
@@ -63,7 +67,9 @@ function listOfViews(text: string): ViewName[] {
   const names = text.split(',').map((name) => name.trim());
   const unknown = names.find((name) => !(views as readonly string[]).includes(name));
   if (unknown !== undefined)
-    throw new InvalidArgumentError(`It must be some of ${views.join(',')}.`);
+    throw new InvalidArgumentError(
+      `It must be one or more of ${views.join(',')}, separated by commas.`,
+    );
   return names as ViewName[];
 }
 
@@ -85,7 +91,7 @@ async function studyOf(
       const analysis = await analyzeGradients(student, dataset, {
         ...{ teacher, thresholds, views, bins, limit, seed, cache, unreadable, signal },
         settings: settingsOf(config, output),
-        onUnreadable: ({ message }) => output.warn(`${message}; the numbers are without it`),
+        onUnreadable: ({ message }) => output.warn(`${message}; it is left out of the numbers`),
         onProgress: (done, total) => status.set(`${done}/${total} images`),
       });
       const source = { name: dataset.name, source: dataset.report.source };

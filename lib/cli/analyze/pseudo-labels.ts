@@ -30,7 +30,7 @@ export function addAnalyzePseudoLabels(analyze: Command): void {
     analyze
       .command('pseudo-labels')
       .description(
-        "a teacher's pseudo labels beside the annotations that its training did not see",
+        "compare a teacher's pseudo labels with the annotations that its training did not see",
       ),
   )
     .requiredOption(
@@ -38,10 +38,10 @@ export function addAnalyzePseudoLabels(analyze: Command): void {
       'weights file, checkpoint or folder of a run; may be repeated',
       (path: string, before?: string[]) => [...(before ?? []), path],
     )
-    .option('--all', 'every checkpoint of the run: its course')
+    .option('--all', 'analyse every checkpoint of the run, the oldest first')
     .option(
       '--thresholds <list>',
-      "scores that pseudo labels are above (default: the run's semi.scoreThr and values around it)",
+      "score thresholds of pseudo labels in [0, 1], e.g. 0.3,0.5 (default: the run's semi.scoreThr and values 0.1 and 0.2 away from it)",
       listOfShares,
     )
     .option('--out <dir>', 'also write pseudo-labels.json and a page of charts, pseudo-labels.html')
@@ -101,7 +101,7 @@ async function studyOf(
         const analysis = await analyzePseudoLabels(detector, dataset, {
           ...{ thresholds, cache, unreadable, signal },
           onUnreadable: ({ message }, file) => {
-            if (!told.has(file)) output.warn(`${message}; the numbers are without it`);
+            if (!told.has(file)) output.warn(`${message}; it is left out of the numbers`);
             told.add(file);
           },
           onProgress: (done, total) => status.set(`${weights}: ${done}/${total}`),

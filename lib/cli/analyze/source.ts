@@ -34,8 +34,17 @@ export function withSourceOptions(command: Command): Command {
 export function withChoiceOptions(command: Command): Command {
   return withRuntimeOptions(
     withDatasetOptions(command)
-      .option('--limit <n>', 'so many images, a seeded choice (default: all)', wholeNumber(1))
-      .option('--seed <n>', 'of the choice', wholeNumber(0), 0)
+      .option(
+        '--limit <n>',
+        'analyse n images, chosen at random by --seed (default: all)',
+        wholeNumber(1),
+      )
+      .option(
+        '--seed <n>',
+        'seed of all random choices: the images of --limit, the views',
+        wholeNumber(0),
+        0,
+      )
       .addOption(policyOption()),
   );
 }
@@ -72,7 +81,7 @@ export async function hiddenTruth(
   const { annotations, crowd } = annotated.report;
   if (annotations === crowd)
     output.warn(
-      `${annotated.name}: there is no object in ${annotated.images.length} images to find`,
+      `${annotated.name}: the annotations of its ${annotated.images.length} images have no object to find`,
     );
   return { ...found, dataset: annotated };
 }
@@ -80,7 +89,7 @@ export async function hiddenTruth(
 export function listOfShares(text: string): number[] {
   const values = text.split(',').map((part) => (part.trim() === '' ? Number.NaN : Number(part)));
   if (values.some((value) => !(value >= 0 && value <= 1)))
-    throw new InvalidArgumentError('It must be numbers in [0, 1] with commas between them.');
+    throw new InvalidArgumentError('It must be numbers in [0, 1], separated by commas.');
   return values;
 }
 

@@ -21,7 +21,7 @@ export const atss = z
     anchors: squareAnchors(),
     train: z
       .strictObject({
-        topK: positiveCount().max(65536).default(9).describe('candidates a level and box'),
+        topK: positiveCount().max(65536).default(9).describe('candidates per level and box'),
         ...focal,
       })
       .prefault({}),

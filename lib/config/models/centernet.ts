@@ -24,26 +24,32 @@ export const centernet = z
         regressFrom: z
           .array(nonNegative())
           .default([0, 64, 128, 256, 512])
-          .describe('least half diagonal of the boxes of a level in pixels'),
+          .describe('smallest half diagonal of the boxes of each level, in pixels'),
         regressTo: z
           .array(positive())
           .default([80, 160, 320, 640])
-          .describe('largest half diagonal of every level but the last'),
+          .describe('largest half diagonal of the boxes of each level but the last, in pixels'),
         heatMinOverlap: share()
           .default(0.8)
-          .describe("IoU that is left when a box moves by its heat's radius"),
-        heatMinRadius: positive().default(4).describe('in pixels'),
+          .describe('IoU that a box keeps when it moves by the radius of its heat'),
+        heatMinRadius: positive()
+          .default(4)
+          .describe('smallest radius of the heat around a centre, in pixels'),
         morePositivesLoss: z
           .number()
           .min(0)
           .max(2)
           .default(0.2)
           .describe(
-            'GIoU loss below which a cell at the centre of a box is a positive of its class',
+            'cells around the centre of a box with a smaller GIoU loss are positives of its class',
           ),
-        morePositives: positiveCount().default(9).describe('and fewer than this many of a box'),
-        positiveWeight: nonNegative().default(0.25),
-        negativeWeight: nonNegative().default(0.75),
+        morePositives: positiveCount().default(9).describe('limit of such positives per box'),
+        positiveWeight: nonNegative()
+          .default(0.25)
+          .describe('weight of positives in the focal loss'),
+        negativeWeight: nonNegative()
+          .default(0.75)
+          .describe('weight of negatives in the focal loss'),
       })
       .prefault({}),
     test: denseTest({ nmsIou: 0.6 }),

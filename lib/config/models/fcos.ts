@@ -22,11 +22,15 @@ export const fcos = z
       .strictObject({
         centerRadius: nonNegative()
           .default(1.5)
-          .describe("in strides, around a box's centre; 0: every point in the box"),
+          .describe(
+            "radius around a box's centre within which points are positive, in strides; 0: every point in the box",
+          ),
         regressBounds: z
           .array(positive())
           .default([64, 128, 256, 512])
-          .describe('largest distance of a level in pixels, between each two levels'),
+          .describe(
+            'limits between the levels: the largest distance that a level regresses, in pixels',
+          ),
         ...focal,
       })
       .prefault({}),

@@ -24,13 +24,15 @@ export const gfl = z
           .min(1)
           .max(1024)
           .default(16)
-          .describe('largest distance of a side in strides; one bin for each whole distance'),
+          .describe(
+            'largest distance from a point to a side of its box, in strides; there is one bin per whole distance',
+          ),
       })
       .prefault({}),
     anchors: squareAnchors(),
     train: z
       .strictObject({
-        topK: positiveCount().max(65536).default(9).describe('candidates a level and box'),
+        topK: positiveCount().max(65536).default(9).describe('candidates per level and box'),
         qualityBeta: z.number().min(1).default(2).describe('exponent of the quality focal loss'),
       })
       .prefault({}),

@@ -22,13 +22,17 @@ export const paa = z
     anchors: squareAnchors(),
     train: z
       .strictObject({
-        posIou: share().default(0.1).describe('of the first assignment, by IoU'),
-        negIou: share().default(0.1),
-        minPosIou: share().default(0),
+        posIou: share().default(0.1).describe('least IoU of positives in the first assignment'),
+        negIou: share()
+          .default(0.1)
+          .describe('IoU of the first assignment below which an anchor is negative'),
+        minPosIou: share()
+          .default(0)
+          .describe('least IoU of the best anchor of a box to be positive below posIou'),
         topK: positiveCount()
           .max(65536)
           .default(9)
-          .describe('anchors per level and box among which the mixture chooses'),
+          .describe('anchors per level and box from which the mixture model chooses'),
         ...focal,
       })
       .prefault({}),
@@ -38,7 +42,9 @@ export const paa = z
         scoreVoting: z
           .boolean()
           .default(true)
-          .describe('a kept box becomes the mean of those around it, weighted by score and IoU'),
+          .describe(
+            'true: a kept box becomes the mean of the boxes around it, weighted by score and IoU',
+          ),
       })
       .prefault({}),
   })

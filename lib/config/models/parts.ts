@@ -10,35 +10,41 @@ const recompute = (kept: string) =>
     .boolean()
     .default(false)
     .describe(
-      `for large inputs: keeps the outputs of ${kept} alone and computes the rest again in the ` +
-        'backward pass; the same bits in less memory, a third more work in the backbone',
+      `true: keep only the outputs of the ${kept} and recompute the rest in the backward pass; less memory, ` +
+        'the same bits, a third more work in the backbone',
     );
 
 const resnet = z.strictObject({
-  type: z.literal('resnet').optional().default('resnet'),
-  depth: z.literal([18, 34, 50, 101]).default(50),
+  type: z.literal('resnet').optional().default('resnet').describe('kind of backbone'),
+  depth: z.literal([18, 34, 50, 101]).default(50).describe('number of layers of the ResNet'),
   style: z
     .enum(['pytorch', 'caffe'])
     .default('caffe')
-    .describe('where a bottleneck has its stride: on the 3x3 (pytorch) or the first 1x1 (caffe)'),
+    .describe(
+      'convolution of a bottleneck that has the stride: the 3x3 (pytorch) or the first 1x1 (caffe)',
+    ),
   frozenStages: z
     .int()
     .min(-1)
     .max(4)
     .default(1)
-    .describe('-1: none; 0: the stem; n: the stem and stages 1 … n'),
+    .describe(
+      'parts whose weights stay as they are; -1: none, 0: the stem, n: the stem and stages 1 … n',
+    ),
   norm: z
     .enum(['frozen-bn', 'bn-eval', 'bn', 'gn'])
     .default('frozen-bn')
-    .describe('gn is the one for training from scratch with small batches'),
-  normEps: z.number().min(0).max(1).default(1e-5),
+    .describe(
+      'normalisation; bn-eval: fixed statistics, trained gamma and beta; gn: for training from scratch with small batches',
+    ),
+  normEps: z.number().min(0).max(1).default(1e-5).describe('epsilon of the normalisation'),
   baseWidth: z
     .int()
     .min(4)
     .max(4096)
     .multipleOf(4)
     .default(64)
-    .describe('channels of the stem; less than 64 is a thinner network'),
+    .describe('channels of the stem; fewer than 64 make a thinner network'),
   recompute: recompute('stages'),
 });
 
@@ -67,34 +73,39 @@ const channelsOf = ({ size, embed }: SwinSize) =>
 const swin = z
   .strictObject({
     type: z.literal('swin'),
-    size: z.enum(['tiny', 'small', 'base', 'large']).default('tiny'),
+    size: z
+      .enum(['tiny', 'small', 'base', 'large'])
+      .default('tiny')
+      .describe('Swin-T, -S, -B or -L'),
     embed: z
       .int()
       .min(1)
       .max(4096)
       .nullable()
       .default(null)
-      .describe('channels of C2, doubled at every level; null: what size says'),
-    depths: stages(256).describe('blocks of each stage; null: what size says'),
-    heads: stages(1024).describe('of each stage; null: what size says'),
+      .describe('channels of C2, doubled at every level; null: as size says'),
+    depths: stages(256).describe('number of blocks of each stage; null: as size says'),
+    heads: stages(1024).describe('number of attention heads of each stage; null: as size says'),
     window: z
       .int()
       .min(2)
       .max(32)
       .default(7)
       .describe(
-        'cells of a side: what model.weights was trained with, or their tables are resized',
+        'side of an attention window in cells; where model.weights has another, its tables are resized',
       ),
     dropPath: share()
       .lt(1)
       .default(0.2)
-      .describe('share of images that the last block leaves as they are; 0 in the first'),
+      .describe('share of images that skip the last block; it grows from 0 in the first block'),
     frozenStages: z
       .int()
       .min(-1)
       .max(4)
       .default(-1)
-      .describe('-1: none; 0: the patch embedding; n: it and stages 1 … n'),
+      .describe(
+        'parts whose weights stay as they are; -1: none, 0: the patch embedding, n: also stages 1 … n',
+      ),
     recompute: recompute('blocks'),
   })
   .refine(
@@ -118,32 +129,43 @@ export function neck(defaults: {
   const { firstLevel = 3, numOutputs = 5, extra, reluBeforeExtra = false } = defaults;
   return z
     .strictObject({
-      type: z.literal('fpn').default('fpn'),
-      channels: channels().default(256),
-      firstLevel: z.int().min(2).max(5).default(firstLevel),
-      numOutputs: z.int().min(1).max(8).default(numOutputs),
+      type: z.literal('fpn').default('fpn').describe('a feature pyramid network'),
+      channels: channels().default(256).describe('channels of every output'),
+      firstLevel: z
+        .int()
+        .min(2)
+        .max(5)
+        .default(firstLevel)
+        .describe('finest level of the backbone in use: 3 is C3, of stride 8'),
+      numOutputs: z.int().min(1).max(8).default(numOutputs).describe('number of levels'),
       extra: z
         .enum(['none', 'on-input', 'on-output'])
         .default(extra)
-        .describe('where P6 comes from: nowhere, C5 or P5'),
-      reluBeforeExtra: z.boolean().default(reluBeforeExtra),
+        .describe(
+          'what P6 is computed from: nothing (there is none), C5 (on-input) or P5 (on-output)',
+        ),
+      reluBeforeExtra: z
+        .boolean()
+        .default(reluBeforeExtra)
+        .describe('true: a ReLU between P6 and P7'),
       norm: z
         .enum(['none', 'bn', 'gn'])
         .default('none')
-        .describe('of its convolutions; P6 and P7 of torchvision have none'),
+        .describe("normalisation of the neck's convolutions; torchvision's P6 and P7 have none"),
     })
     .prefault({});
 }
 
 export const towerFields = ({ norm }: { norm: 'none' | 'gn' }) => ({
-  channels: channels().default(256),
-  stackedConvs: z.int().min(0).max(16).default(4),
-  norm: z.enum(['none', 'gn']).default(norm),
+  channels: channels().default(256).describe('channels of the towers of the head'),
+  stackedConvs: z.int().min(0).max(16).default(4).describe('convolutions of each tower'),
+  norm: z.enum(['none', 'gn']).default(norm).describe('normalisation of these convolutions'),
 });
 export const towers = (defaults: { norm: 'none' | 'gn' }) =>
   z.strictObject(towerFields(defaults)).prefault({});
 
-export const strides = () => z.array(stride()).min(1).default([8, 16, 32, 64, 128]);
+export const strides = () =>
+  z.array(stride()).min(1).default([8, 16, 32, 64, 128]).describe('stride of each level in pixels');
 
 /** One square anchor a cell. */
 export const squareAnchors = () =>
@@ -155,17 +177,19 @@ export const squareAnchors = () =>
     .prefault({});
 
 export const focal = {
-  focalAlpha: share().default(0.25),
-  focalGamma: nonNegative().default(2),
+  focalAlpha: share().default(0.25).describe('weight of positives in the focal loss'),
+  focalGamma: nonNegative().default(2).describe('exponent of the focal loss'),
 };
 
 export function denseTest({ nmsIou }: { nmsIou: number }) {
   return z
     .strictObject({
-      scoreThr: share().default(0.05),
-      nmsPre: positiveCount().default(1000).describe('box and class pairs per level'),
-      nmsIou: share().default(nmsIou),
-      maxPerImage: positiveCount().default(100),
+      scoreThr: share().default(0.05).describe('least score of a detection'),
+      nmsPre: positiveCount()
+        .default(1000)
+        .describe('most box and class pairs per level before NMS'),
+      nmsIou: share().default(nmsIou).describe('IoU above which NMS removes a box'),
+      maxPerImage: positiveCount().default(100).describe('most detections per image'),
     })
     .prefault({});
 }
@@ -175,32 +199,33 @@ export const common = {
   numClasses: positiveCount()
     .nullable()
     .default(null)
-    .describe('null: as many as the labelled data has'),
+    .describe('number of classes; null: as many as the labelled data has'),
   numerics: z
     .enum(['mmdetection', 'torchvision'])
     .default('mmdetection')
     .describe(
-      'whose choices count where the references differ; torchvision: its defaults, preprocess and augment.test too',
+      'whose numerics to follow where the two differ; torchvision also sets its defaults, preprocess and augment.test',
     ),
   preset: z
     .enum(torchvisionPresets)
     .nullable()
     .default(null)
-    .describe('the torchvision model that the options of model start from, and those of its input'),
+    .describe('torchvision model that gives the defaults of model, preprocess and augment.test'),
   weights: path()
     .nullable()
     .default(null)
-    .describe('safetensors or .pth file to start from; null: fresh weights'),
+    .describe('safetensors or .pth file with weights to start from; null: random weights'),
   weightsLayout: z
     .enum(layoutNames)
     .nullable()
     .default(null)
-    .describe('whose names model.weights has; null: found out by them'),
+    .describe('whose parameter names model.weights has; null: recognised from them'),
   backbone,
 };
 
 /** `numerics` of a detector that torchvision does not have. */
-export const onlyMmdetection = () => z.literal('mmdetection').default('mmdetection');
+export const onlyMmdetection = () =>
+  z.literal('mmdetection').default('mmdetection').describe('torchvision has no such detector');
 
 /** For a refinement: what the list at `path` must hold depends on the number of levels. */
 export const mustHold = (path: readonly string[], what: string) =>

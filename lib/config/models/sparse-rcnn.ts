@@ -12,23 +12,38 @@ export const sparseRcnn = z
     proposals: positiveCount()
       .max(1 << 20)
       .default(100)
-      .describe('learned boxes: objects that an image can have'),
+      .describe('number of learned proposals: the most objects that an image can have'),
     head: z
       .strictObject({
         stages: positiveCount()
           .max(64)
           .default(6)
-          .describe('each moves the boxes of the one before'),
-        heads: z.int().min(1).max(64).default(8).describe('of the attention among proposals'),
+          .describe('number of stages; each refines the boxes of the one before'),
+        heads: z
+          .int()
+          .min(1)
+          .max(64)
+          .default(8)
+          .describe('number of heads of the attention among proposals'),
         dynamicChannels: z
           .int()
           .min(1)
           .max(4096)
           .default(64)
-          .describe('between the two filters that a proposal makes for its region'),
-        ffnChannels: channels().default(2048),
-        classLayers: z.int().min(0).max(16).default(1).describe('before the classification'),
-        boxLayers: z.int().min(0).max(16).default(3).describe('before the box'),
+          .describe('channels between the two filters that a proposal makes for its region'),
+        ffnChannels: channels().default(2048).describe('hidden channels of each stage'),
+        classLayers: z
+          .int()
+          .min(0)
+          .max(16)
+          .default(1)
+          .describe('number of layers before the classification'),
+        boxLayers: z
+          .int()
+          .min(0)
+          .max(16)
+          .default(3)
+          .describe('number of layers before the box regression'),
       })
       .prefault({}),
     train: queryTrain({ classification: 2 }),

@@ -18,9 +18,9 @@ export const tood = z
     neck: neck({ extra: 'on-output' }),
     head: z
       .strictObject({
-        channels: z.int().min(8).default(256),
-        stackedConvs: z.int().min(1).max(16).default(6),
-        norm: z.literal('gn').default('gn'),
+        channels: z.int().min(8).default(256).describe('channels of the tower'),
+        stackedConvs: z.int().min(1).max(16).default(6).describe('convolutions of the tower'),
+        norm: z.literal('gn').default('gn').describe('normalisation of these convolutions'),
       })
       .prefault({}),
     anchors: squareAnchors(),
@@ -30,14 +30,19 @@ export const tood = z
           .nullable()
           .default(null)
           .describe(
-            'steps with ATSS assignment and focal loss before the task-aligned ones; null: all, as in the reference’s semi-supervised runs',
+            'first iterations, with ATSS assignment and focal loss; task-aligned ones follow; null: never, as in the semi-supervised runs of the released code',
           ),
-        topK: positiveCount().max(65536).default(9).describe('ATSS: candidates per level and box'),
-        alignTop: positiveCount().default(13).describe('task-aligned: candidates per box'),
-        alignAlpha: nonNegative().default(1).describe('exponent of the score'),
-        alignBeta: nonNegative().default(6).describe('exponent of the IoU'),
+        topK: positiveCount()
+          .max(65536)
+          .default(9)
+          .describe('ATSS assignment: candidates per level and box'),
+        alignTop: positiveCount()
+          .default(13)
+          .describe('task-aligned assignment: candidates per box'),
+        alignAlpha: nonNegative().default(1).describe('exponent of the score in the alignment'),
+        alignBeta: nonNegative().default(6).describe('exponent of the IoU in the alignment'),
         ...focal,
-        qualityBeta: z.number().min(1).default(2),
+        qualityBeta: z.number().min(1).default(2).describe('exponent of the quality focal loss'),
       })
       .prefault({}),
     test: denseTest({ nmsIou: 0.6 }),

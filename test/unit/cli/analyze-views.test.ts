@@ -122,8 +122,10 @@ describe('mixpl analyze gradients', () => {
       ...['--checkpoint', alone, files.test, '--images', files.images],
       ...['--limit', '1', '--views', 'weak', '--thresholds', '0.01', '--json'],
     );
-    expect(stderr).toContain(`${alone}: there is one branch, which is student and teacher`);
-    expect(stderr).toContain("views are the paper's");
+    expect(stderr).toContain(
+      `${alone}: has one branch only, which serves as student and as teacher`,
+    );
+    expect(stderr).toContain("views are made with the paper's settings: ");
     expect(code).toBe(0);
   });
 
@@ -160,7 +162,7 @@ describe('mixpl analyze cam', () => {
     expect(stderr).toBe('');
     expect(code).toBe(0);
     const { images, legend } = JSON.parse(stdout);
-    expect(legend.missed).toEqual({ name: 'object that none found', color: '#ff1744' });
+    expect(legend.missed).toEqual({ name: 'object that no pseudo label found', color: '#ff1744' });
     expect(images).toHaveLength(3);
     for (const { png, views } of images) {
       expect(Object.keys(views)).toEqual(['weak', 'strong', 'mixup', 'mosaic']);

@@ -126,7 +126,9 @@ describe('mixpl analyze pseudo-labels', () => {
     await cp(join(checkpoint(6), 'teacher.safetensors'), alone);
     const noConfig = await analyze('--checkpoint', alone);
     expect(noConfig.code).toBe(2);
-    expect(noConfig.stderr).toContain('analyze pseudo-labels: name a data set; ');
+    expect(noConfig.stderr).toContain(
+      'analyze pseudo-labels: a data set must be given, got none; ',
+    );
 
     // Of a run whose unlabelled images are a plain folder.
     const folderRun = join(folder, 'folder-run');
@@ -148,7 +150,9 @@ describe('mixpl analyze pseudo-labels', () => {
     const noObjects = await analyze(
       ...['--checkpoint', alone, files.unlabelled, '--images', files.images],
     );
-    expect(noObjects.stderr).toContain('warning: unlabelled: there is no object in 8 images');
+    expect(noObjects.stderr).toContain(
+      'warning: unlabelled: the annotations of its 8 images have no object to find',
+    );
     const folderOnly = await analyze('--checkpoint', alone, files.images);
     expect(folderOnly.code).toBe(1);
     expect(folderOnly.stderr).toContain('images: images must have annotations');

@@ -23,7 +23,7 @@ describe('a mistake on the command line', () => {
   test.each([
     [['evall'], "error: unknown command 'evall' (Did you mean eval?)"],
     [['eval', '--annotation', 'x', '--detections', 'y'], "unknown option '--annotation'"],
-    [['eval', '--annotations', 'x'], 'eval needs --annotations and --detections'],
+    [['eval', '--annotations', 'x'], 'eval needs --checkpoint, or --annotations and --detections'],
     [['presets', 'x'], 'too many arguments'],
     [['config'], "missing required argument 'config'"],
     [['config', '--options', 'semi.em'], "error: no option is called 'semi.em'"],
@@ -33,20 +33,17 @@ describe('a mistake on the command line', () => {
     ],
     [
       ['eval', 'd.json', '--annotations', 'a', '--detections', 'b'],
-      'a data set and --save go with --checkpoint',
+      'a data set and --save need --checkpoint',
     ],
     [
       ['eval', '--annotations', 'a', '--detections', 'b', '--save', 'c'],
-      'a data set and --save go with --checkpoint',
+      'a data set and --save need --checkpoint',
     ],
     [
       ['eval', '--checkpoint', 'c', '--detections', 'b'],
-      '--annotations and --detections go without --checkpoint',
+      '--annotations and --detections cannot be combined with --checkpoint',
     ],
-    [
-      ['import', 'x', '--checkpoint', 'c', '--set', 'seed=1', '--out', 'y'],
-      '--set goes with --config',
-    ],
+    [['import', 'x', '--checkpoint', 'c', '--set', 'seed=1', '--out', 'y'], '--set needs --config'],
     [['train', 'torchvision/fcos_resnet50_fp'], 'nearest is torchvision/fcos_resnet50_fpn'],
   ])('%j', async (args, expected) => {
     const { code, stdout, stderr } = await runCli(args);
@@ -166,7 +163,9 @@ describe('config', () => {
     expect(code).toBe(0);
     expect(stderr).toMatch(/^warning: model\.backbone\.norm frozen-bn /m);
     const many = await runCli(['config', 'bccd-5', '--set', 'threads=1000']);
-    expect(many.stderr).toMatch(/^warning: threads 1000 is much more than the \d+ cores here$/m);
+    expect(many.stderr).toMatch(
+      /^warning: threads 1000 is far more than the \d+ cores of this machine$/m,
+    );
   });
 });
 

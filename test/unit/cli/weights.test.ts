@@ -122,7 +122,7 @@ describe('export --onnx', () => {
     const plain = await exportTo('--onnx', '64x96');
     expect(plain).toMatchObject({ code: 0, stderr: '' });
     expect(plain.stdout).toMatch(
-      /own\.onnx: .*own\.safetensors for pictures of 64×96, \d+ bytes\npredict would scale a picture of 64×96 to 213×320, as a file of --onnx 213x320 takes it\n$/,
+      /own\.onnx: .*own\.safetensors for images of 64×96, \d+ bytes\npredict would scale an image of 64×96 to 213×320; a file exported with --onnx 213x320 would match that\n$/,
     );
     const checked = await exportTo('--onnx', '64x96', '--check', picture, '--json');
     expect(checked.code).toBe(0);
@@ -136,19 +136,24 @@ describe('export --onnx', () => {
     const fitting = await exportTo('--onnx', '240x320', '--check', picture);
     expect(fitting.stdout).not.toContain('would scale');
     const { stdout } = await exportTo('--onnx', '64x96', '--check', picture);
-    expect(stdout).toMatch(/would scale .*picture\.png to 240×320, as a file of --onnx 240x320 /);
     expect(stdout).toMatch(
-      /picture\.png: (\d+) of \1 detections agree, 0 others; largest differences: score /,
+      /would scale .*picture\.png to 240×320; a file exported with --onnx 240x320 would /,
+    );
+    expect(stdout).toMatch(
+      /picture\.png: (\d+) of \1 detections of predict agree, 0 are in the file only; largest differences: score /,
     );
   });
 
   test.each([
-    [[], 'error: export needs --layout or --onnx, which say what it writes'],
-    [['--onnx', '64x64', '--layout', 'mmdetection'], 'error: export needs --layout or --onnx'],
-    [['--layout', 'mmdetection', '--check', 'x.jpg'], 'error: --check goes with --onnx'],
+    [[], 'error: export needs either --layout or --onnx, which say what to write'],
+    [
+      ['--onnx', '64x64', '--layout', 'mmdetection'],
+      'error: export needs either --layout or --onnx',
+    ],
+    [['--layout', 'mmdetection', '--check', 'x.jpg'], 'error: --check needs --onnx'],
     [['--onnx', '64'], 'must be HEIGHTxWIDTH in pixels, e.g. 480x640'],
     [['--onnx', '64x16'], 'onnx: width must be a whole number of pixels in [32, 16384], got 16'],
-    [['--onnx', '64x64', '--branch', 'teacher'], 'export: --branch teacher must be one that '],
+    [['--onnx', '64x64', '--branch', 'teacher'], 'export: --branch teacher must be a branch of '],
   ])('%j: %s', async (options, message) => {
     const { code, stderr } = await exportTo(...options);
     expect(code).toBe(2);

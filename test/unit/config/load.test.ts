@@ -164,7 +164,7 @@ describe('problems are named with their place', () => {
     ],
     [
       'optimizer: { groups: [{ match: a }, { match: a }] }',
-      'optimizer.groups must name each match once, got [{"match":"a"},{"match":"a"}]',
+      'optimizer.groups must have each match only once, got [{"match":"a"},{"match":"a"}]',
     ],
     ['device: gpu', 'device must be auto, cpu, cuda or cuda:N, got "gpu"'],
     ['name: a/b', 'name must consist of letters, digits and . _ - @, got "a/b"'],
@@ -260,9 +260,9 @@ describe('problems are named with their place', () => {
     const message = await messageOf(text);
     const [first, ...lines] = message.split('\n');
     expect(first).toBe(
-      `${place}: data.labelled must be given (the annotated pictures), got nothing; for example`,
+      `${place}: data.labelled must be given (the annotated images), got nothing; for example:`,
     );
-    expect(lines.pop()).toContain("or --set 'data.labelled={ format: coco,");
+    expect(lines.pop()).toContain("or use --set 'data.labelled={ format: coco,");
     const config = await loadConfig(await write('said.yaml', lines.join('\n')));
     expect(config.data.labelled).toMatchObject({ annotations: 'labels.json', images: 'photos' });
   });
@@ -397,7 +397,7 @@ describe('extends', () => {
     await write('one.yaml', 'extends: ./two.yaml\n');
     const file = await write('two.yaml', 'extends: ./one.yaml\n');
     await expect(loadConfig(file)).rejects.toThrow(
-      /in a circle: .*two\.yaml → .*one\.yaml → .*two\.yaml/,
+      /extends must not lead back to its own file, got .*two\.yaml → .*one\.yaml → .*two\.yaml/,
     );
   });
 

@@ -10,20 +10,16 @@ test('docs/configuration.md is the page of the schema', async () => {
 
 test('an option is told once, or with what tells its kinds apart', () => {
   const seen = new Set<string>();
-  for (const { path, only } of listOptions()) {
+  for (const { path, only, description } of listOptions()) {
+    expect(description, `meaning of ${path}`).not.toBe('');
     const key = `${path} ${only.join()}`;
     expect(seen, key).not.toContain(key);
     seen.add(key);
   }
-  expect(listOptions('optimizer.lr')).toEqual([
-    {
-      ...{ path: 'optimizer.lr', values: 'number > 0', default: '0.01', description: '' },
-      only: ['optimizer.type: sgd'],
-    },
-    {
-      ...{ path: 'optimizer.lr', values: 'number > 0', default: '0.0001', description: '' },
-      only: ['optimizer.type: adamw'],
-    },
+  const rate = { path: 'optimizer.lr', values: 'number > 0' };
+  expect(listOptions('optimizer.lr')).toMatchObject([
+    { ...rate, default: '0.01', only: ['optimizer.type: sgd'] },
+    { ...rate, default: '0.0001', only: ['optimizer.type: adamw'] },
   ]);
   expect(listOptions('semi.ema').map(({ path }) => path)).toEqual([
     ...['semi.ema.momentum', 'semi.ema.gamma', 'semi.ema.interval', 'semi.ema.buffers'],

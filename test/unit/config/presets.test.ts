@@ -231,7 +231,7 @@ describe('advice', () => {
   test.each([
     [
       ['model.queries=1500'],
-      /^model\.queries 1500 is more than the 1020 cells of a picture of 240 x 180 \(augment\.test\)/,
+      /^model\.queries 1500 is more than the 1020 cells of an image of 240 x 180 \(augment\.test\)/,
     ],
     [
       ['model.test.maxPerImage=101'],
@@ -248,7 +248,7 @@ describe('advice', () => {
 
   test('names a burn-in that never ends', async () => {
     const config = await loadConfig('bccd-5', { overrides: ['semi.burnIn=2500'] });
-    expect(adviceFor(config).join('\n')).toMatch(/burnIn 2500 leaves no iteration of 2500/);
+    expect(adviceFor(config).join('\n')).toMatch(/burnIn 2500 leaves none of the 2500 iterations/);
   });
 });
 

@@ -65,7 +65,7 @@ test('tables hold the last and the best validation, by branch and by class', asy
     },
   ]);
   expect(page).toContain('<tr><th>AP</th><td>0.438</td><td>0.375</td><td>0.500</td></tr>');
-  expect(page).toContain('<th>teacher at 50, the best</th>');
+  expect(page).toContain('<th>best: teacher at iteration 50</th>');
   expect(page).toContain('<tr><th>white</th><td>0.313</td><td>0.375</td><td>–</td></tr>');
   expect(page).toContain('<tr><th>AP_S</th><td>–</td><td>–</td><td>–</td></tr>');
 });
@@ -94,7 +94,9 @@ test('charts hold every number, gaps where there is none, and only what was meas
     { label: 'red', values: [null, 2] },
     { label: 'white', values: [null, 1] },
   ]);
-  expect(charts.get('Pseudo labels')!.series.map((s) => s.label)).toEqual(['images without any']);
+  expect(charts.get('Pseudo labels')!.series.map((s) => s.label)).toEqual([
+    'share of images without any',
+  ]);
   expect(charts.get('Average precision on the test images')!.series).toEqual([
     { label: 'student AP', values: [0.25], dashed: true },
     { label: 'student AP50', values: [0.45], dashed: true },

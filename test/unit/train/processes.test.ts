@@ -215,7 +215,7 @@ describe('what ends one ends all', () => {
     );
     expect(reasons(results)).toEqual([
       'left',
-      ['ERR_PROCESS', 'process 0 of 2 ended the training: its loop over the events was left'],
+      ['ERR_PROCESS', 'process 0 of 2 ended the training: the loop over its events was left'],
     ]);
     expect(await readdir(join(out, 'checkpoints'))).toEqual(['iteration-000002']);
   });

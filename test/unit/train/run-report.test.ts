@@ -16,7 +16,7 @@ describe("a run's report", () => {
     expect(kinds(events).slice(-3)).toEqual(['checkpoint 12', 'warning 12', 'end 12']);
     expect(events.at(-2)).toMatchObject({
       code: 'report-not-written',
-      message: `report.html was not written: ${page}: must be a writable file, got a folder (EISDIR); the run is whole without it`,
+      message: `report.html was not written: ${page}: must be a writable file, got a folder (EISDIR); nothing else of the run depends on it`,
     });
     expect(events.at(-1)).toMatchObject({ reason: 'finished' });
     expect((await metrics(folder)).at(-1)).toMatchObject({ code: 'report-not-written' });

@@ -596,7 +596,7 @@ describe('warnings', () => {
     });
     const { events } = await train({ decode, unreadable: 'skip' });
     expect(events.filter((e) => e.type === 'warning')).toMatchObject([
-      { iteration: 6, message: 'test/1: must be an image; the metrics are without it' },
+      { iteration: 6, message: 'test/1: must be an image; it is left out of the metrics' },
     ]);
     // Of four pictures three count.
     const boxes = events.flatMap((e) =>

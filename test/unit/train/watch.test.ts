@@ -71,7 +71,7 @@ describe('pseudo labels', () => {
     const watch = new TrainingWatch({ scoreThr: 0.4, patience: 6 });
     const messages = [one, ...Array(5).fill(nothing)].flatMap((r) => watch.afterStep(r));
     expect(messages[0]!.message).toMatch(
-      /^only 1 of 24 pictures had a pseudo label above 0.4 in 6 iterations \(best score 0.600\)/,
+      /^only 1 of 24 images had a pseudo label above 0.4 in 6 iterations \(best score 0.600\)/,
     );
   });
 
@@ -106,7 +106,7 @@ describe('classes without pseudo labels', () => {
     expect(warnings).toMatchObject([{ code: 'class-without-pseudo-labels' }]);
     // 80 pictures would have 16 of the rare class: its absence may be chance.
     expect(warnings[0]!.message).toMatch(
-      /^pseudo labels a picture in 20 iterations: tail 0.00 \(annotated pictures 1.00\): .*background/,
+      /^too few pseudo labels per image in 20 iterations: tail 0.00 \(annotated images have 1.00\): .*background/,
     );
   });
 
@@ -127,7 +127,7 @@ describe('classes without pseudo labels', () => {
     expect(run(second, found(20, 4, 4))).toEqual([]);
     expect(run(second, found(20, 0, 4))).toHaveLength(1);
     const both = run(second, found(0, 0, 4));
-    expect(both[0]!.message).toContain('common 0.00 (annotated pictures 5.00), tail 0.00');
+    expect(both[0]!.message).toContain('common 0.00 (annotated images have 5.00), tail 0.00');
   });
 
   test('a window that an earlier version began is begun anew', () => {
@@ -147,7 +147,7 @@ describe('classes without pseudo labels', () => {
     const watch = new TrainingWatch({ scoreThr: 0.4, classes: many, patience: 20 });
     const [warning] = run(watch, report({ perClass: [4, ...Array(7).fill(0)] }));
     expect(warning!.message).toMatch(
-      /: c1 0.00 .*, c5 0.00 \(annotated pictures 1.00\) and 2 more:/,
+      /: c1 0.00 .*, c5 0.00 \(annotated images have 1.00\) and 2 more:/,
     );
   });
 });
@@ -176,30 +176,30 @@ describe('batch and learning rate', () => {
   });
   test('one process with the rate of eight: the linear rule is named', () => {
     expect(messages(1, 4, 0.01)).toEqual([
-      'batch-and-rate: learning rate 0.01 with 1 + 4 pictures an iteration; the recipe has 0.01 with 8 + 32: ' +
-        'by the linear rule this batch wants 0.00125, and this rate 8 times as many parts (batch.accumulate)',
+      'batch-and-rate: learning rate 0.01 with 1 + 4 images per iteration (labelled + unlabelled); the recipe has 0.01 with 8 + 32: ' +
+        'by the linear rule this batch needs 0.00125, or this rate needs 8 times as many parts (batch.accumulate)',
     ]);
     // Of 32 + 32 pictures, not of 8 + 32.
     expect(messages(4, 4, 0.01)[0]).toMatch(
-      /has 0.01 with 32 \+ 32: .* wants 0.00125, and this rate 8 times/,
+      /has 0.01 with 32 \+ 32: .* needs 0.00125, or this rate needs 8 times/,
     );
   });
   test('without a teacher: 16 pictures, of which none is unlabelled', () => {
     expect(messages(16, 0, 0.01)).toEqual([]);
     expect(messages(2, 0, 0.0025)).toEqual([]);
     // No whole number of parts, or another rate.
-    expect(messages(3, 0, 0.01)[0]).toMatch(/ wants 0.00187$/);
-    expect(messages(2, 0, 0.02)[0]).toMatch(/ wants 0.00125$/);
+    expect(messages(3, 0, 0.01)[0]).toMatch(/ needs 0.00187$/);
+    expect(messages(2, 0, 0.02)[0]).toMatch(/ needs 0.00125$/);
     expect(messages(1, 0, 0.01)[0]).toMatch(
-      /with 1 \+ 0 .* with 16 \+ 0: .* wants 0.000625, and this rate 16 times/,
+      /with 1 \+ 0 .* with 16 \+ 0: .* needs 0.000625, or this rate needs 16 times/,
     );
   });
   test('another ratio of the sources', () => {
     expect(messages(1, 12, 13 / 4000)).toEqual([
-      'batch-and-rate: 1 labelled to 12 unlabelled pictures an iteration; the recipe has 8 to 32',
+      'batch-and-rate: 1 labelled and 12 unlabelled images per iteration; the recipe has 8 and 32',
     ]);
     expect(messages(12, 4, 16 / 6400)).toEqual([
-      'batch-and-rate: 12 labelled to 4 unlabelled pictures an iteration; the recipe has 32 to 32',
+      'batch-and-rate: 12 labelled and 4 unlabelled images per iteration; the recipe has 32 and 32',
     ]);
   });
 });
@@ -217,7 +217,7 @@ describe('pictures with many objects', () => {
       {
         code: 'too-many-objects',
         message:
-          '1 of 3 pictures of labelled have more objects (up to 3) than model.queries 2: the rest are not learned; raise it',
+          '1 of 3 images of labelled have more objects (up to 3) than model.queries 2: the rest are not learned; raise it',
       },
     ]);
   });
