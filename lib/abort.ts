@@ -8,7 +8,7 @@ export interface AbortableWork<T> {
   late?: (result: T) => void;
 }
 
-/** @throws MixplError ERR_CONFIG when it is none, its reason when it has aborted */
+/** @throws MixplError ERR_CONFIG when it is none */
 export function checkSignal(call: string, signal: AbortSignal | undefined): void {
   if (signal === undefined) return;
   // Not by instanceof: test runners have globals of their own.
@@ -17,7 +17,6 @@ export function checkSignal(call: string, signal: AbortSignal | undefined): void
       'ERR_CONFIG',
       `${call}: signal must be an AbortSignal, got ${signal === null ? 'null' : typeof signal}`,
     );
-  signal.throwIfAborted();
 }
 
 /** What is to be done when a signal aborts: one listener each, as Node warns of eleven, which many requests soon are. */

@@ -369,6 +369,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     checkKeys('predict', options, ['normalized', 'resized', 'signal']);
     const { signal, ...input } = options;
     checkSignal('predict', signal);
+    signal?.throwIfAborted();
     const cancellation = signal && native.cancellation();
     const work = this.#predict({ images, options: input }, cancellation);
     return abortable(signal, work, { cancel: () => cancellation?.cancel() });

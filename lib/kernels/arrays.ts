@@ -244,6 +244,7 @@ export async function runKernel(
   { signal, device = 'cpu', gradient = false }: KernelOptions & { gradient?: boolean } = {},
 ): Promise<{ outputs: NativeTensor[]; gradients: (NativeTensor | null)[] }> {
   checkSignal(op, signal);
+  signal?.throwIfAborted();
   const tensors = inputs.map(({ data, shape, dtype }) =>
     native.createTensor(data, shape, dtype, device),
   );

@@ -27,6 +27,7 @@ export async function compose(
   } = options;
   const { signal } = options;
   checkSignal('compose', signal);
+  signal?.throwIfAborted();
   const work = composeBatch(compositions, {
     ...{ mean, std, channelOrder, padDivisor, dtype: 'f32', device, padTo: 'batch' },
   });
