@@ -88,7 +88,6 @@ export async function setUpTraining(
       'ERR_CONFIG',
       'trainSemiSupervised: data.labelled must be a data set, got none',
     );
-  checkKeys('trainSemiSupervised: data', options.data, ['labelled', 'unlabelled', 'test']);
   const settings = resolveTrainSettings(options.settings);
   const own = student instanceof Detector ? student : null;
   const semi = semiOptionsOf(settings, own?.options.type);

@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest';
 import { type TrainOptions, trainSemiSupervised } from '../../../lib/train/index.js';
-import { tinyData } from './tiny-data.js';
 import { newStudent, options } from './tiny-runs.js';
 
 /** The error that ends a training which should not begin. */
@@ -17,11 +16,6 @@ async function refusal(changes: object, student: unknown = newStudent()): Promis
 describe('trainSemiSupervised says what is wrong with', () => {
   test.each([
     [{ outt: 'runs' }, 'ERR_CONFIG', "unknown option 'outt'; did you mean 'out'?"],
-    [
-      { data: { ...tinyData(), tests: null } },
-      'ERR_CONFIG',
-      "unknown option 'tests'; did you mean 'test'?",
-    ],
     [{ data: {} }, 'ERR_CONFIG', 'data.labelled must be a data set, got none'],
     [{ out: 5 }, 'ERR_CONFIG', 'out must be the path of a folder, got number'],
     [{ signal: 'stop' }, 'ERR_CONFIG', 'signal must be an AbortSignal, got string'],
