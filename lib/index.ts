@@ -17,7 +17,12 @@ export {
 } from './config/index.js';
 export { type Dashboard, type DashboardOptions, startDashboard } from './dashboard/index.js';
 export * from './data/index.js';
-export type { InputImage, InputOptions, NormalizedImage } from './detector/batch.js';
+export type {
+  InputImage,
+  InputOptions,
+  NormalizedImage,
+  PredictOptions,
+} from './detector/batch.js';
 export * from './detector/create.js';
 export * from './detector/detector.js';
 export { type OpenedDetector, openDetector } from './detector/open.js';

@@ -1,7 +1,4 @@
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { dirname, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { requireAddon } from './addon-file.js';
 import { MixplError } from './errors.js';
 
 /** Element types of native tensors; bf16 travels as Uint16Array. */
@@ -129,9 +126,11 @@ export interface NativeDetector {
   backward(weights: Float32Array): Promise<void>;
   discard(): Promise<void>;
   step(lr: number): Promise<number>;
+  /** @param cancellation before the job has begun it is not made, and rejects */
   predict(
     images: NativeTensor,
     sizes: Float32Array,
+    cancellation?: NativeCancellation,
   ): Promise<{ boxes: Float32Array; scores: Float32Array; labels: Int32Array }[]>;
   /** As predict(), but the boxes stay on the device. */
   predictLater(images: NativeTensor, sizes: Float32Array): Promise<void>;
@@ -184,6 +183,12 @@ export interface NativeDetector {
   reached(): Promise<Uint8Array>;
   sumGradients(collective: NativeCollective, reached: Uint8Array): Promise<void>;
   dispose(): void;
+}
+
+/** Given along with a job. */
+export interface NativeCancellation {
+  /** [sync] Nobody waits for the job any more. Idempotent. */
+  cancel(): void;
 }
 
 /** What sums over the processes of a training; see lib/processes. */
@@ -318,6 +323,8 @@ export interface NativeAddon extends NativeEvaluation {
   ): Promise<NativeCollective>;
   /** [sync] What could sum over processes here: 'gloo', 'nccl'. */
   collectives(): string[];
+  /** [sync] @internal */
+  cancellation(): NativeCancellation;
   /** A number that no other picture of this process has. @internal */
   sourceId(): number;
   /** [async] Runs the plan of lib/augment/compose.ts into a tensor [images, height, width, 3]. @internal */
@@ -358,50 +365,16 @@ export function optionsJson(what: string, options: object): string {
   });
 }
 
-const packageRoot = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 let loaded: NativeAddon | undefined;
 
 /** Loads the addon on first use. @throws MixplError ERR_ADDON saying what was tried and the remedy */
 export function loadNative(): NativeAddon {
-  if (loaded) return loaded;
-  refuseOldCpu();
-  const require = createRequire(import.meta.url);
-  try {
-    const load = require('node-gyp-build') as (directory: string) => object;
-    const other = process.env.MIXPL_ADDON; // a build for tests, say, with an emulated GPU
-    const addon = (other ? require(resolve(other)) : load(packageRoot)) as NativeAddon;
+  if (!loaded) {
+    const addon = requireAddon() as NativeAddon;
     addon.setErrorClass(MixplError);
     loaded = addon;
-  } catch (cause) {
-    const [reason] = (cause instanceof Error ? cause.message : String(cause)).split('\n');
-    throw new MixplError(
-      'ERR_ADDON',
-      `the native addon could not be loaded for ${process.platform}-${process.arch}, Node ${process.version}: ` +
-        `tried ${process.env.MIXPL_ADDON ?? `prebuilds/ and build/Release/ in ${packageRoot}`}: ${reason}; ` +
-        'packages have it for Linux on x86-64 with glibc 2.35 or later; elsewhere try ' +
-        '`bash scripts/setup.sh && npm run build` in a source checkout',
-      { cause },
-    );
   }
   return loaded;
-}
-
-/** The addon's own loops need AVX2 and FMA; without them it would die of an illegal instruction. */
-function refuseOldCpu(): void {
-  if (process.platform !== 'linux' || process.arch !== 'x64') return;
-  let flags: string | undefined;
-  try {
-    flags = /^flags\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1];
-  } catch {
-    return; // no /proc: let the loader try
-  }
-  const missing = ['avx2', 'fma'].filter((name) => flags && !flags.includes(` ${name}`));
-  if (missing.length)
-    throw new MixplError(
-      'ERR_ADDON',
-      `the native addon needs a CPU with AVX2 and FMA (x86-64-v3), got one without ${missing.join(' and ')}; ` +
-        'try a build for this CPU: `npm run build:native -- --CDMIXPL_CPU_ARCH=x86-64`',
-    );
 }
 
 /**

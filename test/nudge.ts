@@ -24,7 +24,10 @@ Detector.prototype.loss = async function (...inputs) {
   await nudge(this);
   return loss.apply(this, inputs);
 };
-Detector.prototype.predict = async function (...inputs) {
+Detector.prototype.predict = async function (
+  this: Detector,
+  ...inputs: Parameters<typeof predict>
+) {
   await nudge(this);
   return predict.apply(this, inputs);
-};
+} as typeof predict;

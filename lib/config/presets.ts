@@ -12,10 +12,9 @@ export interface Preset {
   file: string;
 }
 
-const directory = join(dirname(fileURLToPath(import.meta.url)), 'presets');
-
 /** The configs that come with the package, by name. */
 export async function listPresets(): Promise<Preset[]> {
+  const directory = join(dirname(fileURLToPath(import.meta.url)), 'presets');
   const names = (await readdir(directory)).filter((file) => file.endsWith('.yaml'));
   const presets = names.map(async (base) => {
     const file = join(directory, base);

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import type { Sharp, SharpOptions } from 'sharp';
+import { nameOf } from '../detector/batch.js';
 import { MixplError } from '../errors.js';
 import { ioError } from '../files.js';
 import { readHeader } from './image-header.js';
@@ -36,15 +37,20 @@ export interface DecodeOptions {
  * CMYK become RGB, 16 bits become 8. Colour profiles are not applied (as in the reference). Of
  * an animation the first frame counts.
  *
- * @throws MixplError ERR_BAD_FILE with path and reason; ERR_IO when the file cannot be opened
+ * @param source a path, or what a file would hold (an upload, say); those bytes are not changed meanwhile
+ * @returns pixels, as predict() takes them
+ * @throws MixplError ERR_BAD_FILE with path and reason; ERR_IO when the file cannot be opened; ERR_DTYPE
  */
 export async function decodeImage(
-  path: string,
+  source: string | Uint8Array,
   options: DecodeOptions = {},
 ): Promise<DecodedImage> {
   const { damaged = 'refuse' } = options;
+  const { name, bytes } =
+    typeof source === 'string'
+      ? { name: source, bytes: await readBytes(source) }
+      : uploaded(source);
   const sharp = await loadSharp();
-  const bytes = await readBytes(path);
   try {
     const { data, info } = await sharp(bytes, {
       failOn: damaged === 'refuse' ? 'error' : 'none',
@@ -64,8 +70,21 @@ export async function decodeImage(
       height: info.height,
     };
   } catch (cause) {
-    throw badImage(path, cause);
+    throw badImage(name, cause);
   }
+}
+
+/** What a file would hold, and how messages call it. @throws MixplError ERR_DTYPE, ERR_BAD_FILE */
+function uploaded(source: Uint8Array): { name: string; bytes: Buffer } {
+  if (!(source instanceof Uint8Array))
+    throw new MixplError(
+      'ERR_DTYPE',
+      `decodeImage: source must be a path or a Uint8Array (the bytes of a file), got ${nameOf(source)}`,
+    );
+  const name = `decodeImage: source of ${source.length} bytes`;
+  const bytes = Buffer.from(source.buffer, source.byteOffset, source.byteLength);
+  refuseEmpty(name, bytes);
+  return { name, bytes };
 }
 
 /**
@@ -96,9 +115,13 @@ async function readBytes(path: string): Promise<Buffer> {
   } catch (cause) {
     throw ioError(path, 'must be a readable image', cause);
   }
-  if (bytes.length === 0)
-    throw new MixplError('ERR_BAD_FILE', `${path}: must be an image, got an empty file`);
+  refuseEmpty(path, bytes);
   return bytes;
+}
+
+function refuseEmpty(name: string, { length }: Buffer): void {
+  if (length === 0)
+    throw new MixplError('ERR_BAD_FILE', `${name}: must be an image, got an empty file`);
 }
 
 function badImage(path: string, cause: unknown): MixplError {

@@ -1,3 +1,4 @@
+import { nameOf } from '../detector/batch.js';
 import { MixplError } from '../errors.js';
 import { neverChanges } from '../image/index.js';
 import { decodeImage } from './decode.js';
@@ -59,6 +60,7 @@ export class ImageCache {
       this.#misses++;
       decoding = this.#decode(path)
         .then((image) => {
+          checkDecoded(path, image);
           neverChanges(image);
           this.#hold(path, image);
           return image;
@@ -85,4 +87,13 @@ export class ImageCache {
       this.#bytes -= data.byteLength;
     }
   }
+}
+
+/** Of somebody's own `decode`; whether there are enough numbers is seen where they are used. @throws MixplError ERR_DTYPE */
+function checkDecoded(path: string, image: DecodedImage | null | undefined): void {
+  if (image?.data instanceof Uint8Array) return;
+  throw new MixplError(
+    'ERR_DTYPE',
+    `decode: ${path} must become { data, width, height } with data a Uint8Array, got ${nameOf(image?.data)}`,
+  );
 }

@@ -2,6 +2,7 @@
 import { MixplError } from '../errors.js';
 import type { DecodedImage, ImageBatch, PreprocessOptions, Size } from '../image/index.js';
 import { native } from '../native.js';
+import { checkKeys } from '../option-keys.js';
 
 /** An array that is the network's input but for padding. */
 export interface NormalizedImage {
@@ -19,6 +20,15 @@ export interface InputOptions {
   resized?: boolean;
 }
 
+/** What predict() takes besides. */
+export interface PredictOptions extends InputOptions {
+  /**
+   * Aborting rejects with the signal's reason. A call whose turn has not come by then is never made; one that is
+   * under way ends in the background.
+   */
+  signal?: AbortSignal | undefined;
+}
+
 /** A picture, or an array; each may say for itself what has been done to it. */
 export type InputImage = (DecodedImage | NormalizedImage) & InputOptions;
 
@@ -31,6 +41,14 @@ export function inputOptions(
   images: readonly InputImage[],
   options: InputOptions = {},
 ): { normalized: boolean; resized: boolean[] } {
+  checkKeys(method, options, ['normalized', 'resized']);
+  images.forEach((image, i) => {
+    if (typeof image !== 'object' || image === null)
+      throw new MixplError(
+        'ERR_DTYPE',
+        `${method}: image ${i} must be { data, height, width }, got ${nameOf(image)}`,
+      );
+  });
   const resized = images.map((image) => options.resized ?? image.resized ?? false);
   const kinds = images.map((image) => options.normalized ?? image.normalized ?? false);
   const [normalized = false] = kinds;
@@ -81,7 +99,8 @@ function firstNotFinite(data: Float32Array): number {
 
 /** What a message calls a value of the wrong kind. */
 export function nameOf(value: unknown): string {
-  return value === null || value === undefined ? String(value) : (value as object).constructor.name;
+  if (value === null || value === undefined) return String(value);
+  return (value as object).constructor?.name ?? typeof value;
 }
 
 /** Arrays at the top left of a batch [N, H, W, 3], the rest zero. */

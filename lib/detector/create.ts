@@ -1,8 +1,9 @@
 import { MixplError } from '../errors.js';
 import type { PreprocessOptions, TestResizeOptions } from '../image/index.js';
 import { native, optionsJson, resolveDevice } from '../native.js';
+import { checkKeys } from '../option-keys.js';
 import { Detector } from './detector.js';
-import type { DtypeChoice } from './dtype.js';
+import { type DtypeChoice, dtypeChoices } from './dtype.js';
 import type { DetectorOptions } from './options.js';
 import {
   overDefaults,
@@ -88,6 +89,8 @@ export const defaultPreprocess: DetectorPreprocess = {
   resize: { long: 1333, short: 800 },
 };
 
+const runtimeKeys = ['device', 'dtype', 'seed', 'optimizer', 'preprocess', 'firstLabel'];
+
 /**
  * Builds a detector with fresh weights.
  * @param options a detector by its parts, or a preset of torchvision's; with `numerics: 'torchvision'`
@@ -103,6 +106,7 @@ export async function createDetector(
       'ERR_CONFIG',
       `createDetector: options must be an object with type and numClasses, or a preset, got ${String(options)}`,
     );
+  checkKeys('createDetector: runtime', runtime, runtimeKeys);
   const { device, dtype, seed, optimizer, preprocess, firstLabel, ...model } = options;
   const beside = { device, dtype, seed, optimizer, preprocess, firstLabel };
   const { resolved, ...rest } = 'preset' in model ? fromPreset(model) : fromOptions(model);
@@ -151,6 +155,11 @@ async function build(
     );
   const { dtype, seed, optimizer, preprocess, firstLabel } = runtime;
   checkPreprocess(preprocess);
+  if (!dtypeChoices.includes(dtype))
+    throw new MixplError(
+      'ERR_DTYPE',
+      `createDetector: dtype must be one of ${dtypeChoices.join(', ')}, got '${dtype}'`,
+    );
   if (!Number.isInteger(firstLabel))
     throw new MixplError(
       'ERR_CONFIG',
@@ -176,19 +185,17 @@ async function build(
   return detector;
 }
 
+const preprocessKeys = ['mean', 'std', 'channelOrder', 'padDivisor', 'resize'];
+
 function automaticDtype(device: string): 'bf16' | 'f32' {
   if (device.startsWith('cuda')) return 'bf16';
   return native.buildInfo().cpuFeatures.includes('avx512_bf16') ? 'bf16' : 'f32';
 }
 
 /** @throws MixplError ERR_CONFIG */
-function checkPreprocess({
-  mean,
-  std,
-  channelOrder,
-  padDivisor,
-  resize,
-}: DetectorPreprocess): void {
+function checkPreprocess(preprocess: DetectorPreprocess): void {
+  checkKeys('createDetector: preprocess', preprocess, preprocessKeys);
+  const { mean, std, channelOrder, padDivisor, resize } = preprocess;
   const refuse = (name: string, expected: string, value: unknown): never => {
     throw new MixplError(
       'ERR_CONFIG',

@@ -1,3 +1,4 @@
+import { abortable, checkSignal } from '../abort.js';
 import { MixplError } from '../errors.js';
 import {
   composeBatch,
@@ -9,12 +10,14 @@ import {
   type View,
 } from '../image/index.js';
 import {
+  type NativeCancellation,
   type NativeDetector,
   type NativeTensor,
   type NativeTrace,
   native,
   optionsJson,
 } from '../native.js';
+import { checkKeys } from '../option-keys.js';
 import type { ProcessGroup } from '../processes/index.js';
 import { type StoredTensor, writeSafetensors } from '../safetensors.js';
 import type { LayoutName } from '../weights/layouts.js';
@@ -24,6 +27,7 @@ import {
   type InputOptions,
   inputOptions,
   type NormalizedImage,
+  type PredictOptions,
 } from './batch.js';
 import { CallOrder, inTurn, now } from './call-order.js';
 import type { DetectorPreprocess } from './create.js';
@@ -340,32 +344,59 @@ export class Detector implements TeachableDetector, AsyncDisposable {
    * @returns the gradient's L2 norm before clipping
    * @throws MixplError ERR_DIVERGED when one of them is not finite: the weights stay, the gradients are cleared
    */
-  async step({ lr }: { lr: number }): Promise<{ gradNorm: number }> {
-    return { gradNorm: await this.#now(() => this.#handle.step(lr)) };
+  async step(options: { lr: number }): Promise<{ gradNorm: number }> {
+    return { gradNorm: await this.#now(() => this.#handle.step(options?.lr)) };
   }
 
   /**
    * Detections per image, best first, in evaluation mode.
    * @param images a prepared batch (boxes in its pixels, labels from 0), or pictures or arrays (boxes in
-   *   theirs, labels from firstLabel)
-   * @throws MixplError ERR_SHAPE, ERR_DTYPE, ERR_CONFIG
+   *   theirs, labels from firstLabel); pixels are those of the call
+   * @throws MixplError ERR_SHAPE, ERR_DTYPE, ERR_CONFIG, ERR_DISPOSED; the reason of `options.signal`
    */
+  predict<const I extends readonly InputImage[]>(
+    images: I,
+    options?: PredictOptions,
+  ): Promise<{ -readonly [K in keyof I]: Detections }>;
+  predict(
+    images: ImageBatch | readonly InputImage[],
+    options?: PredictOptions,
+  ): Promise<Detections[]>;
   async predict(
     images: ImageBatch | readonly InputImage[],
-    options: InputOptions = {},
+    options: PredictOptions = {},
+  ): Promise<Detections[]> {
+    checkKeys('predict', options, ['normalized', 'resized', 'signal']);
+    const { signal, ...input } = options;
+    checkSignal('predict', signal);
+    signal?.throwIfAborted();
+    const cancellation = signal && native.cancellation();
+    const work = this.#predict({ images, options: input }, cancellation);
+    return abortable(signal, work, { cancel: () => cancellation?.cancel() });
+  }
+
+  async #predict(
+    { images, options }: Omit<PassInput, 'targets'>,
+    cancellation?: NativeCancellation,
   ): Promise<Detections[]> {
     if (isBatch('predict', images)) {
       const sizes = flatten(images.sizes);
-      return this.#nowWith([images.tensor], ([held]) => this.#handle.predict(held!, sizes));
+      return this.#nowWith([images.tensor], ([held]) =>
+        this.#handle.predict(held!, sizes, cancellation),
+      );
     }
-    return this.#withBatch('predict', { images, options }, async ({ batch, views }) => {
-      const found = await this.#handle.predict(batch.tensor, flatten(batch.sizes));
-      return found.map(({ boxes, scores, labels }, i) => ({
-        boxes: views ? mapBoxes(views[i]!.layer.map, boxes, images[i]!) : boxes,
-        scores,
-        labels: this.firstLabel ? labels.map((label) => label + this.firstLabel) : labels,
-      }));
-    });
+    return this.#withBatch(
+      'predict',
+      { images, options: options ?? {} },
+      async ({ batch, views }) => {
+        const found = await this.#handle.predict(batch.tensor, flatten(batch.sizes), cancellation);
+        return found.map(({ boxes, scores, labels }, i) => ({
+          boxes: views ? mapBoxes(views[i]!.layer.map, boxes, images[i]!) : boxes,
+          scores,
+          labels: this.firstLabel ? labels.map((label) => label + this.firstLabel) : labels,
+        }));
+      },
+    );
   }
 
   /**
@@ -488,6 +519,11 @@ export class Detector implements TeachableDetector, AsyncDisposable {
   }
 
   async loadState(state: DetectorState): Promise<void> {
+    if (!(state instanceof Map))
+      throw new MixplError(
+        'ERR_DTYPE',
+        'detector.loadState: state must be a Map, as state() gives',
+      );
     await this.#after(this.#optimizerState(), (optimizer) => {
       const problems = this.#misfits(state, new Set(optimizer));
       if (problems.length) throw misfit('detector.loadState: the weights do not fit', problems);

@@ -14,20 +14,43 @@ export function isBatch(
   images: ImageBatch | readonly InputImage[],
 ): images is ImageBatch {
   if (Array.isArray(images)) return false;
-  if (typeof images === 'object' && images !== null && 'tensor' in images) return true;
+  const { tensor, sizes } = (images ?? {}) as Partial<ImageBatch>;
+  if (tensor && Array.isArray(sizes)) return true;
   throw new MixplError(
     'ERR_DTYPE',
     `detector.${method}: images must be a list of pictures or arrays, or a prepared batch, got ${nameOf(images)}`,
   );
 }
 
-/** @throws MixplError ERR_SHAPE */
+/** @throws MixplError ERR_SHAPE, ERR_DTYPE */
 export function checkTargets(method: string, targets: readonly Targets[], count: number): void {
   if (targets?.length !== count)
     throw new MixplError(
       'ERR_SHAPE',
       `detector.${method}: targets must have one entry per image (${count}), got ${targets?.length ?? 'none'}`,
     );
+  if (count === 0)
+    throw new MixplError(
+      'ERR_SHAPE',
+      `detector.${method}: images must hold one at least, got none`,
+    );
+  targets.forEach((target, i) => {
+    const { boxes, labels } = (target ?? {}) as Partial<Targets>;
+    const check = (name: string, value: unknown, type: typeof Float32Array | typeof Int32Array) => {
+      if (!(value instanceof type))
+        throw new MixplError(
+          'ERR_DTYPE',
+          `detector.${method}: ${name} of image ${i} must be ${type === Int32Array ? 'an' : 'a'} ${type.name}, got ${nameOf(value)}`,
+        );
+    };
+    check('boxes', boxes, Float32Array);
+    check('labels', labels, Int32Array);
+    if (boxes!.length !== 4 * labels!.length)
+      throw new MixplError(
+        'ERR_SHAPE',
+        `detector.${method}: boxes of image ${i} must hold 4 numbers a label (${4 * labels!.length}), got ${boxes!.length}`,
+      );
+  });
 }
 
 /**

@@ -1,5 +1,7 @@
-import { MixplError, nearestName } from '../errors.js';
+import { abortable, checkSignal } from '../abort.js';
+import { MixplError } from '../errors.js';
 import { type DType, type NativeTensor, native, optionsJson } from '../native.js';
+import { checkKeys } from '../option-keys.js';
 
 /** Numbers with a shape; `stride` (in elements, row-major when absent) and `offset` are honoured. */
 export interface NdArrayLike<T> {
@@ -140,7 +142,7 @@ function gather<T extends Float32Array | Int32Array | Uint8Array>(
   // An axis of size 1 may have any stride.
   if (shape.every((size, axis) => size === 1 || stride[axis] === plain[axis]))
     return data.subarray(offset, offset + count) as T;
-  const out = new (data.constructor as new (n: number) => T)(count);
+  const out = roomFor(op, name, data, count);
   const index = new Array<number>(shape.length).fill(0);
   let from = offset;
   for (let to = 0; to < count; to++) {
@@ -153,6 +155,17 @@ function gather<T extends Float32Array | Int32Array | Uint8Array>(
     }
   }
   return out;
+}
+
+/** Strides of 0 make much of few numbers. @throws MixplError ERR_OUT_OF_MEMORY */
+function roomFor<T>(op: string, name: string, data: T, count: number): T {
+  try {
+    return new ((data as object).constructor as new (n: number) => T)(count);
+  } catch (cause) {
+    throw new MixplError('ERR_OUT_OF_MEMORY', `${op}: ${name} has no room for ${count} numbers`, {
+      cause,
+    });
+  }
 }
 
 function rowMajor(shape: readonly number[]): number[] {
@@ -179,20 +192,7 @@ function describe(value: unknown): string {
 
 /** @throws MixplError ERR_CONFIG naming the nearest known option */
 export function checkOptions(op: string, options: object, keys: readonly string[]): void {
-  if (typeof options !== 'object' || options === null)
-    throw new MixplError(
-      'ERR_CONFIG',
-      `${op}: options must be an object, got ${describe(options)}`,
-    );
-  const known = [...keys, 'signal', 'device'];
-  for (const key of Object.keys(options)) {
-    if (known.includes(key)) continue;
-    const near = nearestName(key, known);
-    throw new MixplError(
-      'ERR_CONFIG',
-      `${op}: unknown option '${key}'${near ? `; did you mean '${near}'?` : ''}`,
-    );
-  }
+  checkKeys(op, options, [...keys, 'signal', 'device']);
 }
 
 /** Infinity may not reach JSON, where it would become null. @throws MixplError ERR_RANGE */
@@ -243,6 +243,7 @@ export async function runKernel(
   options: Record<string, unknown>,
   { signal, device = 'cpu', gradient = false }: KernelOptions & { gradient?: boolean } = {},
 ): Promise<{ outputs: NativeTensor[]; gradients: (NativeTensor | null)[] }> {
+  checkSignal(op, signal);
   signal?.throwIfAborted();
   const tensors = inputs.map(({ data, shape, dtype }) =>
     native.createTensor(data, shape, dtype, device),
@@ -253,17 +254,10 @@ export async function runKernel(
   // The job holds on to what it needs.
   for (const tensor of tensors) tensor.dispose();
   one?.dispose();
-  if (!signal) return job;
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(signal.reason);
-    signal.addEventListener('abort', abort, { once: true });
-    job
-      .then((result) => {
-        if (signal.aborted)
-          for (const tensor of [...result.outputs, ...result.gradients]) tensor?.dispose();
-        resolve(result);
-      }, reject)
-      .finally(() => signal.removeEventListener('abort', abort));
+  return abortable(signal, job, {
+    late: ({ outputs, gradients }) => {
+      for (const tensor of [...outputs, ...gradients]) tensor?.dispose();
+    },
   });
 }
 

@@ -208,6 +208,8 @@ export async function anchors(
   const op = 'anchors';
   checkOptions(op, options, ['stride', 'ratios', 'scales', 'sizes', 'centerOffset', 'round']);
   const { signal, device, stride, ...rest } = options;
+  if (typeof size !== 'object' || size === null)
+    throw new MixplError('ERR_SHAPE', `${op}: size must be { height, width }, got ${String(size)}`);
   for (const side of ['height', 'width'] as const)
     checkNumber(op, side, size[side], { low: 0, high: 65536, integer: true });
   checkNumber(op, 'stride', stride, { low: 0 });

@@ -1,3 +1,4 @@
+import { abortable, checkSignal } from '../abort.js';
 import { type Composition, composeBatch, type PreprocessOptions } from '../image/index.js';
 import { checkOptions, type KernelOptions, type NdArray, take } from './arrays.js';
 
@@ -24,9 +25,12 @@ export async function compose(
     padDivisor = 1,
     device = 'cpu',
   } = options;
-  options.signal?.throwIfAborted();
-  const { tensor } = await composeBatch(compositions, {
+  const { signal } = options;
+  checkSignal('compose', signal);
+  signal?.throwIfAborted();
+  const work = composeBatch(compositions, {
     ...{ mean, std, channelOrder, padDivisor, dtype: 'f32', device, padTo: 'batch' },
   });
+  const { tensor } = await abortable(signal, work, { late: (batch) => batch.dispose() });
   return take(tensor);
 }

@@ -51,7 +51,10 @@ export interface TrainOptions {
    * replaced and told, or are used, of which the first is told. @defaultValue 'refuse'
    */
   sizeMismatch?: 'refuse' | 'skip' | 'keep';
-  /** @defaultValue decodeImage */
+  /**
+   * The pixels of an image by its record's path, which need not be that of a file. They are kept: nobody may write into
+   * them or transfer them afterwards. @defaultValue decodeImage
+   */
   decode?: (path: string) => Promise<DecodedImage>;
   /** Goes into every weights file. */
   metadata?: Record<string, string>;

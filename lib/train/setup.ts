@@ -1,4 +1,5 @@
 import { arch, platform } from 'node:process';
+import { checkSignal } from '../abort.js';
 import type { PreprocessOptions, TestResizeOptions } from '../augment/index.js';
 import { asUnlabelled, BatchSampler, ImageCache, repeatFactors } from '../data/index.js';
 import type { Annotations, DetectionDataset } from '../data/types.js';
@@ -8,6 +9,7 @@ import { hasLiveBatchNorm, objectLimits } from '../detector/options.js';
 import type { DetectorState, TeachableDetector } from '../detector/types.js';
 import { MixplError } from '../errors.js';
 import { native, resolveDevice } from '../native.js';
+import { checkKeys } from '../option-keys.js';
 import type { ProcessGroup } from '../processes/index.js';
 import {
   type CachedView,
@@ -59,6 +61,13 @@ export interface TrainingSetup {
   warnings: TrainingWarning[];
 }
 
+/** Every option; the compiler looks that none is missing. */
+const optionKeys = Object.keys({
+  ...{ data: 0, settings: 0, preprocess: 0, dtype: 0, device: 0, out: 0, resume: 0 },
+  ...{ allowChanges: 0, config: 0, recipe: 0, policy: 0, unreadable: 0, sizeMismatch: 0 },
+  ...{ decode: 0, metadata: 0, processes: 0, onValidating: 0, signal: 0 },
+} satisfies Record<keyof TrainOptions, 0>);
+
 /**
  * Checks the options, opens the run's folder, makes the teacher, and restores a checkpoint.
  * @throws MixplError as trainSemiSupervised; then nothing is left open
@@ -67,7 +76,14 @@ export async function setUpTraining(
   student: TeachableDetector,
   options: TrainOptions,
 ): Promise<TrainingSetup> {
-  if (!options?.data?.labelled)
+  checkKeys('trainSemiSupervised', options, optionKeys);
+  checkSignal('trainSemiSupervised', options.signal);
+  if (options.out !== undefined && typeof options.out !== 'string')
+    throw new MixplError(
+      'ERR_CONFIG',
+      `trainSemiSupervised: out must be the path of a folder, got ${typeof options.out}`,
+    );
+  if (!options.data?.labelled)
     throw new MixplError(
       'ERR_CONFIG',
       'trainSemiSupervised: data.labelled must be a data set, got none',

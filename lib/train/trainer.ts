@@ -8,6 +8,7 @@ import { recipeOf, type StepReport } from '../semi/index.js';
 import type { TrainingState } from './checkpoint.js';
 import { evaluateDetector, evaluateTogether } from './evaluate.js';
 import type { CheckpointEvent, Phase, StepEvent, TrainEvent, ValidationEvent } from './events.js';
+import { beginLearning } from './learning.js';
 import type { TrainOptions } from './options.js';
 import { learningRate } from './schedule.js';
 import { setUpTraining, type TrainingSetup, withoutOptimizer } from './setup.js';
@@ -26,12 +27,13 @@ import { type TrainingWarning, TrainingWatch } from './watch.js';
  *
  * @throws MixplError ERR_CONFIG, ERR_DATA; ERR_DIVERGED when a loss or gradient is not finite (the last
  *   checkpoint stays); ERR_IO for what cannot be read or written; ERR_STATE when `out` holds a run
- *   already; ERR_CHECKPOINT, ERR_BAD_FILE for a checkpoint of another run or a damaged one
+ *   already, or another training teaches the detector; ERR_CHECKPOINT, ERR_BAD_FILE for a checkpoint of another run or a damaged one
  */
 export async function* trainSemiSupervised(
   detector: TeachableDetector,
   options: TrainOptions,
 ): AsyncGenerator<TrainEvent, void, undefined> {
+  const letGo = beginLearning(detector);
   let training: Training | undefined;
   let end: 'whole' | 'failed' | 'left' = 'left';
   try {
@@ -43,7 +45,11 @@ export async function* trainSemiSupervised(
     options?.processes?.fail(error);
     throw error;
   } finally {
-    await training?.close({ end });
+    try {
+      await training?.close({ end });
+    } finally {
+      letGo();
+    }
   }
 }
 

@@ -181,6 +181,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   register_ops(env, exports);
   register_detector(env, exports);
   register_collective(env, exports);
+  register_cancellation(env, exports);
   register_eval(env, exports);
   register_image(env, exports);
   return exports;

@@ -17,6 +17,7 @@ struct AddonState {
   Napi::FunctionReference tensor_constructor;
   Napi::FunctionReference detector_constructor;
   Napi::FunctionReference collective_constructor;
+  Napi::FunctionReference cancellation_constructor;
   Napi::FunctionReference error_constructor;  // MixplError, handed over by lib/native.ts
 };
 
@@ -24,6 +25,7 @@ void register_tensor(Napi::Env env, Napi::Object exports);
 void register_ops(Napi::Env env, Napi::Object exports);
 void register_detector(Napi::Env env, Napi::Object exports);
 void register_collective(Napi::Env env, Napi::Object exports);
+void register_cancellation(Napi::Env env, Napi::Object exports);
 void register_eval(Napi::Env env, Napi::Object exports);
 void register_image(Napi::Env env, Napi::Object exports);
 

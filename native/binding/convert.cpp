@@ -127,9 +127,11 @@ template std::vector<uint16_t> Args::values_of<uint16_t>(const Napi::Value&, con
 
 std::pair<const uint8_t*, size_t> Args::bytes(const Napi::Value& value, const char* name) const {
   if (!value.IsTypedArray()) fail(name, "a typed array", value);
-  const auto array = value.As<Napi::TypedArray>();
-  return {static_cast<const uint8_t*>(array.ArrayBuffer().Data()) + array.ByteOffset(),
-          array.ByteLength()};
+  // Not by way of its ArrayBuffer, which Node-API knows no data of where it is shared.
+  void* data = nullptr;
+  if (napi_get_typedarray_info(env(), value, nullptr, nullptr, &data, nullptr, nullptr) != napi_ok)
+    fail(name, "a typed array", value);
+  return {static_cast<const uint8_t*>(data), value.As<Napi::TypedArray>().ByteLength()};
 }
 
 Napi::Float32Array to_js(Napi::Env env, const std::vector<float>& values) {

@@ -36,7 +36,8 @@ class Args {
   }
   template <typename T>
   std::vector<T> values_of(const Napi::Value& value, const char* name) const;
-  /// Bytes of a typed array or buffer without a copy; pass the value in `keep` of the job.
+  /// Bytes of a typed array or buffer without a copy. A job may only read them when nobody writes
+  /// into them or transfers them meanwhile; pass the value in `keep` of the job then.
   std::pair<const uint8_t*, size_t> bytes(const Napi::Value& value, const char* name) const;
   Napi::Value value(size_t i) const { return i < info_.Length() ? info_[i] : env().Undefined(); }
 

@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "binding/addon.h"
+#include "binding/cancellation.h"
 #include "binding/collective_wrap.h"
 #include "binding/convert.h"
 #include "binding/detector_inputs.h"
@@ -204,6 +205,20 @@ DetectorWrap::DetectorWrap(const Napi::CallbackInfo& info) : Napi::ObjectWrap<De
   info.This().As<Napi::Object>().TypeTag(&kDetectorTag);
 }
 
+void DetectorWrap::hold(std::shared_ptr<TrainingSession> session) {
+  session_ = std::move(session);
+  // At least the weights: a detector that nobody disposes of is a few bytes to V8, which would not
+  // look for it before memory is gone.
+  for (const Parameter& p : session_->detector().parameters().all()) reported_ += p.value.nbytes();
+  Napi::MemoryManagement::AdjustExternalMemory(Env(), reported_);
+}
+
+void DetectorWrap::release() {
+  if (reported_) Napi::MemoryManagement::AdjustExternalMemory(Env(), -reported_);
+  reported_ = 0;
+  session_.reset();  // a queued job keeps its own reference
+}
+
 std::shared_ptr<TrainingSession> DetectorWrap::session(const char* call) const {
   if (!session_) throw DisposedError(str(call, ": the detector was disposed"));
   return session_;
@@ -233,19 +248,23 @@ Napi::Value DetectorWrap::parameters(const Napi::CallbackInfo& info) {
 }
 
 template <class Prepare>
-Napi::Value DetectorWrap::post(const Napi::CallbackInfo& info, const char* call, Prepare prepare) {
+Napi::Value DetectorWrap::post(const Napi::CallbackInfo& info, const char* call, Prepare prepare,
+                               Cancelled cancelled) {
   const Args args(info, call);
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto session = this->session(call);
     return executor_for(info.Env(), session->device())
-        .post(info.Env(), call, [session, job = prepare(args)]() -> Finish {
-          if constexpr (std::is_void_v<decltype(job(*session))>) {
-            job(*session);
-            return [](Napi::Env env) { return env.Undefined(); };
-          } else {
-            return [value = job(*session)](Napi::Env env) { return result(env, value); };
-          }
-        });
+        .post(
+            info.Env(), call,
+            [session, job = prepare(args)]() -> Finish {
+              if constexpr (std::is_void_v<decltype(job(*session))>) {
+                job(*session);
+                return [](Napi::Env env) { return env.Undefined(); };
+              } else {
+                return [value = job(*session)](Napi::Env env) { return result(env, value); };
+              }
+            },
+            {}, cancelled);
   });
 }
 
@@ -298,13 +317,15 @@ Napi::Value DetectorWrap::step(const Napi::CallbackInfo& info) {
   });
 }
 
-// predict(images, sizes) -> Promise<{ boxes, scores, labels }[]>
+// predict(images, sizes, cancellation?) -> Promise<{ boxes, scores, labels }[]>
 Napi::Value DetectorWrap::predict(const Napi::CallbackInfo& info) {
-  return post(info, "detector.predict", [](const Args& args) {
+  const auto prepare = [](const Args& args) {
     return [batch = read_batch(args)](TrainingSession& s) {
       return s.predict(moved(batch, s.device()));
     };
-  });
+  };
+  const Args args(info, "detector.predict");
+  return post(info, "detector.predict", prepare, cancelled_at(args, 2, "cancellation"));
 }
 
 // predictLater(images, sizes): the boxes stay where they are
@@ -466,7 +487,7 @@ Napi::Value DetectorWrap::trace(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value DetectorWrap::dispose(const Napi::CallbackInfo& info) {
-  session_.reset();  // a queued job keeps its own reference
+  release();
   return info.Env().Undefined();
 }
 

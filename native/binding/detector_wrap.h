@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "binding/executor.h"
 #include "models/training_session.h"
 
 namespace mixpl::binding {
@@ -15,8 +16,9 @@ class DetectorWrap : public Napi::ObjectWrap<DetectorWrap> {
  public:
   static Napi::Function define(Napi::Env env);
   explicit DetectorWrap(const Napi::CallbackInfo& info);  // holds nothing yet
+  ~DetectorWrap() override { release(); }
 
-  void hold(std::shared_ptr<TrainingSession> session) { session_ = std::move(session); }
+  void hold(std::shared_ptr<TrainingSession> session);
 
  private:
   Napi::Value device(const Napi::CallbackInfo& info);               // [sync] its name
@@ -55,9 +57,12 @@ class DetectorWrap : public Napi::ObjectWrap<DetectorWrap> {
   /// A promise of what the job that prepare(args) makes here returns for the session, on its
   /// device's executor.
   template <class Prepare>
-  Napi::Value post(const Napi::CallbackInfo& info, const char* call, Prepare prepare);
+  Napi::Value post(const Napi::CallbackInfo& info, const char* call, Prepare prepare,
+                   Cancelled cancelled = nullptr);
+  void release();
 
   std::shared_ptr<TrainingSession> session_;
+  int64_t reported_ = 0;  // bytes told to V8's garbage collector
 };
 
 }  // namespace mixpl::binding

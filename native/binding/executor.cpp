@@ -16,6 +16,7 @@ struct Executor::Item {
   std::string call;
   Job job;
   std::vector<Napi::Reference<Napi::Value>> keep;
+  Cancelled cancelled;
   Finish finish;
   bool failed = false;
   ErrorInfo error;
@@ -48,8 +49,9 @@ void Executor::set_num_threads(int threads) {
 }
 
 Napi::Promise Executor::post(Napi::Env env, std::string call, Job job,
-                             const std::vector<Napi::Value>& keep) {
+                             const std::vector<Napi::Value>& keep, Cancelled cancelled) {
   auto item = std::make_unique<Item>(env, std::move(call), std::move(job));
+  item->cancelled = std::move(cancelled);
   Napi::Promise promise = item->deferred.Promise();
   for (const Napi::Value& value : keep)
     if (value.IsObject()) item->keep.push_back(Napi::Reference<Napi::Value>::New(value, 1));
@@ -81,6 +83,8 @@ void Executor::run() {
     if (threads == 0) threads = omp_get_max_threads();
     omp_set_num_threads(std::min(threads, omp_get_thread_limit()));
     try {
+      if (item->cancelled && *item->cancelled)
+        throw StateError(str(item->call, ": was cancelled before it began"));
       item->finish = item->job();
     } catch (...) {
       item->failed = true;
@@ -101,19 +105,28 @@ void Executor::run() {
 void Executor::complete(Napi::Env env, std::unique_ptr<Item> item) {
   if (--pending_ == 0) deliver_.Unref(env);
   Napi::HandleScope scope(env);
-  item->keep.clear();
-  if (!item->failed) {
+  try {
+    item->keep.clear();
+    settle(env, *item);
+  } catch (const Napi::Error&) {
+    // JavaScript runs no more (a worker's process.exit()), so nobody waits either; what leaves this
+    // function would end the process.
+  }
+}
+
+void Executor::settle(Napi::Env env, Item& item) {
+  if (!item.failed) {
     try {
-      item->deferred.Resolve(item->finish ? item->finish(env) : env.Undefined());
+      item.deferred.Resolve(item.finish ? item.finish(env) : env.Undefined());
       return;
     } catch (const Napi::Error& e) {
-      item->deferred.Reject(e.Value());
+      item.deferred.Reject(e.Value());
       return;
     } catch (...) {
-      item->error = describe_current_exception();
+      item.error = describe_current_exception();
     }
   }
-  item->deferred.Reject(make_error(env, item->error).Value());
+  item.deferred.Reject(make_error(env, item.error).Value());
 }
 
 Executor& executor_for(Napi::Env env, Device device) {

@@ -3,6 +3,7 @@
 
 #include <napi.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -22,6 +23,9 @@ using Finish = std::function<Napi::Value(Napi::Env)>;
 /// Runs on the executor's thread; captures no Napi type.
 using Job = std::function<Finish()>;
 
+/// True: nobody waits for a job any more, which is then not begun.
+using Cancelled = std::shared_ptr<const std::atomic<bool>>;
+
 class Executor {
  public:
   /// Lives until the environment is torn down, and stops its thread as that begins.
@@ -31,7 +35,7 @@ class Executor {
   /// Queues the job of `call`, which errors for want of memory name. `keep` are JS values (buffers)
   /// that must outlive it.
   Napi::Promise post(Napi::Env env, std::string call, Job job,
-                     const std::vector<Napi::Value>& keep = {});
+                     const std::vector<Napi::Value>& keep = {}, Cancelled cancelled = nullptr);
 
   /// Threads for loops and oneDNN inside the executor; takes effect with the next job.
   void set_num_threads(int threads);
@@ -41,6 +45,7 @@ class Executor {
   void run();
   void stop();
   void complete(Napi::Env env, std::unique_ptr<Item> item);
+  static void settle(Napi::Env env, Item& item);
 
   Device device_;
   Napi::ThreadSafeFunction deliver_;

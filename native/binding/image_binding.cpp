@@ -1,6 +1,8 @@
 #include <napi.h>
 
 #include <atomic>
+#include <memory>
+#include <vector>
 
 #include "binding/addon.h"
 #include "binding/convert.h"
@@ -88,6 +90,9 @@ Napi::Value compose_js(const Napi::CallbackInfo& info) {
     if (!args.value(0).IsArray()) args.fail("sources", "an array", args.value(0));
     const auto list = args.value(0).As<Napi::Array>();
     std::vector<ComposeSource> sources;
+    // Pixels that may change (or go to another thread) before the job begins are copied, the others
+    // stay where they are.
+    std::vector<std::shared_ptr<const std::vector<uint8_t>>> copies;
     std::vector<Napi::Value> keep;
     for (uint32_t i = 0; i < list.Length(); ++i) {
       const Napi::Value item = list.Get(i);
@@ -101,8 +106,13 @@ Napi::Value compose_js(const Napi::CallbackInfo& info) {
       if (s.width < 1 || s.height < 1 || size_t(s.width) * s.height * 3 != length)
         throw ShapeError(str("compose: source ", i, " must hold width x height x 3 bytes (",
                              s.width, "x", s.height, "x3), got ", length));
+      if (s.id != 0) {
+        keep.push_back(data);
+      } else {
+        copies.push_back(std::make_shared<const std::vector<uint8_t>>(bytes, bytes + length));
+        s.data = copies.back()->data();
+      }
       sources.push_back(s);
-      keep.push_back(data);
     }
     const std::vector<double> plan = args.values<double>(1, "plan");
     const int64_t images = args.integer(2, "images"), height = args.integer(3, "height"),
@@ -125,7 +135,7 @@ Napi::Value compose_js(const Napi::CallbackInfo& info) {
     return executor_for(info.Env(), device)
         .post(
             info.Env(), "compose",
-            [=, parsed = std::move(parsed)]() -> Finish {
+            [=, copies = std::move(copies), parsed = std::move(parsed)]() -> Finish {
               Tensor out = Tensor::empty({images, height, width, 3}, dtype, device);
               compose(parsed, sources, norm, out);
               return [out](Napi::Env env) { return to_js(env, out); };

@@ -40,6 +40,35 @@ describe('decodeImage', () => {
     expect(Buffer.from((await decodeImage(path)).data).equals(plain)).toBe(true);
   });
 
+  test('bytes are as good as their file, be they a part of others', async () => {
+    const whole = Buffer.concat([Buffer.alloc(7), jpeg, Buffer.alloc(7)]);
+    const upload = new Uint8Array(whole.buffer, whole.byteOffset + 7, jpeg.length);
+    expect(await decodeImage(upload)).toEqual(await decodeImage(`${folder}/good.jpg`));
+  });
+
+  test.each([
+    [
+      jpeg.subarray(0, jpeg.length / 2),
+      'ERR_BAD_FILE',
+      /^decodeImage: source of \d+ bytes: must be a readable image, got /,
+    ],
+    [
+      Buffer.from('not an image'),
+      'ERR_BAD_FILE',
+      /source of 12 bytes: .* unsupported image format$/,
+    ],
+    [new Uint8Array(), 'ERR_BAD_FILE', /source of 0 bytes: must be an image, got an empty file$/],
+    [
+      new Float32Array(4),
+      'ERR_DTYPE',
+      /source must be a path or a Uint8Array .* got Float32Array$/,
+    ],
+    [undefined, 'ERR_DTYPE', /got undefined$/],
+  ])('of bytes that are no image it says so (%#)', async (source, code, message) => {
+    const decoding = decodeImage(source as Uint8Array);
+    await expect(decoding).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
+  });
+
   test.each([
     ['grey.jpg', noise(size).greyscale()],
     ['grey16.png', noise(size).greyscale().toColourspace('grey16').png()],

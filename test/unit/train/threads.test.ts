@@ -55,3 +55,26 @@ test.skipIf(platform() !== 'linux')('a limit below the number of threads is kept
   const { stdout } = await promisify(execFile)(process.execPath, args, { env, timeout: 30_000 });
   expect(Number(stdout)).toBeLessThan(4);
 });
+
+// A machine that is shared with others would stand still for milliseconds at every barrier.
+test.skipIf(platform() !== 'linux')(
+  'idle ones sleep soon, and nobody else is told so',
+  async () => {
+    const asks = `
+import { native } from '${entry}';
+native.buildInfo();
+console.log(process.env.GOMP_SPINCOUNT);
+`;
+    const settings = async (own: Record<string, string>) => {
+      const { GOMP_SPINCOUNT: _, ...env } = process.env;
+      const args = ['--input-type=module', '--eval', asks];
+      const display = { ...env, ...own, OMP_DISPLAY_ENV: 'verbose' };
+      const { stdout, stderr } = await promisify(execFile)(process.execPath, args, {
+        env: display,
+      });
+      return [/GOMP_SPINCOUNT = '(\d+)'/.exec(stderr)?.[1], stdout.trim()];
+    };
+    expect(await settings({})).toEqual(['10000', 'undefined']);
+    expect(await settings({ GOMP_SPINCOUNT: '77' })).toEqual(['77', '77']);
+  },
+);

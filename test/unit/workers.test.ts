@@ -1,0 +1,96 @@
+import { execFile } from 'node:child_process';
+import { copyFile, mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { describe, expect, test } from 'vitest';
+import { temporaryFolder } from './temporary-folder.js';
+
+const run = promisify(execFile);
+const entry = new URL('../../dist/index.js', import.meta.url);
+const folder = await temporaryFolder();
+// A program of its own: what goes wrong here ends the process.
+const program = join(folder, 'program.mjs');
+await writeFile(
+  program,
+  `
+import { Worker, isMainThread, workerData } from 'node:worker_threads';
+const load = () => import('${entry}');
+const options = {
+  type: 'retinanet',
+  numClasses: 2,
+  backbone: { depth: 18, norm: 'gn', frozenStages: -1, baseWidth: 32 },
+  neck: { channels: 32 },
+  head: { channels: 32, stackedConvs: 1 },
+  device: 'cpu',
+};
+const image = { data: new Uint8Array(96 * 128 * 3).fill(99), height: 96, width: 128, resized: true };
+const worker = (data) =>
+  new Promise((done) => new Worker(new URL(import.meta.url), { workerData: data }).on('exit', done));
+const programs = {
+  async exits() {
+    const codes = [];
+    for (let i = 0; i < 6; i++) codes.push(await worker('exit'));
+    console.log(...codes, await worker('end'));
+  },
+  async repeats() {
+    await worker('end');
+    const before = process.memoryUsage.rss();
+    for (let i = 0; i < 5; i++) await worker('end');
+    console.log((process.memoryUsage.rss() - before) / 2 ** 20);
+  },
+  async forgets() {
+    const { createDetector } = await load();
+    const before = process.memoryUsage.rss();
+    for (let i = 0; i < 40; i++) await createDetector({ ...options, seed: i });
+    console.log((process.memoryUsage.rss() - before) / 2 ** 20);
+  },
+};
+if (isMainThread) await programs[process.argv[2]]();
+else {
+  const { createDetector } = await load();
+  const detector = await createDetector(options);
+  await detector.predict([image]);
+  if (workerData === 'exit') {
+    for (let i = 0; i < 20; i++) void detector.predict([image]);
+    process.exit(7);
+  } else detector.dispose();
+}
+`,
+);
+const outputOf = async (what: string) =>
+  (await run(process.execPath, [program, what], { timeout: 50_000 })).stdout.trim();
+
+describe('workers', () => {
+  test('may call process.exit() while their detectors work', async () => {
+    expect(await outputOf('exits')).toBe('7 7 7 7 7 7 0');
+  });
+
+  test('leave nothing behind, also where the main thread has no detector', async () => {
+    expect(Number(await outputOf('repeats'))).toBeLessThan(50);
+  });
+});
+
+// The weights of 40 are 440 MB.
+test('detectors that nobody disposed of are collected', async () => {
+  expect(Number(await outputOf('forgets'))).toBeLessThan(250);
+});
+
+test('code that a bundler has taken from the package says what to do', async () => {
+  const bundle = join(folder, 'application', 'dist');
+  await mkdir(bundle, { recursive: true });
+  for (const name of ['addon-file.js', 'errors.js'])
+    await copyFile(new URL(name, entry), join(bundle, name));
+  await writeFile(
+    join(bundle, '..', 'package.json'),
+    '{ "name": "application", "type": "module" }',
+  );
+  const { requireAddon } = await import(join(bundle, 'addon-file.js'));
+  expect(requireAddon).toThrow(
+    expect.objectContaining({
+      code: 'ERR_ADDON',
+      message: expect.stringMatching(
+        /got its code bundled into .*application; try to mark it as external/,
+      ),
+    }),
+  );
+});
