@@ -93,14 +93,7 @@ std::vector<Losses> Detector::losses(const std::vector<LabelledBatch>& batches) 
     check_targets(batch);
     pixels.push_back(batch.images.pixels);
   }
-  std::vector<FeatureMaps> levels = pyramids(pixels);
-  std::vector<Losses> losses;
-  for (size_t i = 0; i < batches.size(); ++i) {
-    const ContextScope scope(Context::current().of_pass(i));
-    losses.push_back(
-        losses_of(std::exchange(levels[i], {}), batches[i].images, batches[i].targets));
-  }
-  return losses;
+  return head_losses(pyramids(pixels), batches);
 }
 
 CellStride torchvision_stride(const Tensor& pixels, int64_t height, int64_t width) {

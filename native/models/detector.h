@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/context.h"
 #include "core/options.h"
 #include "core/tensor.h"
 #include "detect/anchors.h"
@@ -62,9 +63,9 @@ struct LabelledBatch {
 class Detector {
  public:
   virtual ~Detector() = default;
-  /// Those of each batch, as passes one after the other would have them but for rounding: backbone
-  /// and neck see all batches at once, heads one by one. Batch i draws the random numbers of pass i
-  /// of the context.
+  /// Those of each batch, as passes one after the other would have them but for rounding: backbone,
+  /// neck and the convolutions of dense heads see all batches at once, what follows one by one.
+  /// Batch i draws the random numbers of pass i of the context.
   /// @throws ShapeError, RangeError (a label beyond the classes)
   std::vector<Losses> losses(const std::vector<LabelledBatch>& batches);
   Losses loss(const ImageBatch& images, const std::vector<Target>& targets) {
@@ -78,9 +79,24 @@ class Detector {
 
  protected:
   virtual std::vector<FeatureMaps> pyramids(const std::vector<Tensor>& batches) const = 0;
-  /// @param targets one per image, labels below num_classes_, boxes finite and with an area
-  virtual Losses losses_of(const FeatureMaps& levels, const ImageBatch& images,
-                           const std::vector<Target>& targets) = 0;
+  /// @param pyramids one for each batch
+  /// @param batches  targets one per image, labels below num_classes_, boxes finite and with an
+  /// area
+  virtual std::vector<Losses> head_losses(std::vector<FeatureMaps> pyramids,
+                                          const std::vector<LabelledBatch>& batches) = 0;
+  /// losses_of(outputs of a batch, images, targets) one after the other, each in its own pass.
+  template <class Outputs, class LossesOf>
+  static std::vector<Losses> pass_by_pass(std::vector<Outputs> outputs,
+                                          const std::vector<LabelledBatch>& batches,
+                                          LossesOf losses_of) {
+    std::vector<Losses> losses;
+    for (size_t i = 0; i < batches.size(); ++i) {
+      const ContextScope scope(Context::current().of_pass(i));
+      const Outputs out = std::exchange(outputs[i], {});
+      losses.push_back(losses_of(out, batches[i].images, batches[i].targets));
+    }
+    return losses;
+  }
   FeatureMaps pyramid_of(const ImageBatch& images) const { return pyramids({images.pixels})[0]; }
 
   ParameterStore parameters_;

@@ -8,7 +8,6 @@
 
 #include "autograd/tape.h"
 #include "models/detector.h"
-#include "ops/conv2d/conv2d.h"
 #include "optim/ema.h"
 #include "optim/refresh_filters.h"
 
@@ -47,7 +46,7 @@ class TrainingSession {
   /// than the last kMostPasses of a step. Waits for a GPU, unless step() has done so.
   std::vector<LossValues> read_losses();
   static constexpr size_t kMostPasses = 256;
-  static constexpr size_t kMostTogether = kMostConvLevels;  // batches of a forward()
+  static constexpr size_t kMostTogether = 8;  // batches of a forward()
   /// Adds weight * gradient of the last pass to the parameters' gradients and frees the graph.
   /// @throws StateError without a preceding loss() or forward(); what fails midway (memory, the
   /// device) leaves no gradients at all

@@ -23,7 +23,8 @@ class Made final : public Detector {
 
  protected:
   std::vector<FeatureMaps> pyramids(const std::vector<Tensor>&) const override { return {}; }
-  Losses losses_of(const FeatureMaps&, const ImageBatch&, const std::vector<Target>&) override {
+  std::vector<Losses> head_losses(std::vector<FeatureMaps>,
+                                  const std::vector<LabelledBatch>&) override {
     return {};
   }
 

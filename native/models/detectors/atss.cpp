@@ -107,23 +107,22 @@ DenseHeadSpec head_of(const AtssDetectorOptions& o) {
   return spec;
 }
 
-class Atss final : public FpnDetector {
+class Atss final : public DenseDetector<DenseOutputs> {
  public:
   Atss(const AtssDetectorOptions& options, uint64_t seed)
-      : FpnDetector(seed, options.classes, options.backbone, options.neck),
+      : DenseDetector(seed, options.classes, options.backbone, options.neck),
         options_(options),
         head_(root(seed).child("bbox_head"), options.neck.channels, head_of(options), options.head),
         anchors_(options.anchors) {}
 
-  Losses losses_of(const FeatureMaps& levels, const ImageBatch& images,
+  Losses losses_of(const DenseOutputs& out, const ImageBatch& images,
                    const std::vector<Target>& targets) override {
-    const DenseOutputs out = head_(levels);
     return atss_losses(out, anchor_truth(images, targets, out.logits, anchors_, num_classes_),
                        options_.train);
   }
 
   PendingDetections predict(const ImageBatch& images) override {
-    const DenseOutputs out = head_(pyramid_of(images));
+    const DenseOutputs out = outputs_of(images);
     const std::vector<Tensor> anchors = anchors_.levels(out.logits).levels;
     std::vector<DenseLevel> levels;
     for (size_t l = 0; l < anchors.size(); ++l)
@@ -133,6 +132,10 @@ class Atss final : public FpnDetector {
   }
 
  private:
+  std::vector<DenseOutputs> head_outputs(std::vector<FeatureMaps> pyramids) const override {
+    return head_(pyramids);
+  }
+
   AtssDetectorOptions options_;
   DenseHead head_;
   AnchorGenerator anchors_;

@@ -75,9 +75,9 @@ class CascadeRcnn final : public TwoStage {
     for (int s = 0; s < kStages; ++s) heads_[s] = BoxHead(scope.child(str(s)), options.heads[s]);
   }
 
-  Losses losses_of(const FeatureMaps& levels, const ImageBatch& images,
+  Losses losses_of(const FirstStageMaps& maps, const ImageBatch& images,
                    const std::vector<Target>& targets) override {
-    const FirstStage first = first_stage(levels, images, targets);
+    const FirstStage first = first_stage(maps, images, targets);
     Losses losses{{"loss_rpn_cls", first.loss_cls}, {"loss_rpn_bbox", first.loss_bbox}};
     const Tensor sizes = sizes_of(images);
     Regions proposals = first.proposals;
@@ -86,7 +86,7 @@ class CascadeRcnn final : public TwoStage {
           sample_regions(proposals, first.truth, options_.classes, options_.assign[s],
                          options_.sampler, random_of(s + 1));
       const Regions& regions = wanted.regions;
-      const BoxOutputs out = heads_[s](options_.features(levels, regions), regions);
+      const BoxOutputs out = heads_[s](options_.features(maps.levels, regions), regions);
       const auto [classification, regression] = heads_[s].loss(out, wanted);
       const float weight = options_.loss_weights[s];
       losses.emplace_back(str("s", s, ".loss_cls"), scaled_sum({classification}, weight));
@@ -99,12 +99,12 @@ class CascadeRcnn final : public TwoStage {
   }
 
   PendingDetections predict(const ImageBatch& images) override {
-    const FeatureMaps levels = pyramid_of(images);
+    const FirstStageMaps maps = outputs_of(images);
     const Tensor sizes = sizes_of(images);
-    Regions regions = rpn_.propose(rpn_(levels, images), images, false);
+    Regions regions = proposals(maps, images);
     std::vector<Tensor> logits;
     for (int s = 0;; ++s) {
-      const BoxOutputs out = heads_[s](options_.features(levels, regions), regions);
+      const BoxOutputs out = heads_[s](options_.features(maps.levels, regions), regions);
       logits.push_back(out.logits);
       if (s + 1 == kStages)
         return detect_regions(regions, logits, heads_[s].decoder(out), sizes, options_.test);

@@ -81,17 +81,16 @@ DenseHeadSpec head_of(const CenterNetOptions& o) {
   return spec;
 }
 
-class CenterNet final : public FpnDetector {
+class CenterNet final : public DenseDetector<DenseOutputs> {
  public:
   CenterNet(const CenterNetOptions& options, uint64_t seed)
-      : FpnDetector(seed, options.classes, options.backbone, options.neck),
+      : DenseDetector(seed, options.classes, options.backbone, options.neck),
         options_(options),
         head_(root(seed).child("bbox_head"), options.neck.channels, head_of(options),
               options.head) {}
 
-  Losses losses_of(const FeatureMaps& levels, const ImageBatch& images,
+  Losses losses_of(const DenseOutputs& out, const ImageBatch& images,
                    const std::vector<Target>& targets) override {
-    const DenseOutputs out = forward(levels);
     const CenterNetTargets wanted = assign_centernet_targets(
         grids_of(out), out.boxes, truth_of(images, targets), options_.classes, options_.targets);
     show_pairs(out.logits, wanted.class_positives, ClassTargets::soft);
@@ -109,7 +108,7 @@ class CenterNet final : public FpnDetector {
   }
 
   PendingDetections predict(const ImageBatch& images) override {
-    const DenseOutputs out = forward(pyramid_of(images));
+    const DenseOutputs out = outputs_of(images);
     const std::vector<PointGrid> grids = grids_of(out);
     std::vector<DenseLevel> levels;
     for (size_t l = 0; l < grids.size(); ++l)
@@ -120,10 +119,11 @@ class CenterNet final : public FpnDetector {
 
  private:
   // Distances to the sides are at least 0, in units of the level.
-  DenseOutputs forward(const FeatureMaps& levels) const {
-    DenseOutputs out = head_(levels);
-    for (Tensor& sides : out.boxes) sides = relu(sides);
-    return out;
+  std::vector<DenseOutputs> head_outputs(std::vector<FeatureMaps> pyramids) const override {
+    std::vector<DenseOutputs> outs = head_(pyramids);
+    for (DenseOutputs& out : outs)
+      for (Tensor& sides : out.boxes) sides = relu(sides);
+    return outs;
   }
 
   std::vector<PointGrid> grids_of(const DenseOutputs& out) const {

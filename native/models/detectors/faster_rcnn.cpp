@@ -51,12 +51,12 @@ class FasterRcnn final : public TwoStage {
         options_(options),
         head_(root(seed).child("roi_head").child("bbox_head"), options.head) {}
 
-  Losses losses_of(const FeatureMaps& levels, const ImageBatch& images,
+  Losses losses_of(const FirstStageMaps& maps, const ImageBatch& images,
                    const std::vector<Target>& targets) override {
-    const FirstStage first = first_stage(levels, images, targets);
+    const FirstStage first = first_stage(maps, images, targets);
     const RegionTargets regions = sample_regions(first.proposals, first.truth, options_.classes,
                                                  options_.assign, options_.sampler, random_of(1));
-    const Tensor features = options_.features(levels, regions.regions);
+    const Tensor features = options_.features(maps.levels, regions.regions);
     const auto [classification, regression] = head_.loss(head_(features, regions.regions), regions);
     if (options_.numerics == Numerics::torchvision)
       return {{"loss_classifier", classification},
@@ -70,9 +70,9 @@ class FasterRcnn final : public TwoStage {
   }
 
   PendingDetections predict(const ImageBatch& images) override {
-    const FeatureMaps levels = pyramid_of(images);
-    const Regions regions = rpn_.propose(rpn_(levels, images), images, false);
-    const BoxOutputs out = head_(options_.features(levels, regions), regions);
+    const FirstStageMaps maps = outputs_of(images);
+    const Regions regions = proposals(maps, images);
+    const BoxOutputs out = head_(options_.features(maps.levels, regions), regions);
     return detect_regions(regions, {out.logits}, head_.decoder(out), sizes_of(images),
                           options_.test);
   }

@@ -144,10 +144,10 @@ DenseHeadSpec head_of(const GflOptions& o) {
   return spec;
 }
 
-class Gfl final : public FpnDetector {
+class Gfl final : public DenseDetector<DenseOutputs> {
  public:
   Gfl(const GflOptions& options, uint64_t seed)
-      : FpnDetector(seed, options.classes, options.backbone, options.neck),
+      : DenseDetector(seed, options.classes, options.backbone, options.neck),
         options_(options),
         head_(root(seed).child("bbox_head"), options.neck.channels, head_of(options), options.head),
         project_(
@@ -156,15 +156,14 @@ class Gfl final : public FpnDetector {
     fill_project(project_);
   }
 
-  Losses losses_of(const FeatureMaps& levels, const ImageBatch& images,
+  Losses losses_of(const DenseOutputs& out, const ImageBatch& images,
                    const std::vector<Target>& targets) override {
-    const DenseOutputs out = head_(levels);
     return gfl_losses(out, anchor_truth(images, targets, out.logits, anchors_, num_classes_),
                       project_, options_.train);
   }
 
   PendingDetections predict(const ImageBatch& images) override {
-    const DenseOutputs out = head_(pyramid_of(images));
+    const DenseOutputs out = outputs_of(images);
     const std::vector<Tensor> anchors = anchors_.levels(out.logits).levels;
     std::vector<DenseLevel> levels;
     for (size_t l = 0; l < anchors.size(); ++l)
@@ -177,6 +176,10 @@ class Gfl final : public FpnDetector {
   }
 
  private:
+  std::vector<DenseOutputs> head_outputs(std::vector<FeatureMaps> pyramids) const override {
+    return head_(pyramids);
+  }
+
   GflOptions options_;
   DenseHead head_;
   Tensor project_;

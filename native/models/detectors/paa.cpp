@@ -128,23 +128,22 @@ DenseHeadSpec head_of(const PaaOptions& o) {
   return spec;
 }
 
-class Paa final : public FpnDetector {
+class Paa final : public DenseDetector<DenseOutputs> {
  public:
   Paa(const PaaOptions& options, uint64_t seed)
-      : FpnDetector(seed, options.classes, options.backbone, options.neck),
+      : DenseDetector(seed, options.classes, options.backbone, options.neck),
         options_(options),
         head_(root(seed).child("bbox_head"), options.neck.channels, head_of(options), options.head),
         anchors_(options.anchors) {}
 
-  Losses losses_of(const FeatureMaps& levels, const ImageBatch& images,
+  Losses losses_of(const DenseOutputs& out, const ImageBatch& images,
                    const std::vector<Target>& targets) override {
-    const DenseOutputs out = head_(levels);
     return paa_losses(out, anchor_truth(images, targets, out.logits, anchors_, num_classes_),
                       options_.train);
   }
 
   PendingDetections predict(const ImageBatch& images) override {
-    const DenseOutputs out = head_(pyramid_of(images));
+    const DenseOutputs out = outputs_of(images);
     const std::vector<Tensor> anchors = anchors_.levels(out.logits).levels;
     std::vector<DenseLevel> levels;
     for (size_t l = 0; l < anchors.size(); ++l)
@@ -154,6 +153,10 @@ class Paa final : public FpnDetector {
   }
 
  private:
+  std::vector<DenseOutputs> head_outputs(std::vector<FeatureMaps> pyramids) const override {
+    return head_(pyramids);
+  }
+
   PaaOptions options_;
   DenseHead head_;
   AnchorGenerator anchors_;

@@ -105,17 +105,16 @@ DenseHeadSpec head_of(const RetinaNetOptions& o) {
   return spec;
 }
 
-class RetinaNet final : public FpnDetector {
+class RetinaNet final : public DenseDetector<DenseOutputs> {
  public:
   RetinaNet(const RetinaNetOptions& options, uint64_t seed)
-      : FpnDetector(seed, options.classes, options.backbone, options.neck),
+      : DenseDetector(seed, options.classes, options.backbone, options.neck),
         options_(options),
         head_(root(seed).child("bbox_head"), options.neck.channels, head_of(options), options.head),
         anchors_(options.anchors) {}
 
-  Losses losses_of(const FeatureMaps& levels, const ImageBatch& images,
+  Losses losses_of(const DenseOutputs& out, const ImageBatch& images,
                    const std::vector<Target>& targets) override {
-    const DenseOutputs out = head_(levels);
     const bool torchvision = options_.torchvision();
     const Tensor valid =
         torchvision ? Tensor() : valid_anchors(options_.anchors, out.logits, images);
@@ -141,7 +140,7 @@ class RetinaNet final : public FpnDetector {
   }
 
   PendingDetections predict(const ImageBatch& images) override {
-    const DenseOutputs out = head_(pyramid_of(images));
+    const DenseOutputs out = outputs_of(images);
     const std::vector<Tensor> anchors = anchors_of(images, out).levels;
     std::vector<DenseLevel> levels;
     for (size_t l = 0; l < anchors.size(); ++l)
@@ -153,6 +152,10 @@ class RetinaNet final : public FpnDetector {
   }
 
  private:
+  std::vector<DenseOutputs> head_outputs(std::vector<FeatureMaps> pyramids) const override {
+    return head_(pyramids);
+  }
+
   Tensor box_loss(const Tensor& deltas, const Tensor& anchors, const Tensor& boxes,
                   const Tensor& weights) const {
     if (!options_.giou) return smooth_l1_loss(deltas, boxes, weights, options_.smooth_l1_beta);

@@ -87,18 +87,17 @@ struct ToodTargets {
   std::vector<Tensor> weights;  // per level f32 [N, A_l]
 };
 
-class Tood final : public FpnDetector {
+class Tood final : public DenseDetector<ToodOutputs> {
  public:
   Tood(const ToodOptions& options, uint64_t seed)
-      : FpnDetector(seed, options.classes, options.backbone, options.neck),
+      : DenseDetector(seed, options.classes, options.backbone, options.neck),
         options_(options),
         head_(root(seed).child("bbox_head"), options.neck.channels, options.classes,
               options.neck.num_outputs, options.head),
         anchors_(options.anchors) {}
 
-  Losses losses_of(const FeatureMaps& levels, const ImageBatch& images,
+  Losses losses_of(const ToodOutputs& out, const ImageBatch& images,
                    const std::vector<Target>& targets) override {
-    const ToodOutputs out = head_(levels);
     const bool aligned = options_.iterations_before_alignment >= 0 &&
                          Context::current().iteration >= options_.iterations_before_alignment;
     const ToodTargets wanted = assign(images, targets, out, aligned);
@@ -122,7 +121,7 @@ class Tood final : public FpnDetector {
   }
 
   PendingDetections predict(const ImageBatch& images) override {
-    const ToodOutputs out = head_(pyramid_of(images));
+    const ToodOutputs out = outputs_of(images);
     std::vector<DenseLevel> levels;
     for (size_t l = 0; l < out.scores.size(); ++l) {
       const float stride = static_cast<float>(options_.anchors.strides[l]);
@@ -133,6 +132,10 @@ class Tood final : public FpnDetector {
   }
 
  private:
+  std::vector<ToodOutputs> head_outputs(std::vector<FeatureMaps> pyramids) const override {
+    return head_(pyramids);
+  }
+
   static Box scaled(Box b, float by) { return {b.x1 * by, b.y1 * by, b.x2 * by, b.y2 * by}; }
 
   ToodTargets assign(const ImageBatch& images, const std::vector<Target>& targets,

@@ -41,17 +41,28 @@ TwoStageOptions::TwoStageOptions(const Options& o, const RpnOptions& rpn_default
 }
 
 TwoStage::TwoStage(const TwoStageOptions& options, uint64_t seed)
-    : FpnDetector(seed, options.classes, options.backbone, options.neck),
+    : DenseDetector(seed, options.classes, options.backbone, options.neck),
       rpn_(root(seed).child("rpn_head"), options.neck.channels, options.rpn) {}
 
-TwoStage::FirstStage TwoStage::first_stage(const FeatureMaps& levels, const ImageBatch& images,
+std::vector<FirstStageMaps> TwoStage::head_outputs(std::vector<FeatureMaps> pyramids) const {
+  const std::vector<RpnMaps> rpn = rpn_(pyramids);
+  std::vector<FirstStageMaps> out;
+  for (size_t b = 0; b < pyramids.size(); ++b) out.push_back({std::move(pyramids[b]), rpn[b]});
+  return out;
+}
+
+TwoStage::FirstStage TwoStage::first_stage(const FirstStageMaps& maps, const ImageBatch& images,
                                            const std::vector<Target>& targets) {
   FirstStage out;
   out.truth = truth_of(images, targets);
-  const RpnOutputs rpn = rpn_(levels, images);
+  const RpnOutputs rpn = rpn_.with_anchors(maps.rpn, images);
   std::tie(out.loss_cls, out.loss_bbox) = rpn_.loss(rpn, images, out.truth, random_of(0));
   out.proposals = rpn_.propose(rpn, images, true);
   return out;
+}
+
+Regions TwoStage::proposals(const FirstStageMaps& maps, const ImageBatch& images) {
+  return rpn_.propose(rpn_.with_anchors(maps.rpn, images), images, false);
 }
 
 Philox TwoStage::random_of(int stage) {

@@ -22,7 +22,13 @@ struct TwoStageOptions {
   TwoStageOptions(const Options& options, const RpnOptions& rpn_defaults);
 };
 
-class TwoStage : public FpnDetector {
+/// What the first stage's convolutions make of a batch.
+struct FirstStageMaps {
+  FeatureMaps levels;
+  RpnMaps rpn;
+};
+
+class TwoStage : public DenseDetector<FirstStageMaps> {
  protected:
   TwoStage(const TwoStageOptions& options, uint64_t seed);
 
@@ -32,10 +38,15 @@ class TwoStage : public FpnDetector {
     Regions proposals;
     Truth truth;
   };
-  FirstStage first_stage(const FeatureMaps& levels, const ImageBatch& images,
+  FirstStage first_stage(const FirstStageMaps& maps, const ImageBatch& images,
                          const std::vector<Target>& targets);
+  /// For detections.
+  Regions proposals(const FirstStageMaps& maps, const ImageBatch& images);
   /// Random numbers of a stage, 1 …; image n has a stream of its own.
   static Philox random_of(int stage);
+
+ private:
+  std::vector<FirstStageMaps> head_outputs(std::vector<FeatureMaps> pyramids) const override;
 
   RpnHead rpn_;
 };

@@ -27,19 +27,26 @@ DenseHead::DenseHead(const Scope& scope, int64_t in, const DenseHeadSpec& spec,
     scales_.push_back(scope.child(str("scales.", l)).weight("scale", {}, init::constant(1)));
 }
 
-DenseOutputs DenseHead::operator()(const std::vector<Tensor>& levels) const {
-  DenseOutputs out;
+std::vector<DenseOutputs> DenseHead::operator()(const std::vector<FeatureMaps>& pyramids) const {
+  const size_t batches = pyramids.size();
+  const std::vector<Tensor> maps = level_after_level(pyramids);
+  std::vector<Tensor> logits, boxes, quality;
   {
-    const std::vector<Tensor> x = class_tower_(levels);
-    out.logits = classes_(x);
-    if (has_quality_ && quality_beside_classes_) out.quality = quality_(x);
+    const std::vector<Tensor> x = class_tower_(maps);
+    logits = classes_(x);
+    if (has_quality_ && quality_beside_classes_) quality = quality_(x);
   }
-  const std::vector<Tensor> x = box_tower_(levels);
-  out.boxes = boxes_(x);
+  const std::vector<Tensor> x = box_tower_(maps);
+  boxes = boxes_(x);
   if (!scales_.empty())
-    for (size_t l = 0; l < levels.size(); ++l)
-      out.boxes[l] = learned_scale(out.boxes[l], scales_.at(l));
-  if (has_quality_ && !quality_beside_classes_) out.quality = quality_(x);
+    for (size_t i = 0; i < maps.size(); ++i)
+      boxes[i] = learned_scale(boxes[i], scales_.at(i / batches));
+  if (has_quality_ && !quality_beside_classes_) quality = quality_(x);
+  const std::vector<FeatureMaps> logits_of = batch_by_batch(logits, batches),
+                                 boxes_of = batch_by_batch(boxes, batches),
+                                 quality_of = batch_by_batch(quality, batches);
+  std::vector<DenseOutputs> out;
+  for (size_t b = 0; b < batches; ++b) out.push_back({logits_of[b], boxes_of[b], quality_of[b]});
   return out;
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "models/feature_maps.h"
 #include "models/heads/conv_tower.h"
 
 namespace mixpl {
@@ -28,7 +29,8 @@ struct DenseOutputs {
 class DenseHead {
  public:
   DenseHead(const Scope& scope, int64_t in, const DenseHeadSpec& spec, const TowerOptions& towers);
-  DenseOutputs operator()(const std::vector<Tensor>& levels) const;
+  /// All pyramids at once. @return what it makes of each
+  std::vector<DenseOutputs> operator()(const std::vector<FeatureMaps>& pyramids) const;
 
  private:
   ConvTower class_tower_, box_tower_;

@@ -89,13 +89,22 @@ RpnHead::RpnHead(const Scope& scope, int64_t in, const RpnOptions& options)
   reg_ = ConvNorm(scope, "rpn_reg", "", spec);
 }
 
-RpnOutputs RpnHead::operator()(const std::vector<Tensor>& levels, const ImageBatch& images) {
-  std::vector<Tensor> x = levels;
+std::vector<RpnMaps> RpnHead::operator()(const std::vector<FeatureMaps>& pyramids) const {
+  const size_t batches = pyramids.size();
+  std::vector<Tensor> x = level_after_level(pyramids);
   for (const ConvNorm& conv : convs_) x = conv(x);
-  RpnOutputs out{cls_(x), reg_(x), {}};
+  const std::vector<FeatureMaps> logits = batch_by_batch(cls_(x), batches),
+                                 deltas = batch_by_batch(reg_(x), batches);
+  std::vector<RpnMaps> out;
+  for (size_t b = 0; b < batches; ++b) out.push_back({logits[b], deltas[b]});
+  return out;
+}
+
+RpnOutputs RpnHead::with_anchors(const RpnMaps& maps, const ImageBatch& images) {
+  RpnOutputs out{maps, {}};
   std::vector<CellStride> strides;
   if (options_.numerics == Numerics::torchvision)
-    for (const Tensor& map : x)
+    for (const Tensor& map : maps.logits)
       strides.push_back(torchvision_stride(images.pixels, map.size(1), map.size(2)));
   out.anchors = anchors_.levels(out.logits, strides);
   return out;

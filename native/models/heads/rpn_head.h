@@ -34,8 +34,11 @@ struct RpnOptions {
 };
 
 /// Per level: objectness logits [N, H, W, A] and deltas [N, H, W, 4 A].
-struct RpnOutputs {
+struct RpnMaps {
   std::vector<Tensor> logits, deltas;
+};
+/// With the boxes that the deltas move.
+struct RpnOutputs : RpnMaps {
   Anchors anchors;
 };
 
@@ -43,7 +46,10 @@ class RpnHead {
  public:
   RpnHead(const Scope& scope, int64_t in, const RpnOptions& options);
 
-  RpnOutputs operator()(const std::vector<Tensor>& levels, const ImageBatch& images);
+  /// All pyramids at once. @return what it makes of each
+  std::vector<RpnMaps> operator()(const std::vector<FeatureMaps>& pyramids) const;
+  /// @param maps of these images
+  RpnOutputs with_anchors(const RpnMaps& maps, const ImageBatch& images);
   /// Classification and box loss, both over the number of sampled anchors, see
   /// sample_anchor_targets.
   std::pair<Tensor, Tensor> loss(const RpnOutputs& out, const ImageBatch& images,

@@ -94,16 +94,17 @@ ToodHead::ToodHead(const Scope& scope, int64_t in, int64_t classes, int levels,
     scales_.push_back(scope.child(str("scales.", l)).weight("scale", {}, init::constant(1)));
 }
 
-ToodOutputs ToodHead::operator()(const std::vector<Tensor>& levels) const {
-  std::vector<std::vector<Tensor>> maps(levels.size());
-  std::vector<Tensor> x = levels;
+std::vector<ToodOutputs> ToodHead::operator()(const std::vector<FeatureMaps>& pyramids) const {
+  const size_t batches = pyramids.size();
+  std::vector<Tensor> x = level_after_level(pyramids);
+  std::vector<std::vector<Tensor>> maps(x.size());
   for (const ConvNorm& layer : layers_) {
     x = layer(x);
-    for (size_t l = 0; l < levels.size(); ++l) maps[l].push_back(x[l]);
+    for (size_t i = 0; i < x.size(); ++i) maps[i].push_back(x[i]);
   }
   std::vector<Tensor> features, average;
-  for (const std::vector<Tensor>& level : maps) {
-    features.push_back(concat_channels(level));
+  for (const std::vector<Tensor>& layers : maps) {
+    features.push_back(concat_channels(layers));
     average.push_back(global_average_pool(features.back()));
   }
   maps.clear();
@@ -112,14 +113,15 @@ ToodOutputs ToodHead::operator()(const std::vector<Tensor>& levels) const {
   const std::vector<Tensor> probability = probability_(probability_squeeze_(features));
   const std::vector<Tensor> sides = boxes_(box_task_(features, average));
   const std::vector<Tensor> offsets = offset_(offset_squeeze_(features));
-  ToodOutputs out;
-  for (size_t l = 0; l < levels.size(); ++l) {
-    out.scores.push_back(sigmoid_geometric_mean(logits[l], probability[l]));
+  std::vector<ToodOutputs> outs(batches);
+  for (size_t i = 0; i < features.size(); ++i) {
+    ToodOutputs& out = outs[i % batches];
+    out.scores.push_back(sigmoid_geometric_mean(logits[i], probability[i]));
     // Anchors are centred on the corners of cells: whole numbers in units of the stride.
-    const Tensor boxes = grid_boxes(scaled_exp(sides[l], scales_.at(l)));
-    out.boxes.push_back(valid_boxes(deform_sampling(boxes, offsets[l]), boxes));
+    const Tensor boxes = grid_boxes(scaled_exp(sides[i], scales_.at(i / batches)));
+    out.boxes.push_back(valid_boxes(deform_sampling(boxes, offsets[i]), boxes));
   }
-  return out;
+  return outs;
 }
 
 }  // namespace mixpl

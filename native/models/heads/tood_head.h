@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "models/feature_maps.h"
 #include "models/heads/conv_tower.h"
 
 namespace mixpl {
@@ -41,7 +42,8 @@ class ToodHead {
   /// @param levels  pyramid levels, one learned scale each
   ToodHead(const Scope& scope, int64_t in, int64_t classes, int levels,
            const TowerOptions& options);
-  ToodOutputs operator()(const std::vector<Tensor>& levels) const;
+  /// All pyramids at once. @return what it makes of each
+  std::vector<ToodOutputs> operator()(const std::vector<FeatureMaps>& pyramids) const;
 
  private:
   std::vector<ConvNorm> layers_;

@@ -159,24 +159,35 @@ SomeLevels with_values(const std::vector<Tensor>& maps) {
   return some;
 }
 
+/// As many as a launch takes, from `first`.
+std::vector<Tensor> some_of(const std::vector<Tensor>& maps, size_t first) {
+  return {maps.begin() + first, maps.begin() + std::min(first + kMostConvLevels, maps.size())};
+}
+
 }  // namespace
 
 std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& bias,
                            const Conv2dOptions& options, const std::vector<Tensor>& residuals) {
   const Check check("conv2d");
-  if (xs.size() > kMostConvLevels)
-    throw ShapeError(
-        str("conv2d: x must be at most ", kMostConvLevels, " tensors, got ", xs.size()));
   if (!residuals.empty() && residuals.size() != xs.size())
     throw ShapeError(str("conv2d: residuals must be one a map (", xs.size(), ") or none, got ",
                          residuals.size()));
-  const auto residual_of = [&](size_t l) { return residuals.empty() ? Tensor() : residuals[l]; };
+  for (const Tensor& x : xs) {
+    check.dtype("x", x, xs[0].dtype());
+    check.same_device("x", x, xs[0]);
+  }
   std::vector<Tensor> ys;
+  if (xs.size() > kMostConvLevels) {
+    for (size_t first = 0; first < xs.size(); first += kMostConvLevels)
+      for (const Tensor& y : conv2d(some_of(xs, first), weight, bias, options,
+                                    residuals.empty() ? residuals : some_of(residuals, first)))
+        ys.push_back(y);
+    return ys;
+  }
+  const auto residual_of = [&](size_t l) { return residuals.empty() ? Tensor() : residuals[l]; };
   for (size_t l = 0; l < xs.size(); ++l) {
     const Tensor& x = xs[l];
     const Shape shape = check_arguments(x, weight, bias, options, residual_of(l));
-    check.dtype("x", x, xs[0].dtype());
-    check.same_device("x", x, xs[0]);
     ys.push_back(Tensor::empty(shape, x.dtype(), x.device()));
   }
   const SomeLevels some = with_values(ys);

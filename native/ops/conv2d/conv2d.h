@@ -25,14 +25,14 @@ struct Conv2dOptions {
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias,
               const Conv2dOptions& options = {}, const Tensor& residual = {});
 
-/// More than any neck makes; bounds what kernels take by value.
+/// More than any neck makes; bounds what kernels take by value, which is 4 KB on older drivers.
 constexpr int kMostConvLevels = 8;
 
-/// conv2d of several maps by the same filters, such as the levels of a pyramid: a GPU takes all of
-/// them in one launch, forward and backward. Like the sum of one call after the other, but for
-/// rounding.
+/// conv2d of several maps by the same filters, such as the levels of a pyramid: a GPU takes
+/// kMostConvLevels of them in each launch, forward and backward, so the largest should come first.
+/// Like the sum of one call after the other, but for rounding.
 ///
-/// @param xs        one dtype, at most kMostConvLevels, [N, H, W, C] each
+/// @param xs        one dtype, [N, H, W, C] each
 /// @param residuals one a map, or none at all
 std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& bias,
                            const Conv2dOptions& options = {},
