@@ -1,5 +1,6 @@
 import { requireAddon } from './addon-file.js';
 import { MixplError } from './errors.js';
+import { usableCores } from './threads.js';
 
 /** Element types of native tensors; bf16 travels as Uint16Array. */
 export type DType = 'f32' | 'bf16' | 'i32' | 'u8';
@@ -367,11 +368,19 @@ export function optionsJson(what: string, options: object): string {
 
 let loaded: NativeAddon | undefined;
 
+/** No more threads than cores, unless the environment says how many. */
+function boundThreads(addon: NativeAddon): void {
+  if (process.env.OMP_NUM_THREADS) return;
+  const cores = usableCores();
+  if (cores < addon.buildInfo().threads) addon.setNumThreads(cores);
+}
+
 /** Loads the addon on first use. @throws MixplError ERR_ADDON saying what was tried and the remedy */
 export function loadNative(): NativeAddon {
   if (!loaded) {
     const addon = requireAddon() as NativeAddon;
     addon.setErrorClass(MixplError);
+    boundThreads(addon);
     loaded = addon;
   }
   return loaded;

@@ -1,5 +1,5 @@
-import { availableParallelism } from 'node:os';
 import { hasLiveBatchNorm, objectLimits } from '../detector/options.js';
+import { usableCores } from '../threads.js';
 import { detectorOptions } from './parts.js';
 import type { ResolvedConfig } from './schema.js';
 
@@ -9,7 +9,7 @@ export function adviceFor(config: ResolvedConfig): string[] {
   const { frozenStages } = model.backbone;
   const norm = 'norm' in model.backbone ? model.backbone.norm : undefined;
   const advice: string[] = [];
-  const cores = availableParallelism();
+  const cores = usableCores();
   if ((config.threads ?? 1) > 2 * cores)
     advice.push(`threads ${config.threads} is far more than the ${cores} cores of this machine`);
   if (!model.weights && (norm === 'frozen-bn' || norm === 'bn-eval'))

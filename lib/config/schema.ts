@@ -46,7 +46,7 @@ const runSchema = z.strictObject({
     .max(maxThreads)
     .nullable()
     .default(null)
-    .describe('number of CPU threads; null: one per core'),
+    .describe('number of CPU threads; null: one per core, within the CPU quota of the container'),
   model: modelSchema.prefault({}),
   data: dataSchema,
   preprocess: preprocessSchema.prefault({}),

@@ -1,4 +1,3 @@
-import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
 import {
   detectorOptions,
@@ -14,6 +13,7 @@ import { MixplError } from '../errors.js';
 import { writeFileWhole } from '../files.js';
 import { native, resolveDevice } from '../native.js';
 import type { ProcessGroup } from '../processes/index.js';
+import { usableCores } from '../threads.js';
 import type { EndEvent, TrainEvent, ValidationEvent, ValidationProgress } from './events.js';
 import { leads } from './processes.js';
 import { loadRunData, type RunData } from './run-data.js';
@@ -105,8 +105,7 @@ export async function runTraining(asked: ResolvedConfig, options: RunOptions): P
 /** A process's device and threads. @throws MixplError ERR_CONFIG for more processes than GPUs */
 function placed(config: ResolvedConfig, { local }: ProcessGroup): ResolvedConfig {
   const first = resolveDevice(config.device);
-  const threads =
-    config.threads ?? Math.max(1, Math.floor(availableParallelism() / local.processes));
+  const threads = config.threads ?? Math.max(1, Math.floor(usableCores() / local.processes));
   if (first === 'cpu' || config.device === first) return { ...config, threads };
   const gpus = native.devices().filter(({ id, usable }) => id !== 'cpu' && usable);
   if (local.processes > gpus.length)
