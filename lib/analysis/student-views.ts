@@ -235,6 +235,6 @@ export async function readablePictures(
   if (readable.length > 0) return readable;
   throw new MixplError(
     'ERR_DATA',
-    `analysis: must have images that can be read, got ${pictures.length} that cannot`,
+    `analysis: there must be images that can be read, got ${pictures.length} that cannot`,
   );
 }

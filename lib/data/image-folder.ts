@@ -42,7 +42,7 @@ export async function loadImageFolder(
   if (files.length === 0)
     throw new MixplError(
       'ERR_DATA',
-      `loadImageFolder: ${folder} must hold images (.jpg, .png, .webp, .tif, .gif, .avif), got none${recursive ? '' : ' (folders within were not searched)'}`,
+      `loadImageFolder: ${folder} must contain images (.jpg, .png, .webp, .tif, .gif, .avif), got none${recursive ? '' : ' (subfolders were not searched)'}`,
     );
   const drafts = files.map(
     (fileName, index): ImageDraft => ({

@@ -38,13 +38,13 @@ export function inputOptions(
   if (other >= 0)
     throw new MixplError(
       'ERR_CONFIG',
-      `${method}: images must be pictures or normalised arrays, all of them, got image 0 ` +
+      `${method}: images must be all of 8 bits or all normalised, got image 0 ` +
         `${normalized ? 'normalised' : 'not'} and image ${other} ${normalized ? 'not' : 'normalised'}`,
     );
   if (normalized && !resized.every(Boolean))
     throw new MixplError(
       'ERR_CONFIG',
-      `${method}: resized must be true for normalised images (only pictures of 8 bits are resized), got false`,
+      `${method}: resized must be true for normalised images (only 8-bit images are resized), got false`,
     );
   const expected = normalized ? Float32Array : Uint8Array;
   images.forEach(({ data, height, width }, i) => {

@@ -261,7 +261,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     if (!passes.length)
       throw new MixplError(
         'ERR_SHAPE',
-        'detector.forward: passes must hold one at least, got none',
+        'detector.forward: passes must have at least one entry, got none',
       );
     const all = passes.map(({ batch, targets }) => passOf('forward', batch, targets));
     await this.#nowWith(
@@ -309,7 +309,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     if (all.some(({ length }) => length !== own.length))
       throw new MixplError(
         'ERR_CONFIG',
-        `detector.sumGradients: detectors must have as many parameters, got ${all.map(({ length }) => length).join(', ')}`,
+        `detector.sumGradients: all detectors must have the same number of parameters, got ${all.map(({ length }) => length).join(', ')}`,
       );
     const reached = own.map((_, i) => Number(all.some((one) => one[i])));
     try {

@@ -17,7 +17,7 @@ export function isBatch(
   if (typeof images === 'object' && images !== null && 'tensor' in images) return true;
   throw new MixplError(
     'ERR_DTYPE',
-    `detector.${method}: images must be a list of pictures or arrays, or a prepared batch, got ${nameOf(images)}`,
+    `detector.${method}: images must be a list of 8-bit images or normalised arrays, or a prepared batch, got ${nameOf(images)}`,
   );
 }
 

@@ -49,7 +49,7 @@ export async function viewOfRecipe(
   if (source.width !== sourceWidth || source.height !== sourceHeight)
     throw new MixplError(
       'ERR_CHECKPOINT',
-      `checkpoint: unlabelled picture ${image} must be ${sourceWidth} × ${sourceHeight} (as when it was cached), ` +
+      `checkpoint: unlabelled image ${image} must be ${sourceWidth} × ${sourceHeight} (as when it was cached), ` +
         `got ${source.width} × ${source.height}`,
     );
   return {

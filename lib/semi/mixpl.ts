@@ -136,7 +136,7 @@ export function checkMixing(options: SemiOptions, count: number): void {
   if (mosaic && indexRule === 'paper' && count < 2)
     throw new MixplError(
       'ERR_CONFIG',
-      `mixpl: a mosaic needs at least 2 unlabelled pictures a batch, got ${count}`,
+      `mixpl: a mosaic needs at least 2 unlabelled images per batch, got ${count}`,
     );
   const needed = count + (mosaic && indexRule === 'reference' ? 4 : 0);
   if (cacheSize >= needed) return;
@@ -146,7 +146,7 @@ export function checkMixing(options: SemiOptions, count: number): void {
       : `the reference rule mixes entries 0 … ${count - 1}${mosaic ? ' and builds the mosaic from the four after them' : ''}`;
   throw new MixplError(
     'ERR_CONFIG',
-    `mixpl: cacheSize must be at least ${needed} with ${count} unlabelled pictures a batch (${why}), got ${cacheSize}` +
+    `mixpl: cacheSize must be at least ${needed} with ${count} unlabelled images per batch (${why}), got ${cacheSize}` +
       (indexRule === 'reference' && count <= cacheSize ? `; try indexRule 'paper'` : ''),
   );
 }

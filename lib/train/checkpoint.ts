@@ -196,7 +196,10 @@ function parseState(path: string, text: string): StateFile {
   const caches = state.version === 1 ? [cache] : state.caches;
   const whole = Number.isSafeInteger(state.iteration) && state.identity && state.files;
   if (!whole || !Array.isArray(caches) || !caches.every(Array.isArray) || !state.watch)
-    throw new MixplError('ERR_BAD_FILE', `${path}: must hold a whole training state, got parts`);
+    throw new MixplError(
+      'ERR_BAD_FILE',
+      `${path}: must contain a whole training state, got parts of one`,
+    );
   return { ...rest, caches } as StateFile;
 }
 

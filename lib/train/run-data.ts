@@ -71,7 +71,7 @@ export async function loadHiddenTruth(
     : 'none (neither data.unlabelled nor data.split)';
   throw new MixplError(
     'ERR_CONFIG',
-    `${config.name}: the unlabelled images must have annotations to compare with, got ${got}; try to name an annotated data set`,
+    `${config.name}: the unlabelled images must have annotations to compare with, got ${got}; name an annotated data set`,
   );
 }
 

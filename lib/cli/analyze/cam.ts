@@ -197,10 +197,13 @@ function summaryOf(
 
 function describe({ png, views }: PictureSummary): string {
   const parts = Object.entries(views).map(([name, view]) => {
-    if (!view) return `${name} –`;
+    if (!view) return `${name}: nothing`;
     const { level, found, missed, wrong, unjudged } = view;
-    const counts = unjudged > 0 ? `${unjudged} labels` : `${found}+${missed}-${wrong}`;
-    return `${name} ${level} ${counts}`;
+    const counts =
+      unjudged > 0
+        ? `${unjudged} pseudo labels`
+        : `${found} found, ${missed} missed, ${wrong} wrong`;
+    return `${name} at ${level}: ${counts}`;
   });
-  return `${png}: ${parts.join(', ')}`;
+  return `${png}: ${parts.join('; ')}`;
 }
