@@ -145,7 +145,7 @@ export interface NativeDetector {
     momentum: number,
     buffers: string,
   ): Promise<number>;
-  /** The steps of predict() of one picture of a size, in an input of a size; see NativeTrace. */
+  /** The steps of predict() of one image of a size, in an input of a size; see NativeTrace. */
   trace(
     height: number,
     width: number,
@@ -318,7 +318,7 @@ export interface NativeAddon extends NativeEvaluation {
   ): Promise<NativeCollective>;
   /** [sync] What could sum over processes here: 'gloo', 'nccl'. */
   collectives(): string[];
-  /** A number that no other picture of this process has. @internal */
+  /** A number that no other image of this process has. @internal */
   sourceId(): number;
   /** [async] Runs the plan of lib/augment/compose.ts into a tensor [images, height, width, 3]. @internal */
   compose(

@@ -23,21 +23,21 @@ import { annotatedImages, type SampleOptions } from './annotated-images.js';
 export interface PseudoLabelOptions extends SampleOptions, UnreadableOptions {
   /** A score must be above. @defaultValue thresholdsAround the detector's own of the paper */
   thresholds?: readonly number[];
-  /** How pictures are resized. @defaultValue as the detector resizes, else the paper's evaluation */
+  /** How images are resized. @defaultValue as the detector resizes, else the paper's evaluation */
   resize?: TestResizeOptions;
   /** @defaultValue the detector's own, else ImageNet's statistics */
   preprocess?: PreprocessOptions;
-  /** Of the pictures. @defaultValue the detector's own, else f32 */
+  /** Of the images. @defaultValue the detector's own, else f32 */
   dtype?: 'f32' | 'bf16';
   /** @defaultValue the detector's own, else the CPU */
   device?: string;
-  /** Pictures at a time. @defaultValue 1 */
+  /** Images at a time. @defaultValue 1 */
   batch?: number;
   /** @defaultValue one of its own */
   cache?: ImageCache;
   /** Stops between batches, with its reason. */
   signal?: AbortSignal | undefined;
-  /** Pictures looked at, of how many. */
+  /** Images looked at, of how many. */
   onProgress?: (done: number, total: number) => void;
 }
 

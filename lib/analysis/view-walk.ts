@@ -20,11 +20,11 @@ export interface StudentViewChoices extends SampleOptions, UnreadableOptions {
   cache?: ImageCache | undefined;
   /** Stops between batches, with its reason. */
   signal?: AbortSignal | undefined;
-  /** Pictures looked at, of how many. */
+  /** Images looked at, of how many. */
   onProgress?: ((done: number, total: number) => void) | undefined;
 }
 
-/** The student's views of those of the pictures that can be read; it goes round them for ever. */
+/** The student's views of those of the images that can be read; it goes round them for ever. */
 export async function walkPictures(
   student: Detector,
   listed: readonly ImageRecord[],

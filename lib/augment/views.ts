@@ -20,12 +20,12 @@ export interface RatioResize {
   short: readonly [low: number, high: number];
 }
 /**
- * With a Size every picture gets exactly this size, whatever its ratio: all batches have one shape,
- * which suits small data sets of similar pictures.
+ * With a Size every image gets exactly this size, whatever its ratio: all batches have one shape,
+ * which suits small data sets of similar images.
  */
 export type ResizeOptions = RatioResize | Size;
 
-/** The nine colour operations of the reference; 'identity' leaves the picture as it is. */
+/** The nine colour operations of the reference; 'identity' leaves the image as it is. */
 export const colorSpace = [
   'identity',
   'auto-contrast',
@@ -55,7 +55,7 @@ export type GeometricChoice = (typeof geometricSpace)[number];
 export interface PipelineEraseOptions {
   /** Number of patches, drawn from [low, high). */
   patches: readonly [number, number];
-  /** Side of a patch as a share of the picture's, drawn from [low, high). */
+  /** Side of a patch as a share of the image's, drawn from [low, high). */
   ratio: readonly [number, number];
   /** 8-bit value of the patches. */
   value: number;

@@ -103,7 +103,7 @@ export async function loadConfig(
   throw new MixplError('ERR_CONFIG', [needed, ...check(complete, locate).problems].join('\n'));
 }
 
-/** It has no place of the labelled pictures, rather than a wrong one. */
+/** It has no place of the labelled images, rather than a wrong one. */
 function lacksLabelled(value: unknown): value is Mapping {
   if (!isMapping(value)) return false;
   const data = value.data ?? {};

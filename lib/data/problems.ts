@@ -257,7 +257,7 @@ function hintOf(kinds: readonly ProblemKind[]): string {
   return `try the policy ${choices.join(', ')} (--policy on the command line, data.policy in a config)`;
 }
 
-/** The error of one picture with the policy that would leave such pictures out. */
+/** The error of one image with the policy that would leave such images out. */
 export function withPolicyHint(problem: MixplError, kind: ProblemKind): MixplError {
   return new MixplError(problem.code, `${problem.message}\n${hintOf([kind])}`, { cause: problem });
 }

@@ -1,4 +1,4 @@
-/** What detectors take besides prepared batches: pictures, and arrays that are prepared already. */
+/** What detectors take besides prepared batches: images, and arrays that are prepared already. */
 import { MixplError } from '../errors.js';
 import type { DecodedImage, ImageBatch, PreprocessOptions, Size } from '../image/index.js';
 import { native } from '../native.js';
@@ -15,11 +15,11 @@ export interface NormalizedImage {
 export interface InputOptions {
   /** The data are Float32Arrays, already normalised; needs `resized`. @defaultValue false */
   normalized?: boolean;
-  /** Pictures have the network's size: they are not resized. @defaultValue false */
+  /** Images have the network's size: they are not resized. @defaultValue false */
   resized?: boolean;
 }
 
-/** A picture, or an array; each may say for itself what has been done to it. */
+/** An image, or an array; each may say for itself what has been done to it. */
 export type InputImage = (DecodedImage | NormalizedImage) & InputOptions;
 
 /**

@@ -67,13 +67,13 @@ export interface DetectorRuntime {
   /** Defaults to ImageNet's statistics in RGB and the paper's 1333 × 800, or to the preset's. */
   preprocess?: Partial<DetectorPreprocess>;
   /**
-   * What predict() and loss() call class 0 where they take pictures or arrays. (Prepared batches always
+   * What predict() and loss() call class 0 where they take images or arrays. (Prepared batches always
    * count from 0.) @defaultValue 0, or the preset's: 1 where torchvision's label 0 is the background
    */
   firstLabel?: number;
 }
 
-/** How pictures become the network's input. */
+/** How images become the network's input. */
 export interface DetectorPreprocess extends PreprocessOptions {
   /** For evaluation. */
   resize: TestResizeOptions;

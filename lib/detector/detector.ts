@@ -96,7 +96,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     this.#runtime = runtime;
   }
 
-  /** How pictures become the network's input. */
+  /** How images become the network's input. */
   get preprocess(): DetectorPreprocess {
     return this.#runtime.preprocess;
   }
@@ -122,14 +122,14 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     return this.#handle.parameters();
   }
 
-  /** What loss() and predict() call class 0 where they take pictures or arrays. */
+  /** What loss() and predict() call class 0 where they take images or arrays. */
   get firstLabel(): number {
     return this.#runtime.firstLabel;
   }
 
   /**
    * Forward pass in training mode; keeps its graph until backward() or discard().
-   * @param images a prepared batch with targets in its pixels (labels from 0), or pictures or arrays with
+   * @param images a prepared batch with targets in its pixels (labels from 0), or images or arrays with
    *   targets in theirs (labels from firstLabel)
    * @returns named scalars
    * @throws MixplError ERR_SHAPE, ERR_DTYPE, ERR_RANGE (labels beyond the classes, boxes without area)
@@ -146,7 +146,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
 
   /**
    * Queues a pass over images as loss() takes them.
-   * @param queue `views`: of pictures that were resized
+   * @param queue `views`: of images that were resized
    * @internal
    */
   async withPass<T>(
@@ -199,7 +199,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     });
   }
 
-  /** Prepares pictures or arrays, queues the job in call order, and lets go of the batch after it. */
+  /** Prepares images or arrays, queues the job in call order, and lets go of the batch after it. */
   async #withBatch<T>(
     method: string,
     { images, options }: { images: readonly InputImage[]; options: InputOptions },
@@ -216,7 +216,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     }
   }
 
-  /** The network's input, and the views where pictures were resized. */
+  /** The network's input, and the views where images were resized. */
   async #prepare(
     method: string,
     images: readonly InputImage[],
@@ -321,7 +321,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
   }
 
   /**
-   * The steps of predict() for one picture of a size, which lies in an input of a size.
+   * The steps of predict() for one image of a size, which lies in an input of a size.
    * @throws MixplError ERR_CONFIG for a detector of which a part cannot be written down
    * @internal
    */
@@ -346,7 +346,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
 
   /**
    * Detections per image, best first, in evaluation mode.
-   * @param images a prepared batch (boxes in its pixels, labels from 0), or pictures or arrays (boxes in
+   * @param images a prepared batch (boxes in its pixels, labels from 0), or images or arrays (boxes in
    *   theirs, labels from firstLabel)
    * @throws MixplError ERR_SHAPE, ERR_DTYPE, ERR_CONFIG
    */

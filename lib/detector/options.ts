@@ -325,7 +325,7 @@ export interface ObjectLimit {
 }
 
 /**
- * The objects of a picture that a detector can learn (one a query; only those with queries have a limit)
+ * The objects of an image that a detector can learn (one a query; only those with queries have a limit)
  * and find. Null for what the options leave to the native side.
  */
 export function objectLimits(options: DetectorOptions): {

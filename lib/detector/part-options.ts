@@ -112,7 +112,7 @@ export interface RpnOptions {
   sampleSize?: number;
   /** At most this share of them are positives. @defaultValue 0.5 */
   posFraction?: number;
-  /** Pixels that an anchor may lie outside the picture in training; -1: any number. @defaultValue -1, of Cascade R-CNN 0 */
+  /** Pixels that an anchor may lie outside the image in training; -1: any number. @defaultValue -1, of Cascade R-CNN 0 */
   allowedBorder?: number;
   /** 0 is plain L1. @defaultValue 0, of Cascade R-CNN 1/9 */
   smoothL1Beta?: number;

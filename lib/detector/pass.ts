@@ -31,8 +31,8 @@ export function checkTargets(method: string, targets: readonly Targets[], count:
 }
 
 /**
- * Boxes of a picture in the pixels of its view.
- * @throws MixplError ERR_RANGE, in the picture's pixels: what is no box, or not in the picture
+ * Boxes of an image in the pixels of its view.
+ * @throws MixplError ERR_RANGE, in the image's pixels: what is no box, or not in the image
  */
 export function boxesIn(
   view: View,

@@ -69,7 +69,7 @@ export async function composeBatch(
   return { tensor, sizes, padSizes, dispose: () => tensor.dispose() };
 }
 
-/** A composition as an 8-bit RGB picture: what the network sees, with 'mean' where nothing lies. */
+/** A composition as an 8-bit RGB image: what the network sees, with 'mean' where nothing lies. */
 export async function composeToImage(
   composition: Composition,
   mean: readonly [number, number, number] = [123.675, 116.28, 103.53],
@@ -97,7 +97,7 @@ export async function composeToImage(
 const unchanging = new WeakMap<Uint8Array, number>();
 
 /**
- * Says that nobody will write into a picture any more: a GPU may keep its copy for later batches, instead
+ * Says that nobody will write into an image any more: a GPU may keep its copy for later batches, instead
  * of getting the pixels again for each.
  */
 export function neverChanges(image: DecodedImage): void {

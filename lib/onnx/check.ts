@@ -28,7 +28,7 @@ const scoreTolerance = 1e-3;
 const pixelTolerance = 0.1;
 
 /**
- * Runs an ONNX file on a picture with onnxruntime-node, and the detector, and compares what they find.
+ * Runs an ONNX file on an image with onnxruntime-node, and the detector, and compares what they find.
  * @param detector in fp32
  * @throws MixplError ERR_CONFIG when onnxruntime-node is not installed; ERR_BAD_FILE when it refuses the file
  */
@@ -43,7 +43,7 @@ export async function compareOnnx(
   return compare(wanted!, found);
 }
 
-/** What an ONNX file of exportOnnx() finds in a picture. @throws as compareOnnx() */
+/** What an ONNX file of exportOnnx() finds in an image. @throws as compareOnnx() */
 export async function runOnnx(path: string, picture: OnnxPicture): Promise<Detections> {
   let ort: typeof import('onnxruntime-node');
   try {

@@ -32,7 +32,7 @@ export interface StepReport extends LossReport {
   gradNorm: number;
   /** Student share of the EMA update after this step, or null. */
   emaMomentum: number | null;
-  /** Of all parts; null while only labelled pictures are learned from. */
+  /** Of all parts; null while only labelled images are learned from. */
   pseudo: PseudoLabelReport | null;
 }
 
@@ -69,7 +69,7 @@ export interface StepInput {
   /**
    * As many as there are policies: of several processes, this one's. Each is asked for when the device has
    * all of the one before to do, and the end when it has all but the update: the places to prepare() what
-   * comes next, so that a GPU has its pictures when it begins.
+   * comes next, so that a GPU has its images when it begins.
    */
   parts: Iterable<StepPart> | AsyncIterable<StepPart>;
 }
@@ -96,16 +96,16 @@ export interface MeanTeacherSetup {
 /** What the parts of a step came to. */
 interface Learned {
   passes: readonly Pass[];
-  /** Null: no part had unlabelled pictures. */
+  /** Null: no part had unlabelled images. */
   pseudo: PseudoLabelReport | null;
 }
 
-/** Batches of mixed pictures are padded to at least this multiple, as in the reference. */
+/** Batches of mixed images are padded to at least this multiple, as in the reference. */
 const leastMixedDivisor = 32;
 
 /**
  * DetMeanTeacher: a student trained by gradient, a teacher that is its moving average and labels the
- * pictures that nobody annotated. Knows no concrete detector. Order of a step: see step().
+ * images that nobody annotated. Knows no concrete detector. Order of a step: see step().
  *
  * A step has parts, each what one of the reference's processes has in an iteration: batches, a cache, an
  * empty-image rule and loss normalisers of its own. Their gradients are averaged, as those of processes
@@ -243,7 +243,7 @@ export class MeanTeacher {
 
   /**
    * Has the teacher look at the weak views; what comes back waits for its boxes. A teacher that can be
-   * read later starts at once: a GPU then learns from labelled pictures while its boxes are read.
+   * read later starts at once: a GPU then learns from labelled images while its boxes are read.
    */
   async #askTeacher({ unlabelled, prepared }: StepPart): Promise<() => Promise<Detections[]>> {
     const { teacher } = this;

@@ -13,7 +13,7 @@ import type { SemiOptions } from './options.js';
 
 type Corner = readonly [height: number, width: number];
 
-/** One forward and backward pass of the student over pseudo-labelled pictures. */
+/** One forward and backward pass of the student over pseudo-labelled images. */
 export interface Branch {
   /** Prefix of its losses. */
   readonly name: 'unsup_' | 'mixup_unsup_' | 'mosaic_unsup_';
@@ -127,7 +127,7 @@ export class MixPL<Entry extends LabelledView = LabelledView> implements MixingP
 }
 
 /**
- * Whether the cache can serve batches of `count` unlabelled pictures.
+ * Whether the cache can serve batches of `count` unlabelled images.
  * @throws MixplError ERR_CONFIG with the size it would need
  */
 export function checkMixing(options: SemiOptions, count: number): void {

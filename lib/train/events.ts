@@ -16,7 +16,7 @@ export interface StepEvent extends StepReport {
   lr: number;
   /** Over the last steps; waiting for data included. */
   imagesPerSecond: number;
-  /** Seconds that the step took, and of them waiting for pictures. */
+  /** Seconds that the step took, and of them waiting for images. */
   seconds: number;
   dataSeconds: number;
   /** Seconds to the last iteration at the present rate, validations left out. */

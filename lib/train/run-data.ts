@@ -27,7 +27,7 @@ export interface LoadDataOptions {
 }
 
 /**
- * Reads the data sets of a config: splits the labelled one, drops pictures that training cannot use
+ * Reads the data sets of a config: splits the labelled one, drops images that training cannot use
  * from it, gives the others its classes.
  * @throws MixplError what lib/data throws for files and annotations that cannot be used
  */
@@ -55,8 +55,8 @@ export async function loadRunData(
 }
 
 /**
- * The pictures that a config's training takes as unlabelled, with the annotations that it does not see.
- * @throws MixplError ERR_CONFIG when there are no such pictures or nothing is annotated in them; as loadRunData
+ * The images that a config's training takes as unlabelled, with the annotations that it does not see.
+ * @throws MixplError ERR_CONFIG when there are no such images or nothing is annotated in them; as loadRunData
  */
 export async function loadHiddenTruth(
   config: ResolvedConfig,

@@ -64,7 +64,7 @@ export interface RunOptions {
   resume?: boolean | string;
   /** Options that may differ from the checkpoint's. */
   allowChanges?: readonly string[];
-  /** What the recipe was tuned for. @defaultValue with SGD the one of `paperBatches` that is closest; mmdetection's 16 pictures without a teacher */
+  /** What the recipe was tuned for. @defaultValue with SGD the one of `paperBatches` that is closest; mmdetection's 16 images without a teacher */
   recipe?: BatchAndRate | null;
   /** Processes that make this call together, see TrainOptions: each has a GPU of its own, or a share of the CPU's threads. */
   processes?: ProcessGroup | null;

@@ -24,7 +24,7 @@ interface ViewSummary {
   /** Anchors, points, regions or queries that were to find an object, and the sum of their logits. */
   rows: number;
   score: number;
-  /** The largest heat, and what the picture's brightest colour stands for. */
+  /** The largest heat, and what the image's brightest colour stands for. */
   hottest: number;
   brightest: number;
   /** Boxes of each colour. */
@@ -119,7 +119,7 @@ async function draw(paths: readonly string[], flags: CamFlags, output: Output) {
   return { ...branches.files, legend, images };
 }
 
-/** The pictures, and how they are read and shown. */
+/** The images, and how they are read and shown. */
 async function sourceOf(
   paths: readonly string[],
   of: { flags: CamFlags; branches: Branches; signal: AbortSignal; output: Output },
