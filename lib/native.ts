@@ -19,7 +19,7 @@ export interface NativeTensor {
   read(): Promise<Float32Array | Int32Array | Uint8Array>;
   /** [sync] Another handle of the same memory, which lives until both have let go. */
   retain(): NativeTensor;
-  /** [sync] Lets go of the memory; idempotent. */
+  /** [sync] Frees the memory; idempotent. */
   dispose(): void;
 }
 
@@ -42,7 +42,7 @@ export interface DeviceInfo {
   usable: boolean;
   /** Why it is not usable. */
   reason?: string;
-  /** Of GPUs. */
+  /** Memory of a GPU. */
   memoryBytes?: number;
   freeBytes?: number;
   /** E.g. '9.0'. */

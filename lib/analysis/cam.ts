@@ -19,11 +19,11 @@ import {
 } from './student-views.js';
 import { ownThreshold, type StudentViewChoices, walkPictures } from './view-walk.js';
 
-/** Which views camViews makes heat maps of. */
+/** Options of camViews. */
 export interface CamOptions extends Omit<StudentViewChoices, 'limit'> {
-  /** Pseudo labels have a score above. @defaultValue settings.semi.scoreThr, else the paper's */
+  /** Score threshold of pseudo labels. @defaultValue settings.semi.scoreThr, else the paper's */
   threshold?: number | undefined;
-  /** Of the pyramid, e.g. 'P3'. @defaultValue 'auto': of each view the one with most gradient */
+  /** Pyramid level, e.g. 'P3'. @defaultValue 'auto': in each view the level with the largest gradient */
   level?: string | undefined;
 }
 

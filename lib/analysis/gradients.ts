@@ -27,24 +27,24 @@ import {
 } from './view-walk.js';
 
 export interface GradientOptions extends StudentViewChoices {
-  /** A score must be above. @defaultValue thresholdsAround the detector's own of the paper */
+  /** Score thresholds of pseudo labels. @defaultValue thresholdsAround the paper's for the detector */
   thresholds?: readonly number[] | undefined;
-  /** @defaultValue all */
+  /** Views to analyse. @defaultValue all */
   views?: readonly ViewName[] | undefined;
-  /** Of each density. @defaultValue 30 */
+  /** Number of bins of each density. @defaultValue 30 */
   bins?: number | undefined;
 }
 
 /** Samples of one type. */
 export interface TypedGradients {
   samples: number;
-  /** With a norm above 0.5. */
+  /** Samples with a norm above 0.5. */
   aboveHalf: number;
   /** Bin b of n counts the norms in [b, b + 1) / n; the last one holds 1, too. */
   counts: number[];
 }
 
-/** What a threshold makes of a kind of view. */
+/** Gradients in one kind of view at a threshold. */
 export interface GradientsAtThreshold extends Record<SampleType, TypedGradients> {
   threshold: number;
 }

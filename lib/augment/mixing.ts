@@ -37,7 +37,7 @@ export interface EraseOptions {
   patches: readonly [number, number];
   /** Side of a patch as a share of the image's, drawn from [low, high). @defaultValue [0, 0.1] */
   ratio: readonly [number, number];
-  /** A box goes when at least this share of it is erased; overlaps count twice. @defaultValue 0.7 */
+  /** A box is dropped if at least this share of it is erased; overlaps count twice. @defaultValue 0.7 */
   threshold: number;
 }
 

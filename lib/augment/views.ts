@@ -66,19 +66,19 @@ export interface ViewOptions {
   resize: ResizeOptions;
   /** Probability of a horizontal flip. */
   flip: number;
-  /** One of these is applied; empty: none. */
+  /** Operations, of which one is applied; empty: none. */
   color: readonly ColorChoice[];
   /** [low, high] of an operation's magnitude where it is not the reference's (colorMagnitudes). */
   colorMagnitudes?: Partial<Record<ColorChoice, readonly [number, number]>>;
-  /** One of these is applied; empty: none. */
+  /** Operations, of which one is applied; empty: none. */
   geometric: readonly GeometricChoice[];
-  /** Largest rotation and shear in degrees, largest shift as a share of the side. */
+  /** Largest rotation in degrees. */
   rotate: number;
-  /** Degrees. */
+  /** Largest shear angle in degrees. */
   shear: number;
-  /** Share of the side. */
+  /** Largest shift as a share of the side. */
   translate: number;
-  /** Before normalisation; null: none. */
+  /** Erasing before normalisation; null: none. */
   erase: PipelineEraseOptions | null;
 }
 

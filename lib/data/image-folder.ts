@@ -7,7 +7,7 @@ import type { Category, DetectionDataset } from './types.js';
 
 /** How loadImageFolder looks for images. */
 export interface LoadImageFolderOptions extends HeaderOptions, ProblemOptions {
-  /** Also the folders within. Hidden files and folders are passed over. @defaultValue true */
+  /** Also search subfolders. Hidden files and folders are passed over. @defaultValue true */
   recursive?: boolean | undefined;
   /** Those of the labelled data set. @defaultValue [] */
   categories?: readonly Category[] | undefined;

@@ -118,9 +118,9 @@ export interface DatasetProblem {
   readonly file: string;
   /** 1-based line in `file`, where that is known. */
   readonly line?: number | undefined;
-  /** Of the image or annotation. */
+  /** Id of the image or annotation. */
   readonly id?: number | string;
-  /** What was expected, what came. */
+  /** What was expected, and what came. */
   readonly message: string;
 }
 

@@ -42,7 +42,7 @@ export interface SamplerState {
   readonly step: number;
   /** Per source and group: pass and position in it. */
   readonly cursors: readonly (readonly [pass: number, position: number])[];
-  /** Of sources and options: another data set does not fit. */
+  /** Hash of sources and options: the state fits no other data set. */
   readonly signature: string;
 }
 
@@ -148,7 +148,7 @@ export class BatchSampler implements Iterable<SampledBatch> {
     };
   }
 
-  /** Goes on as the sampler that gave the state. @throws MixplError ERR_CHECKPOINT when it had other sources or options */
+  /** Continues as the sampler that gave the state would. @throws MixplError ERR_CHECKPOINT when it had other sources or options */
   restore(state: SamplerState): void {
     if (state.signature !== this.#signature || state.cursors.length !== this.#streams.length)
       throw new MixplError(

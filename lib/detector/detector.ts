@@ -64,7 +64,7 @@ export interface ParameterInfo {
 /** Activations and products: f32, f32 with the products of TF32, or bf16. */
 export type ComputeType = 'f32' | 'tf32' | 'bf16';
 
-/** What loss() takes. */
+/** Input of loss(). */
 export interface PassInput {
   images: ImageBatch | readonly InputImage[];
   targets: readonly Targets[];
@@ -104,7 +104,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
   get numClasses(): number {
     return this.options.numClasses;
   }
-  /** Of activations and products: what 'auto' became. */
+  /** Data type of activations and products: what 'auto' became. */
   get dtype(): ComputeType {
     return this.#runtime.dtype;
   }
@@ -561,7 +561,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     };
   }
 
-  /** Lets go of the native memory; idempotent. Calls already made still finish. */
+  /** Frees the native memory; idempotent. Calls already made still finish. */
   dispose(): void {
     void this.#now(async () => this.#handle.dispose());
   }

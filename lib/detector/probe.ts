@@ -81,9 +81,9 @@ export interface HeatMap {
 export interface GradCam {
   /** Level of the pyramid, e.g. 'P3'. */
   level: string;
-  /** Over the pixels of the image: of a batch without its padding, of an image at its own size. */
+  /** Heat per pixel of the image: without padding for a batch, at its own size for an image. */
   heat: HeatMap;
-  /** Over the cells of the level, padding included. */
+  /** Heat per cell of the level, padding included. */
   cells: HeatMap;
   /** Anchors, points, regions or queries that were assigned to an object. */
   rows: number;

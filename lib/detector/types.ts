@@ -107,6 +107,6 @@ export interface TeachableDetector {
   state(): Promise<DetectorState>;
   /** Restores what state() gave. @throws MixplError ERR_CHECKPOINT listing what does not fit */
   loadState(state: DetectorState): Promise<void>;
-  /** Lets go of the detector's memory; calls already made still finish. Idempotent. */
+  /** Frees the detector's memory; calls already made still finish. Idempotent. */
   dispose(): void;
 }

@@ -16,9 +16,9 @@ import type { DetectorPreprocess } from './create.js';
 import type { ParameterInfo } from './detector.js';
 import type { DetectorOptions } from './options.js';
 
-/** How names of a file become those of a detector. */
+/** Options of loadWeights: how names of a file become those of a detector. */
 export interface LoadWeightsOptions {
-  /** Whose names the file has. @defaultValue found out by them; see detectLayout */
+  /** Whose parameter names the file has. @defaultValue recognised from them; see detectLayout */
   layout?: LayoutName;
   /**
    * true: every parameter has to be in the file, and nothing else; a backbone alone counts as whole.
@@ -40,7 +40,7 @@ export interface LoadedWeights {
   layout: LayoutName;
   /** Parameters that have the file's values now. */
   loaded: string[];
-  /** Parameters that keep the values they had. */
+  /** Parameters that keep their values. */
   missing: string[];
   /** Names of the file that have no place in the detector. */
   unexpected: string[];

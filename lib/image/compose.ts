@@ -16,7 +16,7 @@ export interface ImageBatch {
   readonly sizes: readonly Size[];
   /** Per image: anchors beyond this size are ignored in training. */
   readonly padSizes: readonly Size[];
-  /** Lets go of the tensor; idempotent. */
+  /** Frees the tensor; idempotent. */
   dispose(): void;
 }
 
@@ -33,7 +33,7 @@ export interface PreprocessOptions {
 
 /** How composeBatch makes a batch. */
 export interface ComposeOptions extends PreprocessOptions {
-  /** Of the batch: what the detector takes. */
+  /** Data type of the batch: the one that the detector takes. */
   dtype: 'f32' | 'bf16';
   /** Where the batch is made, and stays. @defaultValue 'cpu' */
   device?: string;

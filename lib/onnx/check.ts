@@ -12,15 +12,15 @@ export interface OnnxPicture {
 
 /** How far an ONNX file and its detector agree. */
 export interface OnnxComparison {
-  /** That the detector found. */
+  /** Number of detections of the detector. */
   detections: number;
-  /** Of those, found by the file, too: the same class, the score within 1e-3, each side within a tenth of a pixel. */
+  /** How many of them the file found, too: the same class, the score within 1e-3, each side within a tenth of a pixel. */
   matched: number;
-  /** That the file found and the detector did not. */
+  /** Number of detections of the file that the detector did not find. */
   others: number;
   /** Largest difference of the scores of matched ones. */
   score: number;
-  /** And of their sides, in pixels. */
+  /** Largest difference of their sides, in pixels. */
   pixels: number;
 }
 

@@ -23,7 +23,7 @@ export interface OnnxOptions {
  * normalisation, padding, network, decoding and suppression are inside.
  *
  * Input: `image`, uint8 [1, height, width, 3], RGB, already of this size. Outputs, of as many detections as there
- * are: `boxes` f32 [n, 4], x1 y1 x2 y2 in pixels of the image; `scores` f32 [n], falling; `labels` int64 [n].
+ * are: `boxes` f32 [n, 4], x1 y1 x2 y2 in pixels of the image; `scores` f32 [n], descending; `labels` int64 [n].
  * Metadata: `categories`; `detector`, its type; `resize`, how predict scales images, as JSON; `mixpl`, the version.
  *
  * All detectors have a form in ONNX, on every backbone; PAA without score voting.

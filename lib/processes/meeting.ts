@@ -12,7 +12,7 @@ export interface ProcessPlace {
   processes: number;
   /** `host:port` of rank 0. */
   address: string;
-  /** What all of them know and nobody else does. */
+  /** Secret that all processes of the training know, and nobody else. */
   secret: string;
 }
 

@@ -195,7 +195,7 @@ export class ProcessGroup implements AsyncDisposable {
     this.#fail(rank, message);
   }
 
-  /** Lets go of the others. Who closes before the others are done ends them. Idempotent. */
+  /** Leaves the group; leaving before the others are done ends them. Idempotent. */
   async close(): Promise<void> {
     if (this.#closed) return;
     if (!this.#failure) this.#send({ type: 'leave' });

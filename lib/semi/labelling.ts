@@ -19,9 +19,9 @@ import {
 
 /** Two independently drawn views of one image without annotations. */
 export interface UnlabelledPair {
-  /** For the teacher. */
+  /** The weak view, for the teacher. */
   readonly weak: View;
-  /** For the student. */
+  /** The strong view, for the student. */
   readonly strong: View;
   /** Which image of the unlabelled data set this is; kept in the cache for checkpoints. */
   readonly image: number;

@@ -26,13 +26,13 @@ import { type Branch, type MixingPolicy, MixPL } from './mixpl.js';
 import { emaMomentum, type SemiOptions } from './options.js';
 import { type PseudoLabelReport, sumReports } from './pseudo-labels.js';
 
-/** What a step did. */
+/** What one step did. */
 export interface StepReport extends LossReport {
   /** L2 norm before clipping. */
   gradNorm: number;
   /** Student share of the EMA update after this step, or null. */
   emaMomentum: number | null;
-  /** Of all parts; null while only labelled images are learned from. */
+  /** Pseudo labels of all parts; null while only labelled images are learned from. */
   pseudo: PseudoLabelReport | null;
 }
 
@@ -79,7 +79,7 @@ export interface MeanTeacherSetup {
   student: TeachableDetector;
   teacher: TeachableDetector;
   options: SemiOptions;
-  /** Of both detectors. */
+  /** Preprocessing of both detectors. */
   preprocess: PreprocessOptions;
   /** Type of the images that the detector takes. */
   dtype: ComposeOptions['dtype'];
@@ -121,7 +121,7 @@ export class MeanTeacher {
   readonly student: TeachableDetector;
   /** Its moving average. */
   readonly teacher: TeachableDetector;
-  /** By part. */
+  /** One policy per part. */
   readonly policies: readonly MixingPolicy<CachedView>[];
   readonly #options: SemiOptions;
   readonly #input: PreprocessOptions & Pick<ComposeOptions, 'dtype' | 'device'>;

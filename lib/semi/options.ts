@@ -51,7 +51,7 @@ export type SemiChanges = Partial<Omit<SemiOptions, 'ema' | 'erase'>> & {
 
 const eraseDefaults: EraseOptions = { patches: [1, 20], ratio: [0, 0.1], threshold: 0.7 };
 
-/** Reference-facts 1.1. */
+/** The paper's options, as in MixPL's configs. */
 export const semiDefaults: SemiOptions = {
   scoreThr: 0.4,
   minBoxSize: 0.01,

@@ -10,7 +10,7 @@ import {
 import { identity3 } from '../geometry.js';
 import { type Instances, mapBoxes, type Size } from '../image/index.js';
 
-/** By COCO's sizes, sizeNames of lib/eval. */
+/** Values by COCO's sizes, in the order of `sizeNames`. */
 export type BySize<T> = [small: T, medium: T, large: T];
 
 /** Pseudo labels of some images. */
@@ -20,7 +20,7 @@ export interface PseudoLabelReport {
   boxes: number;
   /** Images without a pseudo label. */
   emptyImages: number;
-  /** Null without boxes. */
+  /** Mean score of the pseudo labels; null without boxes. */
   meanScore: number | null;
   /** Highest score of any box of the teacher, pseudo label or not; null without boxes. */
   bestScore: number | null;
@@ -38,7 +38,7 @@ export interface TruthCounts {
   right: number;
   /** Pseudo labels on crowds, neither right nor wrong. */
   onCrowd: number;
-  /** Crowds are none. */
+  /** Annotated objects, without crowds. */
   objects: number;
   /** Objects that a pseudo label found. */
   found: number;

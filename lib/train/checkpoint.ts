@@ -9,9 +9,9 @@ import type { CachedRecipe } from '../semi/index.js';
 import type { RunIdentity } from './identity.js';
 import type { WatchState } from './watch.js';
 
-/** Everything of a run that is no weight; JSON. */
+/** Everything of a run except its weights; JSON. */
 export interface TrainingState {
-  /** Steps done. */
+  /** Number of steps done. */
   iteration: number;
   identity: RunIdentity;
   sampler: SamplerState | null;
@@ -31,7 +31,7 @@ export interface Checkpoint {
   path: string;
   state: TrainingState;
   student: DetectorState;
-  /** Null without one (supervised training). */
+  /** The teacher's weights; null without a teacher (supervised training). */
   teacher: DetectorState | null;
 }
 

@@ -26,12 +26,12 @@ export interface DetectOptions {
   dtype: 'f32' | 'bf16';
   /** Where the images are composed. @defaultValue 'cpu' */
   device?: string;
-  /** Images at a time. @defaultValue 1 */
+  /** Images per pass. @defaultValue 1 */
   batch?: number;
   cache: ImageCache;
   /** Stops between batches, with its reason. */
   signal?: AbortSignal | undefined;
-  /** Images looked at, of how many. */
+  /** Called with the number of images done, and of all. */
   onProgress?: (done: number, total: number) => void;
 }
 
@@ -39,7 +39,7 @@ export interface DetectOptions {
 export interface UnreadableOptions {
   /** 'skip': they are left out of the evaluation. @defaultValue 'refuse' */
   unreadable?: 'refuse' | 'skip' | undefined;
-  /** Told of each that is left out. */
+  /** Called for each image that is left out. */
   onUnreadable?: ((problem: MixplError, path: string) => void) | undefined;
 }
 
@@ -112,7 +112,7 @@ export async function evaluateTogether(
   return metrics;
 }
 
-/** Which metrics. */
+/** Which metrics to compute. */
 export interface MetricOptions {
   protocol?: EvaluationProtocol;
   voc?: VocInterpolation | null;

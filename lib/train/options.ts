@@ -28,7 +28,7 @@ export interface TrainOptions {
   device?: string;
   /** Folder for metrics, checkpoints and the best weights; without one nothing is written. */
   out?: string;
-  /** true: go on from the newest checkpoint in `out`, if there is one; a path: from that checkpoint. */
+  /** true: continue from the newest checkpoint in `out`, if there is one; a path: from that checkpoint. */
   resume?: boolean | string;
   /** Options that may differ from the checkpoint's, e.g. `schedule.iterations`. */
   allowChanges?: readonly string[];

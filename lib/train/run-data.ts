@@ -15,14 +15,14 @@ export interface RunData {
   /** With the annotations that its source has: a training compares with them and learns nothing from them. */
   unlabelled: DetectionDataset | null;
   test: DetectionDataset | null;
-  /** Of the labelled file names, where a split made them. */
+  /** Hash of the labelled file names, if a split chose them. */
   splitHash: string | null;
 }
 
 /** How the data sets of a config are read. */
 export interface LoadDataOptions {
   signal?: AbortSignal | undefined;
-  /** Instead of the config's. */
+  /** What to do with problems, instead of the config's `data.policy`. */
   policy?: ProblemPolicy | undefined;
 }
 
