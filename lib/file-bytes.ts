@@ -18,7 +18,7 @@ export class FileBytes implements AsyncDisposable {
   static async open(path: string): Promise<FileBytes> {
     try {
       // Before opening: to open a named pipe is to wait for its writer.
-      if (!(await stat(path)).isFile()) throw new Error('something that is no plain file');
+      if (!(await stat(path)).isFile()) throw new Error('something that is not a plain file');
       const file = await open(path, 'r');
       return new FileBytes(path, (await file.stat()).size, file);
     } catch (cause) {

@@ -62,15 +62,15 @@ export async function makeFolder(path: string): Promise<void> {
   try {
     await make(resolve(path));
   } catch (cause) {
-    throw ioError(path, 'must be a folder that can be made', cause);
+    throw ioError(path, 'must be a folder that can be created', cause);
   }
 }
 
 const refusals: Readonly<Record<string, string>> = {
-  ENOENT: 'nothing there',
+  ENOENT: 'no file or folder of that name',
   EISDIR: 'a folder',
-  ENOTDIR: 'a path through something that is no folder',
-  EEXIST: 'a file of that name',
+  ENOTDIR: 'a path through something that is not a folder',
+  EEXIST: 'an existing file of that name',
   EACCES: 'no permission',
   EPERM: 'no permission',
   EROFS: 'a read-only file system',

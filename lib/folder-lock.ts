@@ -180,6 +180,6 @@ function heldBy(folder: string, path: string, text: string): MixplError {
   const who = owner ? `process ${owner.pid} on ${owner.host}` : 'another process';
   return new MixplError(
     'ERR_STATE',
-    `${folder}: must be free, got one that a training writes into (${who}); if it has ended, remove ${path}`,
+    `${folder}: must be free, got a folder that another training writes into (${who}); if it has ended, remove ${path}`,
   );
 }

@@ -17,7 +17,7 @@ export interface NativeTensor {
   read(): Promise<Float32Array | Int32Array | Uint8Array>;
   /** [sync] Another handle of the same memory, which lives until both have let go. */
   retain(): NativeTensor;
-  /** [sync] Lets go of the memory; idempotent. */
+  /** [sync] Frees the memory; idempotent. */
   dispose(): void;
 }
 
@@ -40,7 +40,7 @@ export interface DeviceInfo {
   usable: boolean;
   /** Why it is not usable. */
   reason?: string;
-  /** Of GPUs. */
+  /** Memory of a GPU. */
   memoryBytes?: number;
   freeBytes?: number;
   /** E.g. '9.0'. */
@@ -145,7 +145,7 @@ export interface NativeDetector {
     momentum: number,
     buffers: string,
   ): Promise<number>;
-  /** The steps of predict() of one picture of a size, in an input of a size; see NativeTrace. */
+  /** The steps of predict() of one image of a size, in an input of a size; see NativeTrace. */
   trace(
     height: number,
     width: number,
@@ -326,7 +326,7 @@ export interface NativeAddon extends NativeEvaluation {
   collectives(): string[];
   /** [sync] @internal */
   cancellation(): NativeCancellation;
-  /** A number that no other picture of this process has. @internal */
+  /** A number that no other image of this process has. @internal */
   sourceId(): number;
   /** [async] Runs the plan of lib/augment/compose.ts into a tensor [images, height, width, 3]. @internal */
   compose(

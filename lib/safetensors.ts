@@ -143,10 +143,10 @@ function parseHeader(bytes: Buffer, dataLength: number, fail: (what: string) => 
   try {
     header = JSON.parse(bytes.toString('utf8'));
   } catch (cause) {
-    fail(`a header that is no JSON (${(cause as Error).message})`);
+    fail(`a header that is not JSON (${(cause as Error).message})`);
   }
   if (typeof header !== 'object' || header === null || Array.isArray(header))
-    fail('a header that is no object');
+    fail('a header that is not an object');
   const { __metadata__: metadata = {}, ...rest } = header as Record<string, unknown>;
   const tensors = Object.entries(rest).map(([name, value]) => {
     const { dtype, shape, data_offsets: offsets } = (value ?? {}) as Record<string, unknown>;

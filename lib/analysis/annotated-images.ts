@@ -5,9 +5,9 @@ import { Random } from '../random.js';
 
 /** Which annotated images are looked at. */
 export interface SampleOptions {
-  /** So many of them, a seeded choice. @defaultValue all */
+  /** Number of images, chosen at random by `seed`. @defaultValue all */
   limit?: number | undefined;
-  /** With the same one, a smaller choice is part of a larger one. @defaultValue 0 */
+  /** Seed of the choice; with the same seed a smaller choice is part of a larger one. @defaultValue 0 */
   seed?: number | undefined;
 }
 

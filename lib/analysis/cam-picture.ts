@@ -1,4 +1,4 @@
-/** Grad-CAMs as pictures: the heat over what the student saw, with boxes. */
+/** Grad-CAMs as images: the heat over what the student saw, with boxes. */
 import type { Instances } from '../augment/index.js';
 import type { DecodedImage } from '../image/composition.js';
 import { composeToImage } from '../image/index.js';
@@ -84,7 +84,7 @@ const colors = [
   [255, 234, 70],
 ] as const;
 
-/** Weight of the map's colour beside the picture: where it is coldest, and how much more where it is hottest. */
+/** Weight of the map's colour beside the image: where it is coldest, and how much more where it is hottest. */
 const opacity = { least: 0.3, more: 0.5 };
 
 function heated(image: DecodedImage, heat: Float32Array): DecodedImage {

@@ -19,11 +19,11 @@ import {
 } from './student-views.js';
 import { ownThreshold, type StudentViewChoices, walkPictures } from './view-walk.js';
 
-/** Which views camViews makes heat maps of. */
+/** Options of camViews. */
 export interface CamOptions extends Omit<StudentViewChoices, 'limit'> {
-  /** Pseudo labels have a score above. @defaultValue settings.semi.scoreThr, else the paper's */
+  /** Score threshold of pseudo labels. @defaultValue settings.semi.scoreThr, else the paper's */
   threshold?: number | undefined;
-  /** Of the pyramid, e.g. 'P3'. @defaultValue 'auto': of each view the one with most gradient */
+  /** Pyramid level, e.g. 'P3'. @defaultValue 'auto': in each view the level with the largest gradient */
   level?: string | undefined;
 }
 
@@ -40,16 +40,16 @@ export interface CamView {
   unjudged: Instances;
 }
 
-/** One picture in every kind of view. */
+/** One image in every kind of view. */
 export interface PictureCams {
   image: ImageRecord;
-  /** The mosaic is the first one of a training's course that shows the picture; null where none came. */
+  /** The mosaic is the first one of a training's course that shows the image; null where none came. */
   views: Record<Exclude<ViewName, 'mosaic'>, CamView> & { mosaic: CamView | null };
 }
 
 /**
- * Grad-CAM of a student on pictures in each of its views, as the paper's Figures A8 and A9: what is explained
- * are the annotated objects, found by a pseudo label or not; where the pictures are not annotated, the pseudo
+ * Grad-CAM of a student on images in each of its views, as the paper's Figures A8 and A9: what is explained
+ * are the annotated objects, found by a pseudo label or not; where the images are not annotated, the pseudo
  * labels. A pseudo label is right that has an IoU of 0.5 with an object of its class in the same view.
  * @param images annotated, all of them, or none is taken to be
  * @throws MixplError ERR_RANGE (threshold, a level that is not there), ERR_BAD_FILE, ERR_IO; `signal.reason`

@@ -27,24 +27,24 @@ import {
 } from './view-walk.js';
 
 export interface GradientOptions extends StudentViewChoices {
-  /** A score must be above. @defaultValue thresholdsAround the detector's own of the paper */
+  /** Score thresholds of pseudo labels. @defaultValue thresholdsAround the paper's for the detector */
   thresholds?: readonly number[] | undefined;
-  /** @defaultValue all */
+  /** Views to analyse. @defaultValue all */
   views?: readonly ViewName[] | undefined;
-  /** Of each density. @defaultValue 30 */
+  /** Number of bins of each density. @defaultValue 30 */
   bins?: number | undefined;
 }
 
 /** Samples of one type. */
 export interface TypedGradients {
   samples: number;
-  /** With a norm above 0.5. */
+  /** Samples with a norm above 0.5. */
   aboveHalf: number;
   /** Bin b of n counts the norms in [b, b + 1) / n; the last one holds 1, too. */
   counts: number[];
 }
 
-/** What a threshold makes of a kind of view. */
+/** Gradients in one kind of view at a threshold. */
 export interface GradientsAtThreshold extends Record<SampleType, TypedGradients> {
   threshold: number;
 }
@@ -55,7 +55,7 @@ export interface GradientAnalysis {
   bins: number;
   views: {
     view: ViewName;
-    /** Inputs of the student: one a picture; a mosaic shows four. */
+    /** Inputs of the student: one per image; a mosaic shows four. */
     inputs: number;
     /** In ascending order; counts of all inputs. */
     thresholds: GradientsAtThreshold[];
@@ -65,9 +65,9 @@ export interface GradientAnalysis {
 /**
  * The gradient norms of a student's class scores, by whether pseudo labels and annotations agree: the paper's
  * Figures 6 and A7. A sample is an (anchor, class) entry; its norm is g = |p - p*|, p its score and
- * p* what the pseudo label makes it learn. Every picture is seen weakly and strongly augmented (erased, as
+ * p* what the pseudo label makes it learn. Every image is seen weakly and strongly augmented (erased, as
  * in training), in a Pseudo Mixup and in a Pseudo Mosaic; the teacher's boxes and the annotations go through
- * the same maps, and both are assigned to the same anchors. Pictures without a pseudo label count, which a
+ * the same maps, and both are assigned to the same anchors. Images without a pseudo label count, which a
  * training may leave out.
  * @param student RetinaNet, FCOS, ATSS, PAA, or TOOD before it aligns its tasks; see gradientDensity
  * @param dataset annotated, with the student's classes in their order; crowds are no objects

@@ -44,7 +44,7 @@ export function tablesOf(study: PseudoLabelStudy): Table[] {
   const objects = [shown.objects, ...sizeNames.map((size) => shown.bySize[size].objects)].map(rate);
   const byThreshold: Table = {
     title: 'Pseudo labels and objects per image',
-    columns: ['score above', ...sums, 'images without', 'precision', 'recall', 'mean score'],
+    columns: ['score above', ...sums, 'empty images', 'precision', 'recall', 'mean score'],
     rows: [
       ...last.thresholds.map((at) => [
         String(at.threshold),

@@ -21,46 +21,46 @@ import { detectReadable, type UnreadableOptions } from '../train/evaluate.js';
 import { annotatedImages, type SampleOptions } from './annotated-images.js';
 
 export interface PseudoLabelOptions extends SampleOptions, UnreadableOptions {
-  /** A score must be above. @defaultValue thresholdsAround the detector's own of the paper */
+  /** Score thresholds of pseudo labels. @defaultValue thresholdsAround the paper's for the detector */
   thresholds?: readonly number[];
-  /** How pictures are resized. @defaultValue as the detector resizes, else the paper's evaluation */
+  /** How images are resized. @defaultValue as the detector resizes, else the paper's evaluation */
   resize?: TestResizeOptions;
   /** @defaultValue the detector's own, else ImageNet's statistics */
   preprocess?: PreprocessOptions;
-  /** Of the pictures. @defaultValue the detector's own, else f32 */
+  /** Data type of the image batches. @defaultValue the detector's own, else f32 */
   dtype?: 'f32' | 'bf16';
   /** @defaultValue the detector's own, else the CPU */
   device?: string;
-  /** Pictures at a time. @defaultValue 1 */
+  /** Images per pass. @defaultValue 1 */
   batch?: number;
   /** @defaultValue one of its own */
   cache?: ImageCache;
   /** Stops between batches, with its reason. */
   signal?: AbortSignal | undefined;
-  /** Pictures looked at, of how many. */
+  /** Called with the number of images done, and of all. */
   onProgress?: (done: number, total: number) => void;
 }
 
-/** Pseudo labels of a kind beside the objects of that kind. */
+/** Counts of pseudo labels of a kind, and of the objects of that kind. */
 export interface LabelCounts {
-  /** Per image. */
+  /** Pseudo labels per image. */
   pseudoLabels: number;
-  /** Per image, without crowds. */
+  /** Annotated objects per image, without crowds. */
   objects: number;
-  /** Share of the pseudo labels that are right, those on crowds aside; null without one. */
+  /** Share of the pseudo labels that are right, without those on crowds; null if there are none. */
   precision: number | null;
-  /** Share of the objects that were found; null without one. */
+  /** Share of the objects that were found; null if there are none. */
   recall: number | null;
 }
 
-/** What a threshold makes of a teacher's boxes. */
+/** A teacher's pseudo labels at a threshold. */
 export interface AtThreshold extends LabelCounts {
   threshold: number;
   /** Share of images without a pseudo label. */
   emptyShare: number;
-  /** Of the pseudo labels; null without one. */
+  /** Mean score of the pseudo labels; null if there are none. */
   meanScore: number | null;
-  /** By area in the original image: of the pseudo label, of the object. */
+  /** By size, from the area in the original image: pseudo labels by theirs, objects by theirs. */
   bySize: Record<SizeName, LabelCounts>;
   /** The class with most objects first. */
   byClass: ({ name: string } & LabelCounts)[];
@@ -69,9 +69,9 @@ export interface AtThreshold extends LabelCounts {
 /** What a teacher finds in images whose objects are known. */
 export interface PseudoLabelAnalysis {
   images: number;
-  /** Without crowds. */
+  /** Number of annotated objects, without crowds. */
   objects: number;
-  /** Of all boxes, before any threshold (the paper's Table 2); null without one. */
+  /** Mean score of all boxes before any threshold (the paper's Table 2); null if there are none. */
   meanScore: Record<'all' | SizeName, number | null>;
   /** In ascending order. */
   thresholds: AtThreshold[];
@@ -133,7 +133,7 @@ export async function analyzePseudoLabels(
   };
 }
 
-/** The threshold and its neighbours, a tenth and two tenths away. */
+/** The threshold, and those 0.1 and 0.2 below and above it. */
 export function thresholdsAround(scoreThr: number): number[] {
   return [-2, -1, 0, 1, 2]
     .map((tenths) => Math.round(1000 * scoreThr + 100 * tenths) / 1000)

@@ -1,4 +1,4 @@
-/** What a student is shown of some pictures: their weak and strong views, Pseudo Mixup and Pseudo Mosaic. */
+/** What a student is shown of some images: their weak and strong views, Pseudo Mixup and Pseudo Mosaic. */
 import {
   type ComposeOptions,
   type Composition,
@@ -25,7 +25,7 @@ import type { UnreadableOptions } from '../train/evaluate.js';
 import type { TrainSettings } from '../train/settings.js';
 import { instancesOf } from '../train/step-views.js';
 
-/** Ways in which the student may see a picture. */
+/** Ways in which the student may see an image. */
 export const viewNames = ['weak', 'strong', 'mixup', 'mosaic'] as const;
 /** One of viewNames. */
 export type ViewName = (typeof viewNames)[number];
@@ -33,17 +33,17 @@ export type ViewName = (typeof viewNames)[number];
 /** An input of the student, with what a teacher says is there and what is there. */
 export interface StudentView {
   readonly composition: Composition;
-  /** Positions of the pictures that it shows. */
+  /** Positions of the images that it shows. */
   readonly pictures: readonly number[];
   /** Boxes of the teacher, with every score. */
   readonly pseudo: Instances;
-  /** Annotated objects; those of pictures that nobody annotated are missing. */
+  /** Annotated objects; those of images that nobody annotated are missing. */
   readonly truth: Instances;
 }
 
-/** The views of a batch of pictures, one a picture; mosaics show four each. */
+/** The views of a batch of images, one per image; mosaics show four each. */
 export interface ViewStep extends Record<ViewName, readonly StudentView[]> {
-  /** Positions of the pictures in the list. */
+  /** Positions of the images in the list. */
   readonly pictures: readonly number[];
 }
 
@@ -59,7 +59,7 @@ export interface StudentViewOptions {
   signal?: AbortSignal | undefined;
 }
 
-/** Mixed pictures are padded to this multiple at least, as in training. */
+/** Mixed images are padded to this multiple at least, as in training. */
 const leastDivisor = 32;
 
 /** A strong view whose boxes are the teacher's and, marked by their labels, those that are there. */
@@ -69,9 +69,9 @@ interface Entry {
 }
 
 /**
- * Walks round the list for ever, a batch of pictures at a time, as a training with settings would that
+ * Walks round the list for ever, a batch of images at a time, as a training with settings would that
  * took them in this order: Pseudo Mixup and Pseudo Mosaic come from the same cache and code. The walk
- * starts so many pictures before the first one that the cache is full when it is its turn. A picture has the
+ * starts so many images before the first one that the cache is full when it is its turn. An image has the
  * same weak and strong view every time.
  * @param pictures one or more, all of them readable
  * @throws MixplError as decoding does; `signal.reason`
@@ -213,7 +213,7 @@ export function targetsOf({ boxes, labels }: Instances): Targets {
 }
 
 /**
- * The pictures that can be read, where others may be left out; else all: the first that cannot be is an
+ * The images that can be read, where others may be left out; else all: the first that cannot be is an
  * error when it is its turn.
  * @throws MixplError ERR_DATA when none can be read
  */
@@ -235,6 +235,6 @@ export async function readablePictures(
   if (readable.length > 0) return readable;
   throw new MixplError(
     'ERR_DATA',
-    `analysis: must have images that can be read, got ${pictures.length} that cannot`,
+    `analysis: there must be images that can be read, got ${pictures.length} that cannot`,
   );
 }

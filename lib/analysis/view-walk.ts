@@ -10,9 +10,9 @@ import { resolveTrainSettings, semiOptionsOf, type TrainSettingsInput } from '..
 import type { SampleOptions } from './annotated-images.js';
 import { readablePictures, studentViews, type ViewStep } from './student-views.js';
 
-/** What analyses of a student's views take. */
+/** Options of the analyses of a student's views. */
 export interface StudentViewChoices extends SampleOptions, UnreadableOptions {
-  /** Whose boxes are the pseudo labels. @defaultValue the student itself */
+  /** Detector whose boxes are the pseudo labels. @defaultValue the student itself */
   teacher?: TeachableDetector | undefined;
   /** How views are drawn and mixed, as a training takes it. @defaultValue the paper's */
   settings?: Pick<TrainSettingsInput, 'augment' | 'semi' | 'batch'> | undefined;
@@ -20,11 +20,11 @@ export interface StudentViewChoices extends SampleOptions, UnreadableOptions {
   cache?: ImageCache | undefined;
   /** Stops between batches, with its reason. */
   signal?: AbortSignal | undefined;
-  /** Pictures looked at, of how many. */
+  /** Called with the number of images done, and of all. */
   onProgress?: ((done: number, total: number) => void) | undefined;
 }
 
-/** The student's views of those of the pictures that can be read; it goes round them for ever. */
+/** The student's views of those of the images that can be read; it goes round them for ever. */
 export async function walkPictures(
   student: Detector,
   listed: readonly ImageRecord[],

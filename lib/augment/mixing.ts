@@ -31,13 +31,13 @@ export interface LabelledComposition {
   readonly instances: Instances;
 }
 
-/** MixPL's erasing, done anew at every use of a picture. */
+/** MixPL's erasing, done anew at every use of an image. */
 export interface EraseOptions {
   /** Number of patches, drawn from [low, high). @defaultValue [1, 20] */
   patches: readonly [number, number];
-  /** Side of a patch as a share of the picture's, drawn from [low, high). @defaultValue [0, 0.1] */
+  /** Side of a patch as a share of the image's, drawn from [low, high). @defaultValue [0, 0.1] */
   ratio: readonly [number, number];
-  /** A box goes when at least this share of it is erased; overlaps count twice. @defaultValue 0.7 */
+  /** A box is dropped if at least this share of it is erased; overlaps count twice. @defaultValue 0.7 */
   threshold: number;
 }
 
@@ -56,7 +56,7 @@ export function eraseView(
 
 /**
  * A cached view for another use: scaled to fit `box`, then flipped, always, as in the reference.
- * Its map is multiplied, so the picture is still resampled once, from the original.
+ * Its map is multiplied, so the image is still resampled once, from the original.
  */
 export function prepareCached({ view, instances }: LabelledView, box: Size): LabelledView {
   const scale = Math.min(box.height / view.height, box.width / view.width);
@@ -93,8 +93,8 @@ function shiftInstances(instances: Instances, x: number, y: number): Instances {
 }
 
 /**
- * Pseudo Mixup: both pictures at half weight, each at a random place of the smallest canvas that holds
- * them; the union of their boxes. Where one picture lies alone it stays at half
+ * Pseudo Mixup: both images at half weight, each at a random place of the smallest canvas that holds
+ * them; the union of their boxes. Where one image lies alone it stays at half
  * contrast around the mean, as in the reference.
  * @source arXiv:2312.07006 and MixPL's code
  */

@@ -20,12 +20,12 @@ export interface RatioResize {
   short: readonly [low: number, high: number];
 }
 /**
- * With a Size every picture gets exactly this size, whatever its ratio: all batches have one shape,
- * which suits small data sets of similar pictures.
+ * With a Size every image gets exactly this size, whatever its ratio: all batches have one shape,
+ * which suits small data sets of similar images.
  */
 export type ResizeOptions = RatioResize | Size;
 
-/** The nine colour operations of the reference; 'identity' leaves the picture as it is. */
+/** The nine colour operations of the reference; 'identity' leaves the image as it is. */
 export const colorSpace = [
   'identity',
   'auto-contrast',
@@ -55,7 +55,7 @@ export type GeometricChoice = (typeof geometricSpace)[number];
 export interface PipelineEraseOptions {
   /** Number of patches, drawn from [low, high). */
   patches: readonly [number, number];
-  /** Side of a patch as a share of the picture's, drawn from [low, high). */
+  /** Side of a patch as a share of the image's, drawn from [low, high). */
   ratio: readonly [number, number];
   /** 8-bit value of the patches. */
   value: number;
@@ -66,19 +66,19 @@ export interface ViewOptions {
   resize: ResizeOptions;
   /** Probability of a horizontal flip. */
   flip: number;
-  /** One of these is applied; empty: none. */
+  /** Operations, of which one is applied; empty: none. */
   color: readonly ColorChoice[];
   /** [low, high] of an operation's magnitude where it is not the reference's (colorMagnitudes). */
   colorMagnitudes?: Partial<Record<ColorChoice, readonly [number, number]>>;
-  /** One of these is applied; empty: none. */
+  /** Operations, of which one is applied; empty: none. */
   geometric: readonly GeometricChoice[];
-  /** Largest rotation and shear in degrees, largest shift as a share of the side. */
+  /** Largest rotation in degrees. */
   rotate: number;
-  /** Degrees. */
+  /** Largest shear angle in degrees. */
   shear: number;
-  /** Share of the side. */
+  /** Largest shift as a share of the side. */
   translate: number;
-  /** Before normalisation; null: none. */
+  /** Erasing before normalisation; null: none. */
   erase: PipelineEraseOptions | null;
 }
 

@@ -84,7 +84,7 @@ export function tensorOf(
 export const intsOf = (values: Int32Array, shape: readonly number[], device: string) =>
   native.createTensor(values, shape, 'i32', device);
 
-/** Boxes of sides between 16 and a quarter of the picture, all inside. */
+/** Boxes of sides between 16 and a quarter of the image, all inside. */
 export function boxesIn(count: number, width: number, height: number, seed = 1): Float32Array {
   const random = noise(4 * count, 0.5, seed);
   const boxes = new Float32Array(4 * count);

@@ -16,7 +16,7 @@ import type { BenchContext } from './case.js';
 import { boxesIn, fillWith } from './data.js';
 import { type BenchModel, modelFacts, objectClasses } from './models.js';
 
-/** Of the pictures. */
+/** Of the images. */
 export interface StepSize {
   height: number;
   width: number;
@@ -30,7 +30,7 @@ export interface RunningStep {
   dispose(): void;
 }
 
-/** Objects of a labelled picture, and detections of a teacher. */
+/** Objects of a labelled image, and detections of a teacher. */
 export const boxesAnImage = 7;
 
 async function benchDetector(
@@ -121,7 +121,7 @@ function partsAhead(loop: MeanTeacher, draw: () => StepPart) {
   };
 }
 
-/** Pictures to boxes. */
+/** Images to boxes. */
 export async function inference(
   model: BenchModel,
   { images, ...size }: StepSize & { images: number },

@@ -1,4 +1,4 @@
-/** The pictures that a command shows to a checkpoint. */
+/** The images that a command shows to a checkpoint. */
 import { join } from 'node:path';
 import type { ResolvedConfig } from '../config/index.js';
 import type {
@@ -20,7 +20,7 @@ export interface CheckpointDataset {
   /** Of the checkpoint's run; null where it stands alone. */
   config: ResolvedConfig | null;
   dataset: DetectionDataset;
-  /** Its pictures, decoded as the run decodes them. */
+  /** Its images, decoded as the run decodes them. */
   cache: ImageCache;
   /** What to do with those that cannot be. */
   unreadable: 'refuse' | 'skip';
@@ -28,7 +28,7 @@ export interface CheckpointDataset {
 
 /**
  * The data set that the command line names, else one that the run's config names. The config also says how
- * pictures are decoded and which classes are left out.
+ * images are decoded and which classes are left out.
  * @param path of the command line
  * @throws MixplError ERR_CONFIG when neither names one; what reading it throws
  */

@@ -7,6 +7,7 @@ import type {
   ProblemSummary,
 } from '../data/index.js';
 import {
+  actionDone,
   type DatasetFlags,
   datasetArgument,
   type PolicyFlags,
@@ -133,8 +134,6 @@ async function check(
   if (!found.usable) process.exitCode = exitCodes.failed;
 }
 
-const done = { refuse: 'refused', skip: 'skipped', keep: 'kept', repair: 'repaired' } as const;
-
 function describeCheck(
   found: DatasetCheck & { usable: boolean },
   say: { what: (kind: ProblemSummary['kind']) => string; describe: (p: DatasetProblem) => string },
@@ -156,7 +155,9 @@ function describeCheck(
     lines.push(`  ${name.padEnd(width)}  id ${id}  ${instances} boxes in ${count} images`);
   if (problems.length === 0) lines.push('no problems');
   for (const problem of problems) {
-    lines.push(`${done[problem.action]}: ${problem.count} ${what(problem.kind)} (${problem.kind})`);
+    lines.push(
+      `${actionDone[problem.action]}: ${problem.count} ${what(problem.kind)} (${problem.kind})`,
+    );
     const examples = problem.examples.slice(0, 3);
     lines.push(...examples.map((example) => `  ${describe(example)}`));
     const more = problem.count - examples.length;

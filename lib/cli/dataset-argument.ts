@@ -2,7 +2,12 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
-import type { DatasetSource, DetectionDataset, ProblemPolicy } from '../data/index.js';
+import type {
+  DatasetSource,
+  DetectionDataset,
+  ProblemAction,
+  ProblemPolicy,
+} from '../data/index.js';
 import { ioError } from '../files.js';
 import type { Output } from './output.js';
 
@@ -56,11 +61,18 @@ export const policyOption = () =>
 /** The reader refuses what it does not know. */
 export const policyOf = ({ policy }: PolicyFlags) => policy as ProblemPolicy;
 
+/** What was done with a kind of problem. */
+export const actionDone = {
+  ...{ refuse: 'refused', skip: 'skipped', keep: 'kept', repair: 'repaired' },
+} as const satisfies Record<ProblemAction, string>;
+
 /** Says what was passed over while a data set was read, and what was used in spite of a problem. */
 export async function warnOfProblems(dataset: DetectionDataset, output: Output): Promise<void> {
   const { problemRules } = await import('../data/index.js');
   for (const { kind, action, count } of dataset.report.problems)
-    output.warn(`${dataset.name}: ${count} ${problemRules[kind].what} (${kind}): ${action}`);
+    output.warn(
+      `${dataset.name}: ${count} ${problemRules[kind].what} (${kind}): ${actionDone[action]}`,
+    );
 }
 
 /** @throws MixplError ERR_IO when there is nothing at `path` */

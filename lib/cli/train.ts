@@ -13,6 +13,7 @@ import type {
   ValidationProgress,
 } from '../train/index.js';
 import { repeatable, setOption } from './config.js';
+import { actionDone } from './dataset-argument.js';
 import { withInterrupt } from './interrupt.js';
 import { wholeNumber } from './numbers.js';
 import { createOutput, exitCodes } from './output.js';
@@ -144,7 +145,9 @@ async function createReport(config: ResolvedConfig) {
       log.info(`data: ${parts.join(', ')}${splitHash ? `; split ${splitHash.slice(0, 12)}` : ''}`);
       for (const set of [labelled, unlabelled, test])
         for (const { kind, action, count } of set?.report.problems ?? [])
-          log.warn(`${set!.name}: ${count} ${problemRules[kind].what} (${kind}): ${action}`);
+          log.warn(
+            `${set!.name}: ${count} ${problemRules[kind].what} (${kind}): ${actionDone[action]}`,
+          );
     },
     weights({ layout, loaded, missing, note }: LoadedWeights) {
       const kept = missing.length

@@ -20,6 +20,10 @@ export function adviceFor(config: ResolvedConfig): string[] {
     advice.push(
       `model.backbone.frozenStages ${frozenStages} freezes random weights, as model.weights is not given; try -1`,
     );
+  if (data.split && data.unlabelled)
+    advice.push(
+      `data.split takes ${data.split.percent}% of data.labelled, and the rest is not used, as data.unlabelled is given; split: null takes all of it`,
+    );
   advice.push(...adviceOnQueries(config));
   if (semi.method === 'supervised') return advice;
   if (hasLiveBatchNorm(detectorOptions(config, 1)) && semi.ema.buffers === 'skip')

@@ -1,4 +1,4 @@
-/** How pictures are varied. Names as in ViewOptions of lib/augment. */
+/** How images are varied. Names as in ViewOptions of lib/augment. */
 import { z } from 'zod';
 import { type ColorChoice, colorMagnitudes, colorSpace, geometricSpace } from '../augment/views.js';
 import { maxSide, nonNegative, positiveCount, range, share } from './fields.js';

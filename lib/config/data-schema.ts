@@ -1,4 +1,4 @@
-/** Where the pictures and their boxes are. Names as in lib/data. */
+/** Where the images and their boxes are. Names as in lib/data. */
 import { z } from 'zod';
 import { type ProblemKind, problemRules } from '../data/problems.js';
 import { count, path, positiveCount } from './fields.js';

@@ -13,7 +13,7 @@ export const positive = () => z.number().positive();
 export const nonNegative = () => z.number().min(0);
 export const share = () => z.number().min(0).max(1);
 
-/** Of a picture in pixels; as viewOptions of lib/augment has it. */
+/** Of an image in pixels; as viewOptions of lib/augment has it. */
 export const maxSide = 1 << 15;
 
 /** A file or folder name. */

@@ -13,9 +13,9 @@ import { overTorchvision } from './torchvision.js';
 
 /** How a config is read. */
 export interface LoadOptions {
-  /** `a.b=value` each, over everything else. @defaultValue [] */
+  /** `a.b=value` each; they override everything else. @defaultValue [] */
   overrides?: readonly string[];
-  /** What file names in `source` and `overrides` start from. @defaultValue process.cwd() */
+  /** Folder that file names in `source` and `overrides` start from. @defaultValue process.cwd() */
   cwd?: string;
   /** `data` may be missing (a preset, or only the detector is asked for). @defaultValue false */
   withoutData?: boolean;
@@ -103,7 +103,7 @@ export async function loadConfig(
   throw new MixplError('ERR_CONFIG', [needed, ...check(complete, locate).problems].join('\n'));
 }
 
-/** It has no place of the labelled pictures, rather than a wrong one. */
+/** It has no place of the labelled images, rather than a wrong one. */
 function lacksLabelled(value: unknown): value is Mapping {
   if (!isMapping(value)) return false;
   const data = value.data ?? {};

@@ -8,13 +8,13 @@ import { type RunSummary, RunsWatcher, type RunView } from './runs.js';
 
 /** What a dashboard shows, and where. */
 export interface DashboardOptions {
-  /** A run, or a folder with runs in it, up to three levels below. It may be empty as yet. */
+  /** Folder of a run, or one with runs in it, up to three levels below. It may still be empty. */
   folder: string;
-  /** @defaultValue '127.0.0.1': this machine alone */
+  /** Address to listen on. @defaultValue '127.0.0.1': this machine only */
   host?: string;
-  /** 0: any that is free. @defaultValue 0 */
+  /** Port to listen on; 0: any free one. @defaultValue 0 */
   port?: number;
-  /** How often files are looked at. @defaultValue 1000 */
+  /** Milliseconds between looks at the files. @defaultValue 1000 */
   intervalMs?: number;
 }
 
@@ -43,9 +43,9 @@ interface Listener {
 }
 
 /**
- * Serves a page that lists the runs of a folder and draws the curves of those that are ticked, beside each
- * other, as they grow. It reads metrics.jsonl and config.yaml and gives out nothing else.
- * @throws MixplError ERR_IO when the port cannot be had
+ * Serves a page that lists the runs of a folder and draws the curves of those that are ticked, side by
+ * side, as they grow. It reads metrics.jsonl and config.yaml and gives out nothing else.
+ * @throws MixplError ERR_IO when the port is not available
  */
 export async function startDashboard(options: DashboardOptions): Promise<Dashboard> {
   const { folder, host = '127.0.0.1', port = 0, intervalMs = 1000 } = options;

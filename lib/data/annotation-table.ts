@@ -43,11 +43,11 @@ export function boxProblem(
     Math.min(x2, image.width) - Math.max(x1, 0) <= 0 ||
     Math.min(y2, image.height) - Math.max(y1, 0) <= 0
   )
-    return { kind: 'box-outside', message: `box must meet the image (${inside}), got ${box}` };
+    return { kind: 'box-outside', message: `box must overlap the image (${inside}), got ${box}` };
   if (x1 < 0 || y1 < 0 || x2 > image.width || y2 > image.height)
     return {
       kind: 'box-partly-outside',
-      message: `box should lie in the image (${inside}), got ${box}`,
+      message: `box should lie inside the image (${inside}), got ${box}`,
     };
   return undefined;
 }

@@ -75,12 +75,12 @@ function refuseRepeats(categories: readonly Category[], source: string): void {
     if (ids.has(id))
       throw new MixplError(
         'ERR_DATA',
-        `${source}: categories must have ids of their own, got ${id} twice (second: '${name}')`,
+        `${source}: categories must have unique ids, got ${id} twice (second: '${name}')`,
       );
     if (names.has(name))
       throw new MixplError(
         'ERR_DATA',
-        `${source}: categories must have names of their own, got '${name}' twice`,
+        `${source}: categories must have unique names, got '${name}' twice`,
       );
     ids.add(id);
     names.add(name);

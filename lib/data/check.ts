@@ -14,9 +14,9 @@ import type { Category, DetectionDataset, ImageRecord } from './types.js';
 export interface CheckOptions extends ProblemOptions {
   /** How much of each file to read: nothing, its header, or all of its pixels. @defaultValue 'header' */
   files?: 'none' | 'header' | 'decode';
-  /** Files at the same time. @defaultValue 4 */
+  /** Files read at the same time. @defaultValue 4 */
   concurrency?: number;
-  /** Rejects with its reason. */
+  /** Aborting it rejects with its reason. */
   signal?: AbortSignal;
   /** Called after each image. */
   onProgress?: (done: number, total: number) => void;

@@ -80,7 +80,7 @@ export async function loadCoco(
       throw new MixplError(
         'ERR_DATA',
         `${annotationFile}: its images must be in ${folder}, got none of ${listed} there: ${first.message}; ` +
-          'try to give the folder of its images',
+          'try to name the folder of its images',
       );
   }
   images = await readSizes(images, { log, concurrency, signal, onProgress });
@@ -139,7 +139,7 @@ class CocoFile {
       if (this.#found.has(key))
         throw new MixplError(
           'ERR_DATA',
-          `${this.#path}:${line}: '${key}' must stand once, got it twice`,
+          `${this.#path}:${line}: '${key}' must appear only once, got it twice`,
         );
       this.#found.add(key);
     }
@@ -276,12 +276,12 @@ class CocoFile {
       if (!this.#found.has('annotations'))
         throw new MixplError(
           'ERR_DATA',
-          `${this.#path}: must have a list 'annotations' (to be a labelled data set), got none; try it as an unlabelled source: data.unlabelled of a config, --unlabelled of \`mixpl data\`, { labelled: false } of loadCoco`,
+          `${this.#path}: must have a list 'annotations' (to be a labelled data set), got none; try it as unlabelled data: data.unlabelled of a config, --unlabelled of \`mixpl data\`, { labelled: false } of loadCoco`,
         );
       if (this.#categories.length === 0 && !options.categories?.length)
         throw new MixplError(
           'ERR_DATA',
-          `${this.#path}: must have a list 'categories' (its order decides the labels), got none; an unlabelled source needs none`,
+          `${this.#path}: must have a list 'categories' (their order decides the labels), got none; unlabelled data needs none`,
         );
     }
     return chooseCategories(this.#categories, {
@@ -374,7 +374,7 @@ class CocoFile {
     if (corners >= fewestCorners && 2 * corners > looked)
       this.#annotationProblem({
         kind: 'box-corners',
-        message: `bbox must be [x, y, width, height], got what fits its image as [x1, y1, x2, y2] alone in ${corners} of ${looked}`,
+        message: `bbox must be [x, y, width, height], got what fits its image only as [x1, y1, x2, y2] in ${corners} of ${looked}`,
       });
     table.byImage(images.length).forEach((annotations, image) => {
       images[image]!.annotations = annotations;

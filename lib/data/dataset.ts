@@ -27,7 +27,7 @@ export function finishDataset(input: {
       `${source}: must have at least one image, got none` +
         (skipped.length ? ` (left out: ${skipped.join(', ')})` : '') +
         (example ? `\n  ${describe(example)}` : '') +
-        (found[0]?.kind === 'missing-image' ? '\ntry to give the folder of its images' : ''),
+        (found[0]?.kind === 'missing-image' ? '\ntry to name the folder of its images' : ''),
     );
   }
   const images = input.images.map(

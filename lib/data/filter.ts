@@ -29,7 +29,7 @@ export function filterLabelled(
     throw new MixplError(
       'ERR_DATA',
       `filterLabelled: ${dataset.name} must have images with annotations and sides of at least ${minSize} pixels, ` +
-        `got ${dataset.images.length} images without`,
+        `got ${dataset.images.length} images, none like that`,
     );
   return images.length === dataset.images.length ? dataset : selectImages(dataset, images);
 }

@@ -7,7 +7,7 @@ import type { Category, DetectionDataset } from './types.js';
 
 /** How loadImageFolder looks for images. */
 export interface LoadImageFolderOptions extends HeaderOptions, ProblemOptions {
-  /** Also the folders within. Hidden files and folders are passed over. @defaultValue true */
+  /** Also search subfolders. Hidden files and folders are passed over. @defaultValue true */
   recursive?: boolean | undefined;
   /** Those of the labelled data set. @defaultValue [] */
   categories?: readonly Category[] | undefined;
@@ -42,7 +42,7 @@ export async function loadImageFolder(
   if (files.length === 0)
     throw new MixplError(
       'ERR_DATA',
-      `loadImageFolder: ${folder} must hold images (.jpg, .png, .webp, .tif, .gif, .avif), got none${recursive ? '' : ' (folders within were not searched)'}`,
+      `loadImageFolder: ${folder} must contain images (.jpg, .png, .webp, .tif, .gif, .avif), got none${recursive ? '' : ' (subfolders were not searched)'}`,
     );
   const drafts = files.map(
     (fileName, index): ImageDraft => ({

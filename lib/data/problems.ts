@@ -32,10 +32,13 @@ export type DatasetPurpose = 'training' | 'evaluation';
 export const problemRules = {
   'missing-image': { what: 'images whose file does not exist', actions: ['refuse', 'skip'] },
   'unreadable-image': { what: 'image files that cannot be read', actions: ['refuse', 'skip'] },
-  'invalid-image': { what: 'image entries that are not usable', actions: ['refuse', 'skip'] },
-  'duplicate-image-id': { what: 'image ids that were used before', actions: ['refuse', 'skip'] },
+  'invalid-image': { what: 'image entries that cannot be used', actions: ['refuse', 'skip'] },
+  'duplicate-image-id': {
+    what: 'image ids that occur more than once',
+    actions: ['refuse', 'skip'],
+  },
   'duplicate-file-name': {
-    what: 'images whose file another image has too',
+    what: 'images that share their file with another image',
     actions: ['keep', 'refuse', 'skip'],
   },
   'invalid-image-size': {
@@ -50,9 +53,9 @@ export const problemRules = {
     what: 'images whose annotation file does not exist',
     actions: ['refuse', 'skip'],
   },
-  'invalid-annotation': { what: 'annotations that are not usable', actions: ['refuse', 'skip'] },
+  'invalid-annotation': { what: 'annotations that cannot be used', actions: ['refuse', 'skip'] },
   'duplicate-annotation-id': {
-    what: 'annotation ids that were used before',
+    what: 'annotation ids that occur more than once',
     actions: ['refuse', 'skip', 'keep'],
   },
   'unknown-image': {
@@ -115,9 +118,9 @@ export interface DatasetProblem {
   readonly file: string;
   /** 1-based line in `file`, where that is known. */
   readonly line?: number | undefined;
-  /** Of the image or annotation. */
+  /** Id of the image or annotation. */
   readonly id?: number | string;
-  /** What was expected, what came. */
+  /** What was expected, and what came. */
   readonly message: string;
 }
 
@@ -239,7 +242,7 @@ export class ProblemLog {
     });
     throw new MixplError(
       refused.every(({ kind }) => kind === 'unreadable-image') ? 'ERR_BAD_FILE' : 'ERR_DATA',
-      `${this.#operation}: ${source} must be free of what its policy refuses, got ${lines.join('\n')}\n` +
+      `${this.#operation}: ${source} must be free of problems that the policy refuses, got ${lines.join('\n')}\n` +
         hintOf(refused.map(({ kind }) => kind)),
     );
   }
@@ -251,10 +254,10 @@ function hintOf(kinds: readonly ProblemKind[]): string {
     const actions: readonly ProblemAction[] = problemRules[kind].actions;
     return `${kind}=${actions.includes('skip') ? 'skip' : actions.find((action) => action !== 'refuse')}`;
   });
-  return `try the policy ${choices.join(', ')} (--policy of the command line, data.policy of a config)`;
+  return `try the policy ${choices.join(', ')} (--policy on the command line, data.policy in a config)`;
 }
 
-/** The error of one picture with the policy that would leave such pictures out. */
+/** The error of one image with the policy that would leave such images out. */
 export function withPolicyHint(problem: MixplError, kind: ProblemKind): MixplError {
   return new MixplError(problem.code, `${problem.message}\n${hintOf([kind])}`, { cause: problem });
 }

@@ -42,7 +42,7 @@ export interface SamplerState {
   readonly step: number;
   /** Per source and group: pass and position in it. */
   readonly cursors: readonly (readonly [pass: number, position: number])[];
-  /** Of sources and options: another data set does not fit. */
+  /** Hash of sources and options: the state fits no other data set. */
   readonly signature: string;
 }
 
@@ -148,12 +148,12 @@ export class BatchSampler implements Iterable<SampledBatch> {
     };
   }
 
-  /** Goes on as the sampler that gave the state. @throws MixplError ERR_CHECKPOINT when it had other sources or options */
+  /** Continues as the sampler that gave the state would. @throws MixplError ERR_CHECKPOINT when it had other sources or options */
   restore(state: SamplerState): void {
     if (state.signature !== this.#signature || state.cursors.length !== this.#streams.length)
       throw new MixplError(
         'ERR_CHECKPOINT',
-        'BatchSampler.restore: state must be of a sampler with the same images, ratios and options (else it would go on elsewhere), got one of another',
+        'BatchSampler.restore: state must come from a sampler with the same images, ratios and options, got that of another one',
       );
     this.#step = state.step;
     state.cursors.forEach((cursor, i) => {
@@ -231,13 +231,13 @@ class Stream {
 
 /** int(B * ratio / sum), the remainder to the first source. */
 function countsOf(sources: readonly SamplerSource[], batchSize: number): number[] {
-  if (sources.length === 0) throw configError('sources must be at least one', 'none');
+  if (sources.length === 0) throw configError('sources must have at least one entry', 'none');
   if (!Number.isInteger(batchSize) || batchSize < 1)
     throw configError('batchSize must be a positive integer', String(batchSize));
   const sum = sources.reduce((total, { ratio }) => total + ratio, 0);
   if (!sources.every(({ ratio }) => ratio >= 0) || !(sum > 0) || !Number.isFinite(sum))
     throw configError(
-      'ratios must be at least 0, and one of them more',
+      'ratios must be >= 0, and at least one > 0',
       `[${sources.map(({ ratio }) => ratio).join(', ')}]`,
     );
   const counts = sources.map(({ ratio }) => Math.trunc((batchSize * ratio) / sum));
@@ -245,7 +245,7 @@ function countsOf(sources: readonly SamplerSource[], batchSize: number): number[
   sources.forEach(({ ratio, images, repeat }, i) => {
     if (ratio > 0 && counts[i] === 0)
       throw configError(
-        `batchSize must leave every source an image (ratios ${sources.map((s) => s.ratio).join(':')})`,
+        `batchSize must give every source at least one image (ratios ${sources.map((s) => s.ratio).join(':')})`,
         `${batchSize}, which gives source ${i} none`,
       );
     if (counts[i]! > 0 && images.length === 0)

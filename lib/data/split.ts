@@ -85,7 +85,7 @@ export function splitDataset(dataset: DetectionDataset, options: SplitOptions): 
   if (bare)
     throw new MixplError(
       'ERR_DATA',
-      `splitDataset: dataset must be labelled throughout, got '${bare.fileName}' without annotations`,
+      `splitDataset: every image must be annotated, got '${bare.fileName}' without annotations`,
     );
   const pool =
     scheme === 'exact' ? [...images].sort((a, b) => byCodeUnit(a.fileName, b.fileName)) : images;

@@ -189,7 +189,7 @@ export async function loadVoc(
   return finishDataset({ name, source: root, categories: choice.categories, images, log });
 }
 
-/** Whether boxes are of the picture that the image file holds; an annotation need not say its size. */
+/** Whether boxes are of the image that the image file holds; an annotation need not say its size. */
 function fits(annotation: VocAnnotation, { width, height }: ImageDraft): boolean {
   const said = [annotation.width, annotation.height].every((side) => side > 0);
   return !said || (annotation.width === width && annotation.height === height);

@@ -5,11 +5,11 @@ import { Random } from '../random.js';
 import { demoClasses, drawScene } from './scene.js';
 
 export interface DemoDataOptions {
-  /** Pictures with annotations that training may use. */
+  /** Images with annotations that training may use. */
   labelled: number;
-  /** Pictures without. */
+  /** Images without. */
   unlabelled: number;
-  /** Pictures to evaluate on. */
+  /** Images to evaluate on. */
   test: number;
   width: number;
   height: number;
@@ -19,7 +19,7 @@ export interface DemoDataOptions {
 /** Where the parts of the demo's data set are. */
 export interface DemoData {
   labelled: string;
-  /** The unlabelled pictures with their true boxes, for the fully labelled ceiling only. */
+  /** The unlabelled images with their true boxes, for the fully labelled ceiling only. */
   all: string;
   unlabelled: string;
   test: string;
@@ -27,7 +27,7 @@ export interface DemoData {
 }
 
 /**
- * Draws the demo's data set into `directory`: PNG pictures and COCO files. Deterministic; a directory
+ * Draws the demo's data set into `directory`: PNG images and COCO files. Deterministic; a directory
  * that already holds the same set is left as it is.
  */
 export async function makeDemoData(directory: string, options: DemoDataOptions): Promise<DemoData> {

@@ -37,7 +37,7 @@ export const demoMethods = ['supervised', 'mean-teacher', 'mixpl'] as const;
 export type DemoMethod = (typeof demoMethods)[number];
 
 export interface DemoOptions {
-  /** Folder for data, runs and pictures. */
+  /** Folder for data, runs and images. */
   out: string;
   /** Iterations of each training. @defaultValue 800 */
   iterations?: number;
@@ -66,7 +66,7 @@ const model: DetectorOptions = {
   anchors: { strides: [8, 16, 32, 64], octaveBaseScale: 2 },
 };
 
-/** The recipe: the small-data one, on pictures of 256 × 192. */
+/** The recipe: the small-data one, on images of 256 × 192. */
 function settingsOf(method: DemoMethod, iterations: number, seed: number): TrainSettingsInput {
   const resize = { long: 320, short: [160, 232] as [number, number] };
   return {
@@ -98,7 +98,7 @@ function settingsOf(method: DemoMethod, iterations: number, seed: number): Train
 
 /**
  * The main job on data of its own: few labelled and many unlabelled scenes, learned three ways on the
- * same labels. Writes the data set, a run per method and pictures below `out`; deterministic.
+ * same labels. Writes the data set, a run per method and images below `out`; deterministic.
  * @throws MixplError as trainSemiSupervised; `signal.reason`
  */
 export async function runDemo(options: DemoOptions): Promise<DemoResult> {

@@ -12,7 +12,7 @@ export interface SceneObject {
   area: number;
 }
 
-/** A rendered picture, RGB HWC, with everything in it. */
+/** A rendered image, RGB HWC, with everything in it. */
 export interface Scene {
   width: number;
   height: number;
@@ -21,7 +21,7 @@ export interface Scene {
 }
 
 /**
- * Draws a textured scene with 3 … 14 objects between 10 px and two thirds of the picture, log-uniform in
+ * Draws a textured scene with 3 … 14 objects between 10 px and two thirds of the image, log-uniform in
  * size, partly overlapping. The same `random` gives the same bytes on every machine.
  */
 export function drawScene(

@@ -1,4 +1,4 @@
-/** What detectors take besides prepared batches: pictures, and arrays that are prepared already. */
+/** What detectors take besides prepared batches: images, and arrays that are prepared already. */
 import { MixplError } from '../errors.js';
 import type { DecodedImage, ImageBatch, PreprocessOptions, Size } from '../image/index.js';
 import { native } from '../native.js';
@@ -16,7 +16,7 @@ export interface NormalizedImage {
 export interface InputOptions {
   /** The data are Float32Arrays, already normalised; needs `resized`. @defaultValue false */
   normalized?: boolean;
-  /** Pictures have the network's size: they are not resized. @defaultValue false */
+  /** Images have the network's size: they are not resized. @defaultValue false */
   resized?: boolean;
 }
 
@@ -29,7 +29,7 @@ export interface PredictOptions extends InputOptions {
   signal?: AbortSignal | undefined;
 }
 
-/** A picture, or an array; each may say for itself what has been done to it. */
+/** An image, or an array; each may say for itself what has been done to it. */
 export type InputImage = (DecodedImage | NormalizedImage) & InputOptions;
 
 /**
@@ -56,13 +56,13 @@ export function inputOptions(
   if (other >= 0)
     throw new MixplError(
       'ERR_CONFIG',
-      `${method}: images must be pictures or normalised arrays, all of them, got image 0 ` +
+      `${method}: images must be all of 8 bits or all normalised, got image 0 ` +
         `${normalized ? 'normalised' : 'not'} and image ${other} ${normalized ? 'not' : 'normalised'}`,
     );
   if (normalized && !resized.every(Boolean))
     throw new MixplError(
       'ERR_CONFIG',
-      `${method}: resized must be true for normalised images (only pictures of 8 bits are resized), got false`,
+      `${method}: resized must be true for normalised images (only 8-bit images are resized), got false`,
     );
   const expected = normalized ? Float32Array : Uint8Array;
   images.forEach(({ data, height, width }, i) => {

@@ -1,5 +1,5 @@
 /**
- * The order of a detector's calls, where some of them have pictures to prepare before they can be queued
+ * The order of a detector's calls, where some of them have images to prepare before they can be queued
  * on the device: what is called later waits until they are. From there the device's queue keeps it.
  */
 export class CallOrder {

@@ -16,13 +16,13 @@ import {
 export interface OptimizerOptions {
   /** @defaultValue 'sgd' */
   type?: 'sgd' | 'adamw';
-  /** Of SGD, in [0, 1]. @defaultValue 0.9 */
+  /** Momentum of SGD, in [0, 1]. @defaultValue 0.9 */
   momentum?: number;
-  /** Of SGD an L2 term of the gradient, of AdamW decoupled. @defaultValue 1e-4 */
+  /** Weight decay: an L2 term of the gradient in SGD, decoupled in AdamW. @defaultValue 1e-4 */
   weightDecay?: number;
-  /** Of AdamW, both in [0, 1). @defaultValue [0.9, 0.999] */
+  /** Decay rates of AdamW's moments, both in [0, 1). @defaultValue [0.9, 0.999] */
   betas?: [number, number];
-  /** Of AdamW. @defaultValue 1e-8 */
+  /** What AdamW adds to the denominator. @defaultValue 1e-8 */
   eps?: number;
   /** Largest L2 norm of all gradients together; 0 or absent: no clipping. */
   clipNorm?: number;
@@ -68,15 +68,15 @@ export interface DetectorRuntime {
   /** Defaults to ImageNet's statistics in RGB and the paper's 1333 × 800, or to the preset's. */
   preprocess?: Partial<DetectorPreprocess>;
   /**
-   * What predict() and loss() call class 0 where they take pictures or arrays. (Prepared batches always
+   * What predict() and loss() call class 0 where they take images or arrays. (Prepared batches always
    * count from 0.) @defaultValue 0, or the preset's: 1 where torchvision's label 0 is the background
    */
   firstLabel?: number;
 }
 
-/** How pictures become the network's input. */
+/** How images become the network's input. */
 export interface DetectorPreprocess extends PreprocessOptions {
-  /** For evaluation. */
+  /** How images are resized for evaluation. */
   resize: TestResizeOptions;
 }
 
@@ -92,7 +92,7 @@ export const defaultPreprocess: DetectorPreprocess = {
 const runtimeKeys = ['device', 'dtype', 'seed', 'optimizer', 'preprocess', 'firstLabel'];
 
 /**
- * Builds a detector with fresh weights.
+ * Builds a detector with random initial weights.
  * @param options a detector by its parts, or a preset of torchvision's; with `numerics: 'torchvision'`
  *   what is left out, preprocessing too, is as in torchvision's plain model of the type
  * @throws MixplError ERR_CONFIG naming the option, ERR_DEVICE when the device is not usable

@@ -68,7 +68,7 @@ export interface ParameterInfo {
 /** Activations and products: f32, f32 with the products of TF32, or bf16. */
 export type ComputeType = 'f32' | 'tf32' | 'bf16';
 
-/** What loss() takes. */
+/** Input of loss(). */
 export interface PassInput {
   images: ImageBatch | readonly InputImage[];
   targets: readonly Targets[];
@@ -100,7 +100,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     this.#runtime = runtime;
   }
 
-  /** How pictures become the network's input. */
+  /** How images become the network's input. */
   get preprocess(): DetectorPreprocess {
     return this.#runtime.preprocess;
   }
@@ -108,7 +108,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
   get numClasses(): number {
     return this.options.numClasses;
   }
-  /** Of activations and products: what 'auto' became. */
+  /** Data type of activations and products: what 'auto' became. */
   get dtype(): ComputeType {
     return this.#runtime.dtype;
   }
@@ -126,14 +126,14 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     return this.#handle.parameters();
   }
 
-  /** What loss() and predict() call class 0 where they take pictures or arrays. */
+  /** What loss() and predict() call class 0 where they take images or arrays. */
   get firstLabel(): number {
     return this.#runtime.firstLabel;
   }
 
   /**
    * Forward pass in training mode; keeps its graph until backward() or discard().
-   * @param images a prepared batch with targets in its pixels (labels from 0), or pictures or arrays with
+   * @param images a prepared batch with targets in its pixels (labels from 0), or images or arrays with
    *   targets in theirs (labels from firstLabel)
    * @returns named scalars
    * @throws MixplError ERR_SHAPE, ERR_DTYPE, ERR_RANGE (labels beyond the classes, boxes without area)
@@ -150,7 +150,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
 
   /**
    * Queues a pass over images as loss() takes them.
-   * @param queue `views`: of pictures that were resized
+   * @param queue `views`: of images that were resized
    * @internal
    */
   async withPass<T>(
@@ -203,7 +203,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     });
   }
 
-  /** Prepares pictures or arrays, queues the job in call order, and lets go of the batch after it. */
+  /** Prepares images or arrays, queues the job in call order, and lets go of the batch after it. */
   async #withBatch<T>(
     method: string,
     { images, options }: { images: readonly InputImage[]; options: InputOptions },
@@ -220,7 +220,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     }
   }
 
-  /** The network's input, and the views where pictures were resized. */
+  /** The network's input, and the views where images were resized. */
   async #prepare(
     method: string,
     images: readonly InputImage[],
@@ -265,7 +265,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     if (!passes.length)
       throw new MixplError(
         'ERR_SHAPE',
-        'detector.forward: passes must hold one at least, got none',
+        'detector.forward: passes must have at least one entry, got none',
       );
     const all = passes.map(({ batch, targets }) => passOf('forward', batch, targets));
     await this.#nowWith(
@@ -313,7 +313,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     if (all.some(({ length }) => length !== own.length))
       throw new MixplError(
         'ERR_CONFIG',
-        `detector.sumGradients: detectors must have as many parameters, got ${all.map(({ length }) => length).join(', ')}`,
+        `detector.sumGradients: all detectors must have the same number of parameters, got ${all.map(({ length }) => length).join(', ')}`,
       );
     const reached = own.map((_, i) => Number(all.some((one) => one[i])));
     try {
@@ -325,7 +325,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
   }
 
   /**
-   * The steps of predict() for one picture of a size, which lies in an input of a size.
+   * The steps of predict() for one image of a size, which lies in an input of a size.
    * @throws MixplError ERR_CONFIG for a detector of which a part cannot be written down
    * @internal
    */
@@ -350,7 +350,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
 
   /**
    * Detections per image, best first, in evaluation mode.
-   * @param images a prepared batch (boxes in its pixels, labels from 0), or pictures or arrays (boxes in
+   * @param images a prepared batch (boxes in its pixels, labels from 0), or images or arrays (boxes in
    *   theirs, labels from firstLabel); pixels are those of the call
    * @throws MixplError ERR_SHAPE, ERR_DTYPE, ERR_CONFIG, ERR_DISPOSED; the reason of `options.signal`
    */
@@ -597,7 +597,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     };
   }
 
-  /** Lets go of the native memory; idempotent. Calls already made still finish. */
+  /** Frees the native memory; idempotent. Calls already made still finish. */
   dispose(): void {
     void this.#now(async () => this.#handle.dispose());
   }

@@ -33,29 +33,29 @@ export interface RetinaNetOptions extends CommonOptions {
   type: 'retinanet';
   head?: TowerOptions;
   anchors?: {
-    /** Pixels, one a level. @defaultValue [8, 16, 32, 64, 128] */
+    /** Stride of each level in pixels. @defaultValue [8, 16, 32, 64, 128] */
     strides?: number[];
-    /** h / w. @defaultValue [0.5, 1, 2] */
+    /** Height / width of anchors. @defaultValue [0.5, 1, 2] */
     ratios?: number[];
     /** Side of the smallest anchor in strides. @defaultValue 4 */
     octaveBaseScale?: number;
-    /** Sizes of anchors between that and its double. @defaultValue 3 */
+    /** Number of anchor sizes per octave. @defaultValue 3 */
     scalesPerOctave?: number;
   };
   train?: {
-    /** An anchor is positive from this IoU with an object on. @defaultValue 0.5 */
+    /** An anchor with at least this IoU with an object is positive. @defaultValue 0.5 */
     posIou?: number;
-    /** And negative below this. @defaultValue 0.4 */
+    /** An anchor below this IoU is negative. @defaultValue 0.4 */
     negIou?: number;
-    /** The best anchors of an object are positive from this on. @defaultValue 0 */
+    /** The best anchors of an object are positive from this IoU on. @defaultValue 0 */
     minPosIou?: number;
     /** Weight of positives in the focal loss, 0 … 1. @defaultValue 0.25 */
     focalAlpha?: number;
-    /** Its exponent, >= 0. @defaultValue 2 */
+    /** Exponent of the focal loss, >= 0. @defaultValue 2 */
     focalGamma?: number;
     /** L1 of encoded boxes (smoothed below smoothL1Beta), or GIoU of decoded ones. @defaultValue 'l1' */
     boxLoss?: 'l1' | 'giou';
-    /** 0 is plain L1. @defaultValue 0 */
+    /** Error below which the L1 loss is quadratic; 0: plain L1. @defaultValue 0 */
     smoothL1Beta?: number;
   };
   test?: DenseTestOptions;
@@ -67,9 +67,9 @@ export interface FcosOptions extends CommonOptions {
   head?: TowerOptions;
   points?: { strides?: number[] };
   train?: {
-    /** In strides, around a box's centre; 0: every point in the box. */
+    /** Radius around a box's centre within which points are positive, in strides; 0: the whole box. */
     centerRadius?: number;
-    /** Largest distance of a level in pixels, between each two levels. */
+    /** Limits between the levels: the largest distance that a level regresses, in pixels. */
     regressBounds?: number[];
     focalAlpha?: number;
     focalGamma?: number;
@@ -88,19 +88,19 @@ export interface CenterNetOptions extends MmdetectionOptions {
   head?: TowerOptions;
   points?: { strides?: number[] };
   train?: {
-    /** Least half diagonal of the boxes of a level, in pixels. */
+    /** Smallest half diagonal of the boxes of each level, in pixels. */
     regressFrom?: number[];
-    /** Largest half diagonal of every level but the last, in pixels. */
+    /** Largest half diagonal of the boxes of each level but the last, in pixels. */
     regressTo?: number[];
-    /** IoU that is left when a box moves by its heat's radius. @defaultValue 0.8 */
+    /** IoU that a box keeps when it moves by the radius of its heat. @defaultValue 0.8 */
     heatMinOverlap?: number;
-    /** Pixels. @defaultValue 4 */
+    /** Smallest radius of the heat around a centre, in pixels. @defaultValue 4 */
     heatMinRadius?: number;
-    /** GIoU loss below which a cell at the centre of a box is a positive of its class. @defaultValue 0.2 */
+    /** Cells around a box's centre with a smaller GIoU loss are positives of its class. @defaultValue 0.2 */
     morePositivesLoss?: number;
-    /** And fewer than this many of a box. @defaultValue 9 */
+    /** There are fewer than this many such positives per box. @defaultValue 9 */
     morePositives?: number;
-    /** Of the classification loss's two parts. @defaultValue 0.25 and 0.75 */
+    /** Weights of the two parts of the classification loss. @defaultValue 0.25 and 0.75 */
     positiveWeight?: number;
     negativeWeight?: number;
   };
@@ -120,9 +120,9 @@ export interface ToodOptions extends MmdetectionOptions {
      * @defaultValue null
      */
     iterationsBeforeAlignment?: number | null;
-    /** ATSS candidates of a box per level. @defaultValue 9 */
+    /** ATSS candidates per level and box. @defaultValue 9 */
     topK?: number;
-    /** Task-aligned candidates of a box. @defaultValue 13 */
+    /** Task-aligned candidates per box. @defaultValue 13 */
     alignTop?: number;
     /** Exponents of score and IoU in the alignment. @defaultValue 1 and 6 */
     alignAlpha?: number;
@@ -135,13 +135,13 @@ export interface ToodOptions extends MmdetectionOptions {
   test?: DenseTestOptions;
 }
 
-/** ATSS (Zhang et al. 2020): one square anchor a cell, the positives of a box by its candidates' IoU. */
+/** ATSS (Zhang et al. 2020): one square anchor per cell, the positives of a box by its candidates' IoU. */
 export interface AtssOptions extends MmdetectionOptions {
   type: 'atss';
   head?: TowerOptions;
   anchors?: SquareAnchorOptions;
   train?: {
-    /** Candidates a level and box. @defaultValue 9 */
+    /** Candidates per level and box. @defaultValue 9 */
     topK?: number;
     focalAlpha?: number;
     focalGamma?: number;
@@ -153,12 +153,12 @@ export interface AtssOptions extends MmdetectionOptions {
 export interface GflOptions extends MmdetectionOptions {
   type: 'gfl';
   head?: TowerOptions & {
-    /** Largest distance of a side in strides; a side has one bin for each whole distance. @defaultValue 16 */
+    /** Largest distance from a point to a side in strides; one bin per whole distance. @defaultValue 16 */
     regMax?: number;
   };
   anchors?: SquareAnchorOptions;
   train?: {
-    /** ATSS candidates a level and box. @defaultValue 9 */
+    /** ATSS candidates per level and box. @defaultValue 9 */
     topK?: number;
     /** Exponent of the quality focal loss, >= 1. @defaultValue 2 */
     qualityBeta?: number;
@@ -171,19 +171,19 @@ export interface FasterRcnnOptions extends CommonOptions {
   type: 'faster-rcnn';
   rpn?: RpnOptions;
   roi?: {
-    /** 3x3 convolutions before the fully connected layers. @defaultValue 0 */
+    /** Number of 3x3 convolutions before the fully connected layers. @defaultValue 0 */
     convs?: number;
     convChannels?: number;
-    /** Of these convolutions. @defaultValue 'none' */
+    /** Normalisation of these convolutions. @defaultValue 'none' */
     norm?: 'none' | 'bn' | 'gn';
-    /** Fully connected layers. @defaultValue 2 */
+    /** Number of fully connected layers. @defaultValue 2 */
     fcs?: number;
     fcChannels?: number;
-    /** What box deltas are multiplied by. @defaultValue [10, 10, 5, 5] */
+    /** Factors of the encoded box [dx, dy, dw, dh]. @defaultValue [10, 10, 5, 5] */
     deltaWeights?: [number, number, number, number];
     posIou?: number;
     negIou?: number;
-    /** Regions per image that count. */
+    /** Regions per image that the loss counts. */
     sampleSize?: number;
     posFraction?: number;
     smoothL1Beta?: number;
@@ -198,7 +198,7 @@ export interface CascadeRcnnOptions extends CommonOptions {
   rpn?: RpnOptions;
   roi?: {
     fcChannels?: number;
-    /** Overlap of positives, per stage. */
+    /** Least IoU of positives, per stage. */
     ious?: [number, number, number];
     lossWeights?: [number, number, number];
     sampleSize?: number;
@@ -214,37 +214,37 @@ export interface PaaOptions extends MmdetectionOptions {
   head?: TowerOptions;
   anchors?: SquareAnchorOptions;
   train?: {
-    /** Of the first assignment, by IoU. @defaultValue 0.1, 0.1 and 0 */
+    /** IoUs of the first assignment. @defaultValue 0.1, 0.1 and 0 */
     posIou?: number;
     negIou?: number;
     minPosIou?: number;
-    /** Anchors per level and box among which the mixture chooses. @defaultValue 9 */
+    /** Anchors per level and box from which the mixture model chooses. @defaultValue 9 */
     topK?: number;
     focalAlpha?: number;
     focalGamma?: number;
   };
   test?: DenseTestOptions & {
-    /** A kept box becomes the mean of those around it, weighted by score and IoU. @defaultValue true */
+    /** A kept box becomes the mean of the boxes around it, weighted by score and IoU. @defaultValue true */
     scoreVoting?: boolean;
   };
 }
 
-/** Sparse R-CNN (Sun et al. 2021): learned boxes, moved stage by stage by what is seen in them. */
+/** Sparse R-CNN (Sun et al. 2021): learned boxes, refined stage by stage from what is seen in them. */
 export interface SparseRcnnOptions extends MmdetectionOptions {
   type: 'sparse-rcnn';
-  /** Learned boxes: objects that an image can have. @defaultValue 100 */
+  /** Number of learned proposals: the most objects that an image can have. @defaultValue 100 */
   proposals?: number;
   head?: {
-    /** Each moves the boxes of the one before. @defaultValue 6 */
+    /** Number of stages; each refines the boxes of the one before. @defaultValue 6 */
     stages?: number;
-    /** Of the attention among proposals. @defaultValue 8 */
+    /** Heads of the attention among proposals. @defaultValue 8 */
     heads?: number;
-    /** Between the two filters that a proposal makes for its region. @defaultValue 64 */
+    /** Channels between the two filters that a proposal makes for its region. @defaultValue 64 */
     dynamicChannels?: number;
     ffnChannels?: number;
-    /** Before the classification. @defaultValue 1 */
+    /** Number of layers before the classification. @defaultValue 1 */
     classLayers?: number;
-    /** Before the box. @defaultValue 3 */
+    /** Number of layers before the box regression. @defaultValue 3 */
     boxLayers?: number;
   };
   train?: QueryTrainOptions;
@@ -263,13 +263,13 @@ interface DetrOptions extends Omit<MmdetectionOptions, 'neck'> {
 /** Deformable DETR (Zhu et al. 2021). */
 export interface DeformableDetrOptions extends DetrOptions {
   type: 'deformable-detr';
-  /** Each layer moves the boxes of the one before. @defaultValue true */
+  /** Each decoder layer refines the boxes of the one before. @defaultValue true */
   refine?: boolean;
   /** Queries start at the encoder's best boxes; needs `refine`. @defaultValue true */
   twoStage?: boolean;
 }
 
-/** DAB-DETR (Liu et al. 2022): queries are learned boxes, which look at C5 alone. */
+/** DAB-DETR (Liu et al. 2022): queries are learned boxes, which look at C5 only. */
 export interface DabDetrOptions extends Omit<DetrOptions, 'transformer'> {
   type: 'dab-detr';
   transformer?: TransformerOptions;
@@ -279,11 +279,11 @@ export interface DabDetrOptions extends Omit<DetrOptions, 'transformer'> {
 export interface DinoOptions extends DetrOptions {
   type: 'dino';
   denoising?: {
-    /** Objects that the noisy groups hold; 0: none. @defaultValue 100 */
+    /** Number of denoising queries in all groups; 0: none. @defaultValue 100 */
     queries?: number;
-    /** Half of it is the share of labels that are drawn anew. @defaultValue 0.5 */
+    /** Twice the share of labels that are replaced at random. @defaultValue 0.5 */
     labelNoise?: number;
-    /** Of half a side. @defaultValue 1 */
+    /** Largest shift of a side of a noisy box, as a factor of half the width or height. @defaultValue 1 */
     boxNoise?: number;
   };
 }
@@ -310,7 +310,7 @@ export type DetectorOptions =
 /** Name of a detector. */
 export type DetectorType = DetectorOptions['type'];
 
-/** Whether some of its BatchNorm goes by the batch in training, and keeps statistics of what it saw. */
+/** Whether it has BatchNorm that normalises by the batch in training, and keeps running statistics. */
 export function hasLiveBatchNorm({ backbone, neck, ...rest }: DetectorOptions): boolean {
   const roi = 'roi' in rest ? rest.roi : undefined;
   const boxHead = roi && 'norm' in roi ? roi.norm : undefined;
@@ -325,7 +325,7 @@ export interface ObjectLimit {
 }
 
 /**
- * The objects of a picture that a detector can learn (one a query; only those with queries have a limit)
+ * The objects of an image that a detector can learn (one a query; only those with queries have a limit)
  * and find. Null for what the options leave to the native side.
  */
 export function objectLimits(options: DetectorOptions): {

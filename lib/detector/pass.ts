@@ -18,7 +18,7 @@ export function isBatch(
   if (tensor && Array.isArray(sizes)) return true;
   throw new MixplError(
     'ERR_DTYPE',
-    `detector.${method}: images must be a list of pictures or arrays, or a prepared batch, got ${nameOf(images)}`,
+    `detector.${method}: images must be a list of 8-bit images or normalised arrays, or a prepared batch, got ${nameOf(images)}`,
   );
 }
 
@@ -54,8 +54,8 @@ export function checkTargets(method: string, targets: readonly Targets[], count:
 }
 
 /**
- * Boxes of a picture in the pixels of its view.
- * @throws MixplError ERR_RANGE, in the picture's pixels: what is no box, or not in the picture
+ * Boxes of an image in the pixels of its view.
+ * @throws MixplError ERR_RANGE, in the image's pixels: what is no box, or not in the image
  */
 export function boxesIn(
   view: View,

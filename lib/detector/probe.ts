@@ -27,7 +27,7 @@ export interface GradientDensity {
 export interface GradientDensityInput {
   /** What the images really show. */
   truth: readonly Targets[];
-  /** Sets of pseudo labels, one an image each: say, one set a threshold. */
+  /** Sets of pseudo labels, one per image each: say, one set a threshold. */
   pseudo: readonly (readonly Targets[])[];
   /** @defaultValue 30 */
   bins?: number;
@@ -81,9 +81,9 @@ export interface HeatMap {
 export interface GradCam {
   /** Level of the pyramid, e.g. 'P3'. */
   level: string;
-  /** Over the pixels of the image: of a batch without its padding, of a picture at its own size. */
+  /** Heat per pixel of the image: without padding for a batch, at its own size for an image. */
   heat: HeatMap;
-  /** Over the cells of the level, padding included. */
+  /** Heat per cell of the level, padding included. */
   cells: HeatMap;
   /** Anchors, points, regions or queries that were assigned to an object. */
   rows: number;
@@ -101,7 +101,7 @@ export interface GradCamOptions extends InputOptions {
  * (anchors and points of all levels, regions of the last second stage, queries of the last layer); the mean
  * of dy / dfeature over the cells of a level of the pyramid weighs its channels, and the heat is what is
  * positive of their weighted sum. The network is as in evaluation.
- * @param images a batch (targets in its pixels, labels from 0), or pictures or arrays as loss() takes them
+ * @param images a batch (targets in its pixels, labels from 0), or images or arrays as loss() takes them
  * @throws MixplError ERR_RANGE (a level that is not there), ERR_CONFIG, ERR_DIVERGED, and as loss()
  * @source Selvaraju et al. 2017, arXiv:1610.02391
  */

@@ -9,7 +9,7 @@ import { MixplError, nearestName } from '../errors.js';
 import type { DetectorPreprocess } from './create.js';
 import type { DetectorOptions, DetectorType, ResNetOptions } from './options.js';
 
-/** What every one of the constructors takes. */
+/** Options that all of torchvision's constructors take. */
 export interface TorchvisionOptions {
   preset: TorchvisionPreset;
   /** As torchvision counts: with the background where its model has a row for it. @defaultValue 91 */
@@ -18,7 +18,7 @@ export interface TorchvisionOptions {
   minSize?: number;
   /** The most that the long side may have. @defaultValue 1333 */
   maxSize?: number;
-  /** Per channel, RGB in [0, 1]. @defaultValue ImageNet's */
+  /** Mean and standard deviation per channel, RGB in [0, 1]. @defaultValue ImageNet's */
   imageMean?: readonly [number, number, number];
   imageStd?: readonly [number, number, number];
   /**
@@ -28,17 +28,17 @@ export interface TorchvisionOptions {
   trainableBackboneLayers?: number;
   /** Changes of the ResNet-50; `normEps: 0` for the COCO_V1 files of RetinaNet and Faster R-CNN. */
   backbone?: ResNetOptions;
-  /** Dense detectors. */
+  /** Dense detectors: score threshold of detections. */
   scoreThresh?: number;
   nmsThresh?: number;
   detectionsPerImg?: number;
   /** Dense detectors: pairs of box and class per level before NMS. */
   topkCandidates?: number;
-  /** RetinaNet. */
+  /** RetinaNet: least IoU of positives. */
   fgIouThresh?: number;
-  /** RetinaNet. */
+  /** RetinaNet: IoU below which an anchor is negative. */
   bgIouThresh?: number;
-  /** FCOS, in strides. */
+  /** FCOS: radius around a box's centre within which points are positive, in strides. */
   centerSamplingRadius?: number;
   /** Faster R-CNN: proposals per level before NMS, and per image after it. */
   rpnPreNmsTopNTrain?: number;
@@ -59,7 +59,7 @@ export interface TorchvisionOptions {
   boxBgIouThresh?: number;
   boxBatchSizePerImage?: number;
   boxPositiveFraction?: number;
-  /** What box deltas are multiplied by. @defaultValue [10, 10, 5, 5] */
+  /** Factors of the encoded box [dx, dy, dw, dh]. @defaultValue [10, 10, 5, 5] */
   bboxRegWeights?: readonly [number, number, number, number];
 }
 
@@ -199,7 +199,7 @@ const entries = {
 
 /** One of torchvisionPresets. */
 export type TorchvisionPreset = keyof typeof entries;
-/** Names of torchvision's constructors that there are presets of. */
+/** Names of torchvision's constructors that have presets. */
 export const torchvisionPresets = Object.keys(entries) as TorchvisionPreset[];
 
 /** The first model of a type is its plain one. */

@@ -28,7 +28,7 @@ export type BufferPolicy = 'skip' | 'copy' | 'average';
 /** Tensors by name: parameters, buffers and "optimizer." state, as a checkpoint keeps them. */
 export type DetectorState = Map<string, StoredTensor>;
 
-/** A prepared batch with what is in its pictures. */
+/** A prepared batch with what is in its images. */
 export interface LabelledBatch {
   batch: ImageBatch;
   targets: readonly Targets[];
@@ -81,7 +81,7 @@ export interface TeachableDetector {
   predict(batch: ImageBatch): Promise<Detections[]>;
   /**
    * With predictions(), optional: predict() whose boxes are not waited for, so that a GPU learns from
-   * labelled pictures while the teacher's boxes are on their way.
+   * labelled images while the teacher's boxes are on their way.
    */
   predictLater?(batch: ImageBatch): Promise<void>;
   /** What predict() would have given for every predictLater() so far, in order, each once. */
@@ -107,6 +107,6 @@ export interface TeachableDetector {
   state(): Promise<DetectorState>;
   /** Restores what state() gave. @throws MixplError ERR_CHECKPOINT listing what does not fit */
   loadState(state: DetectorState): Promise<void>;
-  /** Lets go of the detector's memory; calls already made still finish. Idempotent. */
+  /** Frees the detector's memory; calls already made still finish. Idempotent. */
   dispose(): void;
 }

@@ -16,9 +16,9 @@ import type { DetectorPreprocess } from './create.js';
 import type { ParameterInfo } from './detector.js';
 import type { DetectorOptions } from './options.js';
 
-/** How names of a file become those of a detector. */
+/** Options of loadWeights: how names of a file become those of a detector. */
 export interface LoadWeightsOptions {
-  /** Whose names the file has. @defaultValue found out by them; see detectLayout */
+  /** Whose parameter names the file has. @defaultValue recognised from them; see detectLayout */
   layout?: LayoutName;
   /**
    * true: every parameter has to be in the file, and nothing else; a backbone alone counts as whole.
@@ -40,7 +40,7 @@ export interface LoadedWeights {
   layout: LayoutName;
   /** Parameters that have the file's values now. */
   loaded: string[];
-  /** Parameters that keep the values they had. */
+  /** Parameters that keep their values. */
   missing: string[];
   /** Names of the file that have no place in the detector. */
   unexpected: string[];
@@ -196,24 +196,24 @@ function notesOn(
 ): string[] {
   const { file, layout, classes, match } = about;
   const notes: string[] = [];
-  if (file.prefix) notes.push(`taken are the names that begin with ${file.prefix}`);
+  if (file.prefix) notes.push(`only names that begin with ${file.prefix} were taken`);
   if (layout.backboneOnly) {
     const classifier = match.unused.some((name) => /^(fc|head)\./.test(name));
     notes.push(
-      `the file holds a backbone${classifier ? ' and a classifier, which is not used' : ' alone'}: ` +
-        `${match.missing.some(layout.isFresh) ? "norms of the backbone's outputs, neck" : 'neck'} and head keep the weights they had`,
+      `the file holds a backbone${classifier ? ' and a classifier, which is not used' : ' only'}: ` +
+        `${match.missing.some(layout.isFresh) ? "norms of the backbone's outputs, neck" : 'neck'} and head keep their weights`,
     );
   }
   const resized = match.pairs.filter((pair) => pair.resized).length;
   if (resized)
     notes.push(
-      `${resized} tables of relative positions were resized: the file's windows have another size than backbone.window`,
+      `${resized} tables of relative positions were resized, as the file's windows are not of size backbone.window`,
     );
   if (classes) {
     const { backgroundRows = 0 } = detectorNames[options.type];
     const perClass = (classes.wanted[0]! - backgroundRows) / options.numClasses;
     notes.push(
-      `the class layer keeps the weights it had: the file has ${(classes.got[0]! - backgroundRows) / perClass} classes, the detector ${options.numClasses}`,
+      `the class layer keeps its weights: the file has ${(classes.got[0]! - backgroundRows) / perClass} classes, the detector ${options.numClasses}`,
     );
   }
   const { backbone = {} } = options;
@@ -229,7 +229,7 @@ function notesOn(
   }
   if (layout.name === 'mmdetection' && depth >= 50)
     notes.push(
-      `where a bottleneck has its stride (backbone.style) cannot be seen in weights: it is ${style} here, and has to be what they were trained with`,
+      `weights do not show where a bottleneck has its stride (backbone.style): it is ${style} here, and must be what they were trained with`,
     );
   if (layout.name !== 'torchvision' && layout.name !== 'timm') return notes;
   if (preprocess.channelOrder === 'bgr')

@@ -16,7 +16,7 @@ export interface ImageBatch {
   readonly sizes: readonly Size[];
   /** Per image: anchors beyond this size are ignored in training. */
   readonly padSizes: readonly Size[];
-  /** Lets go of the tensor; idempotent. */
+  /** Frees the tensor; idempotent. */
   dispose(): void;
 }
 
@@ -33,7 +33,7 @@ export interface PreprocessOptions {
 
 /** How composeBatch makes a batch. */
 export interface ComposeOptions extends PreprocessOptions {
-  /** Of the batch: what the detector takes. */
+  /** Data type of the batch: the one that the detector takes. */
   dtype: 'f32' | 'bf16';
   /** Where the batch is made, and stays. @defaultValue 'cpu' */
   device?: string;
@@ -69,7 +69,7 @@ export async function composeBatch(
   return { tensor, sizes, padSizes, dispose: () => tensor.dispose() };
 }
 
-/** A composition as an 8-bit RGB picture: what the network sees, with 'mean' where nothing lies. */
+/** A composition as an 8-bit RGB image: what the network sees, with 'mean' where nothing lies. */
 export async function composeToImage(
   composition: Composition,
   mean: readonly [number, number, number] = [123.675, 116.28, 103.53],
@@ -97,7 +97,7 @@ export async function composeToImage(
 const unchanging = new WeakMap<Uint8Array, number>();
 
 /**
- * Says that nobody will write into a picture any more: a GPU may keep its copy for later batches, instead
+ * Says that nobody will write into an image any more: a GPU may keep its copy for later batches, instead
  * of getting the pixels again for each.
  */
 export function neverChanges(image: DecodedImage): void {

@@ -1,6 +1,6 @@
 import type { Matrix3 } from '../geometry.js';
 
-/** A decoded picture: RGB, HWC, 8 bits, EXIF orientation applied. */
+/** A decoded image: RGB, HWC, 8 bits, EXIF orientation applied. */
 export interface DecodedImage {
   /** [3 width height]. */
   readonly data: Uint8Array;
@@ -39,14 +39,14 @@ export interface EraseRect {
   readonly value: number | 'mean';
 }
 
-/** One picture as part of a network input. */
+/** One image as part of a network input. */
 export interface Layer {
   readonly source: DecodedImage;
   /** Composition → source, continuous pixel coordinates. */
   readonly map: Matrix3;
   /** Where the layer lies: [x1, y1, x2, y2], integer pixels of the composition. */
   readonly rect: readonly [number, number, number, number];
-  /** Factor in the sum; 0.5 for each picture of a mixup. */
+  /** Factor in the sum; 0.5 for each image of a mixup. */
   readonly weight: number;
   /** 8-bit RGB inside the rectangle but outside the source. */
   readonly fill: readonly [number, number, number];
@@ -66,11 +66,11 @@ export interface Composition {
   readonly layers: readonly Layer[];
 }
 
-/** One picture seen through one map: a composition of a single layer that covers it. */
+/** One image seen through one map: a composition of a single layer that covers it. */
 export interface View {
   readonly width: number;
   readonly height: number;
-  /** Original picture → view, for boxes; the layer's map is its inverse. */
+  /** Original image → view, for boxes; the layer's map is its inverse. */
   readonly matrix: Matrix3;
   readonly layer: Layer;
 }

@@ -15,9 +15,9 @@ import type {
 /** Pixels that a geometric operation brings in are grey. */
 export const borderFill = [128, 128, 128] as const;
 
-/** How a view differs from the picture as it is. */
+/** How a view differs from the image as it is. */
 export interface ViewChange {
-  /** Original picture → view. */
+  /** Original image → view. */
   readonly matrix: Matrix3;
   readonly color?: readonly ColorStep[];
   /** The colour operations change the border, too. */
@@ -45,14 +45,14 @@ export function makeView(source: DecodedImage, { width, height }: Size, change: 
   };
 }
 
-/** How a picture is brought to the network's size, its ratio kept. */
+/** How an image is brought to the network's size, its ratio kept. */
 export interface TestResizeOptions {
   /** The long side is at most this. */
   long: number;
   /** The short side is at most this. */
   short: number;
   /**
-   * torchvision rounds sizes down and interpolates bilinearly even where it shrinks a picture.
+   * torchvision rounds sizes down and interpolates bilinearly even where it shrinks an image.
    * @defaultValue 'mmdetection': sizes rounded to the nearest, antialiased
    */
   rule?: 'mmdetection' | 'torchvision';
@@ -68,14 +68,14 @@ export function testView(source: DecodedImage, resize: TestResizeOptions = testR
   return { ...view, layer: { ...view.layer, antialias: false } };
 }
 
-/** The size that a picture has for evaluation. */
+/** The size that an image has for evaluation. */
 export function testSize(image: Size, resize: TestResizeOptions): Size {
   return resize.rule === 'torchvision'
     ? torchvisionSize(image, resize)
     : resizedSize(image, resize.short, resize.long);
 }
 
-/** The whole picture at exactly `size`. */
+/** The whole image at exactly `size`. */
 export function resizedView(source: DecodedImage, size: Size): View {
   const matrix = scaling(size.width / source.width, size.height / source.height);
   return makeView(source, size, { matrix });
@@ -124,9 +124,9 @@ export function letterbox(
 }
 
 /**
- * What the view shows of the picture's instances: boxes clipped to the picture, mapped, clipped to the
+ * What the view shows of the image's instances: boxes clipped to the image, mapped, clipped to the
  * view; those not above `minSize` go, and those that erased rectangles hide.
- * @param instances pixels of the original picture
+ * @param instances pixels of the original image
  * @param options.minSize pixels of the view. @defaultValue 0.01
  * @param options.eraseThreshold share of a box. @defaultValue 0.9, Soft Teacher's
  * @source the pipelines of MixPL's configs (FilterAnnotations, RandomErasing)
@@ -173,7 +173,7 @@ function torchvisionSize(image: Size, { short, long }: TestResizeOptions): Size 
 export function scaling(x: number, y: number): Matrix3 {
   return [x, 0, 0, 0, y, 0, 0, 0, 1];
 }
-/** The map that mirrors a picture `width` pixels wide, left to right. */
+/** The map that mirrors an image `width` pixels wide, left to right. */
 export function flipping(width: number): Matrix3 {
   return [-1, 0, width, 0, 1, 0, 0, 0, 1];
 }

@@ -124,7 +124,7 @@ function gather<T extends Float32Array | Int32Array | Uint8Array>(
   if (stride.length !== shape.length || ![offset, ...stride].every(Number.isInteger))
     throw new MixplError(
       'ERR_SHAPE',
-      `${op}: ${name}.stride must hold ${shape.length} integers (one an axis), got [${stride.join(', ')}]`,
+      `${op}: ${name}.stride must hold ${shape.length} integers (one per axis), got [${stride.join(', ')}]`,
     );
   if (count === 0) return data.subarray(0, 0) as T;
   let low = offset;

@@ -13,11 +13,11 @@ import {
 
 const boxRows = { dtype: 'f32', shape: [null, 4], axes: 'B, 4' } as const;
 
-/** How nms and batchedNms choose. */
+/** Options of nms and batchedNms. */
 export interface NmsOptions extends KernelOptions {
-  /** A box goes when its IoU with a better one is above this, in [0, 1]. @defaultValue 0.5 */
+  /** A box is removed if its IoU with a better one is above this, in [0, 1]. @defaultValue 0.5 */
   iouThr?: number;
-  /** Keep at most so many. @defaultValue no limit */
+  /** Largest number of boxes to keep. @defaultValue no limit */
   maxBoxes?: number;
 }
 
@@ -38,7 +38,7 @@ export async function nms(
 }
 
 /**
- * Non-maximum suppression within each class: boxes of different classes do not meet.
+ * Non-maximum suppression within each class: boxes of different classes do not remove each other.
  * @param boxes f32 [B, 4] xyxy
  * @param scores f32 [B]; equal scores keep their order, NaN comes last
  * @param options.labels i32 [B], any integers
@@ -108,11 +108,11 @@ export async function boxIou(
   return take(outputs[0]!);
 }
 
-/** What offsets are normalised by. */
+/** Means and standard deviations that offsets are normalised with. */
 export interface BoxCoderOptions extends KernelOptions {
-  /** Of (dx, dy, dw, dh). @defaultValue [0, 0, 0, 0] */
+  /** Means of (dx, dy, dw, dh). @defaultValue [0, 0, 0, 0] */
   means?: readonly [number, number, number, number];
-  /** Above 0. @defaultValue [1, 1, 1, 1] */
+  /** Their standard deviations, above 0. @defaultValue [1, 1, 1, 1] */
   stds?: readonly [number, number, number, number];
 }
 
@@ -178,11 +178,11 @@ async function code(
   return take(outputs[0]!);
 }
 
-/** Anchors of a level. */
+/** Options of anchors(). */
 export interface AnchorOptions extends KernelOptions {
-  /** Pixels between cells. */
+  /** Distance between cells in pixels. */
   stride: number;
-  /** h / w. @defaultValue [0.5, 1, 2] */
+  /** Height / width. @defaultValue [0.5, 1, 2] */
   ratios?: readonly number[];
   /** Sides in strides. @defaultValue [4, 4 · 2^(1/3), 4 · 2^(2/3)] */
   scales?: readonly number[];

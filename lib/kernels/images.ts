@@ -6,9 +6,9 @@ import { checkOptions, type KernelOptions, type NdArray, take } from './arrays.j
 export interface ComposeKernelOptions extends KernelOptions, Partial<PreprocessOptions> {}
 
 /**
- * Runs compositions (resized, warped, coloured, erased, mixed and tiled pictures) in one pass: 8-bit
+ * Runs compositions (resized, warped, coloured, erased, mixed and tiled images) in one pass: 8-bit
  * pixels are read once, the network's input is written once.
- * @param compositions what each picture of the batch is made of
+ * @param compositions what each image of the batch is made of
  * @param options as PreprocessOptions. @defaultValue 8-bit RGB as it is, unpadded
  * @returns f32 [N, H, W, 3], H and W the largest of the batch, zeros around smaller ones
  * @throws MixplError ERR_SHAPE, ERR_RANGE on an impossible composition

@@ -9,7 +9,7 @@ import {
   take,
 } from './arrays.js';
 
-/** Of sigmoidFocalLoss. */
+/** Options of sigmoidFocalLoss. */
 export interface FocalLossOptions extends KernelOptions {
   /** Weight of positives, 0 … 1. @defaultValue 0.25 */
   alpha?: number;

@@ -12,15 +12,15 @@ export interface OnnxPicture {
 
 /** How far an ONNX file and its detector agree. */
 export interface OnnxComparison {
-  /** That the detector found. */
+  /** Number of detections of the detector. */
   detections: number;
-  /** Of those, found by the file, too: the same class, the score within 1e-3, each side within a tenth of a pixel. */
+  /** How many of them the file found, too: the same class, the score within 1e-3, each side within a tenth of a pixel. */
   matched: number;
-  /** That the file found and the detector did not. */
+  /** Number of detections of the file that the detector did not find. */
   others: number;
   /** Largest difference of the scores of matched ones. */
   score: number;
-  /** And of their sides, in pixels. */
+  /** Largest difference of their sides, in pixels. */
   pixels: number;
 }
 
@@ -28,7 +28,7 @@ const scoreTolerance = 1e-3;
 const pixelTolerance = 0.1;
 
 /**
- * Runs an ONNX file on a picture with onnxruntime-node, and the detector, and compares what they find.
+ * Runs an ONNX file on an image with onnxruntime-node, and the detector, and compares what they find.
  * @param detector in fp32
  * @throws MixplError ERR_CONFIG when onnxruntime-node is not installed; ERR_BAD_FILE when it refuses the file
  */
@@ -43,7 +43,7 @@ export async function compareOnnx(
   return compare(wanted!, found);
 }
 
-/** What an ONNX file of exportOnnx() finds in a picture. @throws as compareOnnx() */
+/** What an ONNX file of exportOnnx() finds in an image. @throws as compareOnnx() */
 export async function runOnnx(path: string, picture: OnnxPicture): Promise<Detections> {
   let ort: typeof import('onnxruntime-node');
   try {

@@ -9,7 +9,7 @@ export { compareOnnx, type OnnxComparison, type OnnxPicture, runOnnx } from './c
 
 /** What an ONNX file takes, and says of itself. */
 export interface OnnxOptions {
-  /** Pixels of the pictures that the file takes. */
+  /** Pixels of the images that the file takes. */
   height: number;
   width: number;
   /** In label order; written into the file's metadata. @defaultValue those of the weights file, if it is given */
@@ -19,12 +19,12 @@ export interface OnnxOptions {
 }
 
 /**
- * Writes a detector as one ONNX file (opset 16) that finds in a picture what `predict` finds in it:
+ * Writes a detector as one ONNX file (opset 16) that finds in an image what `predict` finds in it:
  * normalisation, padding, network, decoding and suppression are inside.
  *
  * Input: `image`, uint8 [1, height, width, 3], RGB, already of this size. Outputs, of as many detections as there
- * are: `boxes` f32 [n, 4], x1 y1 x2 y2 in pixels of the image; `scores` f32 [n], falling; `labels` int64 [n].
- * Metadata: `categories`; `detector`, its type; `resize`, how predict scales pictures, as JSON; `mixpl`, the version.
+ * are: `boxes` f32 [n, 4], x1 y1 x2 y2 in pixels of the image; `scores` f32 [n], descending; `labels` int64 [n].
+ * Metadata: `categories`; `detector`, its type; `resize`, how predict scales images, as JSON; `mixpl`, the version.
  *
  * All detectors have a form in ONNX, on every backbone; PAA without score voting.
  * @param source a detector on the CPU, in fp32; or a weights file, a checkpoint (its teacher) or the folder of

@@ -60,7 +60,7 @@ export async function onnxModel(
   if (!found)
     throw new MixplError(
       'ERR_CONFIG',
-      `onnx: the detector must end in detections that have a form in ONNX, got ${detector.options.type}`,
+      `onnx: the detections of the detector must have a form in ONNX, got ${detector.options.type}`,
     );
   for (const [name, value] of Object.entries(found)) graph.name(value, name);
   return {

@@ -1,4 +1,4 @@
-/** Steps of detectors with queries, and what they detect. One picture: sequences are [1, T, C]. */
+/** Steps of detectors with queries, and what they detect. One image: sequences are [1, T, C]. */
 import type { NativeTraceStep as TraceStep } from '../native.js';
 import { type Candidates, clip, type PictureSize, placesOf } from './boxes.js';
 import type { Graph, Value } from './graph.js';
@@ -291,7 +291,7 @@ export function buildQueryDetections(
   };
 }
 
-/** Corners in pixels of (cx, cy, w, h) in shares of the picture, [M, 4]. */
+/** Corners in pixels of (cx, cy, w, h) in shares of the image, [M, 4]. */
 function cornersOf(graph: Graph, boxes: Value, { height, width }: PictureSize): Value {
   const pixels = graph.op('Mul', [boxes, graph.floats([width, height, width, height])]);
   const part = (first: number) =>

@@ -12,7 +12,7 @@ export interface ProcessPlace {
   processes: number;
   /** `host:port` of rank 0. */
   address: string;
-  /** What all of them know and nobody else does. */
+  /** Secret that all processes of the training know, and nobody else. */
   secret: string;
 }
 
@@ -77,7 +77,7 @@ export class Meeting {
       this.fail(
         new MixplError(
           'ERR_STATE',
-          `processes: all ${processes} must call ${this.address} within ${timeoutMs / 1000} s, got none of rank ${missing.join(', ')}`,
+          `processes: all ${processes} must call ${this.address} within ${timeoutMs / 1000} s, got no call of rank ${missing.join(', ')}`,
         ),
       );
     }, timeoutMs);
@@ -130,7 +130,8 @@ export class Meeting {
     if (theirs !== processes) problem = `processes must be ${processes}, got ${theirs}`;
     else if (rank < 1 || rank >= processes)
       problem = `rank must be in 1 … ${processes - 1}, got ${rank}`;
-    else if (this.#channels.has(rank)) problem = `rank must be free, got ${rank}, which has called`;
+    else if (this.#channels.has(rank))
+      problem = `rank must be free, got ${rank}, which has called already`;
     channel.send({ welcome: problem === '', problem });
     if (problem) {
       channel.close();

@@ -195,7 +195,7 @@ export class ProcessGroup implements AsyncDisposable {
     this.#fail(rank, message);
   }
 
-  /** Lets go of the others. Who closes before the others are done ends them. Idempotent. */
+  /** Leaves the group; leaving before the others are done ends them. Idempotent. */
   async close(): Promise<void> {
     if (this.#closed) return;
     if (!this.#failure) this.#send({ type: 'leave' });
@@ -313,7 +313,7 @@ export class ProcessGroup implements AsyncDisposable {
         this.rank === 0
           ? [...this.#gatherings.values()].some(({ given }) => given.has(0) && !given.has(peer))
           : this.#waiting.size > 0;
-      if (missed) this.fail(new MixplError('ERR_STATE', `process ${peer} was done before it`));
+      if (missed) this.fail(new MixplError('ERR_STATE', `process ${peer} ended before it`));
     }
   }
 
@@ -340,12 +340,12 @@ function checkPlace({ rank, processes, address, secret }: JoinOptions): void {
     throw new MixplError('ERR_CONFIG', `processes: ${message}`);
   };
   if (!Number.isInteger(processes) || processes < 1)
-    refuse(`processes must be a whole number from 1 on, got ${processes}`);
+    refuse(`processes must be a whole number >= 1, got ${processes}`);
   if (!Number.isInteger(rank) || rank < 0 || rank >= processes)
     refuse(`rank must be in 0 … ${processes - 1}, got ${rank}`);
   splitAddress(address);
   if (typeof secret !== 'string' || secret.length < 8)
-    refuse('secret must have 8 characters at least: whoever knows it can join');
+    refuse('secret must have at least 8 characters, as whoever knows it can join');
 }
 
 let machine: string | undefined;

@@ -6,7 +6,7 @@ import { MixplError } from '../errors.js';
 import { Meeting, type ProcessPlace } from './meeting.js';
 import { ProcessGroup } from './process-group.js';
 
-/** How many processes, and how this one is one of them. */
+/** How many processes there are, and which of them this is. */
 export interface ProcessesOptions {
   processes: number;
   /**

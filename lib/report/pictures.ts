@@ -1,7 +1,7 @@
 import { writeFileWhole } from '../files.js';
 import type { DecodedImage } from '../image/composition.js';
 
-/** Boxes to draw: xyxy in pixels of the picture. */
+/** Boxes to draw: xyxy in pixels of the image. */
 export interface DrawnBoxes {
   readonly boxes: Float32Array;
   readonly labels: Int32Array;
@@ -16,7 +16,7 @@ export interface LegendEntry {
   readonly color: string;
 }
 
-/** One picture of a panel. */
+/** One image of a panel. */
 export interface Tile {
   readonly image: DecodedImage;
   readonly boxes: DrawnBoxes;
@@ -40,7 +40,7 @@ export function classColor(label: number): string {
 }
 
 /**
- * Writes a PNG panel: rows of pictures with their boxes, a title above each and below what the colours mean.
+ * Writes a PNG panel: rows of images with their boxes, a title above each and below what the colours mean.
  * @param legend classes in label order, or names with their colours
  * @throws MixplError ERR_IO
  */

@@ -5,11 +5,11 @@ import { MixplError } from '../errors.js';
 import type { Pass } from './losses.js';
 
 /**
- * Branches that go forward and back at once: a GPU's backbone then has all their pictures in each launch, and
+ * Branches that go forward and back at once: a GPU's backbone then has all their images in each launch, and
  * memory holds the graphs of all of them. The update is the same but for rounding.
  * - none: each branch by itself
- * - unlabelled: mixed pictures and mosaics
- * - all: labelled pictures, too, which then wait for the teacher's boxes
+ * - unlabelled: mixed images and mosaics
+ * - all: labelled images, too, which then wait for the teacher's boxes
  */
 export type Together = (typeof togethers)[number];
 const togethers = ['none', 'unlabelled', 'all'] as const;

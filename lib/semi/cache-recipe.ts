@@ -3,9 +3,9 @@ import { MixplError } from '../errors.js';
 import type { Matrix3 } from '../geometry.js';
 import type { CachedView } from './labelling.js';
 
-/** A cached view as JSON: everything but its pixels, which come from the picture again. */
+/** A cached view as JSON: everything but its pixels, which come from the image again. */
 export interface CachedRecipe {
-  /** Position of the picture in the unlabelled data set. */
+  /** Position of the image in the unlabelled data set. */
   image: number;
   sourceWidth: number;
   sourceHeight: number;
@@ -37,8 +37,8 @@ export function recipeOf({ image, view, instances }: CachedView): CachedRecipe {
 
 /**
  * The view of a recipe; numbers are the same to the last bit.
- * @param decode the picture at a position of the unlabelled data set
- * @throws MixplError ERR_CHECKPOINT when the picture changed its size; what decode throws
+ * @param decode the image at a position of the unlabelled data set
+ * @throws MixplError ERR_CHECKPOINT when the image changed its size; what decode throws
  */
 export async function viewOfRecipe(
   recipe: CachedRecipe,
@@ -49,7 +49,7 @@ export async function viewOfRecipe(
   if (source.width !== sourceWidth || source.height !== sourceHeight)
     throw new MixplError(
       'ERR_CHECKPOINT',
-      `checkpoint: unlabelled picture ${image} must be ${sourceWidth} × ${sourceHeight} (as when it was cached), ` +
+      `checkpoint: unlabelled image ${image} must be ${sourceWidth} × ${sourceHeight} (as when it was cached), ` +
         `got ${source.width} × ${source.height}`,
     );
   return {

@@ -17,13 +17,13 @@ import {
   type PseudoLabelReport,
 } from './pseudo-labels.js';
 
-/** Two independently drawn views of one picture without annotations. */
+/** Two independently drawn views of one image without annotations. */
 export interface UnlabelledPair {
-  /** For the teacher. */
+  /** The weak view, for the teacher. */
   readonly weak: View;
-  /** For the student. */
+  /** The strong view, for the student. */
   readonly strong: View;
-  /** Which picture of the unlabelled data set this is; kept in the cache for checkpoints. */
+  /** Which image of the unlabelled data set this is; kept in the cache for checkpoints. */
   readonly image: number;
   /** What is in it, in pixels of the original, where that is known: counted, never learned from. */
   readonly truth?: ObjectBoxes | null;
@@ -34,7 +34,7 @@ export interface CachedView extends LabelledView {
   readonly image: number;
 }
 
-/** Labels pictures by the teacher's boxes, and counts what the pictures of one step get. */
+/** Labels images by the teacher's boxes, and counts what the images of one step get. */
 export class PseudoLabels {
   readonly #numClasses: number;
   readonly #options: Pick<SemiOptions, 'scoreThr' | 'minBoxSize'>;
@@ -45,7 +45,7 @@ export class PseudoLabels {
     this.#options = options;
   }
 
-  /** Of all pictures so far; null without any. */
+  /** Of all images so far; null without any. */
   get report(): PseudoLabelReport | null {
     if (this.#judged.length === 0) return null;
     const { scoreThr } = this.#options;
@@ -55,7 +55,7 @@ export class PseudoLabels {
   /**
    * The teacher's boxes on the weak views, mapped back to the originals, clipped, and on to the strong
    * views. All scores are kept: the threshold comes after mixing.
-   * @throws MixplError ERR_SHAPE when the teacher found something in another number of pictures
+   * @throws MixplError ERR_SHAPE when the teacher found something in another number of images
    */
   label(pairs: readonly UnlabelledPair[], found: readonly Detections[]): CachedView[] {
     if (found.length !== pairs.length)

@@ -26,13 +26,13 @@ import { type Branch, type MixingPolicy, MixPL } from './mixpl.js';
 import { emaMomentum, type SemiOptions } from './options.js';
 import { type PseudoLabelReport, sumReports } from './pseudo-labels.js';
 
-/** What a step did. */
+/** What one step did. */
 export interface StepReport extends LossReport {
   /** L2 norm before clipping. */
   gradNorm: number;
   /** Student share of the EMA update after this step, or null. */
   emaMomentum: number | null;
-  /** Of all parts; null while only labelled pictures are learned from. */
+  /** Pseudo labels of all parts; null while only labelled images are learned from. */
   pseudo: PseudoLabelReport | null;
 }
 
@@ -69,7 +69,7 @@ export interface StepInput {
   /**
    * As many as there are policies: of several processes, this one's. Each is asked for when the device has
    * all of the one before to do, and the end when it has all but the update: the places to prepare() what
-   * comes next, so that a GPU has its pictures when it begins.
+   * comes next, so that a GPU has its images when it begins.
    */
   parts: Iterable<StepPart> | AsyncIterable<StepPart>;
 }
@@ -79,7 +79,7 @@ export interface MeanTeacherSetup {
   student: TeachableDetector;
   teacher: TeachableDetector;
   options: SemiOptions;
-  /** Of both detectors. */
+  /** Preprocessing of both detectors. */
   preprocess: PreprocessOptions;
   /** Type of the images that the detector takes. */
   dtype: ComposeOptions['dtype'];
@@ -96,16 +96,16 @@ export interface MeanTeacherSetup {
 /** What the parts of a step came to. */
 interface Learned {
   passes: readonly Pass[];
-  /** Null: no part had unlabelled pictures. */
+  /** Null: no part had unlabelled images. */
   pseudo: PseudoLabelReport | null;
 }
 
-/** Batches of mixed pictures are padded to at least this multiple, as in the reference. */
+/** Batches of mixed images are padded to at least this multiple, as in the reference. */
 const leastMixedDivisor = 32;
 
 /**
  * DetMeanTeacher: a student trained by gradient, a teacher that is its moving average and labels the
- * pictures that nobody annotated. Knows no concrete detector. Order of a step: see step().
+ * images that nobody annotated. Knows no concrete detector. Order of a step: see step().
  *
  * A step has parts, each what one of the reference's processes has in an iteration: batches, a cache, an
  * empty-image rule and loss normalisers of its own. Their gradients are averaged, as those of processes
@@ -121,7 +121,7 @@ export class MeanTeacher {
   readonly student: TeachableDetector;
   /** Its moving average. */
   readonly teacher: TeachableDetector;
-  /** By part. */
+  /** One policy per part. */
   readonly policies: readonly MixingPolicy<CachedView>[];
   readonly #options: SemiOptions;
   readonly #input: PreprocessOptions & Pick<ComposeOptions, 'dtype' | 'device'>;
@@ -243,7 +243,7 @@ export class MeanTeacher {
 
   /**
    * Has the teacher look at the weak views; what comes back waits for its boxes. A teacher that can be
-   * read later starts at once: a GPU then learns from labelled pictures while its boxes are read.
+   * read later starts at once: a GPU then learns from labelled images while its boxes are read.
    */
   async #askTeacher({ unlabelled, prepared }: StepPart): Promise<() => Promise<Detections[]>> {
     const { teacher } = this;

@@ -13,7 +13,7 @@ import type { SemiOptions } from './options.js';
 
 type Corner = readonly [height: number, width: number];
 
-/** One forward and backward pass of the student over pseudo-labelled pictures. */
+/** One forward and backward pass of the student over pseudo-labelled images. */
 export interface Branch {
   /** Prefix of its losses. */
   readonly name: 'unsup_' | 'mixup_unsup_' | 'mosaic_unsup_';
@@ -127,7 +127,7 @@ export class MixPL<Entry extends LabelledView = LabelledView> implements MixingP
 }
 
 /**
- * Whether the cache can serve batches of `count` unlabelled pictures.
+ * Whether the cache can serve batches of `count` unlabelled images.
  * @throws MixplError ERR_CONFIG with the size it would need
  */
 export function checkMixing(options: SemiOptions, count: number): void {
@@ -136,7 +136,7 @@ export function checkMixing(options: SemiOptions, count: number): void {
   if (mosaic && indexRule === 'paper' && count < 2)
     throw new MixplError(
       'ERR_CONFIG',
-      `mixpl: a mosaic needs at least 2 unlabelled pictures a batch, got ${count}`,
+      `mixpl: a mosaic needs at least 2 unlabelled images per batch, got ${count}`,
     );
   const needed = count + (mosaic && indexRule === 'reference' ? 4 : 0);
   if (cacheSize >= needed) return;
@@ -146,7 +146,7 @@ export function checkMixing(options: SemiOptions, count: number): void {
       : `the reference rule mixes entries 0 … ${count - 1}${mosaic ? ' and builds the mosaic from the four after them' : ''}`;
   throw new MixplError(
     'ERR_CONFIG',
-    `mixpl: cacheSize must be at least ${needed} with ${count} unlabelled pictures a batch (${why}), got ${cacheSize}` +
+    `mixpl: cacheSize must be at least ${needed} with ${count} unlabelled images per batch (${why}), got ${cacheSize}` +
       (indexRule === 'reference' && count <= cacheSize ? `; try indexRule 'paper'` : ''),
   );
 }

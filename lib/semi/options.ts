@@ -2,7 +2,7 @@ import type { EraseOptions } from '../augment/mixing.js';
 import type { BufferPolicy } from '../detector/types.js';
 import { MixplError, nearestName } from '../errors.js';
 
-/** What makes a student learn from pictures without annotations. Defaults are the paper's. */
+/** What makes a student learn from images without annotations. Defaults are the paper's. */
 export interface SemiOptions {
   /** A pseudo box needs a higher score than this; see defaultScoreThr. */
   scoreThr: number;
@@ -13,24 +13,24 @@ export interface SemiOptions {
   /** Multiplies the mosaic's losses on top of unsupWeight. */
   mosaicWeight: number;
   emptyImageRule: EmptyImageRule;
-  /** A picture counts as empty with fewer pseudo boxes than this; 0 switches the rule off. */
+  /** An image counts as empty with fewer pseudo boxes than this; 0 switches the rule off. */
   leastNum: number;
   mixup: boolean;
   mosaic: boolean;
-  /** Which cached pictures are mixed: the reference's index rule, or the paper's text. */
+  /** Which cached images are mixed: the reference's index rule, or the paper's text. */
   indexRule: 'reference' | 'paper';
-  /** Pictures that the cache keeps; mixing starts when it is full. */
+  /** Images that the cache keeps; mixing starts when it is full. */
   cacheSize: number;
   /** Box that a mosaic's tile must fit: one size, or the two corners of a range, the high one excluded. */
   mosaicShape: readonly (readonly [height: number, width: number])[];
-  /** Patches erased from every picture before it is used; null: none. */
+  /** Patches erased from every image before it is used; null: none. */
   erase: EraseOptions | null;
   ema: EmaOptions;
 }
 
 /**
- * - 'branch-gate' (released code): one empty picture silences its whole branch for the step.
- * - 'per-image' (paper): empty pictures are left out, the others count.
+ * - 'branch-gate' (released code): one empty image silences its whole branch for the step.
+ * - 'per-image' (paper): empty images are left out, the others count.
  */
 export type EmptyImageRule = 'branch-gate' | 'per-image';
 
@@ -51,7 +51,7 @@ export type SemiChanges = Partial<Omit<SemiOptions, 'ema' | 'erase'>> & {
 
 const eraseDefaults: EraseOptions = { patches: [1, 20], ratio: [0, 0.1], threshold: 0.7 };
 
-/** Reference-facts 1.1. */
+/** The paper's options, as in MixPL's configs. */
 export const semiDefaults: SemiOptions = {
   scoreThr: 0.4,
   minBoxSize: 0.01,

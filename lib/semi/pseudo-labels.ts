@@ -10,24 +10,24 @@ import {
 import { identity3 } from '../geometry.js';
 import { type Instances, mapBoxes, type Size } from '../image/index.js';
 
-/** By COCO's sizes, sizeNames of lib/eval. */
+/** Values by COCO's sizes, in the order of `sizeNames`. */
 export type BySize<T> = [small: T, medium: T, large: T];
 
-/** Pseudo labels of some pictures. */
+/** Pseudo labels of some images. */
 export interface PseudoLabelReport {
   images: number;
   /** Boxes above the threshold that the strong views show. */
   boxes: number;
-  /** Pictures without a pseudo label. */
+  /** Images without a pseudo label. */
   emptyImages: number;
-  /** Null without boxes. */
+  /** Mean score of the pseudo labels; null without boxes. */
   meanScore: number | null;
   /** Highest score of any box of the teacher, pseudo label or not; null without boxes. */
   bestScore: number | null;
   perClass: number[];
-  /** COCO's small, medium and large, by area in the original picture. */
+  /** COCO's small, medium and large, by area in the original image. */
   bySize: BySize<number>;
-  /** Of those pictures that somebody annotated; null without one. Nothing is learned from it. */
+  /** Of those images that somebody annotated; null without one. Nothing is learned from it. */
   truth: TruthReport | null;
 }
 
@@ -38,15 +38,15 @@ export interface TruthCounts {
   right: number;
   /** Pseudo labels on crowds, neither right nor wrong. */
   onCrowd: number;
-  /** Crowds are none. */
+  /** Annotated objects, without crowds. */
   objects: number;
   /** Objects that a pseudo label found. */
   found: number;
 }
 
 /**
- * Pseudo labels and annotated objects of the same pictures. A label is right where the original picture has
- * the object, and sizes are those in the original picture; of both, those count that the strong
+ * Pseudo labels and annotated objects of the same images. A label is right where the original image has
+ * the object, and sizes are those in the original image; of both, those count that the strong
  * view shows, by the same rule: an object that the view has lost is no object that the student could be
  * told of. Without geometric augmentation that is all of them, as in the paper's Figures 2 and 3.
  */
@@ -58,7 +58,7 @@ export interface TruthReport extends TruthCounts {
   bySize: BySize<TruthCounts>;
 }
 
-/** Boxes of one picture in the original's pixels, clipped to it, and which of them count. */
+/** Boxes of one image in the original's pixels, clipped to it, and which of them count. */
 export interface CountedBoxes<Boxes> {
   readonly instances: Boxes;
   /** Whether box i is large enough to see, where the student looks. */
@@ -70,13 +70,13 @@ interface MatchedObjects extends CountedBoxes<ObjectBoxes> {
   readonly matches: Matches;
 }
 
-/** What a teacher found in one picture, and what is there where that is known. */
+/** What a teacher found in one image, and what is there where that is known. */
 export interface JudgedPicture {
   readonly found: CountedBoxes<Instances>;
   readonly truth: MatchedObjects | null;
 }
 
-/** Objects clipped to their picture, as a teacher's boxes are. */
+/** Objects clipped to their image, as a teacher's boxes are. */
 export function clipped(objects: ObjectBoxes, picture: Size): ObjectBoxes {
   return { ...objects, boxes: mapBoxes(identity3, objects.boxes, picture) };
 }
@@ -90,7 +90,7 @@ export function judgePicture(
   return { found, truth: { ...truth, matches: matchObjects(found.instances, truth.instances) } };
 }
 
-/** The pseudo labels of pictures at a threshold. @param scoreThr a score must be above it */
+/** The pseudo labels of images at a threshold. @param scoreThr a score must be above it */
 export function countPseudoLabels(
   pictures: readonly JudgedPicture[],
   { numClasses, scoreThr }: { numClasses: number; scoreThr: number },
@@ -156,7 +156,7 @@ function countTruth(
   });
 }
 
-/** The report of all pictures of several. */
+/** The report of all images of several. */
 export function sumReports(reports: readonly PseudoLabelReport[]): PseudoLabelReport | null {
   const [first] = reports;
   if (!first || reports.length === 1) return first ?? null;
@@ -190,7 +190,7 @@ export function recallOf({ objects, found }: TruthCounts): number | null {
 }
 
 /**
- * Numbers per picture, as a line of metrics.jsonl has them.
+ * Numbers per image, as a line of metrics.jsonl has them.
  * @param classNames by label
  */
 export function perImage(report: PseudoLabelReport, classNames: readonly string[]) {

@@ -9,9 +9,9 @@ import type { CachedRecipe } from '../semi/index.js';
 import type { RunIdentity } from './identity.js';
 import type { WatchState } from './watch.js';
 
-/** Everything of a run that is no weight; JSON. */
+/** Everything of a run except its weights; JSON. */
 export interface TrainingState {
-  /** Steps done. */
+  /** Number of steps done. */
   iteration: number;
   identity: RunIdentity;
   sampler: SamplerState | null;
@@ -31,7 +31,7 @@ export interface Checkpoint {
   path: string;
   state: TrainingState;
   student: DetectorState;
-  /** Null without one (supervised training). */
+  /** The teacher's weights; null without a teacher (supervised training). */
   teacher: DetectorState | null;
 }
 
@@ -196,7 +196,10 @@ function parseState(path: string, text: string): StateFile {
   const caches = state.version === 1 ? [cache] : state.caches;
   const whole = Number.isSafeInteger(state.iteration) && state.identity && state.files;
   if (!whole || !Array.isArray(caches) || !caches.every(Array.isArray) || !state.watch)
-    throw new MixplError('ERR_BAD_FILE', `${path}: must hold a whole training state, got parts`);
+    throw new MixplError(
+      'ERR_BAD_FILE',
+      `${path}: must contain a whole training state, got parts of one`,
+    );
   return { ...rest, caches } as StateFile;
 }
 

@@ -20,32 +20,32 @@ import type { ProcessGroup } from '../processes/index.js';
 
 /** How a data set is shown to a detector. */
 export interface DetectOptions {
-  /** How the pictures are resized. */
+  /** How the images are resized. */
   resize: TestResizeOptions;
   preprocess: PreprocessOptions;
   dtype: 'f32' | 'bf16';
-  /** Where the pictures are composed. @defaultValue 'cpu' */
+  /** Where the images are composed. @defaultValue 'cpu' */
   device?: string;
-  /** Pictures at a time. @defaultValue 1 */
+  /** Images per pass. @defaultValue 1 */
   batch?: number;
   cache: ImageCache;
   /** Stops between batches, with its reason. */
   signal?: AbortSignal | undefined;
-  /** Pictures looked at, of how many. */
+  /** Called with the number of images done, and of all. */
   onProgress?: (done: number, total: number) => void;
 }
 
-/** What to do with pictures that cannot be read. */
+/** What to do with images that cannot be read. */
 export interface UnreadableOptions {
   /** 'skip': they are left out of the evaluation. @defaultValue 'refuse' */
   unreadable?: 'refuse' | 'skip' | undefined;
-  /** Told of each that is left out. */
+  /** Called for each image that is left out. */
   onUnreadable?: ((problem: MixplError, path: string) => void) | undefined;
 }
 
 /**
- * A detector's boxes for every picture of a data set, in original pixels, clipped to the picture.
- * @throws MixplError ERR_BAD_FILE, ERR_IO for a picture that cannot be read; `signal.reason`
+ * A detector's boxes for every image of a data set, in original pixels, clipped to the image.
+ * @throws MixplError ERR_BAD_FILE, ERR_IO for an image that cannot be read; `signal.reason`
  */
 export async function detectDataset(
   detector: TeachableDetector,
@@ -75,7 +75,7 @@ export async function evaluateDetector(
 }
 
 /**
- * evaluateDetector() by several processes, each with a share of the pictures; all have the metrics.
+ * evaluateDetector() by several processes, each with a share of the images; all have the metrics.
  * @returns null when the signal of one of them has stopped it, and then they are all told to stop
  * @throws as evaluateDetector; MixplError ERR_PROCESS
  */
@@ -112,7 +112,7 @@ export async function evaluateTogether(
   return metrics;
 }
 
-/** Which metrics. */
+/** Which metrics to compute. */
 export interface MetricOptions {
   protocol?: EvaluationProtocol;
   voc?: VocInterpolation | null;
@@ -125,7 +125,7 @@ function metricsOf(
   return evaluateDetections(found, { protocol, voc });
 }
 
-/** Pictures that a detector looks at together. */
+/** Images that a detector looks at together. */
 function groupsOf(
   { images }: DetectionDataset,
   { batch = 1 }: Pick<DetectOptions, 'batch'>,
@@ -135,7 +135,7 @@ function groupsOf(
   );
 }
 
-/** What a detector finds, by group and picture; null in one that cannot be read. */
+/** What a detector finds, by group and image; null in one that cannot be read. */
 async function detectGroups(
   detector: TeachableDetector,
   groups: readonly (readonly ImageRecord[])[],
@@ -186,7 +186,7 @@ async function detectGroups(
   return found;
 }
 
-/** @throws MixplError ERR_DATA when no picture could be read */
+/** @throws MixplError ERR_DATA when no image could be read */
 function readablePart(
   dataset: DetectionDataset,
   found: readonly (Detections | null)[],

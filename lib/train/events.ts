@@ -16,12 +16,12 @@ export interface StepEvent extends StepReport {
   lr: number;
   /** Over the last steps; waiting for data included. */
   imagesPerSecond: number;
-  /** Seconds that the step took, and of them waiting for pictures. */
+  /** Seconds that the step took, and of them waiting for images. */
   seconds: number;
   dataSeconds: number;
   /** Seconds to the last iteration at the present rate, validations left out. */
   etaSeconds: number;
-  /** Of the process; of tensors on the device of the student. */
+  /** Memory of the process, and of tensors on the student's device, in bytes. */
   memory: { rssBytes: number; tensorBytes: number; peakTensorBytes: number };
 }
 
@@ -58,7 +58,7 @@ export interface WarningEvent extends TrainingWarning {
   iteration: number;
 }
 
-/** The first event of a run that goes on from a checkpoint. */
+/** The first event of a run that continues from a checkpoint. */
 export interface ResumedEvent {
   type: 'resumed';
   iteration: number;

@@ -97,7 +97,7 @@ export function checkIdentity(
   for (const { key, was, now } of options) problems.push(`${key}: checkpoint ${was}, now ${now}`);
   if (problems.length === 0) return;
   const hint = options.length
-    ? `; try another output folder, or allow the change of ${options.map((o) => o.key).join(', ')}`
+    ? `; try another output folder, or allow these changes (--allow-change): ${options.map((o) => o.key).join(', ')}`
     : '';
   throw new MixplError(
     'ERR_CHECKPOINT',

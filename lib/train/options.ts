@@ -22,13 +22,13 @@ export interface TrainOptions {
   settings?: TrainSettingsInput;
   /** Defaults to the detector's own, else to ImageNet's statistics. */
   preprocess?: PreprocessOptions;
-  /** Type of the pictures that the detector takes. Defaults to the detector's own, else f32. */
+  /** Type of the images that the detector takes. Defaults to the detector's own, else f32. */
   dtype?: 'f32' | 'bf16';
   /** Where they are composed. Defaults to the detector's own, else the CPU. */
   device?: string;
   /** Folder for metrics, checkpoints and the best weights; without one nothing is written. */
   out?: string;
-  /** true: go on from the newest checkpoint in `out`, if there is one; a path: from that checkpoint. */
+  /** true: continue from the newest checkpoint in `out`, if there is one; a path: from that checkpoint. */
   resume?: boolean | string;
   /** Options that may differ from the checkpoint's, e.g. `schedule.iterations`. */
   allowChanges?: readonly string[];
@@ -42,12 +42,12 @@ export interface TrainOptions {
    */
   policy?: MixingPolicy<CachedView> | (() => MixingPolicy<CachedView>);
   /**
-   * Labelled pictures that cannot be decoded end the run, or are replaced and told, as unlabelled ones
-   * always are; test pictures end it, or are left out of the metrics and told. @defaultValue 'refuse'
+   * Labelled images that cannot be decoded end the run, or are replaced and told, as unlabelled ones
+   * always are; test images end it, or are left out of the metrics and told. @defaultValue 'refuse'
    */
   unreadable?: 'refuse' | 'skip';
   /**
-   * Labelled pictures of another size than their record, which boxes would not fit: end the run, are
+   * Labelled images of another size than their record, which boxes would not fit: end the run, are
    * replaced and told, or are used, of which the first is told. @defaultValue 'refuse'
    */
   sizeMismatch?: 'refuse' | 'skip' | 'keep';
@@ -61,7 +61,7 @@ export interface TrainOptions {
   /**
    * Processes that train together: each makes this call with the same options, a detector of its own with the same
    * weights, and takes the events, which are the same in all. Each has an equal number of the parts of an iteration
-   * (`batch.accumulate`) and a share of the test pictures; rank 0 writes the files. An error in one, or a loop that
+   * (`batch.accumulate`) and a share of the test images; rank 0 writes the files. An error in one, or a loop that
    * is left, ends all of them with ERR_PROCESS, without a checkpoint. @defaultValue this process alone
    */
   processes?: ProcessGroup | null;

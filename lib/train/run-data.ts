@@ -15,19 +15,19 @@ export interface RunData {
   /** With the annotations that its source has: a training compares with them and learns nothing from them. */
   unlabelled: DetectionDataset | null;
   test: DetectionDataset | null;
-  /** Of the labelled file names, where a split made them. */
+  /** Hash of the labelled file names, if a split chose them. */
   splitHash: string | null;
 }
 
 /** How the data sets of a config are read. */
 export interface LoadDataOptions {
   signal?: AbortSignal | undefined;
-  /** Instead of the config's. */
+  /** What to do with problems, instead of the config's `data.policy`. */
   policy?: ProblemPolicy | undefined;
 }
 
 /**
- * Reads the data sets of a config: splits the labelled one, drops pictures that training cannot use
+ * Reads the data sets of a config: splits the labelled one, drops images that training cannot use
  * from it, gives the others its classes.
  * @throws MixplError what lib/data throws for files and annotations that cannot be used
  */
@@ -55,8 +55,8 @@ export async function loadRunData(
 }
 
 /**
- * The pictures that a config's training takes as unlabelled, with the annotations that it does not see.
- * @throws MixplError ERR_CONFIG when there are no such pictures or nothing is annotated in them; as loadRunData
+ * The images that a config's training takes as unlabelled, with the annotations that it does not see.
+ * @throws MixplError ERR_CONFIG when there are no such images or nothing is annotated in them; as loadRunData
  */
 export async function loadHiddenTruth(
   config: ResolvedConfig,
@@ -71,7 +71,7 @@ export async function loadHiddenTruth(
     : 'none (neither data.unlabelled nor data.split)';
   throw new MixplError(
     'ERR_CONFIG',
-    `${config.name}: the unlabelled images must have annotations to compare with, got ${got}; try to name an annotated data set`,
+    `${config.name}: the unlabelled images must have annotations to compare with, got ${got}; name an annotated data set`,
   );
 }
 

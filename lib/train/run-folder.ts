@@ -69,7 +69,7 @@ export class RunFolder {
     if (inUse.has(path))
       throw new MixplError(
         'ERR_STATE',
-        `${path}: must be free, got one that a training writes into`,
+        `${path}: must be free, got a folder that another training writes into`,
       );
     inUse.add(path);
     const isNew = !(await stat(path).catch(() => null));
@@ -84,7 +84,7 @@ export class RunFolder {
       if (!resume && (existing.length > 0 || (await isFilled(metrics))))
         throw new MixplError(
           'ERR_STATE',
-          `${path}: must not hold a run yet, got one (${existing[0] ?? metrics}); resume it or choose another folder`,
+          `${path}: must not contain a run yet, got one (${existing[0] ?? metrics}); resume it or choose another folder`,
         );
       const from = typeof resume === 'string' ? resume : resume ? existing[0] : undefined;
       const resumed = from === undefined ? null : await readOrHint(from, existing);

@@ -21,7 +21,7 @@ import { trainSemiSupervised } from './trainer.js';
 import { type BatchAndRate, picturesOf, recipeFor } from './watch.js';
 
 /**
- * The detector of a config with fresh weights, or those that `model.weights` names; a class layer for
+ * The detector of a config with random weights, or those that `model.weights` names; a class layer for
  * other classes is not taken from there.
  * @param onWeights sees what was loaded
  */
@@ -60,22 +60,22 @@ export async function createRunDetector(
 export interface RunOptions {
   /** Folder of the run. */
   out: string;
-  /** true: go on from the newest checkpoint, if there is one; a path: from that checkpoint. */
+  /** true: continue from the newest checkpoint, if there is one; a path: from that checkpoint. */
   resume?: boolean | string;
   /** Options that may differ from the checkpoint's. */
   allowChanges?: readonly string[];
-  /** What the recipe was tuned for. @defaultValue with SGD the one of `paperBatches` that is closest; mmdetection's 16 pictures without a teacher */
+  /** What the recipe was tuned for. @defaultValue with SGD the one of `paperBatches` that is closest; mmdetection's 16 images without a teacher */
   recipe?: BatchAndRate | null;
   /** Processes that make this call together, see TrainOptions: each has a GPU of its own, or a share of the CPU's threads. */
   processes?: ProcessGroup | null;
   signal?: AbortSignal;
-  /** Sees the data before the training starts. */
+  /** Called with the data before the training starts. */
   onData?: (data: RunData) => void;
-  /** Sees what was taken from `model.weights`. */
+  /** Called with what was taken from `model.weights`. */
   onWeights?: (loaded: LoadedWeights) => void;
-  /** Sees every event as it comes. */
+  /** Called with every event. */
   onEvent?: (event: TrainEvent) => void;
-  /** Sees how far a validation is. */
+  /** Called with the progress of a validation. */
   onValidating?: (progress: ValidationProgress) => void;
 }
 

@@ -1,4 +1,4 @@
-/** How the learning rate runs over the iterations. */
+/** How the learning rate changes over the iterations. */
 export interface RateSchedule {
   /** Linear rise from factor × rate to the rate over the first iterations; 0: none. */
   warmup: { iterations: number; factor: number };

@@ -46,7 +46,7 @@ export interface TrainingSetup {
   resize: TestResizeOptions;
   /** Labelled, then unlabelled unless the training is supervised; the latter without annotations. */
   datasets: DetectionDataset[];
-  /** The annotations of the unlabelled pictures, by position; none where they have other classes. */
+  /** The annotations of the unlabelled images, by position; none where they have other classes. */
   truth: readonly (Annotations | null)[];
   test: DetectionDataset | null;
   sampler: BatchSampler;

@@ -21,7 +21,7 @@ interface Drawn {
  * has all of the part before to do; so are the first of an iteration before the update that it follows.
  */
 export class PartDrawer {
-  /** Pictures of the iteration that began last, and seconds that it waited for pictures. */
+  /** Images of the iteration that began last, and seconds that it waited for images. */
   images = 0;
   dataSeconds = 0;
   /** What the sampler goes on from after the last part; of several processes the last one's says it. */
@@ -37,7 +37,7 @@ export class PartDrawer {
   constructor(
     setup: TrainingSetup,
     options: {
-      /** Whether an iteration learns from unlabelled pictures. */
+      /** Whether an iteration learns from unlabelled images. */
       teaches: (iteration: number) => boolean;
       /** Takes what the loader finds while it works ahead. */
       warn: (warning: TrainingWarning) => void;

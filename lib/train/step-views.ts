@@ -13,7 +13,7 @@ import type { UnlabelledPair } from '../semi/index.js';
 
 /** Boxes of a labelled view must be wider and higher than this, as in the reference's pipeline. */
 const minBoxSize = 0.01;
-/** Other pictures that are tried for one that lost all its boxes. */
+/** Other images that are tried for one that lost all its boxes. */
 const maxRedraws = 20;
 /** Attempts below this belong to the loader's own substitutes. */
 const firstRedraw = 1000;
@@ -47,7 +47,7 @@ export class ViewDrawer {
     random: Random;
     sampler: BatchSampler;
     labelled: DetectionDataset;
-    /** What is in the unlabelled pictures, by their position, where it is known. */
+    /** What is in the unlabelled images, by their position, where it is known. */
     truth?: readonly (Annotations | null)[];
     images: ImageCache;
   }) {
@@ -59,7 +59,7 @@ export class ViewDrawer {
     this.#images = setup.images;
   }
 
-  /** @throws what decoding another picture throws */
+  /** @throws what decoding another image throws */
   async draw({ batch, images }: LoadedBatch, { teach }: { teach: boolean }): Promise<StepViews> {
     const { step } = batch;
     const [labelled = [], unlabelled = []] = images;
@@ -83,7 +83,7 @@ export class ViewDrawer {
   }
 
   /**
-   * A view that shows a box, or one of a picture in which nothing is to be found. Pictures that lose all of
+   * A view that shows a box, or one of an image in which nothing is to be found. Images that lose all of
    * their boxes give way to others, as in the reference.
    */
   async #labelledView(loaded: LoadedImage, step: number, slot: number): Promise<LabelledView> {
@@ -109,7 +109,7 @@ export class ViewDrawer {
     }
   }
 
-  /** Another labelled picture; null when it cannot be used. The loader reports it when it is its turn. */
+  /** Another labelled image; null when it cannot be used. The loader reports it when it is its turn. */
   async #another(place: { step: number; slot: number; attempt: number }) {
     const record = this.#labelled.images[this.#sampler.substitute(0, place)]!;
     const image = await this.#images.get(record.path).catch(() => null);
@@ -123,7 +123,7 @@ function isBackground(annotations: Annotations | null): boolean {
   return annotations?.labels.length === 0;
 }
 
-/** What a picture's annotations ask to be found: crowds are no targets. */
+/** What an image's annotations ask to be found: crowds are no targets. */
 export function instancesOf(annotations: Annotations | null): Instances {
   const kept: number[] = [];
   annotations?.labels.forEach((_, i) => {

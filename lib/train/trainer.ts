@@ -17,7 +17,7 @@ import { PartDrawer } from './step-parts.js';
 import { type TrainingWarning, TrainingWatch } from './watch.js';
 
 /**
- * Trains a detector on labelled and unlabelled pictures. The training is an async iterator: it goes on
+ * Trains a detector on labelled and unlabelled images. The training is an async iterator: it goes on
  * while its events are taken. Stopping early (break, or the signal) writes a checkpoint when `out` is
  * given. The detector is the student; the teacher lives in the run, its best weights in
  * `best.safetensors`.
@@ -75,7 +75,7 @@ class Training {
   /** Found while the loader works ahead, told after the step under way. */
   readonly #warnings: TrainingWarning[];
 
-  /** Test pictures that were told to be left out. */
+  /** Test images that were told to be left out. */
   readonly #unreadable = new Set<string>();
 
   /** Steps done. */
@@ -229,7 +229,7 @@ class Training {
     );
   }
 
-  /** A picture of the run is no reason to fail it. */
+  /** An image of the run is no reason to fail it. */
   async *#report(): AsyncGenerator<TrainEvent, void, undefined> {
     try {
       await this.#setup.folder?.report();
@@ -323,7 +323,7 @@ class Training {
     return { type: 'validation', iteration: this.#iteration, headline, ...metrics, best };
   }
 
-  /** Once a picture: a run has many validations, and two branches. */
+  /** Once an image: a run has many validations, and two branches. */
   #leftOut(path: string, message: string): void {
     if (this.#unreadable.has(path)) return;
     this.#unreadable.add(path);

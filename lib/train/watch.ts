@@ -25,7 +25,7 @@ export interface TrainingWarning {
 
 /** What the watch has counted; part of a checkpoint. */
 export interface WatchState {
-  /** Iterations that are being counted, up to the patience; pictures in them, those with a pseudo label. */
+  /** Iterations that are being counted, up to the patience; images in them, those with a pseudo label. */
   iterations: number;
   images: number;
   labelled: number;
@@ -41,16 +41,16 @@ export interface WatchState {
 
 const fresh = { iterations: 0, images: 0, labelled: 0, bestScore: 0, perClass: [] as number[] };
 
-/** With fewer pictures than this share, pseudo labels teach next to nothing. */
+/** With fewer images than this share, pseudo labels teach next to nothing. */
 const leastLabelled = 0.05;
 /** A class with less than this share of the annotations' rate is unlearned: its objects count as background. */
 const leastOfClass = 0.1;
-/** Annotations of a class that as many pictures must make us expect before its absence says anything. */
+/** Annotations of a class that as many images must make us expect before its absence says anything. */
 const leastExpected = 50;
 /** Classes that a warning names. */
 const namedClasses = 5;
 
-/** A class and how many boxes of it an annotated picture has. */
+/** A class and how many boxes of it an annotated image has. */
 export interface ClassRate {
   name: string;
   perImage: number;
@@ -160,7 +160,7 @@ export class TrainingWatch {
   }
 }
 
-/** Pictures of an iteration and the learning rate that was tuned for them. */
+/** Images of an iteration and the learning rate that was tuned for them. */
 export interface BatchAndRate {
   labelled: number;
   unlabelled: number;
@@ -168,7 +168,7 @@ export interface BatchAndRate {
 }
 
 /**
- * The paper's, all with SGD on 8 processes: 1 + 4 pictures each (COCO-Standard), 4 + 4 (COCO-Full and
+ * The paper's, all with SGD on 8 processes: 1 + 4 images each (COCO-Standard), 4 + 4 (COCO-Full and
  * VOC-Mixture).
  * @source arXiv:2312.07006 and MixPL's configs
  */
@@ -176,7 +176,7 @@ export const paperBatches: readonly BatchAndRate[] = [
   { labelled: 8, unlabelled: 32, lr: 0.01 },
   { labelled: 32, unlabelled: 32, lr: 0.01 },
 ];
-/** mmdetection's for one-stage detectors without a teacher: 8 processes of 2 pictures; two-stage ones take twice the rate. */
+/** mmdetection's for one-stage detectors without a teacher: 8 processes of 2 images; two-stage ones take twice the rate. */
 const supervisedBatch: BatchAndRate = { labelled: 16, unlabelled: 0, lr: 0.01 };
 
 /** Of an iteration: all its parts. */
@@ -194,7 +194,7 @@ export function picturesOf(
   };
 }
 
-/** The recipe with the ratio of labelled to unlabelled pictures that is closest to the batch's. */
+/** The recipe with the ratio of labelled to unlabelled images that is closest to the batch's. */
 export function recipeFor(batch: { labelled: number; unlabelled: number }): BatchAndRate {
   if (batch.unlabelled === 0) return supervisedBatch;
   const ratio = (b: typeof batch) => Math.log(b.unlabelled / b.labelled);
@@ -230,7 +230,7 @@ export function batchWarning(run: BatchAndRate, recipe: BatchAndRate): TrainingW
 }
 
 /**
- * Warns when annotated pictures have more objects than the detector can learn or find.
+ * Warns when annotated images have more objects than the detector can learn or find.
  * @param cannot what happens to the others, as in 'learned'
  */
 export function crowdedWarning(

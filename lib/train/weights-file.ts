@@ -43,7 +43,7 @@ export async function findWeights(path: string): Promise<WeightsFiles> {
   if (!headline)
     throw new MixplError(
       'ERR_IO',
-      `${path}: must hold best.safetensors, checkpoints or the files of one, got none of them`,
+      `${path}: must contain best.safetensors, checkpoints or the files of one, got none of them`,
     );
   return { headline, student, teacher };
 }

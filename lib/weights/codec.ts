@@ -61,7 +61,7 @@ export function rowsBefore(shape: readonly number[], count: number): Codec {
 
 /**
  * A number for each distance in a square window and head, [(2 w - 1)^2, M]: of windows of another size it
- * is resized as a picture of distances.
+ * is resized as an image of distances.
  * @source torch.nn.functional.interpolate, bicubic, without aligned corners, as mmdetection does
  */
 export function resizedTable(shape: readonly number[]): Codec {

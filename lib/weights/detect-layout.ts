@@ -69,6 +69,6 @@ export function classCount(
 function unknown(path: string, got: string): MixplError {
   return new MixplError(
     'ERR_CHECKPOINT',
-    `${path}: must have the names of one layout (${layoutNames.join(', ')}), got ${got}; name the layout, or the prefix before the names`,
+    `${path}: must have the names of one layout (${layoutNames.join(', ')}), got ${got}; try to name the layout, or the prefix of the names`,
   );
 }

@@ -26,7 +26,7 @@ export interface Misshapen extends Pair {
 export interface WeightsMatch {
   pairs: Pair[];
   misshapen: Misshapen[];
-  /** Our names. */
+  /** The detector's names. */
   missing: string[];
   /** Names of the file that have no place in the detector. */
   unexpected: string[];
@@ -77,7 +77,7 @@ export function differsInClasses({ name, wanted, got }: Misshapen, classLayers: 
 
 /** What keeps weights from being loaded, with every name. */
 export class WeightsMisfit extends MixplError {
-  /** Our names. */
+  /** The detector's names. */
   readonly missing: readonly string[];
   /** Names of the file. */
   readonly unexpected: readonly string[];

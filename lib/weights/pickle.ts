@@ -179,7 +179,7 @@ function decimal(text: string): number | bigint | boolean {
 
 function globalOf(m: Machine, module: unknown, name: unknown): void {
   if (typeof module !== 'string' || typeof name !== 'string')
-    throw new PickleError('a global whose name is no text');
+    throw new PickleError('a global whose name is not text');
   m.push(m.rules.global(module, name));
 }
 

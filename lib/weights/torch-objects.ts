@@ -65,7 +65,7 @@ function isCount(value: unknown): value is number {
 
 function countsOf(value: unknown, what: string): number[] {
   if (!Array.isArray(value) || value.length > mostAxes || !value.every(isCount))
-    throw new PickleError(`a tensor whose ${what} is no list of whole numbers`);
+    throw new PickleError(`a tensor whose ${what} is not a list of whole numbers`);
   return [...value];
 }
 
@@ -157,14 +157,14 @@ function mapOfPairs(items: unknown): Map<unknown, unknown> {
   if (items instanceof Map) return items;
   if (Array.isArray(items) && items.every((pair) => Array.isArray(pair) && pair.length === 2))
     return new Map(items as [unknown, unknown][]);
-  throw new PickleError('a dictionary that is made of no pairs');
+  throw new PickleError('a dictionary that is not made of pairs');
 }
 
 /** `('storage', type, key, device, elements)`, in old files with a view of it behind. */
 function storageOf(id: unknown): TorchStorage {
   const [kind, type, key, , count, view] = Array.isArray(id) ? id : [];
   if (kind !== 'storage' || !(type instanceof StorageType))
-    throw new PickleError('an object outside the pickle that is no storage of numbers');
+    throw new PickleError('an object outside the pickle that is not a storage of numbers');
   if (typeof key !== 'string' || !isCount(count))
     throw new PickleError('a storage without key and size');
   if (view !== undefined && view !== null)
@@ -183,14 +183,14 @@ export const torchRules: PickleRules = {
       return new StorageType(storageTypes[name]!);
     if (ignored.has(full) || dtypeName.test(full)) return new Placeholder(full);
     throw new PickleError(
-      `a pickle that asks for ${module}.${name}, which no state dict needs (nothing of it was run); ` +
+      `a pickle that asks for ${module}.${name}, which no state dict needs (nothing of it was executed); ` +
         'a whole model cannot be read: save its state_dict() with torch.save',
     );
   },
   call(callee, args) {
     if (callee instanceof TorchFunction) return callee.run(args);
     if (callee instanceof Placeholder) return new Placeholder(callee.name);
-    throw new PickleError('a pickle that calls what is no function');
+    throw new PickleError('a pickle that calls something other than a function');
   },
   persistent: storageOf,
 };

@@ -9,7 +9,7 @@ import { temporaryFolder } from './temporary-folder.js';
 
 const held = (folder: string, who: string) => ({
   code: 'ERR_STATE',
-  message: `${folder}: must be free, got one that a training writes into (${who}); if it has ended, remove ${join(folder, '.lock')}`,
+  message: `${folder}: must be free, got a folder that another training writes into (${who}); if it has ended, remove ${join(folder, '.lock')}`,
 });
 
 test('one owner at a time; nothing stays behind', async () => {

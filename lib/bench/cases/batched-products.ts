@@ -1,4 +1,4 @@
-/** Batched products at the sizes of Sparse R-CNN's dynamic convolutions: 100 proposals of two pictures. */
+/** Batched products at the sizes of Sparse R-CNN's dynamic convolutions: 100 proposals of two images. */
 import { type BenchCase, expectNear, sizeOf, spread } from '../case.js';
 import { RepeatedNoise } from '../data.js';
 import { opCase } from '../op-case.js';

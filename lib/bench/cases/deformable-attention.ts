@@ -1,4 +1,4 @@
-/** Deformable attention at the sizes of a DINO step on a picture of 800 × 1344. */
+/** Deformable attention at the sizes of a DINO step on an image of 800 × 1344. */
 import { type BenchCase, expectNear, sizeOf } from '../case.js';
 import { noise, RepeatedNoise, tensorOf } from '../data.js';
 import { opCase } from '../op-case.js';
@@ -11,7 +11,7 @@ const levels = [0, 2, 4, 6].map((l) => [maps[l]!, maps[l + 1]!] as const);
 const cells = levels.reduce((sum, [h, w]) => sum + h * w, 0);
 const images = 2;
 
-/** Centres of all cells, as shares of the picture. */
+/** Centres of all cells, as shares of the image. */
 function centres(): number[] {
   const out: number[] = [];
   for (const [h, w] of levels)

@@ -1,4 +1,4 @@
-/** Compositions of four pictures: the teacher's and the student's views, mixup, mosaic. */
+/** Compositions of four images: the teacher's and the student's views, mixup, mosaic. */
 import {
   type Composition,
   composeBatch,
@@ -24,12 +24,12 @@ const std = [58.395, 57.12, 57.375] as const;
 const preprocess = { mean, std, channelOrder: 'rgb', padDivisor: 32 } as const;
 const source = { width: 640, height: 480 };
 
-/** Of one picture, per channel: v = 20 + x / 4 + y / 8 + 8 c; samples between pixels are known. */
+/** Of one image, per channel: v = 20 + x / 4 + y / 8 + 8 c; samples between pixels are known. */
 const planeAt = (x: number, y: number, c: number) => 20 + (x - 0.5) / 4 + (y - 0.5) / 8 + 8 * c;
 
 const drawn = new Map<string, Uint8Array>();
 
-/** Its own copy: a picture that is shared would be read once. */
+/** Its own copy: an image that is shared would be read once. */
 function picture(width: number, height: number): DecodedImage {
   const key = `${width}×${height}`;
   let data = drawn.get(key);

@@ -118,7 +118,7 @@ const upsampleAdd: BenchCase = {
 
 const poolShape = { from: [2, 400, 672, 64], to: [2, 200, 336, 64] };
 
-/** Places of x that window (p, q) of picture n sees, in the order in which the first largest wins. */
+/** Places of x that window (p, q) of image n sees, in the order in which the first largest wins. */
 function windowOf(n: number, p: number, q: number, channel: number): number[] {
   const places: number[] = [];
   for (let row = Math.max(0, 2 * p - 1); row <= 2 * p + 1; row++)

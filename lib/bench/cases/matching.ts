@@ -1,4 +1,4 @@
-/** Objects and queries of a DINO step, matched: four pictures, six layers of the decoder and the encoder's choice. */
+/** Objects and queries of a DINO step, matched: four images, six layers of the decoder and the encoder's choice. */
 import { type BenchCase, sizeOf } from '../case.js';
 import { boxesIn, intsOf, RepeatedNoise, tensorOf } from '../data.js';
 import { opCase } from '../op-case.js';

@@ -19,7 +19,7 @@ const retinaNet = ({ device, dtype }: BenchContext, optimizer = sgd) =>
 const trained = 37.69e6;
 const all = 37.97e6;
 
-/** A gradient for every parameter, from a picture that costs little. */
+/** A gradient for every parameter, from an image that costs little. */
 async function makeGradients(detector: Detector): Promise<void> {
   const data = noise(3 * 64 * 64, 1);
   await detector.loss(

@@ -1,4 +1,4 @@
-/** Attention, norms and activations at the sizes of a DINO step on two pictures of 800 × 1344, R50 and Swin-L. */
+/** Attention, norms and activations at the sizes of a DINO step on two images of 800 × 1344, R50 and Swin-L. */
 import { native } from '../../native.js';
 import { type BenchCase, expectNear, sizeOf, spread } from '../case.js';
 import { numelOf, RepeatedNoise, tensorOf } from '../data.js';
@@ -231,7 +231,7 @@ function gelu(backward: boolean): BenchCase {
   };
 }
 
-/** Whole windows of 12×12 over two pictures' maps. */
+/** Whole windows of 12×12 over two images' maps. */
 const windows = (stage: number): AttentionSizes => {
   const side = (pixels: number) => Math.ceil(Math.ceil(pixels / 2 ** (stage + 1)) / 12);
   return {

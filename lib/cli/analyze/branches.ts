@@ -1,4 +1,4 @@
-/** Student and teacher of a checkpoint, and how its run shows pictures to them. */
+/** Student and teacher of a checkpoint, and how its run shows images to them. */
 
 import type { StudentViewChoices } from '../../analysis/index.js';
 import type { ResolvedConfig } from '../../config/index.js';

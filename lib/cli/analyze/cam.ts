@@ -24,7 +24,7 @@ interface ViewSummary {
   /** Anchors, points, regions or queries that were to find an object, and the sum of their logits. */
   rows: number;
   score: number;
-  /** The largest heat, and what the picture's brightest colour stands for. */
+  /** The largest heat, and what the image's brightest colour stands for. */
   hottest: number;
   brightest: number;
   /** Boxes of each colour. */
@@ -119,7 +119,7 @@ async function draw(paths: readonly string[], flags: CamFlags, output: Output) {
   return { ...branches.files, legend, images };
 }
 
-/** The pictures, and how they are read and shown. */
+/** The images, and how they are read and shown. */
 async function sourceOf(
   paths: readonly string[],
   of: { flags: CamFlags; branches: Branches; signal: AbortSignal; output: Output },
@@ -197,10 +197,13 @@ function summaryOf(
 
 function describe({ png, views }: PictureSummary): string {
   const parts = Object.entries(views).map(([name, view]) => {
-    if (!view) return `${name} –`;
+    if (!view) return `${name}: nothing`;
     const { level, found, missed, wrong, unjudged } = view;
-    const counts = unjudged > 0 ? `${unjudged} labels` : `${found}+${missed}-${wrong}`;
-    return `${name} ${level} ${counts}`;
+    const counts =
+      unjudged > 0
+        ? `${unjudged} pseudo labels`
+        : `${found} found, ${missed} missed, ${wrong} wrong`;
+    return `${name} at ${level}: ${counts}`;
   });
-  return `${png}: ${parts.join(', ')}`;
+  return `${png}: ${parts.join('; ')}`;
 }

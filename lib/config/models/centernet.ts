@@ -43,7 +43,9 @@ export const centernet = z
           .describe(
             'cells around the centre of a box with a smaller GIoU loss are positives of its class',
           ),
-        morePositives: positiveCount().default(9).describe('limit of such positives per box'),
+        morePositives: positiveCount()
+          .default(9)
+          .describe('there are fewer than this many such positives per box'),
         positiveWeight: nonNegative()
           .default(0.25)
           .describe('weight of positives in the focal loss'),

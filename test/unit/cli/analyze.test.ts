@@ -144,7 +144,7 @@ describe('mixpl analyze pseudo-labels', () => {
     const noTruth = await analyze('--checkpoint', folderRun);
     expect(noTruth.code).toBe(2);
     expect(noTruth.stderr).toMatch(
-      /the unlabelled images must have annotations .*got 16 images of images without.*try to name an annotated data set/,
+      /the unlabelled images must have annotations .*got 16 images of images without.*; name an annotated data set/,
     );
 
     const noObjects = await analyze(

@@ -155,7 +155,7 @@ describe('data split', () => {
     [['--percent', 'x'], 2, "argument 'x' is invalid"],
     [['--percent', '300'], 2, "'300' is invalid. It must be a number in (0, 100]."],
     [['--scheme', 'coco'], 2, 'Allowed choices are exact, reference'],
-    [['--out', '/proc/none'], 1, 'must be a folder that can be made'],
+    [['--out', '/proc/none'], 1, 'must be a folder that can be created'],
   ])('refuses %j', async (more, code, message) => {
     const result = await split(...more);
     expect(result.code).toBe(code);

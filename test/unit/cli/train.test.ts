@@ -121,7 +121,7 @@ describe('mixpl train', () => {
   });
 
   test.each<[string, string[], string, number]>([
-    ['a folder that holds a run', [], 'must not hold a run yet', 1],
+    ['a folder that holds a run', [], 'must not contain a run yet', 1],
     [
       'another seed',
       ['--resume', '--set', 'seed=5', '--set', 'schedule.iterations=9'],
@@ -230,7 +230,7 @@ describe('mixpl eval --checkpoint', () => {
     const { code, stderr } = await runCli([...args, '--policy', 'unreadable-image=skip']);
     expect(code).toBe(0);
     expect(stderr).toMatch(
-      /annotations of categories that are not listed \(unknown-category\): skip/,
+      /annotations of categories that are not listed \(unknown-category\): skipped/,
     );
     expect(stderr.match(/it is left out of the metrics/g)).toHaveLength(1);
     const typo = await runCli([...args, '--policy', 'unreadable-image=skp']);

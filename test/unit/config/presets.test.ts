@@ -246,6 +246,20 @@ describe('advice', () => {
     expect(ofQueries).toEqual(says ? [expect.stringMatching(says)] : []);
   });
 
+  test('names a split beside unlabelled data, which leaves out the rest', async () => {
+    const both = [...someData, 'data.split={ percent: 10 }'];
+    const ofSplit = async (name: string, overrides: string[]) =>
+      adviceFor(await loadConfig(name, { overrides })).filter((line) => /split/.test(line));
+    for (const more of [[], ['semi.method=supervised']])
+      expect(await ofSplit('small', [...both, ...more])).toEqual([
+        'data.split takes 10% of data.labelled, and the rest is not used, as data.unlabelled is given; split: null takes all of it',
+      ]);
+    expect(await ofSplit('small', [...both, 'data.split=null'])).toEqual([]);
+    expect(await ofSplit('small', [...both, 'data.unlabelled=null'])).toEqual([]);
+    for (const { name } of presets)
+      expect(await ofSplit(name, isBare(name) ? someData : ['data.root=/d']), name).toEqual([]);
+  });
+
   test('names a burn-in that never ends', async () => {
     const config = await loadConfig('bccd-5', { overrides: ['semi.burnIn=2500'] });
     expect(adviceFor(config).join('\n')).toMatch(/burnIn 2500 leaves none of the 2500 iterations/);

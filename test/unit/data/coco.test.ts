@@ -384,14 +384,14 @@ describe('loadCoco', () => {
     [{ images, annotations: [], categories: [{ id: 1 }] }, 'categories[0] must have an integer id'],
     [
       { images, annotations: [], categories: [categories[0], { id: 18, name: 'x' }] },
-      "ids of their own, got 18 twice (second: 'x')",
+      "unique ids, got 18 twice (second: 'x')",
     ],
     [
       { images, annotations: [], categories: [categories[0], { id: 19, name: 'dog' }] },
-      "names of their own, got 'dog' twice",
+      "unique names, got 'dog' twice",
     ],
     ['[{"image_id": 1}]', 'got a list (a results file?)'],
-    ['{"images": [], "images": []}', "'images' must stand once"],
+    ['{"images": [], "images": []}', "'images' must appear only once"],
     ['{"images": [,]}', 'set.json:1:13: must have a value here'],
   ] as [Entry | string, string][])('%j is refused', (content, message) =>
     expect(load(content)).rejects.toThrow(message),
@@ -410,7 +410,7 @@ describe('loadCoco', () => {
     expect(
       load({ images, annotations: [], categories }, { images: `${folder}/nowhere` }),
     ).rejects.toThrow(
-      /its images must be in .*nowhere, got none of 2 there: .*got no folder .*; try to give the folder of its images/,
+      /its images must be in .*nowhere, got none of 2 there: .*got no folder .*; try to name the folder of its images/,
     ));
 
   test('a file with paths of Windows, and one of another extension', async () => {
@@ -445,7 +445,7 @@ describe('loadCoco', () => {
     const at = (count: number, bbox: number[]) =>
       Array.from({ length: count }, (_, i) => annotation(i + 1, { bbox, area: 100 }));
     await expect(loadAnnotations(at(10, [30, 20, 60, 40]))).rejects.toThrow(
-      'bbox must be [x, y, width, height], got what fits its image as [x1, y1, x2, y2] alone in 10 of 10',
+      'bbox must be [x, y, width, height], got what fits its image only as [x1, y1, x2, y2] in 10 of 10',
     );
     // Of the classes that are chosen, whatever else the file holds.
     const others = at(30, [1, 1, 9, 9]).map((one) => ({
@@ -455,7 +455,7 @@ describe('loadCoco', () => {
     }));
     await expect(
       loadAnnotations([...at(10, [30, 20, 60, 40]), ...others], { classes: ['dog'] }),
-    ).rejects.toThrow('alone in 10 of 10');
+    ).rejects.toThrow('only as [x1, y1, x2, y2] in 10 of 10');
     const { report } = await loadAnnotations(at(10, [30, 20, 60, 40]), {
       policy: { 'box-corners': 'keep' },
     });

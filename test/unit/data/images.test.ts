@@ -286,7 +286,7 @@ describe('loadImageFolder', () => {
     await put(root, 'notes.txt', 'x');
     await expect(loadImageFolder(root)).rejects.toMatchObject({
       code: 'ERR_DATA',
-      message: expect.stringContaining(`${root} must hold images`),
+      message: expect.stringContaining(`${root} must contain images`),
     });
     await expect(loadImageFolder(`${root}/notes.txt`)).rejects.toMatchObject({ code: 'ERR_IO' });
     await expect(loadImageFolder(`${root}/none`)).rejects.toMatchObject({ code: 'ERR_IO' });

@@ -35,12 +35,15 @@ describe('counts per source', () => {
     expect(counts(4, 1, 0)).toEqual([4, 0]);
   });
   test.each([
-    [() => counts(2, 4, 1), 'batchSize must leave every source an image (ratios 4:1), got 2'],
+    [
+      () => counts(2, 4, 1),
+      'batchSize must give every source at least one image (ratios 4:1), got 2',
+    ],
     [() => counts(0, 1), 'batchSize must be a positive integer, got 0'],
     [() => counts(2.5, 1), 'got 2.5'],
-    [() => counts(2, -1, 3), 'ratios must be at least 0'],
+    [() => counts(2, -1, 3), 'ratios must be >= 0, and at least one > 0'],
     [() => counts(2, 0, 0), 'got [0, 0]'],
-    [() => counts(2), 'sources must be at least one'],
+    [() => counts(2), 'sources must have at least one entry'],
     [
       () => new BatchSampler([{ images: [], ratio: 1 }], { batchSize: 1, seed: 0 }),
       'source 0 must have images',

@@ -144,7 +144,7 @@ describe('splitDataset', () => {
 
   test('an unlabelled data set cannot be split', () =>
     expect(() => splitDataset(asUnlabelled(dataset), { percent: 10 })).toThrow(
-      "must be labelled throughout, got '000000.png' without annotations",
+      "every image must be annotated, got '000000.png' without annotations",
     ));
 });
 

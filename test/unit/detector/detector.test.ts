@@ -267,7 +267,7 @@ describe('Detector', () => {
     const call = (method: 'predict' | 'loss', ...args: unknown[]) =>
       (detector[method] as (...args: unknown[]) => Promise<unknown>).apply(detector, args);
     await expect(call('predict')).rejects.toThrow(
-      'detector.predict: images must be a list of pictures or arrays, or a prepared batch, got undefined',
+      'detector.predict: images must be a list of 8-bit images or normalised arrays, or a prepared batch, got undefined',
     );
     await expect(call('predict', image)).rejects.toThrow('prepared batch, got Object');
     await expect(call('loss', [image])).rejects.toThrow(

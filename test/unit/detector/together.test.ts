@@ -140,7 +140,7 @@ describe('forwardTogether', () => {
     const [pass] = (await batches('f32')) as [Awaited<ReturnType<typeof batches>>[0]];
     await expect(detector.forwardTogether([])).rejects.toMatchObject({
       code: 'ERR_SHAPE',
-      message: 'detector.forward: passes must hold one at least, got none',
+      message: 'detector.forward: passes must have at least one entry, got none',
     });
     await expect(detector.forwardTogether(Array(9).fill(pass))).rejects.toMatchObject({
       code: 'ERR_SHAPE',

@@ -251,7 +251,7 @@ describe('bad calls', () => {
     [
       () => nms({ data: flatBoxes, shape: [3, 4], stride: [4] }, scores),
       'ERR_SHAPE',
-      'nms: boxes.stride must hold 2 integers (one an axis), got [4]',
+      'nms: boxes.stride must hold 2 integers (one per axis), got [4]',
     ],
     [
       () => nms(bad(Float64Array.from(flatBoxes)), scores),

@@ -98,7 +98,7 @@ describe('failures', () => {
     expect(await gathered[0]).toEqual([0, 1, 2]);
     await expect(groups[0]!.allGather(0)).rejects.toMatchObject({
       code: 'ERR_PROCESS',
-      message: expect.stringMatching(/process [12] was done before it/),
+      message: expect.stringMatching(/process [12] ended before it/),
     });
     const more = await groupOf(3);
     const late = more[2]!.broadcast(null);
@@ -166,7 +166,7 @@ describe('who does not belong', () => {
     });
     expect(await settled).toMatchObject({
       code: 'ERR_STATE',
-      message: expect.stringMatching(isTaken ? /got none of rank 2/ : /got none of rank 1/),
+      message: expect.stringMatching(isTaken ? /got no call of rank 2/ : /got no call of rank 1/),
     });
   });
 
@@ -175,7 +175,7 @@ describe('who does not belong', () => {
     ['processes', { processes: 0 }, /processes must be a whole number/],
     ['an address', { address: 'here' }, /address must be host:port, got 'here'/],
     ['a port', { address: 'here:70000' }, /host:port/],
-    ['a secret', { secret: 'short' }, /secret must have 8 characters/],
+    ['a secret', { secret: 'short' }, /secret must have at least 8 characters/],
   ])('%s that is none', async (_, changes, message) => {
     const options = { rank: 0, address: '127.0.0.1:0', ...place, ...changes };
     await expect(ProcessGroup.join(options)).rejects.toMatchObject({

@@ -76,7 +76,7 @@ describe('checkIdentity', () => {
       expect.objectContaining({
         code: 'ERR_CHECKPOINT',
         message: expect.stringMatching(
-          /seed: checkpoint 1, now 2\n.*schedule.iterations: checkpoint 100, now 7; try another output folder, or allow the change of seed, schedule.iterations/,
+          /seed: checkpoint 1, now 2\n.*schedule.iterations: checkpoint 100, now 7; try another output folder, or allow these changes \(--allow-change\): seed, schedule.iterations/,
         ),
       }) as Error,
     );

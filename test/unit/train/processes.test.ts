@@ -240,8 +240,8 @@ describe('what ends one ends all', () => {
     await train({ out }, { ...fourParts, schedule: { iterations: 2 } });
     const taken = reasons(await trainTogether(2, { out }));
     expect(taken).toEqual([
-      ['ERR_STATE', expect.stringMatching(/must not hold a run yet/)],
-      ['ERR_PROCESS', expect.stringMatching(/process 0 .*must not hold a run yet/)],
+      ['ERR_STATE', expect.stringMatching(/must not contain a run yet/)],
+      ['ERR_PROCESS', expect.stringMatching(/process 0 .*must not contain a run yet/)],
     ]);
   });
 });

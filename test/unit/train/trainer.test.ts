@@ -424,7 +424,7 @@ describe('resuming', () => {
     const refusal = await train({ out: folder, resume: true }, again).catch(
       (e: Error) => e.message,
     );
-    const [, listed] = /allow the change of (.*)$/.exec(refusal as string)!;
+    const [, listed] = /allow these changes \(--allow-change\): (.*)$/.exec(refusal as string)!;
     const allowChanges = listed!.split(', ');
     expect(allowChanges).toContain('schedule.decay.milestones');
     const { steps } = await train({ out: folder, resume: true, allowChanges }, again);
@@ -455,7 +455,7 @@ describe('resuming', () => {
     await first.next();
     await expect(train({ out: folder, resume: true })).rejects.toMatchObject({
       code: 'ERR_STATE',
-      message: expect.stringMatching(/a training writes into/),
+      message: expect.stringMatching(/another training writes into/),
     });
     await first.return();
     await expect(train({ out: folder, resume: true })).resolves.toBeDefined();

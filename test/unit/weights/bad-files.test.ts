@@ -246,8 +246,8 @@ test('where a bottleneck has its stride cannot be seen: a note says so', async (
   await caffe.exportWeights(ours, { layout: 'mmdetection' });
   await caffe.exportWeights(theirs, { layout: 'torchvision' });
   expect((await pytorch.loadWeights(ours)).note).toBe(
-    'where a bottleneck has its stride (backbone.style) cannot be seen in weights: it is pytorch here, ' +
-      'and has to be what they were trained with',
+    'weights do not show where a bottleneck has its stride (backbone.style): it is pytorch here, ' +
+      'and must be what they were trained with',
   );
   expect((await caffe.loadWeights(theirs)).note).toMatch(
     /ResNets of torchvision have their stride on the 3x3; backbone\.style is caffe/,

@@ -199,7 +199,7 @@ describe('loading', () => {
     await writeFile(file, torchZip({ meta: { epoch: 1 }, state_dict: state }, storages));
     const result = await to.loadWeights(file);
     expect(result).toMatchObject({ layout: 'mmdetection', missing: [], unexpected: [] });
-    expect(result.note).toBe('taken are the names that begin with teacher.');
+    expect(result.note).toBe('only names that begin with teacher. were taken');
     expect(await valuesOf(to)).toEqual(await valuesOf(teacher));
     await to.loadWeights(file, { prefix: 'student' });
     expect(await valuesOf(to)).toEqual(await valuesOf(student));
@@ -252,9 +252,7 @@ describe('loading', () => {
         tensors.set(name.slice('backbone.body.'.length), stored);
     const result = await to.loadWeights(await save(tensors), { strict: 'except-classes' });
     expect(result).toMatchObject({ layout: 'mmdetection', unexpected: [] });
-    expect(result.note).toBe(
-      'the file holds a backbone alone: neck and head keep the weights they had',
-    );
+    expect(result.note).toBe('the file holds a backbone only: neck and head keep their weights');
     const [after, wanted] = [await valuesOf(to), await valuesOf(from)];
     for (const name of result.loaded) expect(after.get(name), name).toEqual(wanted.get(name));
     expect(result.loaded).toContain('backbone.conv1.weight');
@@ -290,7 +288,7 @@ describe('loading', () => {
       const result = await to.loadWeights(file, { strict });
       expect(result.missing).toEqual(['bbox_head.retina_cls.weight', 'bbox_head.retina_cls.bias']);
       expect(result.note).toBe(
-        'the class layer keeps the weights it had: the file has 5 classes, the detector 3',
+        'the class layer keeps its weights: the file has 5 classes, the detector 3',
       );
     }
     const [after, wanted] = [await valuesOf(to), await valuesOf(from)];
@@ -346,7 +344,7 @@ describe('loading', () => {
     await expect(
       load({ 'backbone.conv1.weight': ones(4, 3, 7, 7), 'conv1.weight': ones(4, 3, 7, 7) }),
     ).rejects.toThrow(
-      /several \(torchvision: conv1\.weight; mmdetection: backbone\.conv1\.weight\); name the layout/,
+      /several \(torchvision: conv1\.weight; mmdetection: backbone\.conv1\.weight\); try to name the layout/,
     );
     await expect(load({ 'backbone.bn1.weight': ones(4) })).rejects.toThrow(
       /names that mixpl and mmdetection share, .* order of axes/,

@@ -167,14 +167,14 @@ describe('refuses', () => {
       [raw('t'), /without the mark/],
       [raw('0'), /empty stack/],
       [raw(')R'), /empty stack/],
-      [raw('N)R'), /calls what is no function/],
+      [raw('N)R'), /calls something other than a function/],
       [raw('}Nu'), /without the mark/],
       [raw('}(Nu'), /a key and no value/],
       [raw(0x8b, 0xff, 0xff, 0xff, 0x7f), /cut off/],
       [raw('X', 0xff, 0xff, 0xff, 0xff), /cut off/],
       [raw(0x8d, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff), /cut off/],
       [raw(0x8a, 17, Buffer.alloc(17)), /integer of 17 bytes/],
-      [raw('(X\x01\x00\x00\x00atQ'), /no storage of numbers/],
+      [raw('(X\x01\x00\x00\x00atQ'), /is not a storage of numbers/],
     ];
     for (const [value, message] of cases)
       expect(await refusal(torchZip(value)), String(message)).toMatch(message);
@@ -207,13 +207,15 @@ describe('refuses', () => {
     expect(await load([2], [1], 5)).toMatch(/up to element 6/);
     expect(await load([1e12], [0])).toMatch(/\[1000000000000\] in a storage of 6/);
     expect(await load(Array(16).fill(2 ** 50), Array(16).fill(0))).toMatch(/storage of 6/);
-    expect(await load(Array(17).fill(1), Array(17).fill(1))).toMatch(/no list of whole numbers/);
-    expect(await load([-1], [1])).toMatch(/no list of whole numbers/);
-    expect(await load([2], [-1], 1)).toMatch(/no list of whole numbers/);
-    expect(await load([2.5], [1])).toMatch(/no list of whole numbers/);
+    expect(await load(Array(17).fill(1), Array(17).fill(1))).toMatch(
+      /is not a list of whole numbers/,
+    );
+    expect(await load([-1], [1])).toMatch(/is not a list of whole numbers/);
+    expect(await load([2], [-1], 1)).toMatch(/is not a list of whole numbers/);
+    expect(await load([2.5], [1])).toMatch(/is not a list of whole numbers/);
     expect(await load([2], [1, 1])).toMatch(/1 axes with 2 strides/);
     expect(await load([2], [1], -1)).toMatch(/at element -1/);
-    expect(await load([2], {})).toMatch(/no list of whole numbers/);
+    expect(await load([2], {})).toMatch(/is not a list of whole numbers/);
   });
 
   test('sizes that the file does not have', async () => {
