@@ -208,10 +208,19 @@ TEST_F(Conv2dLevelsCuda, TakesNothing) {
   compare({{{1, 2, 3, 0}, {1, 1, 1, 0}}, 4, 3, with(1, 1, 1, true)});
 }
 
-TEST_F(Conv2dLevelsCuda, RefusesMoreThanKernelsTake) {
-  Tensor weight = on_gpu({16, 3, 3, 16}, DType::f32, 1);
-  EXPECT_THROW(conv2d(std::vector<Tensor>(9, on_gpu({1, 1, 1, 16}, DType::f32, 2)), weight, {}),
-               ShapeError);
+// As heads of several batches have: gradients of filters are sums over all launches.
+TEST_F(Conv2dLevelsCuda, TakesMoreMapsThanALaunch) {
+  std::vector<Shape> maps;
+  for (size_t level = 0; level < 5; ++level)
+    for (int64_t n : {1, 4, 1}) maps.push_back(pyramid(n, 24)[level]);
+  ASSERT_GT(maps.size(), size_t{kMostConvLevels});
+  for (int64_t multiprocessors : {1, 132}) {
+    cuda::plan::multiprocessors = multiprocessors;
+    Case v{maps, 20, 3, with(1, 1, 1, true)};
+    compare(v);
+    v.residual = true;
+    compare(v);
+  }
 }
 
 }  // namespace
