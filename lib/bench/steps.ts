@@ -149,7 +149,7 @@ export async function inference(
         boxes.every((v, i) => v >= 0 && v <= (i % 2 === 0 ? size.width : size.height)),
       );
       if (found.length !== images || !found.every((f) => f.scores.length > 0) || !inside)
-        throw new Error('no detections inside the pictures');
+        throw new Error('no detections inside the images');
     },
     dispose: () => detector.dispose(),
   };
@@ -209,7 +209,7 @@ export async function mixplIteration(
       );
       if (missing.length) throw new Error(`nothing was learned by ${missing.join(', ')}`);
       if (pseudo!.images !== unlabelled || pseudo!.boxes === 0)
-        throw new Error(`the teacher found ${pseudo!.boxes} boxes in ${pseudo!.images} pictures`);
+        throw new Error(`the teacher found ${pseudo!.boxes} boxes in ${pseudo!.images} images`);
     },
     dispose() {
       parts.dispose();

@@ -2,7 +2,7 @@
 // `node scripts/bench/compare.mjs [MODEL:]CASE …`; MODEL is retinanet (default), fcos or faster-rcnn, CASE train,
 // mixpl or infer. bf16 is left out where the processor has no instructions for it. Needs python3 with torch
 // and torchvision (BENCH_PYTHON names another one). On a GPU (BENCH_DEVICE=cuda) torch.compile takes part, too,
-// and memory is the device's. BENCH_SIZE, BENCH_BATCH: pictures (480x640), how many (2). Prints ratios of medians
+// and memory is the device's. BENCH_SIZE, BENCH_BATCH: images (480x640), how many (2). Prints ratios of medians
 // (peer ÷ ours: above 1 is faster than the peer) and writes JSON when BENCH_OUT names a file. With
 // BENCH_ONNXRUNTIME (a folder whose node_modules has onnxruntime-node) inference meets that peer too.
 import { spawnSync } from 'node:child_process';

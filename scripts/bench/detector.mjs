@@ -1,7 +1,7 @@
 // One case of a detector, ours: `node scripts/bench/detector.mjs MODEL CASE DTYPE ITERATIONS`.
 // MODEL: retinanet, fcos, faster-rcnn (with torchvision's numerics, as the peer), dino, dino-swin-l and the
 // others of lib/bench/models.ts.
-// CASE: train (BENCH_BATCH pictures, 2), infer (1), mixpl (teacher on 4, student on 1 + 4 mixed + 1 mosaic):
+// CASE: train (BENCH_BATCH images, 2), infer (1), mixpl (teacher on 4, student on 1 + 4 mixed + 1 mosaic):
 // those of `mixpl bench`, in a process of their own, whose memory is counted.
 // BENCH_DEVICE: cpu or cuda.
 // Prints one JSON line: { ms: [...], peakRssMb, peakDeviceMb?, checked }.

@@ -1,5 +1,5 @@
-// Each detector learns eight pictures by heart: `node scripts/experiments/overfit.mjs DATA [OUT] [options]`. DATA is
-// BCCD's folder (VOC layout). Trains the small network of each detector on eight of its pictures, as they
+// Each detector learns eight images by heart: `node scripts/experiments/overfit.mjs DATA [OUT] [options]`. DATA is
+// BCCD's folder (VOC layout). Trains the small network of each detector on eight of its images, as they
 // are, and prints AP and AP50 on the same eight; ends with 1 unless every AP50 is above 0.95.
 //   --detectors a,b,…   these only
 //   --iterations N      of each (600)
@@ -77,7 +77,7 @@ function resultOf(type) {
 }
 
 mkdirSync(out, { recursive: true });
-// 8 of the 292 pictures of trainval.
+// 8 of the 292 images of trainval.
 const percent = String((100 * 8) / 292);
 const split = JSON.parse(
   mixpl(

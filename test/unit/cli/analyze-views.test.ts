@@ -143,7 +143,7 @@ describe('mixpl analyze gradients', () => {
 
   test.each([
     [['--thresholds', '0.3,2'], 'numbers in [0, 1]'],
-    [['--views', 'weak,week'], 'some of weak,strong,mixup,mosaic'],
+    [['--views', 'weak,week'], 'one or more of weak,strong,mixup,mosaic'],
     [['--bins', '0'], 'a whole number >= 1'],
     [['--bins', '1001'], 'bins must be a whole number in [1, 1000], got 1001'],
   ])('%j is no command line', async (args, message) => {

@@ -143,7 +143,7 @@ describe('two processes', () => {
     const losses = async (out: string) => (await steps(out)).map((step) => step.losses);
     expect(await losses('by-hand')).toEqual(await losses('two'));
     const alone = await runCli(by(1));
-    expect(alone.stderr).toContain('secret must have 8 characters at least');
+    expect(alone.stderr).toContain('secret must have at least 8 characters');
     expect(alone.code).toBe(2);
   });
 });
@@ -180,7 +180,7 @@ describe.skipIf(device !== 'cpu')('an end before the end', () => {
       done = true;
       process.kill(pid, 'SIGINT');
     });
-    expect(text).toContain('finishing the step');
+    expect(text).toContain('stopping after this step');
     expect(text).toMatch(/checkpoint: .*iteration-/);
     expect(code).toBe(130);
   });
