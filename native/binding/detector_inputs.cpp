@@ -53,7 +53,7 @@ std::vector<Target> read_targets(const Args& args, size_t i, int64_t images) {
       4 * total != static_cast<int64_t>(boxes.size()) ||
       total != static_cast<int64_t>(labels.size()))
     throw ShapeError(str("detector.loss: targets must have one entry per image (", images,
-                         ") with 4 numbers a box and one label a box, got ", counts.size(),
+                         ") with 4 numbers per box and one label per box, got ", counts.size(),
                          " entries, ", boxes.size(), " box numbers, ", labels.size(), " labels"));
   std::vector<Target> targets;
   int64_t at = 0;

@@ -461,7 +461,7 @@ Napi::Value DetectorWrap::gradient_density(const Napi::CallbackInfo& info) {
 }
 
 // gradCam(images, sizes, padSizes, boxes, labels, counts, level: 0 = the one with most gradient)
-//   -> Promise<{ level, height, width, heat, rows, score }[]>, one an image
+//   -> Promise<{ level, height, width, heat, rows, score }[]>, one per image
 Napi::Value DetectorWrap::grad_cam(const Napi::CallbackInfo& info) {
   return post(info, "detector.gradCam", [](const Args& args) {
     return [pass = read_pass(args), level = args.integer(6, "level")](TrainingSession& s) {
@@ -478,8 +478,8 @@ Napi::Value DetectorWrap::trace(const Napi::CallbackInfo& info) {
   return post(info, "detector.trace", [](const Args& args) {
     return
         [height = args.integer(0, "height"), width = args.integer(1, "width"),
-         size = InputSize{static_cast<float>(args.number(2, "pictureHeight")),
-                          static_cast<float>(args.number(3, "pictureWidth"))}](TrainingSession& s) {
+         size = InputSize{static_cast<float>(args.number(2, "imageHeight")),
+                          static_cast<float>(args.number(3, "imageWidth"))}](TrainingSession& s) {
           return s.analyse(
               [&](Detector& detector) { return traced_prediction(detector, height, width, size); });
         };

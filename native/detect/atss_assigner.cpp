@@ -17,7 +17,7 @@ Tensor assign_atss(const Anchors& anchors, const Truth& truth, const Tensor& val
   const int64_t images = truth.images(), count = anchors.pyramid.count();
   check.same_device("boxes", truth.boxes, anchors.all);
   if (count > INT32_MAX)
-    throw ShapeError(str("assignAtss: anchors must be below 2^31 an image, got ", count));
+    throw ShapeError(str("assignAtss: anchors must be below 2^31 per image, got ", count));
   if (valid.defined()) {
     check.dtype("valid", valid, DType::u8);
     check.shape("valid", valid, {images, count}, "one an anchor");

@@ -6,7 +6,7 @@
 namespace mixpl {
 namespace {
 
-// A decoder of `values`, `each` numbers a box.
+// A decoder of `values`, `each` numbers per box.
 BoxDecoder decoder_of(BoxCoding coding, const char* name, const Tensor& values, int64_t images,
                       int64_t count, int64_t each) {
   Check("densePostProcess").floating(name, values);

@@ -138,7 +138,7 @@ const bool registered = register_op("densePostProcess", [](const std::vector<Ten
   const std::vector<double> heights = o.numbers("heights", {}), widths = o.numbers("widths", {});
   if (heights.size() != widths.size())
     throw ShapeError(str("densePostProcess: widths must hold ", heights.size(),
-                         " numbers (one an image), got ", widths.size()));
+                         " numbers (one per image), got ", widths.size()));
   std::vector<float> extents;
   for (size_t i = 0; i < heights.size(); ++i)
     extents.insert(extents.end(), {static_cast<float>(heights[i]), static_cast<float>(widths[i])});

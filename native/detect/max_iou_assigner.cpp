@@ -29,7 +29,7 @@ Tensor assign_max_iou(const Tensor& anchors, const Truth& truth, const Tensor& v
         str("assignMaxIou: anchors must be [A, 4] or [", n, ", A, 4], got ", anchors.shape()));
   const int64_t a = anchors.size(-2);
   if (a > INT32_MAX)
-    throw ShapeError(str("assignMaxIou: anchors must be below 2^31 an image, got ", a));
+    throw ShapeError(str("assignMaxIou: anchors must be below 2^31 per image, got ", a));
   check.same_device("anchors", anchors, truth.boxes);
   if (valid.defined()) {
     check.dtype("valid", valid, DType::u8);

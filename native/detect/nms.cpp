@@ -12,11 +12,11 @@ Tensor nms(const Tensor& boxes, const Tensor& scores, const Tensor& labels, floa
   const Check check("nms");
   as_boxes("nms", "boxes", boxes);
   check.dtype("scores", scores, DType::f32);
-  check.shape("scores", scores, {boxes.size(0)}, "one a box");
+  check.shape("scores", scores, {boxes.size(0)}, "one per box");
   check.same_device("scores", scores, boxes);
   if (labels.defined()) {
     check.dtype("labels", labels, DType::i32);
-    check.shape("labels", labels, {boxes.size(0)}, "one a box");
+    check.shape("labels", labels, {boxes.size(0)}, "one per box");
     check.same_device("labels", labels, boxes);
   }
   check.in_range("iouThr", iou_thr, 0, 1);

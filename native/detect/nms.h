@@ -12,7 +12,7 @@ namespace mixpl {
 /// first, NaN last), a box goes when its IoU with a kept box of its class exceeds `iou_thr`. The
 /// result is the same for any number of threads.
 ///
-/// @param labels one a box, any integers, or empty: all of one class
+/// @param labels one per box, any integers, or empty: all of one class
 /// @param most   keep at most this many boxes, the best of all classes; < 0: no limit
 /// @return       indices of the kept boxes, best first
 /// @source       torchvision nms, batched_nms

@@ -34,7 +34,7 @@ void check_inputs(const Check& check, const std::vector<Tensor>& logits,
     check.dtype("logits", logits[l], logits[0].dtype());
     check.same_device("logits", logits[l], logits[0]);
     check.dtype("boxes", boxes[l], DType::f32);
-    check.shape("boxes", boxes[l], {logits[0].size(0), logits[0].size(1), 4}, "one a query");
+    check.shape("boxes", boxes[l], {logits[0].size(0), logits[0].size(1), 4}, "one per query");
     check.same_device("boxes", boxes[l], logits[0]);
   }
   if (logits.empty()) return;

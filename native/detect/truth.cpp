@@ -26,7 +26,7 @@ Truth join_truth(const char* op, const std::vector<Tensor>& boxes,
   for (size_t n = 0; n < boxes.size(); ++n) {
     as_boxes(op, "boxes", boxes[n]);
     check.dtype("labels", labels[n], DType::i32);
-    check.shape("labels", labels[n], {boxes[n].size(0)}, "one a box");
+    check.shape("labels", labels[n], {boxes[n].size(0)}, "one per box");
     truth.counts.push_back(boxes[n].size(0));
     total += boxes[n].size(0);
     if (total > std::numeric_limits<int32_t>::max() / 4)

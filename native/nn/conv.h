@@ -50,7 +50,7 @@ class ConvNorm {
   /// @param owners of x's rows, where some hold nothing: see batch_norm
   Tensor operator()(const Tensor& x, const Tensor& residual = {}, const Tensor& owners = {}) const;
   /// Several maps, such as the levels of a pyramid: convolved in one launch on a GPU.
-  /// @param residuals one a map, or none
+  /// @param residuals one per map, or none
   std::vector<Tensor> operator()(const std::vector<Tensor>& xs,
                                  const std::vector<Tensor>& residuals = {}) const;
 

@@ -42,7 +42,7 @@ TracedPrediction traced_prediction(Detector& detector, int64_t height, int64_t w
   if (steps.empty()) refuse("got one of none");
   if (steps.size() != others.size() ||
       !std::equal(steps.begin(), steps.end(), others.begin(), same_steps))
-    refuse("got one whose steps depend on the picture");
+    refuse("got one whose steps depend on the image");
   // What depends on the picture although no step made it comes of one that was not noted.
   for (const auto& [source, a] : traced.trace.sources()) {
     if (source == traced.input) continue;

@@ -125,7 +125,7 @@ TEST(TracedPrediction, RefusesStepsThatDependOnThePicture) {
   int calls = 0;
   EXPECT_EQ(refusal([&](const Tensor& x) { return calls++ ? relu(x) : sigmoid(x); }),
             "trace: the detector must be made of steps that can be written down, got one whose "
-            "steps depend on the picture");
+            "steps depend on the image");
   EXPECT_EQ(refusal([](const Tensor& x) { return x; }),
             "trace: the detector must be made of steps that can be written down, got one of none");
 }

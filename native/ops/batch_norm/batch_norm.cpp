@@ -40,8 +40,8 @@ Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, Tens
   const int64_t count = channels ? x.numel() / channels : 0;
   if (training && count == 1)
     throw ShapeError(
-        str("batchNorm: x must hold more than one value per channel (the variance of "
-            "one value is no statistic), got ",
+        str("batchNorm: x must hold more than one value per channel (one value has no "
+            "variance), got ",
             x.shape()));
 
   NormForward forward;

@@ -10,7 +10,7 @@ Tensor boxes_from_sides(const Tensor& sides) {
   const Check check("boxesFromSides");
   check.floating("sides", sides);
   if (sides.numel() % 4 != 0)
-    throw ShapeError(str("boxesFromSides: sides must hold 4 numbers a box, got ", sides.shape()));
+    throw ShapeError(str("boxesFromSides: sides must hold 4 numbers per box, got ", sides.shape()));
   Tensor boxes = Tensor::empty({sides.numel() / 4, 4}, DType::f32, sides.device());
   MIXPL_DISPATCH(sides.device(), boxes_from_sides_forward, sides, boxes);
   record(boxes, {sides},

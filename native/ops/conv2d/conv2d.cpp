@@ -170,7 +170,7 @@ std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, 
                            const Conv2dOptions& options, const std::vector<Tensor>& residuals) {
   const Check check("conv2d");
   if (!residuals.empty() && residuals.size() != xs.size())
-    throw ShapeError(str("conv2d: residuals must be one a map (", xs.size(), ") or none, got ",
+    throw ShapeError(str("conv2d: residuals must be one per map (", xs.size(), ") or none, got ",
                          residuals.size()));
   for (const Tensor& x : xs) {
     check.dtype("x", x, xs[0].dtype());
@@ -303,7 +303,7 @@ const bool registered = register_op("conv2d", [](const std::vector<Tensor>& in, 
       conv2d(in[0], in[1], bias ? in[2] : Tensor(), options, residual ? in[2 + bias] : Tensor())};
 });
 
-// Inputs: maps, weight, then bias if {bias: true}; outputs: one a map.
+// Inputs: maps, weight, then bias if {bias: true}; outputs: one per map.
 const bool registered_levels =
     register_op("conv2dLevels", [](const std::vector<Tensor>& in, const Options& o) {
       const Conv2dOptions options = read_options(o);

@@ -33,7 +33,7 @@ constexpr int kMostConvLevels = 8;
 /// Like the sum of one call after the other, but for rounding.
 ///
 /// @param xs        one dtype, [N, H, W, C] each
-/// @param residuals one a map, or none at all
+/// @param residuals one per map, or none at all
 std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& bias,
                            const Conv2dOptions& options = {},
                            const std::vector<Tensor>& residuals = {});
@@ -61,7 +61,7 @@ bool masks_data_gradients();
 void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tensor& dbias,
                          bool add = false);
 /// The same for several maps, none of them without an output: their weight and bias gradients are
-/// added in an order that is always the same. `residuals`: one a map, or none at all.
+/// added in an order that is always the same. `residuals`: one per map, or none at all.
 void conv2d_forward(const std::vector<Tensor>& xs, const Tensor& weight, const Tensor& bias,
                     const std::vector<Tensor>& residuals, const Conv2dOptions& options,
                     const std::vector<Tensor>& ys);

@@ -19,7 +19,7 @@ struct Case {
   int kernel;
   Conv2dOptions options = {};
   bool bias = true;
-  bool residual = false;  // one a map
+  bool residual = false;  // one per map
 };
 
 Tensor on_gpu(const Shape& shape, DType dtype, uint64_t seed) {

@@ -18,7 +18,7 @@ struct FocalLossOptions {
 ///                which the named op "sigmoidFocalLoss" checks
 /// @param classes C
 /// @param options alpha in [0, 1] weighs positives; gamma >= 0, 0 is cross-entropy
-/// @param weight  f32 [G], a factor of each of G equal runs of labels (say, one an image);
+/// @param weight  f32 [G], a factor of each of G equal runs of labels (say, one per image);
 /// undefined: 1
 /// @return        f32 [], nats; a sum: the caller picks the normaliser (usually foreground count)
 /// @grad          logits, in their dtype (bf16 is rounded twice); made in the forward pass when a

@@ -14,7 +14,7 @@ Tensor iou_loss(const Tensor& pred, const Tensor& target, const Tensor& weight,
   check.dtype("target", target, DType::f32);
   check.shape("target", target, pred.shape(), "the shape of pred");
   check.dtype("weight", weight, DType::f32);
-  check.shape("weight", weight, {pred.size(0)}, "one a box of pred");
+  check.shape("weight", weight, {pred.size(0)}, "one per box of pred");
   check.same_device("target", target, pred);
   check.same_device("weight", weight, pred);
   check.at_least("eps", options.eps, 0);

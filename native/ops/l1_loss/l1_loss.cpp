@@ -19,7 +19,7 @@ Tensor smooth_l1_loss(const Tensor& pred, const Tensor& target, const Tensor& we
                          " numbers (the numbers of pred), got ", target.shape()));
   if (weight.numel() * 4 != pred.numel())
     throw ShapeError(str("smoothL1Loss: weight must hold ", pred.numel() / 4,
-                         " numbers (one a box of pred), got ", weight.shape()));
+                         " numbers (one per box of pred), got ", weight.shape()));
   check.same_device("target", target, pred);
   check.same_device("weight", weight, pred);
   check.at_least("beta", beta, 0);

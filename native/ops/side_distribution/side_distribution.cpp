@@ -39,9 +39,9 @@ Tensor distribution_focal_loss(const Tensor& logits, const Tensor& sides, const 
   const Check check("distributionFocalLoss");
   check_logits(check, logits);
   check.dtype("sides", sides, DType::f32);
-  check.shape("sides", sides, {logits.size(0), 4}, "four a box");
+  check.shape("sides", sides, {logits.size(0), 4}, "four per box");
   check.dtype("weight", weight, DType::f32);
-  check.shape("weight", weight, {logits.size(0)}, "one a box");
+  check.shape("weight", weight, {logits.size(0)}, "one per box");
   check.same_device("sides", sides, logits);
   check.same_device("weight", weight, logits);
 

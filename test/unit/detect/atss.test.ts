@@ -168,7 +168,7 @@ describe('boxTargets', () => {
     await expectRefused(
       () => run('boxTargets', [one, i32([0, 1]), i32([0]), one], {}),
       'ERR_SHAPE',
-      'boxTargets: labels must be [1] (one a box), got [2]',
+      'boxTargets: labels must be [1] (one per box), got [2]',
     );
   });
 });

@@ -164,7 +164,7 @@ describe('denseTargets', () => {
       run('denseTargets', [boxes([[0, 0, 4, 4]]), boxes([[0, 0, 4, 4]]), i32([0, 1])]),
     ).rejects.toMatchObject({
       code: 'ERR_SHAPE',
-      message: 'denseTargets: labels must be [1] (one a box), got [2]',
+      message: 'denseTargets: labels must be [1] (one per box), got [2]',
     }));
 });
 

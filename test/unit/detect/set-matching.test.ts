@@ -355,7 +355,7 @@ describe('matchQueries', () => {
         inputs.with(2, { f32: [1, 1, 1, 1], shape: [1, 1, 4] }),
         {},
         'ERR_SHAPE',
-        'matchQueries: boxes must be [1, 6, 4] (one a query), got [1, 1, 4]',
+        'matchQueries: boxes must be [1, 6, 4] (one per query), got [1, 1, 4]',
       ],
       [
         [...inputs, boxes([]), i32([])],

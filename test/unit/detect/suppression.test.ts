@@ -125,7 +125,7 @@ describe('nms', () => {
   test('refuses what does not fit', async () => {
     await expect(run('nms', [boxes([[0, 0, 1, 1]]), f32([1, 2])])).rejects.toMatchObject({
       code: 'ERR_SHAPE',
-      message: 'nms: scores must be [1] (one a box), got [2]',
+      message: 'nms: scores must be [1] (one per box), got [2]',
     });
     await expect(run('nms', [boxes([]), f32([]), f32([])])).rejects.toMatchObject({
       code: 'ERR_DTYPE',

@@ -213,7 +213,7 @@ test('box losses say what was wrong', async () => {
     [[2, 4], [2, 4], [8]],
     {},
     'ERR_SHAPE',
-    'weight must be [2] (one a box of pred), got [8]',
+    'weight must be [2] (one per box of pred), got [8]',
   );
   await refused(
     'iouLoss',
@@ -258,7 +258,7 @@ test('box losses say what was wrong', async () => {
     [[2, 4], [2, 4], [8]],
     {},
     'ERR_SHAPE',
-    'weight must hold 2 numbers (one a box of pred), got [8]',
+    'weight must hold 2 numbers (one per box of pred), got [8]',
   );
   await refused(
     'smoothL1Loss',

@@ -289,7 +289,7 @@ test('ops of GFL say what was wrong', async () => {
     [zeros([3, 8]), zeros([3, 2]), zeros([3])],
     [],
     'ERR_SHAPE',
-    'sides must be [3, 4] (four a box), got [3, 2]',
+    'sides must be [3, 4] (four per box), got [3, 2]',
   );
 });
 

@@ -302,7 +302,7 @@ test('batchNorm says what was wrong', async () => {
     { x: [1, 1, 1, 8] },
     {},
     'ERR_SHAPE',
-    'x must hold more than one value per channel (the variance of one value is no statistic), ' +
+    'x must hold more than one value per channel (one value has no variance), ' +
       'got [1, 1, 1, 8]',
     true,
   );
