@@ -27,6 +27,7 @@ elif [ "${1:-}" = --sanitize ]; then
   shift 2
 fi
 [ "$folder" = build ] || addon=$folder/mixpl.node
+export CCACHE_SLOPPINESS=pch_defines,time_macros # of precompiled headers
 launcher=()
 if command -v ccache >/dev/null 2>&1; then
   launcher=(--CDCMAKE_CXX_COMPILER_LAUNCHER=ccache --CDCMAKE_CUDA_COMPILER_LAUNCHER=ccache)

@@ -34,6 +34,7 @@ if command -v ninja >/dev/null 2>&1; then generator=(-G Ninja); fi
 # The undefined sanitizer takes longer to compile than to run, the thread sanitizer does not.
 optimise=
 case "$sanitize" in *undefined*) optimise=-O0 ;; esac
+export CCACHE_SLOPPINESS=pch_defines,time_macros # of precompiled headers
 launcher=()
 if command -v ccache >/dev/null 2>&1; then launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
 log=$(mktemp)

@@ -140,10 +140,11 @@ TEST_F(Conv2dLevelsCuda, TakesMapsOfAnyNumberOfImages) {
     for (int kernel : {1, 3})
       for (int stride : {1, 2})
         for (bool relu : {false, true}) {
-          Case v{batches(72), 136, kernel, with(stride, kernel / 2, 1, relu)};
+          Case v{batches(24), 40, kernel, with(stride, kernel / 2, 1, relu)};
           v.residual = relu;
           compare(v);
         }
+    compare({batches(72), 136, 3, with(1, 1)});  // more than a tile's
     compare({batches(3), 16, 7, with(2, 3, 1, true)});
     Case odd{batches(8), 20, 3, with(1, 1, 1, true)};
     odd.residual = true;

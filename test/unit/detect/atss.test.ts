@@ -5,7 +5,7 @@ import { Random } from '../../../lib/random.js';
 import { assignAtss, centerness } from '../../oracle/atss.js';
 import { anchorGrid, type Box } from '../../oracle/boxes.js';
 import { expectRefused } from '../ops/golden.js';
-import { boxes, i32, numbers, relativeError, run } from './run.js';
+import { boxes, i32, numbers, relativeError, run, threadCounts } from './run.js';
 
 // Whole numbers: distances are exact in f32, so they tie here as they do there.
 const gridBox = fc
@@ -62,9 +62,10 @@ describe('assignAtss', () => {
     });
     const want = assignAtss(levels, truth);
     expect(new Set(want).size).toBeGreaterThan(100);
-    expect(await assign(levels, truth)).toEqual(want);
-    native.setNumThreads(3);
-    expect(await assign(levels, truth).finally(() => native.setNumThreads(1))).toEqual(want);
+    for (const threads of threadCounts(1, 3)) {
+      native.setNumThreads(threads);
+      expect(await assign(levels, truth).finally(() => native.setNumThreads(1))).toEqual(want);
+    }
   });
 
   test('without boxes everything valid is background', async () => {

@@ -25,6 +25,11 @@ const devices: readonly string[] = process.env.MIXPL_TEST_DEVICE
   ? [native.resolveDevice(process.env.MIXPL_TEST_DEVICE)]
   : ['cpu', ...(gpu ? [gpu.id] : [])];
 
+/** Numbers of CPU threads to try: one where ops run on an emulated GPU, slowly and without them. */
+export function threadCounts(...counts: number[]): number[] {
+  return native.setEmulation ? counts.slice(0, 1) : counts;
+}
+
 interface Output {
   data: number[];
   shape: number[];

@@ -5,7 +5,17 @@ import { native } from '../../../lib/native.js';
 import { Random } from '../../../lib/random.js';
 import { anchorGrid, type Box } from '../../oracle/boxes.js';
 import { densePostProcess, type Level, nms as nmsLoop } from '../../oracle/detect.js';
-import { boxes, f32, type Input, i32, numbers, relativeError, run, toBf16 } from './run.js';
+import {
+  boxes,
+  f32,
+  type Input,
+  i32,
+  numbers,
+  relativeError,
+  run,
+  threadCounts,
+  toBf16,
+} from './run.js';
 
 const golden = JSON.parse(
   readFileSync(new URL('../../golden/detect/boxes.json', import.meta.url), 'utf8'),
@@ -93,7 +103,7 @@ describe('nms', () => {
         0.5,
         classwise ? list.map((c) => c.label) : undefined,
       );
-      for (const threads of [1, 2, 3]) {
+      for (const threads of threadCounts(1, 2, 3)) {
         native.setNumThreads(threads);
         const inputs = inputsOf(list, classwise);
         expect(await numbers('nms', inputs, { iouThr: 0.5 })).toEqual(wanted);
