@@ -64,9 +64,9 @@ std::string place(const std::source_location& where) {
   const std::string file = where.file_name();
   return str(file.substr(file.rfind('/') + 1), ":", where.line());
 }
+bool same(const char* a, const char* b) { return a == b || std::strcmp(a, b) == 0; }
 bool same(const std::source_location& a, const std::source_location& b) {
-  return a.line() == b.line() && a.column() == b.column() &&
-         std::strcmp(a.file_name(), b.file_name()) == 0;
+  return a.line() == b.line() && a.column() == b.column() && same(a.file_name(), b.file_name());
 }
 std::string text(const dim3& v) { return str("(", v.x, ", ", v.y, ", ", v.z, ")"); }
 
@@ -169,6 +169,7 @@ class Grid {
   size_t started_ = 0, gone_ = 0;
   std::deque<Thread*> ready_;
   std::vector<Thread*> at_barrier_;
+  std::vector<Thread*> met_;  // lanes that an exchange releases
   Thread* running_ = nullptr;
   Fiber* fiber_ = nullptr;
   std::exception_ptr error_;
@@ -349,7 +350,7 @@ void Grid::meet(const char* operation, uint32_t mask, const std::source_location
   for (; at < warp.gatherings.size(); ++at) {
     Gathering& g = warp.gatherings[at];
     if (!(g.mask & mask)) continue;
-    if (std::strcmp(g.operation, operation) || g.mask != mask || !same(g.where, where))
+    if (!same(g.operation, operation) || g.mask != mask || !same(g.where, where))
       fail(str("comes to ", operation, " (", place(where),
                ") while other lanes of its warp wait at ", g.operation, " (", place(g.where), ")"));
     g.arrived |= bit;
@@ -371,12 +372,11 @@ void Grid::finish_gathering(Warp& warp, size_t index) {
   warp.gatherings.erase(warp.gatherings.begin() + static_cast<ptrdiff_t>(index));
   Meeting meeting{warp.lanes, g.arrived};
   g.exchange(meeting);
-  std::vector<Thread*> released;
   const size_t first = static_cast<size_t>(&warp - warps_.data()) * kWarpSize;
   for (int lane = 0; lane < kWarpSize; ++lane)
     if (g.arrived >> lane & 1 && &threads_[first + lane] != running_)
-      released.push_back(&threads_[first + lane]);
-  make_ready(released);
+      met_.push_back(&threads_[first + lane]);
+  make_ready(met_);
 }
 
 }  // namespace
