@@ -197,7 +197,8 @@ void on_fault(int signal, siginfo_t* info, void* context) {
     std::fprintf(stderr, "mixpl emulation: %s\n", message.c_str());
     fail(message);
   }
-  if (in_kernel() && !kAddressSanitizer) fail(str("touches ", at, ", where no memory was allocated"));
+  if (in_kernel() && !kAddressSanitizer)
+    fail(str("touches ", at, ", where no memory was allocated"));
   // Somebody else's fault (V8's, the sanitizer's): they know what to do with it.
   if (previous_action.sa_flags & SA_SIGINFO)
     previous_action.sa_sigaction(signal, info, context);
