@@ -184,9 +184,9 @@ struct sigaction previous_action;
 
 Arena& arena();
 
-// Turns a fault into an exception: this build's code can be unwound from any instruction
-// (-fnon-call-exceptions). Not so what the compiler knows not to throw, such as memcpy; there the
-// message on stderr is the last thing seen.
+// Turns a fault into an exception: kernels and the emulation can be unwound from any instruction
+// (-fnon-call-exceptions). Not so other host code, nor what the compiler knows not to throw, such
+// as memcpy; there the message on stderr is the last thing seen.
 void on_fault(int signal, siginfo_t* info, void* context) {
   const void* at = info->si_addr;
   if (arena().contains(at)) {
