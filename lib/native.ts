@@ -149,8 +149,8 @@ export interface NativeDetector {
   trace(
     height: number,
     width: number,
-    pictureHeight: number,
-    pictureWidth: number,
+    imageHeight: number,
+    imageWidth: number,
   ): Promise<NativeTrace>;
   /** What a pass of loss() shows of itself; see lib/detector/probe.ts. */
   probe(...pass: Parameters<NativeDetector['loss']>): Promise<NativeProbe>;

@@ -1,3 +1,4 @@
+import { checkPath } from './arguments.js';
 import { type ElementType, elementSizes, isElementType, toFloat32 } from './element-types.js';
 import { MixplError } from './errors.js';
 import { FileBytes } from './file-bytes.js';
@@ -27,6 +28,7 @@ export async function writeSafetensors(
   tensors: ReadonlyMap<string, StoredTensor>,
   metadata: Readonly<Record<string, string>> = {},
 ): Promise<void> {
+  checkPath('writeSafetensors', 'path', path);
   const header: Record<string, unknown> = {};
   if (Object.keys(metadata).length) header.__metadata__ = metadata;
   let offset = 0;
@@ -70,6 +72,7 @@ export interface TensorEntry {
  * @throws MixplError ERR_IO (cannot be opened), ERR_BAD_FILE (not such a file, cut off, overlapping, other types)
  */
 export async function readSafetensors(path: string): Promise<SafetensorsFile> {
+  checkPath('readSafetensors', 'path', path);
   await using file = await SafetensorsReader.open(await FileBytes.open(path));
   const tensors = new Map<string, StoredTensor>();
   for (const [name, { shape }] of file.entries)

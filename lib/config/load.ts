@@ -1,6 +1,7 @@
 import { access } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { Document, visit } from 'yaml';
+import { checkPath } from '../arguments.js';
 import { torchvisionPresets } from '../detector/torchvision.js';
 import { MixplError } from '../errors.js';
 import { isMapping, type Mapping, merge, mergeAt } from './merge.js';
@@ -75,6 +76,7 @@ export async function loadConfig(
   source: string,
   { overrides = [], cwd = process.cwd(), withoutData = false }: LoadOptions = {},
 ): Promise<ResolvedConfig> {
+  checkPath('loadConfig', 'source', source);
   const network = torchvisionPresets.find((name) => name === source);
   const isFile = !(await isPreset(source));
   const file = isFile ? await configFile(source, cwd) : (network ?? (await presetFile(source)));

@@ -1,3 +1,4 @@
+import { checkPath } from '../arguments.js';
 import { writeFileWhole } from '../files.js';
 import type { Category, DetectionDataset, ImageRecord } from './types.js';
 
@@ -41,6 +42,7 @@ export function toCoco(dataset: DetectionDataset): CocoJson {
  * @throws MixplError ERR_IO
  */
 export async function writeCoco(dataset: DetectionDataset, path: string): Promise<void> {
+  checkPath('writeCoco', 'path', path);
   await writeFileWhole(path, piecesOf(dataset));
 }
 

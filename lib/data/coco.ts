@@ -1,4 +1,5 @@
 import { basename, dirname, extname, resolve } from 'node:path';
+import { checkPath } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { readJsonEntries } from '../json/stream.js';
 import { NumberTable } from '../number-table.js';
@@ -50,6 +51,7 @@ export async function loadCoco(
   annotationFile: string,
   options: LoadCocoOptions = {},
 ): Promise<DetectionDataset> {
+  checkPath('loadCoco', 'annotationFile', annotationFile);
   const {
     images: folder = dirname(annotationFile),
     labelled = true,
@@ -60,6 +62,7 @@ export async function loadCoco(
     signal,
     onProgress,
   } = options;
+  checkPath('loadCoco', 'images', folder);
   const log = new ProblemLog('loadCoco', policy, options);
   const file = new CocoFile(annotationFile, { folder, labelled, log });
   const root = await readJsonEntries(annotationFile, (entry) => file.visit(entry), { signal });

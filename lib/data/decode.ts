@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import type { Sharp, SharpOptions } from 'sharp';
-import { nameOf } from '../detector/batch.js';
+import { nameOf } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { ioError } from '../files.js';
 import { readHeader } from './image-header.js';

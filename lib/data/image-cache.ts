@@ -1,4 +1,4 @@
-import { nameOf } from '../detector/batch.js';
+import { nameOf } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { neverChanges } from '../image/index.js';
 import { decodeImage } from './decode.js';

@@ -1,4 +1,5 @@
 import { basename, join, resolve } from 'node:path';
+import { checkPath } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { finishDataset } from './dataset.js';
 import { type HeaderOptions, type ImageDraft, listImages, readSizes } from './image-files.js';
@@ -28,6 +29,7 @@ export async function loadImageFolder(
   folder: string,
   options: LoadImageFolderOptions = {},
 ): Promise<DetectionDataset> {
+  checkPath('loadImageFolder', 'folder', folder);
   const {
     recursive = true,
     categories = [],

@@ -111,7 +111,7 @@ function imageLoader(
   const open = async (record: ImageRecord): Promise<DecodedImage | MixplError> => {
     const known = bad.get(record.path);
     if (known) return known;
-    let kind: DatasetProblem['kind'] = 'unreadable-image';
+    let kind: 'unreadable-image' | 'size-mismatch' = 'unreadable-image';
     let problem: MixplError;
     try {
       const image = await cache.get(record.path);

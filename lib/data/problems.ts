@@ -249,17 +249,21 @@ export class ProblemLog {
 }
 
 /** How to go on; for nearly all kinds that is to leave them out. */
-function hintOf(kinds: readonly ProblemKind[]): string {
+function hintOf(kinds: readonly ProblemKind[], option = ''): string {
   const choices = kinds.map((kind) => {
     const actions: readonly ProblemAction[] = problemRules[kind].actions;
     return `${kind}=${actions.includes('skip') ? 'skip' : actions.find((action) => action !== 'refuse')}`;
   });
-  return `try the policy ${choices.join(', ')} (--policy on the command line, data.policy in a config)`;
+  return `try the policy ${choices.join(', ')} (--policy on the command line, data.policy in a config${option})`;
 }
 
-/** The error of one image with the policy that would leave such images out. */
-export function withPolicyHint(problem: MixplError, kind: ProblemKind): MixplError {
-  return new MixplError(problem.code, `${problem.message}\n${hintOf([kind])}`, { cause: problem });
+/** The options of loaders and trainings that stand for a policy. */
+const optionOf = { 'unreadable-image': 'unreadable', 'size-mismatch': 'sizeMismatch' } as const;
+
+/** The error of one image with the policy, and the option in code, that would leave such images out. */
+export function withPolicyHint(problem: MixplError, kind: keyof typeof optionOf): MixplError {
+  const hint = hintOf([kind], `, ${optionOf[kind]}: 'skip' in code`);
+  return new MixplError(problem.code, `${problem.message}\n${hint}`, { cause: problem });
 }
 
 /** `file:line: (id) message`. */

@@ -1,5 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { basename, extname, join, resolve } from 'node:path';
+import { checkPath } from '../arguments.js';
 import { MixplError, nearestName } from '../errors.js';
 import { ioError } from '../files.js';
 import { AnnotationTable, type Box, boxProblem } from './annotation-table.js';
@@ -56,6 +57,7 @@ export async function loadVoc(
   root: string,
   options: LoadVocOptions = {},
 ): Promise<DetectionDataset> {
+  checkPath('loadVoc', 'root', root);
   const { imageSet, subtractOne = true, policy, signal, onProgress } = options;
   const { labelled: wanted = true, concurrency = 8 } = options;
   const labelled = wanted === true;

@@ -1,8 +1,9 @@
 /** What detectors take besides prepared batches: images, and arrays that are prepared already. */
+
+import { checkKeys, nameOf } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import type { DecodedImage, ImageBatch, PreprocessOptions, Size } from '../image/index.js';
 import { native } from '../native.js';
-import { checkKeys } from '../option-keys.js';
 
 /** An array that is the network's input but for padding. */
 export interface NormalizedImage {
@@ -95,12 +96,6 @@ export function inputOptions(
 function firstNotFinite(data: Float32Array): number {
   for (let i = 0; i < data.length; i++) if (data[i]! - data[i]! !== 0) return i;
   return -1;
-}
-
-/** What a message calls a value of the wrong kind. */
-export function nameOf(value: unknown): string {
-  if (value === null || value === undefined) return String(value);
-  return (value as object).constructor?.name ?? typeof value;
 }
 
 /** Arrays at the top left of a batch [N, H, W, 3], the rest zero. */

@@ -1,7 +1,7 @@
+import { checkKeys } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import type { PreprocessOptions, TestResizeOptions } from '../image/index.js';
 import { native, optionsJson, resolveDevice } from '../native.js';
-import { checkKeys } from '../option-keys.js';
 import { Detector } from './detector.js';
 import { type DtypeChoice, dtypeChoices } from './dtype.js';
 import type { DetectorOptions } from './options.js';

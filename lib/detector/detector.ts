@@ -1,4 +1,5 @@
 import { abortable, checkSignal } from '../abort.js';
+import { checkKeys, checkPath } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import {
   composeBatch,
@@ -17,7 +18,6 @@ import {
   native,
   optionsJson,
 } from '../native.js';
-import { checkKeys } from '../option-keys.js';
 import type { ProcessGroup } from '../processes/index.js';
 import { type StoredTensor, writeSafetensors } from '../safetensors.js';
 import type { LayoutName } from '../weights/layouts.js';
@@ -33,7 +33,15 @@ import { CallOrder, inTurn, now } from './call-order.js';
 import type { DetectorPreprocess } from './create.js';
 import type { DtypeChoice } from './dtype.js';
 import type { DetectorOptions } from './options.js';
-import { boxesIn, checkTargets, flatten, isBatch, type NativePass, passOf } from './pass.js';
+import {
+  boxesIn,
+  checkTargets,
+  flatten,
+  isBatch,
+  type NativePass,
+  ownLabels,
+  passOf,
+} from './pass.js';
 import type {
   BufferPolicy,
   Detections,
@@ -164,20 +172,18 @@ export class Detector implements TeachableDetector, AsyncDisposable {
       return this.#nowWith([tensor], ([held]) => queue(this.#handle, [held!, ...rest], null));
     }
     checkTargets(method, targets, images.length);
-    const wanted = targets.map(({ boxes, labels }) => ({
+    const { firstLabel: first, numClasses: classes } = this;
+    const wanted = targets.map(({ boxes, labels }, image) => ({
       boxes: boxes.slice(),
-      labels: labels.slice(),
+      labels: ownLabels(labels.slice(), { method, image, first, classes }),
     }));
     return this.#withBatch(method, { images, options }, ({ batch, views }) => {
       const own = wanted.map((target, i) => {
         const view = views?.[i];
-        const labels = this.firstLabel
-          ? target.labels.map((label) => label - this.firstLabel)
-          : target.labels;
         const boxes = view
           ? boxesIn(view, target.boxes, { method, picture: images[i]!, image: i })
           : target.boxes;
-        return { labels, boxes };
+        return { labels: target.labels, boxes };
       });
       return queue(this.#handle, passOf(method, batch, own), views);
     });
@@ -289,6 +295,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
    * @throws MixplError ERR_STATE without a graph; ERR_SHAPE for weights that are not as many as the passes
    */
   async backward(options: { weight?: number; weights?: readonly number[] } = {}): Promise<void> {
+    checkKeys('detector.backward', options, ['weight', 'weights']);
     const { weight = 1, weights = [weight] } = options;
     await this.#now(() => this.#handle.backward(Float32Array.from(weights)));
   }
@@ -432,8 +439,10 @@ export class Detector implements TeachableDetector, AsyncDisposable {
   async ema(
     student: TeachableDetector,
     momentum: number,
-    { buffers = 'skip' }: { buffers?: BufferPolicy } = {},
+    options: { buffers?: BufferPolicy } = {},
   ): Promise<void> {
+    checkKeys('detector.ema', options, ['buffers']);
+    const { buffers = 'skip' } = options;
     const { handle, orders } = this.#with(student);
     await now(orders, () => this.#handle.ema(handle, momentum, buffers));
   }
@@ -446,8 +455,10 @@ export class Detector implements TeachableDetector, AsyncDisposable {
    */
   async stepStudent(
     student: TeachableDetector,
-    { lr, momentum, buffers = 'skip' }: { lr: number; momentum: number; buffers?: BufferPolicy },
+    options: { lr: number; momentum: number; buffers?: BufferPolicy },
   ): Promise<{ gradNorm: number }> {
+    checkKeys('detector.stepStudent', options, ['lr', 'momentum', 'buffers']);
+    const { lr, momentum, buffers = 'skip' } = options;
     const { handle, orders } = this.#with(student);
     const stepping = () => this.#handle.stepStudent(handle, lr, momentum, buffers);
     return { gradNorm: await now(orders, stepping) };
@@ -467,8 +478,10 @@ export class Detector implements TeachableDetector, AsyncDisposable {
    */
   async gradient(
     name: string,
-    { layout = 'mixpl' }: { layout?: LayoutName } = {},
+    options: { layout?: LayoutName } = {},
   ): Promise<Float32Array | null> {
+    checkKeys('detector.gradient', options, ['layout']);
+    const { layout = 'mixpl' } = options;
     const read = (own: string) => this.#now(() => this.#handle.gradient(own));
     if (layout === 'mixpl') return read(name);
     const { parameter, fromOwn } = parameterNamed(this, name, layout);
@@ -538,6 +551,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
    * @throws MixplError ERR_IO
    */
   async save(path: string, metadata: Readonly<Record<string, string>> = {}): Promise<void> {
+    checkPath('detector.save', 'path', path);
     const shapes = new Map(this.parameters().map((p) => [p.name, p.shape]));
     const tensors = await this.#now(() =>
       this.#readAll([...shapes.keys()], (name) => shapes.get(name)!),
@@ -565,8 +579,10 @@ export class Detector implements TeachableDetector, AsyncDisposable {
    * file gives the same bits. Atomic. (PyTorch's num_batches_tracked is not written.)
    * @throws MixplError ERR_IO, ERR_CONFIG (no such layout, or one without a name for a parameter)
    */
-  async exportWeights(path: string, { layout }: { layout: ExportLayout }): Promise<void> {
-    const { names, write } = exportPlan(this, layout);
+  async exportWeights(path: string, options: { layout: ExportLayout }): Promise<void> {
+    checkPath('detector.exportWeights', 'path', path);
+    checkKeys('detector.exportWeights', options, ['layout']);
+    const { names, write } = exportPlan(this, options.layout);
     const tensors = await this.#now(() => this.#readAll(names, (_, { length }) => [length]));
     await write(path, (name) => tensors.get(name)!.data, this.metadata());
   }

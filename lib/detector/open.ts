@@ -1,3 +1,4 @@
+import { checkPath } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { readSafetensors } from '../safetensors.js';
 import { createDetector, type DetectorPreprocess, type DetectorRuntime } from './create.js';
@@ -24,6 +25,7 @@ export async function openDetector(
   path: string,
   runtime: Omit<DetectorRuntime, 'seed'> = {},
 ): Promise<OpenedDetector> {
+  checkPath('openDetector', 'path', path);
   const { metadata } = await readSafetensors(path);
   if (metadata.format !== 'mixpl' || metadata.detector === undefined)
     throw new MixplError(

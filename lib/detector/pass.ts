@@ -1,8 +1,9 @@
 /** What the calls of a detector become for the native one: batches, targets, boxes. */
+import { nameOf } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { mapBoxes, type View } from '../image/index.js';
 import type { NativeDetector } from '../native.js';
-import { type InputImage, nameOf } from './batch.js';
+import type { InputImage } from './batch.js';
 import type { ImageBatch, Size, Targets } from './types.js';
 
 /** The arguments of a native forward pass. @internal */
@@ -51,6 +52,29 @@ export function checkTargets(method: string, targets: readonly Targets[], count:
         `detector.${method}: boxes of image ${i} must hold 4 numbers a label (${4 * labels!.length}), got ${boxes!.length}`,
       );
   });
+}
+
+/**
+ * Labels as the network counts them, from 0.
+ * @param first what the caller calls class 0
+ * @throws MixplError ERR_RANGE, in the caller's numbers
+ */
+export function ownLabels(
+  labels: Int32Array,
+  {
+    method,
+    image,
+    first,
+    classes,
+  }: Record<'image' | 'first' | 'classes', number> & { method: string },
+): Int32Array {
+  const wrong = labels.findIndex((label) => label < first || label >= first + classes);
+  if (wrong >= 0)
+    throw new MixplError(
+      'ERR_RANGE',
+      `detector.${method}: label ${wrong} of image ${image} must be in [${first}, ${first + classes - 1}], got ${labels[wrong]}`,
+    );
+  return first ? labels.map((label) => label - first) : labels;
 }
 
 /**

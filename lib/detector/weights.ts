@@ -1,4 +1,5 @@
 /** Weights of a detector from files of others, and for them. */
+import { checkKeys, checkPath } from '../arguments.js';
 import { MixplError, nearestName } from '../errors.js';
 import { type StoredTensor, writeSafetensors } from '../safetensors.js';
 import { detectLayout } from '../weights/detect-layout.js';
@@ -65,7 +66,9 @@ export async function readWeights(
   path: string,
   options: LoadWeightsOptions = {},
 ): Promise<{ values: Map<string, Float32Array>; loaded: LoadedWeights }> {
-  const { layout: asked, strict = true, prefix } = known(options);
+  checkPath('loadWeights', 'path', path);
+  checkKeys('loadWeights', options, ['layout', 'strict', 'prefix']);
+  const { layout: asked, strict = true, prefix } = options;
   await using file = await openWeights(path, { prefix });
   const own = detector.parameters();
   const { type } = detector.options;
@@ -92,17 +95,6 @@ export async function readWeights(
       ...(notes.length ? { note: notes.join('; ') } : {}),
     },
   };
-}
-
-function known(options: LoadWeightsOptions): LoadWeightsOptions {
-  const keys = ['layout', 'strict', 'prefix'];
-  for (const key of Object.keys(options))
-    if (!keys.includes(key))
-      throw new MixplError(
-        'ERR_CONFIG',
-        `loadWeights: options must be some of ${keys.join(', ')}, got ${key}; nearest is ${nearestName(key, keys) ?? keys[0]}`,
-      );
-  return options;
 }
 
 function checkLayout<T extends string>(

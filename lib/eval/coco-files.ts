@@ -1,3 +1,4 @@
+import { checkPath } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { writeFileWhole } from '../files.js';
 import { readJsonEntries } from '../json/stream.js';
@@ -39,6 +40,7 @@ export async function readCocoGroundTruth(
   path: string,
   { signal }: { signal?: AbortSignal | undefined } = {},
 ): Promise<CocoGroundTruth> {
+  checkPath('readCocoGroundTruth', 'path', path);
   const lists: Record<string, unknown> = {};
   const root = await readJsonEntries(
     path,
@@ -155,6 +157,7 @@ export async function readCocoResults(
   groundTruth: CocoGroundTruth,
   options: { unknownCategories?: 'skip' | 'refuse'; signal?: AbortSignal | undefined } = {},
 ): Promise<CocoResults> {
+  checkPath('readCocoResults', 'path', path);
   const reader = new ResultsReader(groundTruth, { source: path, ...options });
   const root = await readJsonEntries(
     path,
@@ -265,6 +268,7 @@ export async function writeCocoResults(
   path: string,
   input: { dataset: EvaluationDataset; detections: readonly ImageDetections[] },
 ): Promise<void> {
+  checkPath('writeCocoResults', 'path', path);
   const { dataset, detections } = input;
   if (detections.length !== dataset.images.length)
     throw new MixplError(

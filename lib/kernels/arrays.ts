@@ -1,7 +1,7 @@
 import { abortable, checkSignal } from '../abort.js';
+import { checkKeys } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { type DType, type NativeTensor, native, optionsJson } from '../native.js';
-import { checkKeys } from '../option-keys.js';
 
 /** Numbers with a shape; `stride` (in elements, row-major when absent) and `offset` are honoured. */
 export interface NdArrayLike<T> {

@@ -1,4 +1,5 @@
 /** An ONNX file beside the detector that it is of. */
+import { checkPath } from '../arguments.js';
 import type { Detector } from '../detector/detector.js';
 import type { Detections } from '../detector/types.js';
 import { MixplError } from '../errors.js';
@@ -45,6 +46,7 @@ export async function compareOnnx(
 
 /** What an ONNX file of exportOnnx() finds in an image. @throws as compareOnnx() */
 export async function runOnnx(path: string, picture: OnnxPicture): Promise<Detections> {
+  checkPath('runOnnx', 'path', path);
   let ort: typeof import('onnxruntime-node');
   try {
     ort = await import('onnxruntime-node');

@@ -1,4 +1,5 @@
 /** A detector as an ONNX file, from 8-bit pixels to detections. */
+import { checkPath } from '../arguments.js';
 import type { Detector } from '../detector/detector.js';
 import type { OpenedDetector } from '../detector/open.js';
 import { MixplError } from '../errors.js';
@@ -36,6 +37,7 @@ export async function exportOnnx(
   out: string,
   options: OnnxOptions,
 ): Promise<{ bytes: number; nodes: number }> {
+  checkPath('exportOnnx', 'out', out);
   checkSize(options);
   if (typeof source !== 'string') return writeOnnx(source, out, options);
   const [{ openDetector }, { findWeights }] = await Promise.all([

@@ -1,6 +1,7 @@
 /** The page that a run leaves behind: numbers, curves, warnings and the config, in one file. */
 import { open, readFile } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
+import { checkPath } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { ioError } from '../files.js';
 import { wholeLines } from '../log/index.js';
@@ -15,6 +16,7 @@ import { RunRecords } from './run-records.js';
  * @throws MixplError ERR_IO; ERR_BAD_FILE for metrics that are not lines
  */
 export async function writeRunReport(folder: string): Promise<string | null> {
+  checkPath('writeRunReport', 'folder', folder);
   const records = await readRecords(join(folder, 'metrics.jsonl'));
   if (records.iteration === null) return null;
   const config = await readFile(join(folder, 'config.yaml'), 'utf8').catch(() => '');

@@ -1,5 +1,6 @@
 import { arch, platform } from 'node:process';
 import { checkSignal } from '../abort.js';
+import { checkKeys } from '../arguments.js';
 import type { PreprocessOptions, TestResizeOptions } from '../augment/index.js';
 import { asUnlabelled, BatchSampler, ImageCache, repeatFactors } from '../data/index.js';
 import type { Annotations, DetectionDataset } from '../data/types.js';
@@ -9,7 +10,6 @@ import { hasLiveBatchNorm, objectLimits } from '../detector/options.js';
 import type { DetectorState, TeachableDetector } from '../detector/types.js';
 import { MixplError } from '../errors.js';
 import { native, resolveDevice } from '../native.js';
-import { checkKeys } from '../option-keys.js';
 import type { ProcessGroup } from '../processes/index.js';
 import {
   type CachedView,

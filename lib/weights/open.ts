@@ -1,3 +1,4 @@
+import { checkPath } from '../arguments.js';
 import type { ElementType } from '../element-types.js';
 import { MixplError } from '../errors.js';
 import { FileBytes } from '../file-bytes.js';
@@ -33,6 +34,7 @@ export async function openWeights(
   path: string,
   options: { prefix?: string | undefined } = {},
 ): Promise<WeightsFile> {
+  checkPath('openWeights', 'path', path);
   const { prefix } = options;
   const file = await FileBytes.open(path);
   try {

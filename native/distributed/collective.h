@@ -19,7 +19,8 @@ class Collective {
   /// @throws StateError
   virtual void connect(const std::vector<std::string>& addresses) = 0;
   /// f32 values on the device become their sums, the same bits in every process. All of them call
-  /// it for as many values. A GPU's stream may be all that waits.
+  /// it for as many values. A GPU's stream may be all that waits: after abort() the values are any,
+  /// which whoever calls the others next is told.
   /// @throws StateError when another process has gone
   virtual void sum(Tensor& values) = 0;
   /// Ends what is under way, which throws then or leaves any values; from any thread.

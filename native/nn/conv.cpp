@@ -63,18 +63,18 @@ std::pair<Tensor, Tensor> ConvNorm::folded() const {
   if (!known) kept.values.reset();
   kept.made_of = versions;
   kept.used = true;
-  if (!kept.values) {
+  std::optional<std::pair<Tensor, Tensor>> values = kept.values;
+  if (!values) {
     Context context = Context::current();
     context.tape = nullptr;
     const ContextScope scope(context);
-    const auto values = fold_batch_norm(weight_, gamma_, beta_, mean_, variance_, spec_.norm_eps);
-    if (!known && !records && !weight_.device().is_cuda()) return values;
-    kept.values = values;
+    values = fold_batch_norm(weight_, gamma_, beta_, mean_, variance_, spec_.norm_eps);
+    if (weight_.device().is_cuda() || (known && !records)) kept.values = values;
   }
   // On the tape as if they had been computed now: a gradient goes through the fold of its own pass
   // right after the convolution left it, so passes that share the values do not meet in it.
-  record_fold(*kept.values, weight_, gamma_, beta_, mean_, variance_, spec_.norm_eps);
-  return *kept.values;
+  record_fold(*values, weight_, gamma_, beta_, mean_, variance_, spec_.norm_eps);
+  return *values;
 }
 
 Tensor ConvNorm::normalise(const Tensor& y, const Tensor& residual, const Tensor& owners) const {

@@ -1,4 +1,4 @@
-// Passes between two steps share what a norm is folded into; the bits are those of folding anew.
+// Filters that a norm is folded into, and how long they stay; the bits are those of folding anew.
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -44,7 +44,8 @@ struct Layer {
     spec.norm = norm;
     spec.init = init::normal(0.5f);
     conv = ConvNorm(Scope(store, 1), "conv", "bn", spec);
-    for (uint64_t i = 0; i < 5; ++i) change(kNames[i], 10 + i);
+    for (uint64_t i = 0; i < 5; ++i)
+      if (store.find(kNames[i])) change(kNames[i], 10 + i);
     x = noise({1, 5, 6, in}, 1).to(device).to(compute);
   }
   Context context(Tape* tape) const {
@@ -113,23 +114,58 @@ TEST(ConvPasses, HaveTheBitsOfFoldingAnew) {
           }
 }
 
-// A step's second pass holds its output and nothing else that is new.
-TEST(ConvPasses, OfAStepShareTheirFilters) {
-  Layer layer(Device::cpu(), DType::f32, NormKind::bn_eval, 8, 16);
+// On the CPU a pass that goes back has filters of its own, which it leaves on its way; those of
+// predictions stay until the weights change.
+TEST(ConvPasses, OfTheCpuLeaveNoFilters) {
+  for (DType compute : {DType::f32, DType::bf16}) {
+    SCOPED_TRACE(testing::Message() << compute);
+    Layer layer(Device::cpu(), compute, NormKind::bn_eval, 8, 16);
+    const Tensor weight = layer.value("conv.weight");
+    const auto live = [] { return memory_stats(Device()).live_bytes; };
+    const auto gradients = [&] {
+      int64_t bytes = 0;
+      for (const Parameter& p : layer.store.all())
+        if (p.value.grad().defined()) bytes += (p.value.nbytes() + 63) / 64 * 64;
+      return bytes;
+    };
+    const int64_t at_start = live();
+    {
+      Tape tape;
+      const Tensor y = layer.forward(&tape, false);
+      EXPECT_GE(live() - at_start, weight.nbytes() + y.nbytes());
+      layer.backward(tape, y, 20);
+    }
+    EXPECT_LE(live() - at_start, gradients());
+    for (Parameter& p : layer.store.all()) p.value.set_grad(Tensor());
+    EXPECT_EQ(live(), at_start);
+
+    layer.forward(nullptr, false);
+    layer.forward(nullptr, false);
+    const int64_t kept = live() - at_start;
+    EXPECT_GE(kept, weight.nbytes());
+    FilterTables tables;
+    cpu::refresh_filters({weight}, layer.store.folds(), tables);
+    EXPECT_EQ(live() - at_start, kept);
+    layer.change("bn.bias", 40);
+    cpu::refresh_filters({weight}, layer.store.folds(), tables);
+    EXPECT_EQ(live(), at_start);
+  }
+}
+
+// What a layer without a norm packs goes when it is out of date, too.
+TEST(ConvPasses, LeaveNoPackedFiltersOfOldWeights) {
+  Layer layer(Device::cpu(), DType::bf16, NormKind::none, 16, 32);
+  const Tensor weight = layer.value("conv.weight");
   const auto live = [] { return memory_stats(Device()).live_bytes; };
-  Tape first, second, third;
   const int64_t at_start = live();
-  const Tensor a = layer.forward(&first, false);
-  const int64_t of_first = live() - at_start;
-  const Tensor b = layer.forward(&second, false);
-  const int64_t of_second = live() - at_start - of_first;
-  EXPECT_GE(of_first - of_second, layer.value("conv.weight").nbytes());
-  layer.change("bn.bias", 40);
-  const Tensor c = layer.forward(&third, false);
-  EXPECT_GE(live() - at_start - of_first, of_second + layer.value("conv.weight").nbytes());
-  first.clear();
-  second.clear();
-  third.clear();
+  layer.forward(nullptr, false);
+  const int64_t kept = live() - at_start;
+  FilterTables tables;
+  cpu::refresh_filters({weight}, {}, tables);
+  EXPECT_EQ(live() - at_start, kept);
+  layer.change("conv.weight", 41);
+  cpu::refresh_filters({weight}, {}, tables);
+  EXPECT_EQ(live(), at_start);
 }
 
 // Sums that a frozen norm has no use for are not taken.

@@ -1,5 +1,6 @@
-// What convolutions read instead of weights, made anew behind an update of the weights: on a GPU in
-// two launches for all layers, where each would take one of its own in the next pass.
+// What convolutions read instead of weights, behind an update of the weights: freed on the CPU,
+// made anew on a GPU, in two launches for all layers, where each would take one of its own in the
+// next pass.
 #pragma once
 
 #include <memory>
@@ -36,7 +37,7 @@ using Folds = std::vector<std::shared_ptr<FoldedFilters>>;
 
 namespace cpu {
 /// Brings up to date what earlier passes derived from the weights, if nobody else holds it; the
-/// rest is left for the next pass to make. Nothing here: products pack their filters themselves.
+/// rest is left for the next pass to make. Here all of it is: what is out of date is freed.
 /// @param weights all on one device, of which convolutions or linear layers read some
 /// @param folds   those that no pass has used since the last time are dropped
 void refresh_filters(const std::vector<Tensor>& weights, const Folds& folds, FilterTables& tables);

@@ -20,7 +20,7 @@ struct MapSize {
 ///
 /// @param value      f32|bf16 [N, S, M * D]: maps row by row, level after level, S = sum h_l w_l
 /// @param maps       sizes of the L levels, at most 8
-/// @param offsets    f32|bf16 [N, Q, M * L * P * 2], head, level, point, (x, y); L P at most 512
+/// @param offsets    f32|bf16 [N, Q, M * L * P * 2], head, level, point, (x, y); L P at most 384
 /// @param logits     offsets' dtype [N, Q, M * L * P], of the softmax
 /// @param references f32 [N, Q, 2 | 4], shares of the picture without its padding
 /// @param ratios     f32 [N, L, 2], (x, y): shares of the padded map that the picture fills

@@ -10,7 +10,7 @@
 namespace mixpl {
 
 constexpr int kMostAttentionLevels = 8;     // they travel as arguments of a kernel
-constexpr int kMostAttentionSamples = 512;  // of a head: a GPU keeps a number of each
+constexpr int kMostAttentionSamples = 384;  // of a head: what 99 KiB of a block hold
 
 struct AttentionLevel {
   int32_t height, width;

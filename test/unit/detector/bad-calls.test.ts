@@ -48,6 +48,54 @@ describe('what is wrong with a call is said by name and code', () => {
     [loss([], []), 'ERR_SHAPE', 'detector.loss: images must hold one at least, got none'],
     [() => detector.step(anything(undefined)), 'ERR_DTYPE', /lr must be a number, got undefined$/],
     [() => detector.loadState(anything({})), 'ERR_DTYPE', /state must be a Map/],
+    [() => detector.backward(anything(null)), 'ERR_CONFIG', /must be an object, got null$/],
+    [() => detector.backward(anything({ wieght: 2 })), 'ERR_CONFIG', /did you mean 'weight'\?$/],
+    [
+      () => detector.gradient('neck.w', anything(null)),
+      'ERR_CONFIG',
+      'detector.gradient: options must be an object, got null',
+    ],
+    [
+      () => detector.gradient('neck.w', anything('torchvision')),
+      'ERR_CONFIG',
+      'detector.gradient: options must be an object, got string',
+    ],
+    [
+      () => detector.ema(detector, 1, anything('copy')),
+      'ERR_CONFIG',
+      'detector.ema: options must be an object, got string',
+    ],
+    [
+      () => detector.stepStudent(detector, anything({ rate: 1 })),
+      'ERR_CONFIG',
+      /^detector.stepStudent: unknown option 'rate'/,
+    ],
+    [
+      () => detector.save(anything(undefined)),
+      'ERR_DTYPE',
+      /path must be a string \(a path\), got undefined$/,
+    ],
+    [
+      () => detector.save(anything(new URL('file:///tmp/weights.safetensors'))),
+      'ERR_DTYPE',
+      'detector.save: path must be a string (a path), got URL; try fileURLToPath() of node:url',
+    ],
+    [
+      () => detector.loadWeights(anything(7)),
+      'ERR_DTYPE',
+      'loadWeights: path must be a string (a path), got Number',
+    ],
+    [() => detector.loadWeights('a.pth', anything(null)), 'ERR_CONFIG', /an object, got null$/],
+    [
+      () => detector.loadWeights('a.pth', anything({ strct: false })),
+      'ERR_CONFIG',
+      "loadWeights: unknown option 'strct'; did you mean 'strict'?",
+    ],
+    [
+      () => detector.exportWeights('a.safetensors', anything(undefined)),
+      'ERR_CONFIG',
+      'detector.exportWeights: options must be an object, got undefined',
+    ],
     [create({}, { devce: 'cpu' }), 'ERR_CONFIG', /'devce'; did you mean 'device'\?$/],
     [create({ preprocess: { maen: 1 } }), 'ERR_CONFIG', /'maen'; did you mean 'mean'\?$/],
     [
@@ -64,6 +112,19 @@ describe('what is wrong with a call is said by name and code', () => {
     if (typeof message === 'string') expect(refusal.message).toBe(message);
     else expect(refusal.message).toMatch(message);
   });
+});
+
+test('a label is named as the caller counts them', async () => {
+  await using fromOne = await createDetector(tinyDetector, { device: 'cpu', firstLabel: 1 });
+  const { numClasses } = tinyDetector;
+  for (const label of [0, numClasses + 1]) {
+    const targets = [{ ...target, labels: Int32Array.of(label) }];
+    await expect(fromOne.loss([picture], targets)).rejects.toMatchObject({
+      code: 'ERR_RANGE',
+      message: `detector.loss: label 0 of image 0 must be in [1, ${numClasses}], got ${label}`,
+    });
+  }
+  await fromOne.loss([picture], [{ ...target, labels: Int32Array.of(numClasses) }]);
 });
 
 describe('pixels', () => {

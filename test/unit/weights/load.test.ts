@@ -356,7 +356,9 @@ describe('loading', () => {
       code: 'ERR_CONFIG',
       message: expect.stringContaining('layout must be one of mixpl, torchvision'),
     });
-    await expect(load({}, { stric: false })).rejects.toThrow('got stric; nearest is strict');
+    await expect(load({}, { stric: false })).rejects.toThrow(
+      "unknown option 'stric'; did you mean 'strict'?",
+    );
   });
 });
 

@@ -1,5 +1,11 @@
 import { MixplError, nearestName } from './errors.js';
 
+/** What a message calls a value of the wrong kind. */
+export function nameOf(value: unknown): string {
+  if (value === null || value === undefined) return String(value);
+  return (value as object).constructor?.name ?? typeof value;
+}
+
 /** @throws MixplError ERR_CONFIG for what is no object, or naming the known option nearest to an unknown one */
 export function checkKeys(call: string, options: object, known: readonly string[]): void {
   if (typeof options !== 'object' || options === null)
@@ -15,4 +21,18 @@ export function checkKeys(call: string, options: object, known: readonly string[
       `${call}: unknown option '${key}'${near ? `; did you mean '${near}'?` : ''}`,
     );
   }
+}
+
+/**
+ * @param name of the argument
+ * @throws MixplError ERR_DTYPE for what is no path
+ */
+export function checkPath(call: string, name: string, path: string): void {
+  if (typeof path === 'string') return;
+  const value: unknown = path;
+  const hint = value instanceof URL ? '; try fileURLToPath() of node:url' : '';
+  throw new MixplError(
+    'ERR_DTYPE',
+    `${call}: ${name} must be a string (a path), got ${nameOf(value)}${hint}`,
+  );
 }
