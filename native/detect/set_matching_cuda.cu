@@ -11,6 +11,8 @@ namespace {
 constexpr int kThreads = 256;
 // Of an Assignment in shared memory: every GPU has 64 KiB. Enough for 2,560 queries and objects.
 constexpr int64_t kMostShared = 60 << 10;
+// What does not fit (all tokens of the pyramid) is as many columns that each scan waits for.
+constexpr int kThreadsOfMany = 1024;
 
 // Costs of an image are a matrix as its assignment reads it, row after row; those of images, then
 // of layers, follow each other.
@@ -53,10 +55,11 @@ MIXPL_DEVICE Reach warp_nearest(Reach reach) {
 
 // Over the block, in every thread. One barrier a call: two sets of partial results take turns, so
 // that a warp that is ahead does not write what another still reads.
+template <int kBlock>
 class BlockNearest {
  public:
   MIXPL_DEVICE BlockNearest(double* lengths, int32_t* ranks) : lengths_(lengths), ranks_(ranks) {}
-  static constexpr int kWarps = kThreads / 32;
+  static constexpr int kWarps = kBlock / 32;
 
   MIXPL_DEVICE Reach operator()(Reach reach) {
     reach = warp_nearest(reach);
@@ -83,33 +86,34 @@ class BlockNearest {
 };
 
 // A thread keeps to its columns: what it knows of them needs no barrier.
+template <int kBlock>
 MIXPL_DEVICE void assign(const Assignment& state, const float* costs) {
-  MIXPL_SHARED(double, lengths, 2 * BlockNearest::kWarps);
-  MIXPL_SHARED(int32_t, ranks, 2 * BlockNearest::kWarps);
-  BlockNearest nearest(lengths, ranks);
+  MIXPL_SHARED(double, lengths, 2 * BlockNearest<kBlock>::kWarps);
+  MIXPL_SHARED(int32_t, ranks, 2 * BlockNearest<kBlock>::kWarps);
+  BlockNearest<kBlock> nearest(lengths, ranks);
   const int thread = threadIdx.x;
   const auto scan = [&](int32_t row, double base, bool first) {
     const float* own = costs + int64_t{row} * state.columns;
     Reach best = Reach::never();
-    for (int32_t j = thread; j < state.columns; j += kThreads) {
+    for (int32_t j = thread; j < state.columns; j += kBlock) {
       const Reach reach = state.reach(row, base, load_read_only(own + j), j, first);
       if (reach.before(best)) best = reach;
     }
     return nearest(best);
   };
-  for (int32_t i = thread; i < state.rows; i += kThreads) state.clear_row(i);
-  for (int32_t j = thread; j < state.columns; j += kThreads) state.clear_column(j);
+  for (int32_t i = thread; i < state.rows; i += kBlock) state.clear_row(i);
+  for (int32_t j = thread; j < state.columns; j += kBlock) state.clear_column(j);
   for (int32_t row = 0; row < state.rows; ++row) {
     sync_block();  // for owners and potentials of the row before
     int32_t closed = 0;
     Reach best = scan(row, 0, true);
     while (best.owned()) {
       const int32_t next = state.owner[best.column()];
-      if (best.column() % kThreads == thread) state.close(closed, best);
+      if (best.column() % kBlock == thread) state.close(closed, best);
       ++closed;
       best = scan(next, best.length - state.u[next], false);
     }
-    for (int32_t k = thread; k < closed; k += kThreads) state.shift(k, best.length);
+    for (int32_t k = thread; k < closed; k += kBlock) state.shift(k, best.length);
     if (closed) sync_block();
     if (thread == 0) state.flip(row, best);
   }
@@ -118,8 +122,8 @@ MIXPL_DEVICE void assign(const Assignment& state, const float* costs) {
 
 // One block a problem: an image of a layer. State of the assignments is in shared memory, or,
 // `bytes` for each, in `memory`.
-template <bool kShared>
-MIXPL_KERNEL __launch_bounds__(kThreads)
+template <bool kShared, int kBlock>
+MIXPL_KERNEL __launch_bounds__(kBlock)
     match_images(MatchView view, const float* costs, uint8_t* memory, int64_t bytes) {
   const int64_t layer = blockIdx.y, image = blockIdx.x;
   const bool by_object = view.objects_are_rows(image);
@@ -132,8 +136,8 @@ MIXPL_KERNEL __launch_bounds__(kThreads)
   } else {
     state = Assignment(memory + (layer * view.images + image) * bytes, rows, columns);
   }
-  if (rows) assign(state, costs + first_cost(view, layer, image));
-  for (int32_t q = threadIdx.x; q < queries; q += kThreads)
+  if (rows) assign<kBlock>(state, costs + first_cost(view, layer, image));
+  for (int32_t q = threadIdx.x; q < queries; q += kBlock)
     view.set_target(view.layers[layer], image, q,
                     !rows       ? -1
                     : by_object ? state.owner[q]
@@ -158,11 +162,12 @@ void match_queries(const MatchView& view) {
   const dim3 grid(static_cast<unsigned>(view.images), static_cast<unsigned>(view.num_layers));
   const int64_t bytes = Assignment::bytes(view.most, view.queries);  // rows or columns, either way
   if (bytes <= kMostShared) {
-    launch(match_images<true>, Grid(grid), kThreads, bytes, view, numbers, nullptr, int64_t{0});
+    launch(match_images<true, kThreads>, Grid(grid), kThreads, bytes, view, numbers, nullptr,
+           int64_t{0});
     return;
   }
   const Tensor states = scratch(view.num_layers * view.images * bytes);
-  launch(match_images<false>, Grid(grid), kThreads, 0, view, numbers,
+  launch(match_images<false, kThreadsOfMany>, Grid(grid), kThreadsOfMany, 0, view, numbers,
          static_cast<uint8_t*>(states.raw()), bytes);
 }
 
