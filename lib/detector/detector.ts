@@ -175,7 +175,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     const { firstLabel: first, numClasses: classes } = this;
     const wanted = targets.map(({ boxes, labels }, image) => ({
       boxes: boxes.slice(),
-      labels: ownLabels(labels.slice(), { method, image, first, classes }),
+      labels: ownLabels(labels, { method, image, first, classes }),
     }));
     return this.#withBatch(method, { images, options }, ({ batch, views }) => {
       const own = wanted.map((target, i) => {

@@ -55,7 +55,7 @@ export function checkTargets(method: string, targets: readonly Targets[], count:
 }
 
 /**
- * Labels as the network counts them, from 0.
+ * A copy of labels as the network counts them, from 0.
  * @param first what the caller calls class 0
  * @throws MixplError ERR_RANGE, in the caller's numbers
  */
@@ -74,7 +74,7 @@ export function ownLabels(
       'ERR_RANGE',
       `detector.${method}: label ${wrong} of image ${image} must be in [${first}, ${first + classes - 1}], got ${labels[wrong]}`,
     );
-  return first ? labels.map((label) => label - first) : labels;
+  return labels.map((label) => label - first);
 }
 
 /**
