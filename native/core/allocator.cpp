@@ -1,37 +1,30 @@
 #include "core/allocator.h"
 
-#include <sys/mman.h>
-
-#include <algorithm>
 #include <cstdlib>
 #include <mutex>
 #include <vector>
 
 #include "core/cuda/runtime.h"
+#include "core/cut_blocks.h"
 #include "core/error.h"
 #include "core/fence.h"
-#include "core/free_blocks.h"
 #include "core/side_memory.h"
+#include "core/whole_blocks.h"
 
 namespace mixpl {
 namespace {
 
+// The address sanitizer knows where memory ends that the system gave, not where a part of it does.
 #if defined(__SANITIZE_ADDRESS__)
-constexpr bool kCutsSegments = false;  // it knows where segments end, not blocks
+constexpr bool kCutsBlocks = false;
 #else
-constexpr bool kCutsSegments = true;
+constexpr bool kCutsBlocks = true;
 #endif
 
-class SystemMemory final : public MemorySource {
+// Of blocks that are not cut.
+class HostMemory final : public MemorySource {
  public:
-  void* allocate(int64_t size) override {
-    constexpr int64_t kAlignment = 64, kHugePage = 2 << 20;
-    const bool large = size >= 2 * kHugePage;
-    const int64_t alignment = large ? kHugePage : kAlignment;
-    void* block = std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment);
-    if (block && large) madvise(block, size, MADV_HUGEPAGE);
-    return block;
-  }
+  void* allocate(int64_t size) override { return std::aligned_alloc(64, rounded_up(size, 64)); }
   void free(void* block, int64_t) override { std::free(block); }
   std::string describe() const override { return "cpu"; }
 };
@@ -47,33 +40,39 @@ thread_local Pool* side_pool = nullptr;  // whose side stream this thread works 
 
 class Pool {
  public:
-  /// @param cuts  see FreeBlocks
+  /// @param cuts  takes the host's memory and cuts it
   /// @param trims gives unused blocks back before memory runs out
-  Pool(MemorySource& source, bool cuts, bool trims)
-      : source_(source), trims_(trims), free_{FreeBlocks(cuts), FreeBlocks(cuts)} {}
+  Pool(MemorySource& source, bool cuts, bool trims) : source_(source), trims_(trims) {
+    for (std::unique_ptr<Blocks>& blocks : blocks_)
+      if (cuts)
+        blocks = std::make_unique<CutBlocks>();
+      else
+        blocks = std::make_unique<WholeBlocks>(source);
+  }
 
   Block* take(int64_t bytes, Home& home) {
     std::lock_guard lock(mutex_);
     home = {side_pool == this, forks_};
-    Block* block = take_locked(bytes, free_[home.side]);
-    stats_.live_bytes += block->size;
-    stats_.peak_live_bytes = std::max(stats_.peak_live_bytes, stats_.live_bytes);
+    Block* block = take_locked(bytes, *blocks_[home.side]);
+    live_bytes_ += block->size;
+    peak_live_bytes_ = std::max(peak_live_bytes_, live_bytes_);
     source_.on_take(block->at, bytes, block->size);
     return block;
   }
 
   void give_back(Block* block, Home home) {
     std::lock_guard lock(mutex_);
-    stats_.live_bytes -= block->size;
-    stats_.cached_bytes += block->size;
+    live_bytes_ -= block->size;
     source_.on_give_back(block->at, block->size);
     // A side stream's block may be read by the other until the next fork, which waits for that. Of
     // the others the side stream may read those that were there at the fork, until the join.
     const bool held = home.side ? side_pool != this : is_open_ && home.forks < forks_;
-    if (held)
+    if (held) {
       held_[home.side].push_back(block);
-    else
-      free_[home.side].give_back(block);
+      held_bytes_ += block->size;
+    } else {
+      blocks_[home.side]->give_back(block);
+    }
   }
 
   void fork() {
@@ -96,68 +95,66 @@ class Pool {
 
   MemoryStats stats() {
     std::lock_guard lock(mutex_);
-    return stats_;
+    MemoryStats stats;
+    stats.live_bytes = live_bytes_;
+    stats.peak_live_bytes = peak_live_bytes_;
+    stats.cached_bytes = cached_bytes();
+    for (const auto& blocks : blocks_) stats.system_allocations += blocks->system_allocations();
+    return stats;
   }
   void reset_peak() {
     std::lock_guard lock(mutex_);
-    stats_.peak_live_bytes = stats_.live_bytes;
+    peak_live_bytes_ = live_bytes_;
   }
 
  private:
-  Block* take_locked(int64_t bytes, FreeBlocks& blocks) {
-    const int64_t size = blocks.block_size(bytes);
-    if (Block* block = blocks.take(size)) {
-      stats_.cached_bytes -= block->size;
-      return block;
-    }
+  int64_t cached_bytes() const {
+    return blocks_[0]->cached_bytes() + blocks_[1]->cached_bytes() + held_bytes_;
+  }
+  Block* take_locked(int64_t bytes, Blocks& blocks) {
+    if (Block* block = blocks.take(bytes)) return block;
     // Shapes that vary from step to step must not pile up: what is cached stays below what is in
     // use. Not so on a GPU, where freeing waits for all work: there it is done when memory is out.
-    if (trims_ && stats_.cached_bytes > std::max<int64_t>(stats_.peak_live_bytes / 2, 64 << 20))
+    if (trims_ && cached_bytes() > std::max<int64_t>(peak_live_bytes_ / 2, 64 << 20))
       release_locked();
-    int64_t segment_size = blocks.segment_size(size);
-    void* segment = source_.allocate(segment_size);
-    if (!segment) {
+    Block* block = blocks.get(bytes);
+    if (!block) {
       release_locked();
-      segment_size = size;  // no more than is needed
-      segment = source_.allocate(segment_size);
+      block = blocks.get(bytes);
     }
-    if (!segment)
-      throw OutOfMemoryError(str("out of memory: wanted ", size, " bytes on ", source_.describe(),
-                                 "; tensors hold ", stats_.live_bytes));
-    ++stats_.system_allocations;
-    Block* block = blocks.take_of(segment, segment_size, size);
-    stats_.cached_bytes += segment_size - block->size;
+    if (!block)
+      throw OutOfMemoryError(str("out of memory: wanted ", bytes, " bytes on ", source_.describe(),
+                                 "; tensors hold ", live_bytes_));
     return block;
   }
   void free_held(bool side) {
-    for (Block* block : held_[side]) free_[side].give_back(block);
+    for (Block* block : held_[side]) {
+      held_bytes_ -= block->size;
+      blocks_[side]->give_back(block);
+    }
     held_[side].clear();
   }
   // A GPU frees memory when all of its work is done: those that are held, too.
   void release_locked() {
     for (const bool side : {false, true}) {
       free_held(side);
-      free_[side].release([&](void* segment, int64_t bytes) {
-        stats_.cached_bytes -= bytes;
-        source_.free(segment, bytes);
-      });
+      blocks_[side]->release();
     }
   }
 
   MemorySource& source_;
   const bool trims_;
   std::mutex mutex_;
-  // [1]: of the side stream.
-  FreeBlocks free_[2];
+  std::unique_ptr<Blocks> blocks_[2];  // [1]: of the side stream
   std::vector<Block*> held_[2];
+  int64_t held_bytes_ = 0, live_bytes_ = 0, peak_live_bytes_ = 0;
   int64_t forks_ = 0;
   bool is_open_ = false;  // between a fork and its join
-  MemoryStats stats_;
 };
 
 // Never destroyed: tensors held by JavaScript may outlive static destructors.
 Pool& pool_of(Device device) {
-  static Pool* cpu = new Pool(*new SystemMemory, kCutsSegments, true);
+  static Pool* cpu = new Pool(*new HostMemory, kCutsBlocks, true);
   if (device.is_cpu()) return *cpu;
   static std::mutex mutex;
   static auto* gpus = new std::vector<std::unique_ptr<Pool>>;

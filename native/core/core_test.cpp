@@ -3,12 +3,10 @@
 #include <bit>
 #include <cmath>
 #include <limits>
-#include <map>
 #include <set>
 
 #include "core/allocator.h"
 #include "core/fence.h"
-#include "core/free_blocks.h"
 #include "core/math.h"
 #include "core/options.h"
 #include "core/parallel.h"
@@ -96,71 +94,6 @@ TEST(FenceDeathTest, TellsWhoWritesOutsideABlock) {
   EXPECT_DEATH(fence::check(block, 300), "past the end of a block of 300 bytes");
   block[-fence::kBytes] = 0;
   EXPECT_DEATH(fence::check(block, 300), "in front of a block of 300 bytes");
-}
-
-// Takes and gives back at random; f(block) for those that are taken.
-void use_blocks(FreeBlocks& blocks, std::map<char*, int64_t>& segments, uint64_t seed) {
-  const Philox random{seed, 0};
-  std::vector<Block*> taken;
-  char* next = reinterpret_cast<char*>(int64_t{1} << 40);  // nobody reads or writes there
-  for (uint64_t i = 0; i < 3000; ++i) {
-    if (random.uniform(3 * i) < (i < 2000 ? 0.6 : 0.3) || taken.empty()) {
-      const auto bytes = static_cast<int64_t>(std::exp(18 * random.uniform(3 * i + 1)));
-      const int64_t size = blocks.block_size(bytes);
-      ASSERT_GE(size, bytes);
-      Block* block = blocks.take(size);
-      if (!block) {
-        const int64_t segment = blocks.segment_size(size);
-        ASSERT_GE(segment, size);
-        block = blocks.take_of(next, segment, size);
-        segments[next] = segment;
-        next += segment + 4096;
-      }
-      ASSERT_GE(block->size, size);
-      EXPECT_LE(block->size, std::max(2 * size, size + (1 << 20)));
-      EXPECT_EQ(reinterpret_cast<uintptr_t>(block->at) % 64, 0u);
-      const auto segment = std::prev(segments.upper_bound(block->at));
-      EXPECT_LE(block->at + block->size, segment->first + segment->second);
-      for (const Block* other : taken)
-        EXPECT_TRUE(block->at + block->size <= other->at || other->at + other->size <= block->at);
-      taken.push_back(block);
-    } else {
-      const auto which = static_cast<size_t>(random.uniform(3 * i + 2) * taken.size());
-      blocks.give_back(taken[which]);
-      taken.erase(taken.begin() + static_cast<std::ptrdiff_t>(which));
-    }
-  }
-  for (Block* block : taken) blocks.give_back(block);
-}
-
-TEST(FreeBlocks, AreCutAndJoinAgain) {
-  for (bool cuts : {false, true}) {
-    FreeBlocks blocks(cuts);
-    std::map<char*, int64_t> segments, released;
-    use_blocks(blocks, segments, cuts);
-    EXPECT_GT(segments.size(), 3u);
-    blocks.release([&](char* segment, int64_t bytes) { released[segment] = bytes; });
-    EXPECT_EQ(released, segments);
-    EXPECT_EQ(blocks.take(64), nullptr);
-  }
-}
-
-TEST(FreeBlocks, VaryingSizesShareMemory) {
-  // Each a little smaller than the last, as pictures of different heights are.
-  FreeBlocks blocks(true);
-  int64_t segments = 0;
-  char* next = reinterpret_cast<char*>(int64_t{1} << 40);
-  for (int64_t bytes = 200 << 20; bytes > 20 << 20; bytes = bytes * 10 / 11) {
-    const int64_t size = blocks.block_size(bytes);
-    Block* block = blocks.take(size);
-    if (!block) {
-      ++segments;
-      block = blocks.take_of(next, blocks.segment_size(size), size);
-    }
-    blocks.give_back(block);
-  }
-  EXPECT_EQ(segments, 1);
-  blocks.release([](char*, int64_t) {});
 }
 
 TEST(Parallel, SumsTheSameForAnyNumberOfThreads) {

@@ -34,7 +34,7 @@ Tensor scratchpad(const dnnl::memory::desc& desc);
 void reorder(const dnnl::memory::desc& from, const void* source, const dnnl::memory::desc& to,
              void* target);
 
-/// `weight` (f32, described by `plain`) in the layout and type of `packed`: made once per version
+/// `weight` (described by `plain`) in the layout and type of `packed`: made once per version
 /// of the weight, and handed over without a copy when the layouts agree.
 /// @param other_order makes what `plain` describes instead of the weight, in an order that no
 ///                    strides express: not kept once it is packed

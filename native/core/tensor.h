@@ -120,6 +120,9 @@ class Tensor {
     return std::any_cast<T>(slot);
   }
 
+  /// Frees what was derived from this tensor.
+  void forget_derived() const { impl_->derived.clear(); }
+
   /// True when nobody else shares this handle or its storage, so the values may be overwritten.
   bool unique() const { return impl_.use_count() == 1 && impl_->storage.use_count() == 1; }
   const std::shared_ptr<TensorImpl>& impl() const { return impl_; }

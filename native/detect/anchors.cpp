@@ -13,7 +13,7 @@
 namespace mixpl {
 namespace {
 
-constexpr size_t kMostCached = 256;
+constexpr int64_t kMostKept = 32 << 20;  // bytes
 
 std::vector<Box> base_boxes(const AnchorOptions& o, int level) {
   std::vector<double> sides;
@@ -172,15 +172,18 @@ Anchors AnchorGenerator::row(const std::vector<Grid>& grids, Device device) {
                {double(g.level), double(g.height), double(g.width), g.stride.y, g.stride.x});
     sizes.push_back(g.height * g.width * options_.per_cell());
   }
-  if (cache_.size() > kMostCached) cache_.clear();
-  Anchors& slot = cache_[key];
-  if (slot.all.defined()) return slot;
-  slot.pyramid = Pyramid(sizes);
-  slot.all = Tensor::empty({slot.pyramid.count(), 4}, DType::f32, device);
-  slot.split();
+  const auto found = kept_.find(key);
+  if (found != kept_.end()) return found->second;
+  Anchors made;
+  made.pyramid = Pyramid(sizes);
+  made.all = Tensor::empty({made.pyramid.count(), 4}, DType::f32, device);
+  made.split();
   for (size_t l = 0; l < grids.size(); ++l)
-    fill_level(options_, grids[l].level, grids[l].width, grids[l].stride, slot.levels[l]);
-  return slot;
+    fill_level(options_, grids[l].level, grids[l].width, grids[l].stride, made.levels[l]);
+  const auto bytes = static_cast<int64_t>(made.all.nbytes());
+  if (kept_bytes_ + bytes > kMostKept) kept_.clear(), kept_bytes_ = 0;
+  kept_bytes_ += bytes;
+  return kept_[key] = made;
 }
 
 Tensor AnchorGenerator::level(int level, int64_t height, int64_t width, CellStride stride,

@@ -66,7 +66,7 @@ bool mark_valid_anchors(const AnchorOptions& options, int level, int64_t height,
 Tensor valid_anchors(const AnchorOptions& options, const std::vector<Tensor>& maps,
                      const std::vector<std::array<float, 2>>& pads);
 
-/// Remembers what it made: training meets a few sizes again and again.
+/// Remembers what it made, up to 32 MB: training meets some sizes again and again.
 class AnchorGenerator {
  public:
   /// @throws ConfigError
@@ -87,7 +87,8 @@ class AnchorGenerator {
   Anchors row(const std::vector<Grid>& grids, Device device);
 
   AnchorOptions options_;
-  std::map<std::vector<double>, Anchors> cache_;
+  std::map<std::vector<double>, Anchors> kept_;
+  int64_t kept_bytes_ = 0;
 };
 
 /// What loops and kernels make anchors from.

@@ -7,6 +7,7 @@
 #include <limits>
 #include <set>
 
+#include "core/allocator.h"
 #include "core/philox.h"
 #include "detect/anchors.h"
 #include "detect/box_iou.h"
@@ -346,6 +347,19 @@ TEST(DensePostProcess, TheBestOfManyPairsWithEqualScores) {
           EXPECT_EQ(got, best_slowly(logits, centerness, n, o)) << most << " of " << threshold;
         }
       }
+}
+
+TEST(Anchors, OfSomeSizesAreKept) {
+  AnchorGenerator generator({});
+  const auto live = [] { return memory_stats(Device()).live_bytes; };
+  const int64_t before = live();
+  const Tensor first = generator.level(0, 100, 100);
+  EXPECT_EQ(generator.level(0, 100, 100).raw(), first.raw());
+  for (int64_t height = 101; height < 200; ++height) generator.level(0, height, 100);
+  EXPECT_LT(live() - before, 40 << 20);
+  const Tensor again = generator.level(0, 100, 100);  // not the same ones by now
+  EXPECT_NE(again.raw(), first.raw());
+  EXPECT_EQ(again.to_vector<float>(), first.to_vector<float>());
 }
 
 TEST(Checks, SayWhatTheyWanted) {

@@ -51,11 +51,11 @@ ConvNorm::Filters ConvNorm::filters() const {
   if (live || spec_.norm == NormKind::gn) return {weight_, bias_, options, true};
   options.relu = spec_.relu;
   if (spec_.norm == NormKind::none) return {weight_, bias_, options, false};
-  const auto [weight, shift] = folded();
+  const auto [weight, shift] = folded(options);
   return {weight, shift, options, false};
 }
 
-std::pair<Tensor, Tensor> ConvNorm::folded() const {
+std::pair<Tensor, Tensor> ConvNorm::folded(const Conv2dOptions& options) const {
   FoldedFilters& kept = *folded_;
   const auto versions = kept.versions();
   const bool records = recording({weight_, gamma_, beta_});
@@ -68,7 +68,8 @@ std::pair<Tensor, Tensor> ConvNorm::folded() const {
     Context context = Context::current();
     context.tape = nullptr;
     const ContextScope scope(context);
-    values = fold_batch_norm(weight_, gamma_, beta_, mean_, variance_, spec_.norm_eps);
+    const DType type = filter_type(weight_.device(), spec_.kernel, options, context.compute);
+    values = fold_batch_norm(weight_, gamma_, beta_, mean_, variance_, spec_.norm_eps, type);
     if (weight_.device().is_cuda() || (known && !records)) kept.values = values;
   }
   // On the tape as if they had been computed now: a gradient goes through the fold of its own pass

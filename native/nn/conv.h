@@ -63,7 +63,7 @@ class ConvNorm {
   };
   Filters filters() const;
   /// The filters with the norm's scale in them, and their bias.
-  std::pair<Tensor, Tensor> folded() const;
+  std::pair<Tensor, Tensor> folded(const Conv2dOptions& options) const;
   Tensor normalise(const Tensor& y, const Tensor& residual, const Tensor& owners) const;
 
   ConvSpec spec_;

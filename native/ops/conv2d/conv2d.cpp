@@ -17,6 +17,12 @@ Shape conv2d_shape(const Shape& x, const Shape& weight, const Conv2dOptions& o) 
   return {x[0], out(x[1], weight[1]), out(x[2], weight[2]), weight[0]};
 }
 
+DType filter_type(Device device, int64_t kernel, const Conv2dOptions& options, DType compute) {
+  const bool narrow =
+      compute == DType::bf16 && MIXPL_DISPATCH(device, takes_bf16_filters, kernel, options);
+  return narrow ? DType::bf16 : DType::f32;
+}
+
 namespace {
 
 /// Checks what conv2d was given; returns the output's shape.
@@ -25,7 +31,8 @@ Shape check_arguments(const Tensor& x, const Tensor& weight, const Tensor& bias,
   const Check check("conv2d");
   check.floating("x", x);
   check.rank("x", x, 4, "N, H, W, C");
-  check.dtype("weight", weight, DType::f32);
+  if (weight.dtype() != DType::bf16 || x.dtype() != DType::bf16 || x.device().is_cuda())
+    check.dtype("weight", weight, DType::f32);
   check.rank("weight", weight, 4, "K, R, S, C / groups");
   check.at_least("stride", options.stride, 1);
   check.at_least("dilation", options.dilation, 1);
@@ -74,14 +81,22 @@ struct Gathered {
   Tensor sum;
   bool add;
 
-  explicit Gathered(const Tensor& t) : sum(take_grad(t)), add(sum.defined()) {
-    if (!add) sum = Tensor::empty_like(t);
+  Gathered(const Tensor& t, DType type) : sum(take_grad(t)), add(sum.defined()) {
+    if (!add) sum = Tensor::empty(t.shape(), type, t.device());
   }
 };
 bool is_masked_by(const Tensor& gradient, const Tensor& values) {
   return gradient.impl()->masked_by == values.raw() && values.numel() > 0;
 }
 
+}  // namespace
+
+namespace {
+/// Filters that the CPU packed for a pass are in memory until its backward pass has been through
+/// them, and not those of the forward pass beside those of the backward one.
+void forget_packed(const Tensor& filters) {
+  if (filters.device().is_cpu()) filters.forget_derived();
+}
 }  // namespace
 
 void mark_rectified(const Tensor& y) { y.impl()->rectified = y.requires_grad(); }
@@ -101,7 +116,7 @@ Gradients ConvGradients::operator()(Tensor dy) const {
     Tensor masked = !mask.defined() || dy.unique() ? dy : Tensor::empty_like(dy);
     bool add = false;
     if (bias.requires_grad()) {
-      const Gathered dbias(bias);
+      const Gathered dbias(bias, DType::f32);
       grads[2] = dbias.sum;
       add = dbias.add;
     }
@@ -110,21 +125,23 @@ Gradients ConvGradients::operator()(Tensor dy) const {
   }
   if (residual.requires_grad() && mask.defined()) grads[3] = dy.detach();
   dy = pad(dy);
+  forget_packed(filters);
   if (weight.requires_grad()) {
-    const Gathered dweight(weight);
+    const Gathered dweight(weight, DType::f32);
     grads[1] = dweight.sum;
     Tensor dfilters = dweight.sum.alias(filters.shape());
     MIXPL_DISPATCH(x.device(), conv2d_backward_weight, x.alias(in), dy, options, dfilters,
                    dweight.add);
   }
   if (x.requires_grad()) {
-    const Gathered gathered(x);
+    const Gathered gathered(x, x.dtype());
     grads[0] = gathered.sum;
     const Tensor open = mask_of(x);
     Tensor dx = gathered.sum.alias(in);
     MIXPL_DISPATCH(x.device(), conv2d_backward_data, dy, filters, options, dx, gathered.add, open);
     mark_masked(grads[0], open);
   }
+  forget_packed(filters);
   return grads;
 }
 
@@ -239,7 +256,7 @@ std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, 
     if (bias.requires_grad() && dys.empty()) {
       dbias = Tensor::zeros(bias.shape(), DType::f32, bias.device());
     } else if (bias.requires_grad()) {
-      const Gathered sum(bias);
+      const Gathered sum(bias, DType::f32);
       dbias = sum.sum;
       add_bias = sum.add;
     }
@@ -252,8 +269,9 @@ std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, 
     }
     give_residuals(true);
     pad();
+    forget_packed(weight);
     if (weight.requires_grad()) {
-      const Gathered sum(weight);
+      const Gathered sum(weight, DType::f32);
       dweight = sum.sum;
       MIXPL_DISPATCH(weight.device(), conv2d_backward_weight, some.of(xs), dys, options, dweight,
                      sum.add);
@@ -271,6 +289,7 @@ std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, 
     }
     if (!from.empty())
       MIXPL_DISPATCH(weight.device(), conv2d_backward_data, from, weight, options, to, add, open);
+    forget_packed(weight);
     return grads;
   });
   if (options.relu)
@@ -326,7 +345,8 @@ const auto gradient_op = [](bool of_data) {
     check.dtype("dy", in[2], in[0].dtype());
     check.same_device("dy", in[2], in[0]);
     check.shape("dy", in[2], shape, "as the output");
-    Tensor out = Tensor::empty_like(in[of_data ? 0 : 1]);
+    Tensor out = of_data ? Tensor::empty_like(in[0])
+                         : Tensor::empty(in[1].shape(), DType::f32, in[1].device());
     if (of_data)
       MIXPL_DISPATCH(out.device(), conv2d_backward_data, in[2], in[1], options, out);
     else

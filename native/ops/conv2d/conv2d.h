@@ -15,7 +15,8 @@ struct Conv2dOptions {
 /// relu?(conv(x, weight) + bias + residual), zero padding on all sides.
 ///
 /// @param x        f32|bf16 [N, H, W, C]
-/// @param weight   f32 [K, R, S, C / groups]; cast to x's dtype for bf16, sums in f32
+/// @param weight   f32 [K, R, S, C / groups]; cast to x's dtype for bf16, sums in f32. On the CPU
+///                 bf16, too, if x is
 /// @param bias     f32 [K], or undefined
 /// @param residual x's dtype [N, P, Q, K], or undefined; P = (H + 2 padding - dilation (R-1) - 1) /
 /// stride + 1
@@ -38,6 +39,10 @@ std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, 
                            const Conv2dOptions& options = {},
                            const std::vector<Tensor>& residuals = {});
 
+/// The type in which to make filters for `kernel`x`kernel` that one pass reads: bf16 where the
+/// device would round them to it anyway, given a context that computes in `compute`.
+DType filter_type(Device device, int64_t kernel, const Conv2dOptions& options, DType compute);
+
 /// The shape of conv2d's result.
 Shape conv2d_shape(const Shape& x, const Shape& weight, const Conv2dOptions& options);
 
@@ -56,6 +61,8 @@ void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptio
                             Tensor& dweight, bool add = false);
 /// Whether that mask costs less than a pass of its own.
 bool masks_data_gradients();
+/// Whether filters may be bf16 where x is, and give the same bits as their values in f32.
+bool takes_bf16_filters(int64_t kernel, const Conv2dOptions& options);
 /// dy *= (y > 0) when y is defined; dbias (f32 [K], may be undefined) = column sums of the result,
 /// or those added to it.
 void mask_and_column_sum(const Tensor& y, const Tensor& dy, Tensor& masked, Tensor& dbias,
@@ -77,6 +84,7 @@ void mask_and_column_sum(const std::vector<Tensor>& ys, const std::vector<Tensor
 }  // namespace cpu
 namespace cuda {
 bool masks_data_gradients();
+bool takes_bf16_filters(int64_t kernel, const Conv2dOptions& options);
 void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
                     const Tensor& residual, const Conv2dOptions& options, Tensor& y);
 Tensor pad_gradient(const Tensor& dy, const Shape& filters, const Conv2dOptions& options);

@@ -66,7 +66,8 @@ void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
                    wide);
     return narrow(wide, y);
   }
-  if (winograd_pays(x.shape(), weight.shape(), y.shape(), o, x.dtype()))
+  if (weight.dtype() == DType::f32 &&
+      winograd_pays(x.shape(), weight.shape(), y.shape(), o, x.dtype()))
     return winograd_forward(x, weight, bias, residual, o, y);
   if (apart) {
     Conv2dOptions plain = o;
@@ -100,7 +101,8 @@ void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOp
     conv2d_backward_data(widened(dy), weight.to(DType::bf16).to(DType::f32), o, wide);
     return narrow(wide, dx);
   }
-  if (winograd_pays(dy.shape(), weight.shape(), dx.shape(), o, dy.dtype()))
+  if (weight.dtype() == DType::f32 &&
+      winograd_pays(dy.shape(), weight.shape(), dx.shape(), o, dy.dtype()))
     return winograd_backward_data(dy, weight, o, dx);
   onednn_backward_data(dy, weight, o, dx);
 }
@@ -266,6 +268,9 @@ void conv2d_forward(const std::vector<Tensor>& xs, const Tensor& weight, const T
 }
 
 bool masks_data_gradients() { return false; }
+bool takes_bf16_filters(int64_t kernel, const Conv2dOptions& o) {
+  return !winograd_fits(o, kernel, kernel, DType::bf16);  // it transforms them in f32
+}
 
 Tensor pad_gradient(const Tensor& dy, const Shape&, const Conv2dOptions&) { return dy; }
 std::vector<Tensor> pad_gradient(const std::vector<Tensor>& dys, const Shape&,

@@ -117,6 +117,7 @@ int64_t most_rows(const ConvSize& z) {
 }  // namespace
 
 bool masks_data_gradients() { return plan::fused_masks; }
+bool takes_bf16_filters(int64_t, const Conv2dOptions&) { return false; }
 
 void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOptions& o,
                           Tensor& dx, bool add, const Tensor& mask) {

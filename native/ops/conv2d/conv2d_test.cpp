@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "autograd/tape.h"
 #include "core/normals_test.h"
 #include "ops/conv2d/conv2d.h"
 
@@ -49,6 +50,59 @@ void expect_as_in_f32(const Way& way, int64_t h, int64_t w, int64_t c, int64_t k
   EXPECT_LT(difference(y[0], y[1]), 0.01);
   EXPECT_LT(difference(dx[0], dx[1]), 0.01);
   EXPECT_LT(difference(dweight[0], dweight[1]), 0.01);
+}
+
+TEST(Conv2dCpu, FiltersInBf16GiveTheSameBits) {
+  for (const Way way : {Way{1, 1, 0}, Way{1, 2, 0}, Way{3, 2, 1}, Way{3, 1, 1}, Way{3, 1, 1, 4}})
+    for (const auto& [c, k] : {std::pair{16, 32}, {36, 20}, {60, 64}}) {
+      SCOPED_TRACE(str(way.kernel, "x", way.kernel, " of stride ", way.stride, ", ", way.groups,
+                       " groups, ", c, " to ", k, " channels"));
+      Conv2dOptions o;
+      o.stride = way.stride, o.padding = way.padding, o.groups = way.groups;
+      const Tensor narrow = normals({k, way.kernel, way.kernel, c / way.groups}, DType::bf16, 3);
+      const Tensor x = normals({2, 9, 11, c}, DType::bf16, 1).set_requires_grad(true);
+      const Tensor dy = normals(conv2d_shape(x.shape(), narrow.shape(), o), DType::bf16, 2);
+      std::vector<uint16_t> y[2], dx[2];
+      std::vector<float> dweight[2];
+      for (const bool wide : {false, true}) {
+        const Tensor weight =
+            (wide ? narrow.to(DType::f32) : narrow.clone()).set_requires_grad(true);
+        Tensor input = x.detach().set_requires_grad(true);
+        Tape tape;
+        Context context;
+        context.tape = &tape;
+        const ContextScope scope(context);
+        const Tensor out = conv2d(input, weight, {}, o);
+        tape.backward({out}, {dy});
+        EXPECT_EQ(weight.grad().dtype(), DType::f32);
+        const auto bits = [](const Tensor& t) {
+          const auto* values = static_cast<const uint16_t*>(t.raw());
+          return std::vector<uint16_t>(values, values + t.numel());
+        };
+        y[wide] = bits(out), dx[wide] = bits(input.grad());
+        dweight[wide] = weight.grad().to_vector<float>();
+      }
+      if (filter_type({}, way.kernel, o, DType::bf16) == DType::bf16) {
+        EXPECT_EQ(y[0], y[1]);
+        EXPECT_EQ(dx[0], dx[1]);
+      }
+      EXPECT_EQ(dweight[0], dweight[1]);
+    }
+}
+
+TEST(Conv2dCpu, ManyPixelsAreMultipliedInParts) {
+  // Of pixels that oneDNN would want 20 MB for in bf16, and of odd channels, which are copied.
+  for (const auto& [c, k] : {std::pair{64, 256}, {33, 256}}) {
+    const Tensor x = normals({2, 100, 101, c}, DType::bf16, 1);
+    const Tensor weight = normals({k, 1, 1, c}, DType::bf16, 2).to(DType::f32);
+    const Tensor bias = normals({k}, DType::f32, 3),
+                 residual = normals({2, 100, 101, k}, DType::bf16, 4);
+    Conv2dOptions o;
+    o.relu = true;
+    const Tensor all = conv2d(x, weight, bias, o, residual);
+    const Tensor wide = conv2d(x.to(DType::f32), weight, bias, o, residual.to(DType::f32));
+    EXPECT_LT(difference(all, wide), 0.01);
+  }
 }
 
 // oneDNN's kernels for bf16 take channels in pairs: the last pixel's last one must not meet what

@@ -6,6 +6,7 @@
 
 #include "core/onednn.h"
 #include "core/parallel.h"
+#include "core/part.h"
 
 namespace mixpl::cpu {
 namespace {
@@ -42,10 +43,16 @@ struct Problem {
     return k;
   }
   int64_t groups() const { return w.size() == 5 ? w[0] : 1; }
+  /// Whether each pixel of y is a product of the one of x in its place.
+  bool is_pointwise() const {
+    return w.size() == 4 && w[2] == 1 && w[3] == 1 && stride[0] == 1 && padding[0] == 0;
+  }
   memory::desc x_desc() const { return {x, type, Tag::nhwc}; }
   memory::desc y_desc() const { return {y, type, Tag::nhwc}; }
   memory::desc w_any(memory::data_type t) const { return {w, t, Tag::any}; }
-  memory::desc w_plain() const { return {w, memory::data_type::f32, w_stride}; }
+  memory::desc w_plain(DType stored = DType::f32) const {
+    return {w, onednn::type_of(stored), w_stride};
+  }
   // Right and bottom padding: what is needed to reach the output size, not less.
   memory::dims padding_right() const {
     memory::dims out(2);
@@ -120,11 +127,15 @@ Tensor finite_behind(const Tensor& x, int64_t groups) {
   return copy;
 }
 
-// What a convolution multiplies by, as its problem's w_plain() describes it.
+// What a convolution multiplies by, as its problem's w_plain(weight.dtype()) describes it.
 struct Filters {
   const Tensor& weight;
   std::function<Tensor()> other_order;  // see pack_weight
 };
+
+// Memory that a product of pixels may work in, in bytes: oneDNN 2.6 wants four a number of the
+// output in bf16, all at once. Pixels that need no more stay in a cache meanwhile.
+constexpr int64_t kMostScratch = 8 << 20;
 
 void convolve(const Problem& p, const Tensor& x, const Filters& filters, const Tensor& bias,
               const Tensor& residual, bool relu, Tensor& y) {
@@ -132,8 +143,27 @@ void convolve(const Problem& p, const Tensor& x, const Filters& filters, const T
   const auto ready = cache<dnnl::convolution_forward>().get(
       p.key(bias.defined() + 2 * add + 4 * relu),
       [&] { return Ready<dnnl::convolution_forward>(forward_desc(p, bias.defined(), add, relu)); });
-  const Tensor packed = onednn::pack_weight(filters.weight, p.w_plain(), ready->desc.weights_desc(),
-                                            filters.other_order);
+  const auto scratch = static_cast<int64_t>(ready->desc.scratchpad_desc().get_size());
+  const int64_t pixels = p.y[0] * p.y[2] * p.y[3],
+                at_once = pixels * kMostScratch / std::max<int64_t>(scratch, 1);
+  if (p.is_pointwise() && at_once > 0 && at_once < pixels) {
+    for (int64_t first = 0; first < pixels; first += at_once) {
+      const int64_t count = std::min(at_once, pixels - first);
+      const auto some = [&](const Tensor& t) {
+        if (!t.defined()) return Tensor();
+        const int64_t c = t.size(-1);
+        return part_of(t, first * c * size_of(t.dtype()), {1, 1, count, c}, t.dtype());
+      };
+      Problem part = p;
+      part.x = {1, p.x[1], 1, count};
+      part.y = {1, p.y[1], 1, count};
+      Tensor out = some(y);
+      convolve(part, some(x), filters, bias, some(residual), relu, out);
+    }
+    return;
+  }
+  const Tensor packed = onednn::pack_weight(filters.weight, p.w_plain(filters.weight.dtype()),
+                                            ready->desc.weights_desc(), filters.other_order);
   const Tensor source = finite_behind(x, p.groups());
   std::unordered_map<int, memory> args{
       {DNNL_ARG_SRC, onednn::view(p.x_desc(), source)},
@@ -182,14 +212,14 @@ void spread(const Tensor& dense, int64_t stride, Tensor& dx) {
 
 // The taps of each filter in reverse: OHWI still.
 Tensor reversed_taps(const Tensor& weight) {
-  const int64_t taps = weight.size(1) * weight.size(2), c = weight.size(3);
+  const int64_t taps = weight.size(1) * weight.size(2);
+  const int64_t bytes = weight.size(3) * size_of(weight.dtype());  // of a tap
   Tensor reversed = Tensor::empty_like(weight);
-  const float* in = weight.data<float>();
-  float* out = reversed.data<float>();
-  parallel_for(weight.size(0), std::max<int64_t>(1, 16384 / (taps * c)), [&](int64_t k) {
+  const char* in = static_cast<const char*>(weight.raw());
+  char* out = static_cast<char*>(reversed.raw());
+  parallel_for(weight.size(0), std::max<int64_t>(1, 65536 / (taps * bytes)), [&](int64_t k) {
     for (int64_t at = 0; at < taps; ++at)
-      std::memcpy(out + (k * taps + taps - 1 - at) * c, in + (k * taps + at) * c,
-                  c * sizeof(float));
+      std::memcpy(out + (k * taps + taps - 1 - at) * bytes, in + (k * taps + at) * bytes, bytes);
   });
   return reversed;
 }
@@ -228,7 +258,8 @@ void onednn_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOp
     return Ready<dnnl::convolution_backward_data>(
         {desc, attributes(nullptr, false), onednn::engine(), forward_desc(p, false, false, false)});
   });
-  const Tensor packed = onednn::pack_weight(weight, p.w_plain(), ready->desc.weights_desc());
+  const Tensor packed =
+      onednn::pack_weight(weight, p.w_plain(weight.dtype()), ready->desc.weights_desc());
   const Tensor source = finite_behind(dy, o.groups);
   run(ready->primitive, ready->desc.scratchpad_desc(),
       {{DNNL_ARG_DIFF_DST, onednn::view(p.y_desc(), source)},

@@ -16,7 +16,9 @@ void winograd_backward_data(const Tensor& dy, const Tensor& weight, const Conv2d
 void winograd_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptions& options,
                               Tensor& dweight);
 
-/// Whether these work here, and are the quickest way to [N, H, W, C] -> [N, P, Q, K].
+/// Whether these work here for an R x S kernel,
+bool winograd_fits(const Conv2dOptions& options, int64_t r, int64_t s, DType dtype);
+/// and are the quickest way to [N, H, W, C] -> [N, P, Q, K].
 bool winograd_pays(const Shape& in, const Shape& weight, const Shape& out,
                    const Conv2dOptions& options, DType dtype);
 bool winograd_gradient_pays(const Tensor& x, const Tensor& dy, const Tensor& dweight,

@@ -31,7 +31,7 @@ void record_fold(const std::pair<Tensor, Tensor>& folded, const Tensor& weight, 
 
 std::pair<Tensor, Tensor> fold_batch_norm(const Tensor& weight, const Tensor& gamma,
                                           const Tensor& beta, const Tensor& mean,
-                                          const Tensor& variance, float eps) {
+                                          const Tensor& variance, float eps, DType type) {
   const Check check("foldBatchNorm");
   check.dtype("weight", weight, DType::f32);
   if (weight.rank() < 1) throw ShapeError("foldBatchNorm: weight must have an axis, got a scalar");
@@ -41,7 +41,8 @@ std::pair<Tensor, Tensor> fold_batch_norm(const Tensor& weight, const Tensor& ga
     check.shape(name, *t, {weight.size(0)}, "one a filter");
   }
   check.at_least("eps", eps, 0);
-  Tensor folded = Tensor::empty_like(weight), bias = Tensor::empty_like(beta);
+  Tensor folded = Tensor::empty(weight.shape(), type, weight.device());
+  Tensor bias = Tensor::empty_like(beta);
   MIXPL_DISPATCH(weight.device(), fold_batch_norm_forward, weight, gamma, beta, mean, variance, eps,
                  folded, bias);
   record_fold({folded, bias}, weight, gamma, beta, mean, variance, eps);

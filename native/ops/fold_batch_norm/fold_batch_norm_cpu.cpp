@@ -10,11 +10,15 @@ void fold_batch_norm_forward(const Tensor& weight, const Tensor& gamma, const Te
   const int64_t k = weight.size(0), per = k ? weight.numel() / k : 0;
   const float *w = weight.data<float>(), *g = gamma.data<float>(), *b = beta.data<float>(),
               *m = mean.data<float>(), *v = variance.data<float>();
-  float *out = folded.data<float>(), *shift = bias.data<float>();
-  parallel_for(k, std::max<int64_t>(1, 32768 / std::max<int64_t>(per, 1)), [&](int64_t i) {
-    const FoldedNorm norm = folded_norm(g[i], b[i], m[i], v[i], eps);
-    shift[i] = norm.bias;
-    for (int64_t j = 0; j < per; ++j) out[i * per + j] = w[i * per + j] * norm.scale;
+  float* shift = bias.data<float>();
+  dispatch_floating(folded.dtype(), [&](auto tag) {
+    using T = decltype(tag);
+    T* out = folded.data<T>();
+    parallel_for(k, std::max<int64_t>(1, 32768 / std::max<int64_t>(per, 1)), [&](int64_t i) {
+      const FoldedNorm norm = folded_norm(g[i], b[i], m[i], v[i], eps);
+      shift[i] = norm.bias;
+      for (int64_t j = 0; j < per; ++j) out[i * per + j] = T(w[i * per + j] * norm.scale);
+    });
   });
 }
 

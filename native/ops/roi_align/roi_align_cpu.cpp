@@ -1,7 +1,9 @@
 #include <algorithm>
 
 #include "core/parallel.h"
+#include "core/part.h"
 #include "core/simd.h"
+#include "core/tensor_values.h"
 #include "ops/roi_align/roi_align.h"
 #include "ops/roi_align/roi_align_math.h"
 
@@ -140,41 +142,43 @@ void roi_align_backward(const Tensor& dout, const std::vector<float>& scales, co
                         std::vector<Tensor>& dlevels) {
   const Box* box = reinterpret_cast<const Box*>(boxes.data<float>());
   const int32_t* place = places.data<int32_t>();
-  const int64_t channels = dout.size(-1), count = boxes.size(0);
-  std::vector<Tensor> sums(dlevels.size());
-  for (size_t l = 0; l < dlevels.size(); ++l)
-    if (dlevels[l].defined())
-      sums[l] = dlevels[l].dtype() == DType::f32 ? dlevels[l]
-                                                 : Tensor::empty(dlevels[l].shape(), DType::f32);
-  for (Tensor& sum : sums)
-    if (sum.defined())
-      parallel_chunks(sum.numel(), 1 << 16, [&](int64_t begin, int64_t end) {
-        std::fill(sum.data<float>() + begin, sum.data<float>() + end, 0.0f);
+  const int64_t channels = dout.size(-1);
+  const bool narrow = dout.dtype() != DType::f32;
+  std::vector<int64_t> mine;  // boxes of one image on one level, in order
+  for (size_t l = 0; l < dlevels.size(); ++l) {
+    if (!dlevels[l].defined() || dlevels[l].numel() == 0) continue;
+    const int64_t height = dlevels[l].size(1), width = dlevels[l].size(2),
+                  stride = width * channels;
+    const Shape shape{height, width, channels};
+    Tensor wide = narrow ? Tensor::empty(shape, DType::f32) : Tensor();
+    for (int64_t n = 0; n < dlevels[l].size(0); ++n) {
+      const Tensor part =
+          part_of(dlevels[l], n * height * stride * size_of(dout.dtype()), shape, dout.dtype());
+      const Tensor& sum = narrow ? wide : part;
+      zero_values(sum);
+      mine.clear();
+      for (int64_t i = 0; i < boxes.size(0); ++i)
+        if (place[2 * i] == n && place[2 * i + 1] == static_cast<int32_t>(l)) mine.push_back(i);
+      dispatch_floating(dout.dtype(), [&](auto tag) {
+        using T = decltype(tag);
+        // Each thread has channels of its own and goes through all boxes: sums are in their order.
+        constexpr int64_t kLine = 16;
+        parallel_chunks((channels + kLine - 1) / kLine, 1, [&](int64_t first, int64_t last) {
+          const int64_t begin = first * kLine, end = std::min(channels, last * kLine);
+          Region region;
+          for (const int64_t i : mine) {
+            region.place(box[i], scales[l], height, width, o);
+            const T* d = dout.data<T>() + i * o.size * o.size * channels;
+            for (int y = 0; y < o.size; ++y)
+              for (int x = 0; x < o.size; ++x, d += channels)
+                scatter(sum.data<float>(), stride, channels, region.rows, y, region.columns, x,
+                        begin, end, d);
+          }
+        });
       });
-  dispatch_floating(dout.dtype(), [&](auto tag) {
-    using T = decltype(tag);
-    // Each thread has channels of its own and goes through all boxes: sums are in their order.
-    constexpr int64_t kLine = 16;
-    parallel_chunks((channels + kLine - 1) / kLine, 1, [&](int64_t first, int64_t last) {
-      const int64_t begin = first * kLine, end = std::min(channels, last * kLine);
-      Region region;
-      for (int64_t i = 0; i < count; ++i) {
-        Tensor& sum = sums[place[2 * i + 1]];
-        if (!sum.defined()) continue;
-        const int64_t height = sum.size(1), width = sum.size(2), stride = width * channels;
-        if (height == 0 || width == 0) continue;
-        region.place(box[i], scales[place[2 * i + 1]], height, width, o);
-        float* map = sum.data<float>() + place[2 * i] * height * stride;
-        const T* d = dout.data<T>() + i * o.size * o.size * channels;
-        for (int y = 0; y < o.size; ++y)
-          for (int x = 0; x < o.size; ++x, d += channels)
-            scatter(map, stride, channels, region.rows, y, region.columns, x, begin, end, d);
-      }
-    });
-  });
-  for (size_t l = 0; l < dlevels.size(); ++l)
-    if (dlevels[l].defined() && dlevels[l].dtype() != DType::f32)
-      dlevels[l].copy_from(sums[l].to(dlevels[l].dtype()));
+      if (narrow) cast_values(wide, part);
+    }
+  }
 }
 
 }  // namespace mixpl::cpu
