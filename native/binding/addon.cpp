@@ -77,7 +77,7 @@ Napi::Value cuda_reason_js(const Napi::CallbackInfo& info) {
 // resolveDevice('auto' | 'cpu' | 'cuda' | 'cuda:1') -> the device's own name.
 Napi::Value resolve_device(const Napi::CallbackInfo& info) {
   const Args args(info, "device");
-  return guarded(info.Env(), [&]() -> Napi::Value {
+  return guarded(args, [&]() -> Napi::Value {
     return Napi::String::New(info.Env(), to_string(Device::parse(args.text(0, "device"))));
   });
 }
@@ -100,8 +100,7 @@ Napi::Value set_num_threads(const Napi::CallbackInfo& info) {
 // memory and a GPU was waited for.
 Napi::Value memory_stats_js(const Napi::CallbackInfo& info) {
   const Args args(info, "memoryStats");
-  const MemoryStats stats =
-      guarded(info.Env(), [&] { return memory_stats(args.device(0, "device")); });
+  const MemoryStats stats = guarded(args, [&] { return memory_stats(args.device(0, "device")); });
   Napi::Object out = Napi::Object::New(info.Env());
   out.Set("liveBytes", static_cast<double>(stats.live_bytes));
   out.Set("peakLiveBytes", static_cast<double>(stats.peak_live_bytes));
@@ -113,14 +112,14 @@ Napi::Value memory_stats_js(const Napi::CallbackInfo& info) {
 
 Napi::Value reset_peak_memory_js(const Napi::CallbackInfo& info) {
   const Args args(info, "resetPeakMemory");
-  guarded(info.Env(), [&] { reset_peak_memory(args.device(0, "device")); });
+  guarded(args, [&] { reset_peak_memory(args.device(0, "device")); });
   return info.Env().Undefined();
 }
 
 // synchronize(device) -> Promise: all work given to the device so far is done.
 Napi::Value synchronize_js(const Napi::CallbackInfo& info) {
   const Args args(info, "synchronize");
-  return guarded(info.Env(), [&]() -> Napi::Value {
+  return guarded(args, [&]() -> Napi::Value {
     const Device device = args.device(0, "device");
     return executor_for(info.Env(), device).post(info.Env(), "synchronize", [device]() -> Finish {
       if (device.is_cuda()) {

@@ -10,7 +10,7 @@ constexpr napi_type_tag kCollectiveTag = {0x6d6978706c436f6cULL, 0x6c65637400000
 // openCollective('gloo' | 'nccl', rank, processes, device, host) -> Promise<Collective>
 Napi::Value open_collective(const Napi::CallbackInfo& info) {
   const Args args(info, "openCollective");
-  return guarded(info.Env(), [&]() -> Napi::Value {
+  return guarded(args, [&]() -> Napi::Value {
     const std::string kind = args.text(0, "kind");
     if (kind != "gloo" && kind != "nccl")
       throw ConfigError(str("openCollective: kind must be 'gloo' or 'nccl', got '", kind, "'"));
@@ -74,7 +74,7 @@ Napi::Value CollectiveWrap::address(const Napi::CallbackInfo& info) {
 // connect(addresses: Uint8Array[]), by rank
 Napi::Value CollectiveWrap::connect(const Napi::CallbackInfo& info) {
   const Args args(info, "collective.connect");
-  return guarded(info.Env(), [&]() -> Napi::Value {
+  return guarded(args, [&]() -> Napi::Value {
     const auto open = this->open("collective.connect");
     const Napi::Value list = args.value(0);
     const auto processes = static_cast<uint32_t>(open->place.processes);

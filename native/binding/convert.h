@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "binding/errors.h"
 #include "core/tensor.h"
 
 namespace mixpl::binding {
@@ -16,6 +17,7 @@ class Args {
   Args(const Napi::CallbackInfo& info, const char* call) : info_(info), call_(call) {}
 
   Napi::Env env() const { return info_.Env(); }
+  const char* call() const { return call_; }
   bool present(size_t i) const {
     return i < info_.Length() && !info_[i].IsUndefined() && !info_[i].IsNull();
   }
@@ -48,6 +50,12 @@ class Args {
   const Napi::CallbackInfo& info_;
   const char* call_;
 };
+
+/// The same of a call that errors for want of memory name.
+template <class F>
+auto guarded(const Args& args, F&& f) -> decltype(f()) {
+  return guarded(args.env(), f, args.call());
+}
 
 Napi::Float32Array to_js(Napi::Env env, const std::vector<float>& values);
 Napi::Float64Array to_js(Napi::Env env, const std::vector<double>& values);

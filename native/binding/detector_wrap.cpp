@@ -144,28 +144,25 @@ BufferPolicy read_policy(const std::string& text) {
 // createDetector(configJson, device, computeDtype, seed) -> Promise<Detector>
 Napi::Value create_detector(const Napi::CallbackInfo& info) {
   const Args args(info, "createDetector");
-  return guarded(
-      info.Env(),
-      [&]() -> Napi::Value {
-        const std::string dtype = args.text(2, "dtype");
-        if (dtype != "f32" && dtype != "tf32" && dtype != "bf16")
-          throw DTypeError(
-              str("createDetector: dtype must be 'f32', 'tf32' or 'bf16', got '", dtype, "'"));
-        const ComputeType compute{dtype == "bf16" ? DType::bf16 : DType::f32, dtype == "tf32"};
-        const Device device = Device::parse(args.text(1, "device"));
-        const auto seed = static_cast<uint64_t>(args.integer(3, "seed"));
-        return executor_for(info.Env(), device)
-            .post(info.Env(), "createDetector", [=, config = args.text(0, "config")]() -> Finish {
-              const auto session = std::make_shared<TrainingSession>(config, device, compute, seed);
-              return [session](Napi::Env env) -> Napi::Value {
-                const Napi::Object object =
-                    env.GetInstanceData<AddonState>()->detector_constructor.New({});
-                DetectorWrap::Unwrap(object)->hold(session);
-                return object;
-              };
-            });
-      },
-      "createDetector");
+  return guarded(args, [&]() -> Napi::Value {
+    const std::string dtype = args.text(2, "dtype");
+    if (dtype != "f32" && dtype != "tf32" && dtype != "bf16")
+      throw DTypeError(
+          str("createDetector: dtype must be 'f32', 'tf32' or 'bf16', got '", dtype, "'"));
+    const ComputeType compute{dtype == "bf16" ? DType::bf16 : DType::f32, dtype == "tf32"};
+    const Device device = Device::parse(args.text(1, "device"));
+    const auto seed = static_cast<uint64_t>(args.integer(3, "seed"));
+    return executor_for(info.Env(), device)
+        .post(info.Env(), "createDetector", [=, config = args.text(0, "config")]() -> Finish {
+          const auto session = std::make_shared<TrainingSession>(config, device, compute, seed);
+          return [session](Napi::Env env) -> Napi::Value {
+            const Napi::Object object =
+                env.GetInstanceData<AddonState>()->detector_constructor.New({});
+            DetectorWrap::Unwrap(object)->hold(session);
+            return object;
+          };
+        });
+  });
 }
 
 }  // namespace
@@ -251,7 +248,7 @@ template <class Prepare>
 Napi::Value DetectorWrap::post(const Napi::CallbackInfo& info, const char* call, Prepare prepare,
                                Cancelled cancelled) {
   const Args args(info, call);
-  return guarded(info.Env(), [&]() -> Napi::Value {
+  return guarded(args, [&]() -> Napi::Value {
     const auto session = this->session(call);
     return executor_for(info.Env(), session->device())
         .post(

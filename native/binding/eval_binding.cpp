@@ -36,7 +36,7 @@ eval::DetectedBoxes detections_of(const Args& args, size_t i) {
 //   { precision, scores, recall, numGroundTruths }
 Napi::Value evaluate_coco_js(const Napi::CallbackInfo& info) {
   const Args args(info, "evaluateCoco");
-  return guarded(info.Env(), [&]() -> Napi::Value {
+  return guarded(args, [&]() -> Napi::Value {
     auto gt = ground_truths_of(args, 0, true);
     auto dt = detections_of(args, 1);
     const Napi::Object o = args.object(2, "options");
@@ -74,7 +74,7 @@ Napi::Value evaluate_coco_js(const Napi::CallbackInfo& info) {
 //   numDetections }
 Napi::Value evaluate_voc_js(const Napi::CallbackInfo& info) {
   const Args args(info, "evaluateVoc");
-  return guarded(info.Env(), [&]() -> Napi::Value {
+  return guarded(args, [&]() -> Napi::Value {
     auto gt = ground_truths_of(args, 0, false);
     auto dt = detections_of(args, 1);
     const Napi::Object o = args.object(2, "options");

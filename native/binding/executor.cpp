@@ -41,6 +41,7 @@ void Executor::stop() {
   }
   wake_.notify_all();
   thread_.join();
+  done_.clear();  // nobody is told of these any more, and they may hold a detector
 }
 
 void Executor::set_num_threads(int threads) {
@@ -91,18 +92,26 @@ void Executor::run() {
       item->error = describe_current_exception(item->call);
     }
     item->job = nullptr;  // frees what it captured here, not on the JS thread
-    Item* raw = item.release();
+    {
+      std::lock_guard lock(mutex_);
+      done_.push_back(std::move(item));
+    }
     const auto status =
-        deliver_.BlockingCall(raw, [this](Napi::Env env, Napi::Function, Item* done) {
-          complete(env, std::unique_ptr<Item>(done));
-        });
-    // The environment is going away: JS references may not be touched from here, so they are left.
-    if (status != napi_ok) break;
+        deliver_.BlockingCall([this](Napi::Env env, Napi::Function) { complete(env); });
+    if (status != napi_ok) break;  // the environment is going away
   }
   deliver_.Release();
 }
 
-void Executor::complete(Napi::Env env, std::unique_ptr<Item> item) {
+// The longest that is done. As the environment ends, Node forgets calls that wait for their turn:
+// so it is here that their items are.
+void Executor::complete(Napi::Env env) {
+  std::unique_ptr<Item> item;
+  {
+    std::lock_guard lock(mutex_);
+    item = std::move(done_.front());
+    done_.pop_front();
+  }
   if (--pending_ == 0) deliver_.Unref(env);
   Napi::HandleScope scope(env);
   try {

@@ -44,14 +44,14 @@ class Executor {
   struct Item;
   void run();
   void stop();
-  void complete(Napi::Env env, std::unique_ptr<Item> item);
+  void complete(Napi::Env env);
   static void settle(Napi::Env env, Item& item);
 
   Device device_;
   Napi::ThreadSafeFunction deliver_;
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<std::unique_ptr<Item>> queue_;
+  std::deque<std::unique_ptr<Item>> queue_, done_;
   bool stopping_ = false;
   int threads_ = 0;
   int pending_ = 0;  // JS thread only

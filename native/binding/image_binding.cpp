@@ -86,7 +86,7 @@ Napi::Value source_id(const Napi::CallbackInfo& info) {
 //                 mean: Float32Array, std: Float32Array, bgr, dtype, device) -> Promise<Tensor>
 Napi::Value compose_js(const Napi::CallbackInfo& info) {
   const Args args(info, "compose");
-  return guarded(info.Env(), [&]() -> Napi::Value {
+  return guarded(args, [&]() -> Napi::Value {
     if (!args.value(0).IsArray()) args.fail("sources", "an array", args.value(0));
     const auto list = args.value(0).As<Napi::Array>();
     std::vector<ComposeSource> sources;

@@ -17,7 +17,7 @@ namespace {
 // runs on `device`, or where its first input lies, or on the CPU.
 Napi::Value run_op(const Napi::CallbackInfo& info) {
   const Args args(info, "runOp");
-  return guarded(info.Env(), [&]() -> Napi::Value {
+  return guarded(args, [&]() -> Napi::Value {
     const std::string name = args.text(0, "name");
     const NamedOp op = find_op(name);
     std::vector<Tensor> inputs = args.tensors(1, "inputs");

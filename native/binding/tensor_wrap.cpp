@@ -12,43 +12,40 @@ constexpr napi_type_tag kTensorTag = {0x6d6978706c54656eULL, 0x736f720000000001U
 // Uint16Array.
 Napi::Value create_tensor(const Napi::CallbackInfo& info) {
   const Args args(info, "Tensor.from");
-  return guarded(
-      info.Env(),
-      [&]() -> Napi::Value {
-        if (!args.value(1).IsArray()) args.fail("shape", "an array of sizes", args.value(1));
-        const auto js_shape = args.value(1).As<Napi::Array>();
-        std::vector<int64_t> sizes;
-        for (uint32_t i = 0; i < js_shape.Length(); ++i) {
-          const Napi::Value v = js_shape.Get(i);
-          if (!v.IsNumber() || v.As<Napi::Number>().Int64Value() < 0)
-            args.fail("shape", "an array of sizes >= 0", v);
-          sizes.push_back(v.As<Napi::Number>().Int64Value());
-        }
-        const std::string dtype = args.text(2, "dtype");
-        const Shape shape(sizes);
-        const Device device = args.device(3, "device");
-        if (dtype == "f32")
-          return to_js(info.Env(), Tensor::from(args.values<float>(0, "data"), shape, device));
-        if (dtype == "i32")
-          return to_js(info.Env(), Tensor::from(args.values<int32_t>(0, "data"), shape, device));
-        if (dtype == "u8")
-          return to_js(info.Env(), Tensor::from(args.values<uint8_t>(0, "data"), shape, device));
-        if (dtype == "bf16") {
-          const auto bits = args.values<uint16_t>(0, "data");
-          std::vector<bfloat16> values(bits.size());
-          if (!bits.empty()) std::memcpy(values.data(), bits.data(), bits.size() * 2);
-          return to_js(info.Env(), Tensor::from(values, shape, device));
-        }
-        args.fail("dtype", "'f32', 'bf16', 'i32' or 'u8'", args.value(2));
-      },
-      "Tensor.from");
+  return guarded(args, [&]() -> Napi::Value {
+    if (!args.value(1).IsArray()) args.fail("shape", "an array of sizes", args.value(1));
+    const auto js_shape = args.value(1).As<Napi::Array>();
+    std::vector<int64_t> sizes;
+    for (uint32_t i = 0; i < js_shape.Length(); ++i) {
+      const Napi::Value v = js_shape.Get(i);
+      if (!v.IsNumber() || v.As<Napi::Number>().Int64Value() < 0)
+        args.fail("shape", "an array of sizes >= 0", v);
+      sizes.push_back(v.As<Napi::Number>().Int64Value());
+    }
+    const std::string dtype = args.text(2, "dtype");
+    const Shape shape(sizes);
+    const Device device = args.device(3, "device");
+    if (dtype == "f32")
+      return to_js(info.Env(), Tensor::from(args.values<float>(0, "data"), shape, device));
+    if (dtype == "i32")
+      return to_js(info.Env(), Tensor::from(args.values<int32_t>(0, "data"), shape, device));
+    if (dtype == "u8")
+      return to_js(info.Env(), Tensor::from(args.values<uint8_t>(0, "data"), shape, device));
+    if (dtype == "bf16") {
+      const auto bits = args.values<uint16_t>(0, "data");
+      std::vector<bfloat16> values(bits.size());
+      if (!bits.empty()) std::memcpy(values.data(), bits.data(), bits.size() * 2);
+      return to_js(info.Env(), Tensor::from(values, shape, device));
+    }
+    args.fail("dtype", "'f32', 'bf16', 'i32' or 'u8'", args.value(2));
+  });
 }
 
 // [async] copyTensor(from, to) -> Promise: the numbers of `from` into `to`, of the same shape and
 // dtype.
 Napi::Value copy_tensor(const Napi::CallbackInfo& info) {
   const Args args(info, "copyTensor");
-  return guarded(info.Env(), [&]() -> Napi::Value {
+  return guarded(args, [&]() -> Napi::Value {
     const Tensor from = args.tensor(0, "from");
     Tensor to = args.tensor(1, "to");
     return executor_for(info.Env(), to.device())

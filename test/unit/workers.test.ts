@@ -38,6 +38,11 @@ const programs = {
     for (let i = 0; i < 5; i++) await worker('end');
     console.log((process.memoryUsage.rss() - before) / 2 ** 20);
   },
+  async ends() {
+    const { native } = await load();
+    for (let i = 0; i < 6; i++) await worker('making');
+    console.log(native.memoryStats().liveBytes / 2 ** 20);
+  },
   async forgets() {
     const { createDetector } = await load();
     const before = process.memoryUsage.rss();
@@ -48,6 +53,11 @@ const programs = {
 if (isMainThread) await programs[process.argv[2]]();
 else {
   const { createDetector } = await load();
+  if (workerData === 'making') {
+    for (let i = 0; i < 3; i++) void createDetector(options);
+    setTimeout(() => process.exit(0), 5);
+    await new Promise(() => {});
+  }
   const detector = await createDetector(options);
   await detector.predict([image]);
   if (workerData === 'exit') {
@@ -67,6 +77,11 @@ describe('workers', () => {
 
   test('leave nothing behind, also where the main thread has no detector', async () => {
     expect(Number(await outputOf('repeats'))).toBeLessThan(50);
+  });
+
+  // A detector's weights are 11 MB.
+  test('leave nothing of calls that they do not see the end of', async () => {
+    expect(Number(await outputOf('ends'))).toBeLessThan(5);
   });
 });
 
