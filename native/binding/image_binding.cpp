@@ -1,7 +1,7 @@
 #include <napi.h>
 
 #include <atomic>
-#include <memory>
+#include <cstring>
 #include <vector>
 
 #include "binding/addon.h"
@@ -92,7 +92,7 @@ Napi::Value compose_js(const Napi::CallbackInfo& info) {
     std::vector<ComposeSource> sources;
     // Pixels that may change (or go to another thread) before the job begins are copied, the others
     // stay where they are.
-    std::vector<std::shared_ptr<const std::vector<uint8_t>>> copies;
+    std::vector<Tensor> copies;
     std::vector<Napi::Value> keep;
     for (uint32_t i = 0; i < list.Length(); ++i) {
       const Napi::Value item = list.Get(i);
@@ -109,8 +109,9 @@ Napi::Value compose_js(const Napi::CallbackInfo& info) {
       if (s.id != 0) {
         keep.push_back(data);
       } else {
-        copies.push_back(std::make_shared<const std::vector<uint8_t>>(bytes, bytes + length));
-        s.data = copies.back()->data();
+        copies.push_back(Tensor::empty({static_cast<int64_t>(length)}, DType::u8));
+        s.data = copies.back().data<uint8_t>();
+        std::memcpy(copies.back().raw(), bytes, length);
       }
       sources.push_back(s);
     }
