@@ -75,6 +75,20 @@ test('detectors that nobody disposed of are collected', async () => {
   expect(Number(await outputOf('forgets'))).toBeLessThan(250);
 });
 
+test('an addon that cannot be loaded is told on first use, not by the import', async () => {
+  const asks = `
+const { native } = await import('${entry}');
+try {
+  native.buildInfo();
+} catch ({ code }) {
+  console.log(code);
+}`;
+  const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', asks], {
+    env: { ...process.env, MIXPL_ADDON: '/nowhere/mixpl.node' },
+  });
+  expect(stdout.trim()).toBe('ERR_ADDON');
+});
+
 test('code that a bundler has taken from the package says what to do', async () => {
   const bundle = join(folder, 'application', 'dist');
   await mkdir(bundle, { recursive: true });
