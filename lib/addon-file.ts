@@ -38,7 +38,10 @@ export const addonSettings = {
   GOMP_SPINCOUNT: '10000',
 };
 
-/** They are seen by nobody but what is loaded here. In a worker, whose environment is a copy, by nobody at all. */
+/**
+ * They are seen by nobody but what is loaded here. In a worker, whose environment is a copy, by nobody at all; native.ts
+ * therefore loads in the main thread first.
+ */
 function withSettings<T>(load: () => T): T {
   const own = Object.entries(addonSettings).filter(([name]) => process.env[name] === undefined);
   for (const [name, value] of own) process.env[name] = value;

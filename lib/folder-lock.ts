@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
+import { readlinkSync } from 'node:fs';
 import { link, readFile, readlink, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MixplError } from './errors.js';
 import { ioError } from './files.js';
@@ -16,7 +17,9 @@ interface Owner {
    * one, though both may have one host name.
    */
   realm: string;
-  /** When the process started, as Linux counts; null where that is unknown. A pid alone may be another's by now. */
+  /** Of the process, as Linux numbers them: a worker may end before its process. Older locks have none. */
+  thread?: number;
+  /** When the thread started, as Linux counts; null where that is unknown. A number alone may be another's by now. */
   started: string | null;
 }
 
@@ -32,7 +35,7 @@ const missedBeats = 3;
 /** Two that replace a lock at once: the later one's stands after this. */
 const settleMs = 150;
 
-/** A folder that one training at a time writes into: a file in it names the process, and is kept fresh. */
+/** A folder that one training at a time writes into: a file in it names the thread, and is kept fresh. */
 export class FolderLock {
   readonly #path: string;
   readonly #text: string;
@@ -48,8 +51,8 @@ export class FolderLock {
   }
 
   /**
-   * Takes the folder, which exists; also when its last owner ended without letting go. Whether one of
-   * another machine or container has ended takes 30 seconds to see.
+   * Takes the folder, which exists; also when its last owner, a process or a worker of one, ended without
+   * letting go. Whether one of another machine or container has ended takes 30 seconds to see.
    * @throws MixplError ERR_STATE naming the process that has it, ERR_IO
    */
   static async take(
@@ -59,9 +62,11 @@ export class FolderLock {
     const path = join(folder, lockName);
     const token = randomUUID();
     const draft = `${path}.${token}`;
+    const { pid } = process;
+    const thread = ownThread();
     const owner: Owner = {
-      ...{ token, pid: process.pid, host: hostname(), realm: await realm() },
-      started: await startOf(process.pid),
+      ...{ token, pid, thread, host: hostname(), realm: await realm() },
+      started: await startOf(pid, thread),
     };
     const mine = JSON.stringify(owner);
     try {
@@ -128,7 +133,7 @@ async function place(draft: string, path: string): Promise<boolean> {
   }
 }
 
-/** By its pid where that says something, else by the beats that it misses. */
+/** By its pid and thread where they say something, else by the beats that it misses. */
 async function hasEnded(path: string, text: string, beatMs: number): Promise<boolean> {
   const owner = parse(text);
   if (owner?.realm === (await realm())) return !(await lives(owner));
@@ -141,15 +146,17 @@ async function hasEnded(path: string, text: string, beatMs: number): Promise<boo
   return true;
 }
 
-/** As a signal and the time of its start say. */
-async function lives({ pid, started }: Owner): Promise<boolean> {
+/** As a signal and the time of its thread's start say. */
+async function lives({ pid, thread = pid, started }: Owner): Promise<boolean> {
   try {
     process.kill(pid, 0);
   } catch (cause) {
     return (cause as NodeJS.ErrnoException).code !== 'ESRCH';
   }
-  const now = await startOf(pid);
-  return started === null || now === null || started === now;
+  if (started === null) return true;
+  const now = await startOf(pid, thread);
+  // Of a process that is hidden from us (hidepid of proc(5)) nothing is known.
+  return now === null ? (await startOf(pid, pid)) === null : now === started;
 }
 
 function parse(text: string): Owner | null {
@@ -169,9 +176,18 @@ async function realm(): Promise<string> {
   return [hostname(), ...(await Promise.all(parts))].join(' ');
 }
 
-/** The 22nd field of /proc/PID/stat; the second is a name in brackets, which may hold anything. */
-async function startOf(pid: number): Promise<string | null> {
-  const line = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null);
+/** The calling thread; read at once, since the pool's threads would find themselves. */
+function ownThread(): number {
+  try {
+    return Number(basename(readlinkSync('/proc/thread-self')));
+  } catch {
+    return process.pid; // no Linux
+  }
+}
+
+/** The 22nd field of a thread's stat; the second is a name in brackets, which may hold anything. */
+async function startOf(pid: number, thread: number): Promise<string | null> {
+  const line = await readFile(`/proc/${pid}/task/${thread}/stat`, 'utf8').catch(() => null);
   return line?.slice(line.lastIndexOf(')') + 2).split(' ')[19] ?? null;
 }
 

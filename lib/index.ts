@@ -2,6 +2,8 @@
  * Detectors, data, training, evaluation: what `import … from 'mixpl'` gives.
  * @module mixpl
  */
+import './dispose-symbols.js';
+
 export * from './analysis/index.js';
 export * from './augment/index.js';
 export {

@@ -1,3 +1,4 @@
+import { isMainThread } from 'node:worker_threads';
 import { requireAddon } from './addon-file.js';
 import { MixplError } from './errors.js';
 import { usableCores } from './threads.js';
@@ -375,7 +376,7 @@ function boundThreads(addon: NativeAddon): void {
   if (cores < addon.buildInfo().threads) addon.setNumThreads(cores);
 }
 
-/** Loads the addon on first use. @throws MixplError ERR_ADDON saying what was tried and the remedy */
+/** Loads the addon, once. @throws MixplError ERR_ADDON saying what was tried and the remedy */
 export function loadNative(): NativeAddon {
   if (!loaded) {
     const addon = requireAddon() as NativeAddon;
@@ -395,7 +396,17 @@ export function resolveDevice(device: string): string {
   return native.resolveDevice(device === 'auto' ? (process.env.MIXPL_DEVICE ?? 'auto') : device);
 }
 
-/** The addon: build, threads, devices, memory. It is loaded when one of its functions is first called. */
+/** The addon: build, threads, devices, memory. Where it cannot be loaded, its functions throw ERR_ADDON. */
 export const native: NativeAddon = new Proxy({} as NativeAddon, {
   get: (_, name) => Reflect.get(loadNative(), name),
 });
+
+// Settings of the addon's libraries reach them from the main thread alone (see addon-file.ts), and a worker may be the
+// first to use them.
+if (isMainThread) {
+  try {
+    loadNative();
+  } catch {
+    // The first use says why.
+  }
+}

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import type { Sharp, SharpOptions } from 'sharp';
-import { nameOf } from '../arguments.js';
+import { checkKeys, nameOf } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { ioError } from '../files.js';
 import { readHeader } from './image-header.js';
@@ -8,8 +8,8 @@ import type { DecodedImage } from './types.js';
 
 type SharpFactory = (input: Buffer | string, options?: SharpOptions) => Sharp;
 
-/** Of an image file; more is taken for damage, or for a trap. As sharp has it. */
-const maxPixels = 0x3fff * 0x3fff;
+/** Pixels of an image file; more are taken for damage, or for a trap. As sharp has it. */
+const mostPixels = 0x3fff * 0x3fff;
 
 let loading: Promise<SharpFactory> | undefined;
 
@@ -30,6 +30,11 @@ export interface DecodeOptions {
    * missing with grey, as OpenCV does. @defaultValue 'refuse'
    */
   damaged?: 'refuse' | 'accept';
+  /**
+   * An image of more pixels (width × height) is refused by its header, before memory is taken for them: 3 bytes
+   * each, at least. @defaultValue 268 402 689
+   */
+  maxPixels?: number;
 }
 
 /**
@@ -39,17 +44,24 @@ export interface DecodeOptions {
  *
  * @param source a path, or what a file would hold (an upload, say); those bytes are not changed meanwhile
  * @returns pixels, as predict() takes them
- * @throws MixplError ERR_BAD_FILE with path and reason; ERR_IO when the file cannot be opened; ERR_DTYPE
+ * @throws MixplError ERR_BAD_FILE with path and reason, also for too many pixels; ERR_IO when the file cannot be
+ *   opened; ERR_DTYPE; ERR_CONFIG for options
  */
 export async function decodeImage(
   source: string | Uint8Array,
   options: DecodeOptions = {},
 ): Promise<DecodedImage> {
-  const { damaged = 'refuse' } = options;
+  checkKeys('decodeImage', options, ['damaged', 'maxPixels']);
+  const { damaged = 'refuse', maxPixels = mostPixels } = options;
+  if (!Number.isSafeInteger(maxPixels) || maxPixels < 1)
+    throw new MixplError(
+      'ERR_CONFIG',
+      `decodeImage: maxPixels must be an integer >= 1, got ${maxPixels}`,
+    );
   const { name, bytes } =
     typeof source === 'string'
       ? { name: source, bytes: await readBytes(source) }
-      : uploaded(source);
+      : uploaded('decodeImage', source);
   const sharp = await loadSharp();
   try {
     const { data, info } = await sharp(bytes, {
@@ -70,39 +82,45 @@ export async function decodeImage(
       height: info.height,
     };
   } catch (cause) {
-    throw badImage(name, cause);
+    throw badImage(name, cause, maxPixels);
   }
 }
 
 /** What a file would hold, and how messages call it. @throws MixplError ERR_DTYPE, ERR_BAD_FILE */
-function uploaded(source: Uint8Array): { name: string; bytes: Buffer } {
+function uploaded(call: string, source: Uint8Array): { name: string; bytes: Buffer } {
   if (!(source instanceof Uint8Array))
     throw new MixplError(
       'ERR_DTYPE',
-      `decodeImage: source must be a path or a Uint8Array (the bytes of a file), got ${nameOf(source)}`,
+      `${call}: source must be a path or a Uint8Array (the bytes of a file), got ${nameOf(source)}`,
     );
-  const name = `decodeImage: source of ${source.length} bytes`;
+  const name = `${call}: source of ${source.length} bytes`;
   const bytes = Buffer.from(source.buffer, source.byteOffset, source.byteLength);
   refuseEmpty(name, bytes);
   return { name, bytes };
 }
 
 /**
- * Reads width and height from an image file's header, EXIF orientation applied.
+ * Reads width and height from an image file's header, EXIF orientation applied; no pixel is decoded.
  *
- * @throws MixplError ERR_BAD_FILE with path and reason; ERR_IO when the file cannot be opened
+ * @param source a path, or what a file would hold
+ * @throws MixplError ERR_BAD_FILE with path and reason, also for more than 268 402 689 pixels; ERR_IO when the file
+ *   cannot be opened; ERR_DTYPE
  */
-export async function readImageSize(path: string): Promise<{ width: number; height: number }> {
-  const size = await readHeader(path);
-  if (size && size.width * size.height <= maxPixels) return size;
+export async function readImageSize(
+  source: string | Uint8Array,
+): Promise<{ width: number; height: number }> {
+  const { name, bytes } =
+    typeof source === 'string' ? { name: source } : uploaded('readImageSize', source);
+  const size = await readHeader(bytes ?? name);
+  if (size && size.width * size.height <= mostPixels) return size;
   const sharp = await loadSharp();
   let metadata: Awaited<ReturnType<Sharp['metadata']>>;
   try {
     // By path: only the header is read, not the whole file.
-    metadata = await sharp(path, { limitInputPixels: maxPixels }).metadata();
+    metadata = await sharp(bytes ?? name, { limitInputPixels: mostPixels }).metadata();
   } catch (cause) {
-    await readBytes(path); // a missing or empty file says so itself
-    throw badImage(path, cause);
+    if (!bytes) await readBytes(name); // a missing or empty file says so itself
+    throw badImage(name, cause, mostPixels);
   }
   const { width, height } = metadata.autoOrient;
   return { width, height };
@@ -124,7 +142,7 @@ function refuseEmpty(name: string, { length }: Buffer): void {
     throw new MixplError('ERR_BAD_FILE', `${name}: must be an image, got an empty file`);
 }
 
-function badImage(path: string, cause: unknown): MixplError {
+function badImage(name: string, cause: unknown, maxPixels: number): MixplError {
   // libvips repeats itself, a line each time.
   const lines = new Set(
     reasonOf(cause)
@@ -138,7 +156,7 @@ function badImage(path: string, cause: unknown): MixplError {
     .replace(/^Input image exceeds pixel limit$/, `one of more than ${maxPixels} pixels`)
     // Of several images that are decoded at the same time libvips may mix up the messages.
     .replace(/^(Unknown error)?$/, 'a file that ends early or is damaged');
-  return new MixplError('ERR_BAD_FILE', `${path}: must be a readable image, got ${reason}`, {
+  return new MixplError('ERR_BAD_FILE', `${name}: must be a readable image, got ${reason}`, {
     cause,
   });
 }

@@ -15,36 +15,48 @@ const mostSegments = 256;
  * Width and height of a plain JPEG (8 bits) or PNG file, EXIF orientation applied (ITU-T T.81 annex B, PNG 11.2.2,
  * EXIF 4.6.4). Undefined for whatever else there is: another format, a file that cannot be opened, a header that is damaged
  * or ends before the pixels begin.
+ * @param source a path, or the bytes of a file
  */
-export async function readHeader(path: string): Promise<Size | undefined> {
-  const file = await open(path).catch(() => undefined);
+export async function readHeader(source: string | Buffer): Promise<Size | undefined> {
+  if (typeof source !== 'string') return sizeIn(new Window(source));
+  const file = await open(source).catch(() => undefined);
   if (!file) return undefined;
   try {
-    const window = new Window(file);
+    return await sizeIn(new Window(Buffer.alloc(0), file));
+  } finally {
+    await file.close();
+  }
+}
+
+async function sizeIn(window: Window): Promise<Size | undefined> {
+  try {
     const start = await window.at(0, 12);
     if (start?.readUInt16BE(0) === 0xffd8) return await jpegSize(window);
     if (start?.readUInt32BE(0) === 0x89504e47) return await pngSize(window);
     return undefined;
   } catch {
     return undefined;
-  } finally {
-    await file.close();
   }
 }
 
-/** A piece of a file that is read anew where it does not reach. */
+/** A piece of a file that is read anew where it does not reach; without a file it is all there is. */
 class Window {
-  #bytes: Buffer = Buffer.alloc(0);
+  #bytes: Buffer;
   #from = 0;
+  readonly #file: FileHandle | undefined;
 
-  constructor(readonly file: FileHandle) {}
+  constructor(bytes: Buffer, file?: FileHandle) {
+    this.#bytes = bytes;
+    this.#file = file;
+  }
 
   /** `count` bytes; undefined where the file ends before. */
   async at(position: number, count: number): Promise<Buffer | undefined> {
     const inside = position >= this.#from && position + count <= this.#from + this.#bytes.length;
     if (!inside) {
+      if (!this.#file) return undefined;
       const bytes = Buffer.alloc(Math.max(count, pieceBytes));
-      const { bytesRead } = await this.file.read(bytes, 0, bytes.length, position);
+      const { bytesRead } = await this.#file.read(bytes, 0, bytes.length, position);
       this.#bytes = bytes.subarray(0, bytesRead);
       this.#from = position;
       if (bytesRead < count) return undefined;

@@ -3,8 +3,9 @@ import { once } from 'node:events';
 import { readdir, readFile, stat, utimes, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { expect, test, vi } from 'vitest';
-import { FolderLock } from '../../lib/folder-lock.js';
+import { FolderLock, isLocked } from '../../lib/folder-lock.js';
 import { temporaryFolder } from './temporary-folder.js';
 
 const held = (folder: string, who: string) => ({
@@ -30,7 +31,7 @@ async function ownerHere() {
   const lock = await FolderLock.take(folder);
   const owner = JSON.parse(await readFile(join(folder, '.lock'), 'utf8'));
   await lock.release();
-  return owner as { token: string; pid: number; host: string; realm: string; started: string };
+  return owner as { token: string; pid: number; host: string; thread: number; realm: string };
 }
 
 test('a process of this machine that has ended is succeeded, one that lives is not', async () => {
@@ -38,7 +39,8 @@ test('a process of this machine that has ended is succeeded, one that lives is n
   const path = join(folder, '.lock');
   const child = spawn(process.execPath, ['-e', 'process.stdin.resume()'], { stdio: 'pipe' });
   await once(child, 'spawn');
-  const owner = { ...(await ownerHere()), token: 'x', pid: child.pid!, started: null };
+  const { thread, ...here } = await ownerHere(); // older locks name none
+  const owner = { ...here, token: 'x', pid: child.pid!, started: null };
   await writeFile(path, JSON.stringify(owner));
   await expect(FolderLock.take(folder)).rejects.toMatchObject(
     held(folder, `process ${child.pid} on ${hostname()}`),
@@ -97,4 +99,25 @@ test('of many that come at once one has it, though the last owner has ended', as
   );
   for (const rival of rivals) rival.kill();
   expect(said.sort()).toEqual(['ERR_STATE', 'ERR_STATE', 'ERR_STATE', 'taken']);
+});
+
+test('a worker that was terminated is succeeded, one that lives is not', async () => {
+  const folder = await temporaryFolder();
+  const script = `
+    const { parentPort, workerData } = require('node:worker_threads');
+    import(workerData.module)
+      .then(({ FolderLock }) => FolderLock.take(workerData.folder))
+      .then(() => parentPort.on('message', () => undefined).postMessage('taken'));`;
+  const module = new URL('../../dist/folder-lock.js', import.meta.url).href;
+  const worker = new Worker(script, { eval: true, workerData: { module, folder } });
+  await once(worker, 'message');
+  expect(await isLocked(folder)).toBe(true);
+  await expect(FolderLock.take(folder)).rejects.toMatchObject(
+    held(folder, `process ${process.pid} on ${hostname()}`),
+  );
+  await worker.terminate();
+  expect(await isLocked(folder)).toBe(false);
+  const lock = await FolderLock.take(folder);
+  expect(await isLocked(folder)).toBe(true);
+  await lock.release();
 });

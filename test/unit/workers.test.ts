@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
 import { copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { temporaryFolder } from './temporary-folder.js';
@@ -88,6 +89,26 @@ describe('workers', () => {
 // The weights of 40 are 440 MB.
 test('detectors that nobody disposed of are collected', async () => {
   expect(Number(await outputOf('forgets'))).toBeLessThan(250);
+});
+
+test('an addon that cannot be loaded is told on first use, not by the import', async () => {
+  const asks = `
+const { native } = await import('${entry}');
+try {
+  native.buildInfo();
+} catch ({ code }) {
+  console.log(code);
+}`;
+  const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', asks], {
+    env: { ...process.env, MIXPL_ADDON: '/nowhere/mixpl.node' },
+  });
+  expect(stdout.trim()).toBe('ERR_ADDON');
+});
+
+// Node refuses it where a module awaits at its top level.
+test('CommonJS can require the package', async () => {
+  const asks = `console.log(typeof require('${fileURLToPath(entry)}').openDetector)`;
+  expect((await run(process.execPath, ['--eval', asks])).stdout.trim()).toBe('function');
 });
 
 test('code that a bundler has taken from the package says what to do', async () => {

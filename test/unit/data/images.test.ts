@@ -6,7 +6,7 @@ import sharp, { type Sharp } from 'sharp';
 import { describe, expect, test, vi } from 'vitest';
 import { checkDataset } from '../../../lib/data/check.js';
 import { makeDataset } from '../../../lib/data/dataset.js';
-import { decodeImage, readImageSize } from '../../../lib/data/decode.js';
+import { type DecodeOptions, decodeImage, readImageSize } from '../../../lib/data/decode.js';
 import { ImageCache } from '../../../lib/data/image-cache.js';
 import { loadImageFolder } from '../../../lib/data/image-folder.js';
 import { readHeader } from '../../../lib/data/image-header.js';
@@ -44,6 +44,7 @@ describe('decodeImage', () => {
     const whole = Buffer.concat([Buffer.alloc(7), jpeg, Buffer.alloc(7)]);
     const upload = new Uint8Array(whole.buffer, whole.byteOffset + 7, jpeg.length);
     expect(await decodeImage(upload)).toEqual(await decodeImage(`${folder}/good.jpg`));
+    expect(await readImageSize(upload)).toEqual(size);
   });
 
   test.each([
@@ -67,6 +68,27 @@ describe('decodeImage', () => {
   ])('of bytes that are no image it says so (%#)', async (source, code, message) => {
     const decoding = decodeImage(source as Uint8Array);
     await expect(decoding).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
+  });
+
+  test('nor do other bytes have a size', async () => {
+    for (const [source, code, message] of [
+      [
+        Buffer.from('not an image'),
+        'ERR_BAD_FILE',
+        /^readImageSize: source of 12 bytes: .* format$/,
+      ],
+      [
+        jpeg.subarray(0, 100),
+        'ERR_BAD_FILE',
+        /^readImageSize: source of 100 bytes: must be a readable image, got /,
+      ],
+      [new Uint8Array(), 'ERR_BAD_FILE', /^readImageSize: source of 0 bytes: .* an empty file$/],
+      [7, 'ERR_DTYPE', /^readImageSize: source must be a path or a Uint8Array .* got Number$/],
+    ] as const)
+      await expect(readImageSize(source as Uint8Array)).rejects.toMatchObject({
+        code,
+        message: expect.stringMatching(message),
+      });
   });
 
   test.each([
@@ -137,6 +159,30 @@ describe('decodeImage', () => {
     await expect(readImageSize(large)).rejects.toMatchObject(error);
   });
 
+  test.each(['jpeg', 'png', 'webp', 'tiff', 'gif'] as const)(
+    'maxPixels limits the pixels of a file, %s',
+    async (format) => {
+      const bytes = await noise(size)[format]().toBuffer();
+      expect(await readImageSize(bytes)).toEqual(size);
+      expect(await decodeImage(bytes, { maxPixels: 64 * 48 })).toMatchObject(size);
+      await expect(decodeImage(bytes, { maxPixels: 64 * 48 - 1 })).rejects.toMatchObject({
+        code: 'ERR_BAD_FILE',
+        message: `decodeImage: source of ${bytes.length} bytes: must be a readable image, got one of more than 3071 pixels`,
+      });
+    },
+  );
+
+  test.each([
+    [{ maxPixels: 0 }, 'decodeImage: maxPixels must be an integer >= 1, got 0'],
+    [{ maxPixels: Number.NaN }, 'decodeImage: maxPixels must be an integer >= 1, got NaN'],
+    [{ maxPixel: 9 }, "decodeImage: unknown option 'maxPixel'; did you mean 'maxPixels'?"],
+  ])('refuses %o', (options, message) =>
+    expect(decodeImage(jpeg, options as DecodeOptions)).rejects.toMatchObject({
+      code: 'ERR_CONFIG',
+      message,
+    }),
+  );
+
   test.each([
     [text, 'ERR_BAD_FILE', 'a file that contains unsupported image format'],
     [empty, 'ERR_BAD_FILE', 'got an empty file'],
@@ -169,10 +215,9 @@ describe('readHeader', () => {
     const path = join(await temporaryFolder(), name);
     await image.toFile(path);
     const { autoOrient } = await sharp(path).metadata();
-    expect(await readHeader(path)).toEqual({
-      width: autoOrient.width,
-      height: autoOrient.height,
-    });
+    const { width, height } = autoOrient;
+    expect(await readHeader(path)).toEqual({ width, height });
+    expect(await readHeader(await readFile(path))).toEqual({ width, height });
   });
 
   test('leaves the rest to the decoder', async () => {
@@ -210,6 +255,7 @@ describe('readHeader', () => {
           const bytes = Buffer.from(jpeg);
           for (const [at, value] of changes) bytes[at] = value;
           const found = await readHeader(await put(folder, 'fuzzed.jpg', bytes));
+          expect(await readHeader(bytes)).toEqual(found);
           if (found) expect(Math.min(found.width, found.height)).toBeGreaterThan(0);
         },
       ),

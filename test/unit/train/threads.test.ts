@@ -60,14 +60,14 @@ test.skipIf(platform() !== 'linux')('a limit below the number of threads is kept
 test.skipIf(platform() !== 'linux')(
   'idle ones sleep soon, and nobody else is told so',
   async () => {
-    const asks = `
+    const uses = `
 import { native } from '${entry}';
 native.buildInfo();
 console.log(process.env.GOMP_SPINCOUNT);
 `;
-    const settings = async (own: Record<string, string>) => {
+    const settings = async (own: Record<string, string>, program = uses) => {
       const { GOMP_SPINCOUNT: _, ...env } = process.env;
-      const args = ['--input-type=module', '--eval', asks];
+      const args = ['--input-type=module', '--eval', program];
       const display = { ...env, ...own, OMP_DISPLAY_ENV: 'verbose' };
       const { stdout, stderr } = await promisify(execFile)(process.execPath, args, {
         env: display,
@@ -76,5 +76,12 @@ console.log(process.env.GOMP_SPINCOUNT);
     };
     expect(await settings({})).toEqual(['10000', 'undefined']);
     expect(await settings({ GOMP_SPINCOUNT: '77' })).toEqual(['77', '77']);
+    // Also those that a worker uses first.
+    const inWorker = `
+import '${entry}';
+import { Worker } from 'node:worker_threads';
+new Worker("import('${entry}').then(({ native }) => console.log(native.buildInfo().threads > 0))", { eval: true });
+`;
+    expect(await settings({}, inWorker)).toEqual(['10000', 'true']);
   },
 );
