@@ -1,5 +1,5 @@
 import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { SamplerState } from '../data/index.js';
 import type { DetectorState } from '../detector/types.js';
 import { MixplError } from '../errors.js';
@@ -70,7 +70,8 @@ export class CheckpointStore {
   }
 
   /**
-   * Writes a checkpoint, then removes the oldest beyond `keep`.
+   * Writes a checkpoint, then removes the oldest beyond `keep`, and later ones: they are of a course that the run left
+   * when it went on from an earlier one.
    * @returns its folder
    * @throws MixplError ERR_IO with path and reason; earlier checkpoints are still there
    */
@@ -102,7 +103,7 @@ export class CheckpointStore {
       await rename(unfinished, path);
       await syncFolder(this.folder);
       await rm(replaced, { recursive: true, force: true });
-      await this.#prune(keep);
+      await this.#prune(state.iteration, keep);
     } catch (cause) {
       await rm(unfinished, { recursive: true, force: true }).catch(() => undefined);
       if (!(await exists(path))) await rename(replaced, path).catch(() => undefined); // only where there was one
@@ -112,9 +113,15 @@ export class CheckpointStore {
     return path;
   }
 
-  /** Folders of the checkpoints, the newest first; none for a run that has none. */
+  /**
+   * Folders of the checkpoints, the newest first; none for a run that has none.
+   * @throws MixplError ERR_IO: what cannot be read is not for that reason empty
+   */
   async list(): Promise<string[]> {
-    const names = await readdir(this.folder).catch(() => []);
+    const names = await readdir(this.folder).catch((cause) => {
+      if (['ENOENT', 'ENOTDIR'].includes(cause.code)) return [];
+      throw ioError(this.folder, 'must be a readable folder of checkpoints', cause);
+    });
     return names
       .filter((name) => folderPattern.test(name))
       .sort((a, b) => iterationOf(b) - iterationOf(a))
@@ -133,8 +140,10 @@ export class CheckpointStore {
     }
   }
 
-  async #prune(keep: number): Promise<void> {
-    for (const path of (await this.list()).slice(keep))
+  async #prune(iteration: number, keep: number): Promise<void> {
+    const all = await this.list();
+    const later = all.filter((path) => iterationOf(basename(path)) > iteration);
+    for (const path of [...later, ...all.slice(later.length + keep)])
       await rm(path, { recursive: true, force: true });
   }
 }

@@ -126,9 +126,7 @@ class Training {
         const step = await this.#step();
         yield step;
         yield* this.#tell();
-        const last = this.#iteration === iterations;
-        this.#validationDue = last || isDue(this.#iteration, settings.validation.interval);
-        const checkpointDue = last || isDue(this.#iteration, settings.checkpoint.interval);
+        const checkpointDue = this.#isDue(settings.checkpoint.interval);
         yield* this.#validateIfDue();
         if (checkpointDue) yield* this.#checkpoint();
       }
@@ -162,6 +160,12 @@ class Training {
     return processes ? processes.stopped : (options.signal?.aborted ?? false);
   }
 
+  /** What is done every `interval` steps (0: never), and after the last one. */
+  #isDue(interval: number): boolean {
+    const last = this.#iteration === this.#setup.settings.schedule.iterations;
+    return last || isDue(this.#iteration, interval);
+  }
+
   #phaseOf(iteration: number): Phase {
     const { semi } = this.#setup.settings;
     if (!this.#setup.teacher) return 'supervised';
@@ -183,6 +187,7 @@ class Training {
       throw this.#explained(error);
     }
     this.#iteration++;
+    this.#validationDue = this.#isDue(settings.validation.interval);
     this.#consistent = true;
 
     const seconds = (performance.now() - began) / 1000;
@@ -203,8 +208,7 @@ class Training {
       etaSeconds: speed.secondsPerStep * (schedule.iterations - this.#iteration),
       memory: memoryNow(this.#setup.device),
     };
-    const last = this.#iteration === schedule.iterations;
-    if (last || isDue(this.#iteration, settings.logging.interval))
+    if (this.#isDue(settings.logging.interval))
       await this.#log('step', {
         phase,
         ...this.#meter.take(options.data.labelled.categories.map((c) => c.name)),

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rename, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
@@ -390,6 +390,41 @@ describe('resuming', () => {
     for await (const event of trainSemiSupervised(newStudent(), options({ out: folder })))
       if (event.type === 'step' && event.iteration === 2) break;
     expect(await readdir(join(folder, 'checkpoints'))).toEqual(['iteration-000002']);
+  });
+
+  test('a validation that was due when the loop was left is made up for', async () => {
+    const whole = await train({ out: join(folder, 'whole') });
+    const last = whole.events.filter((e) => e.type === 'validation').at(-1)!;
+    for await (const event of trainSemiSupervised(newStudent(), options({ out: folder })))
+      if (event.type === 'step' && event.iteration === 12) break;
+    const { events } = await train({ out: folder, resume: true });
+    expect(kinds(events).slice(0, 2)).toEqual(['resumed 12', 'validation 12']);
+    expect(events[1]).toEqual(last);
+  });
+
+  test('checkpoints of a course that was left go as the other one has its own', async () => {
+    const checkpoints = join(folder, 'checkpoints');
+    const settings = { checkpoint: { interval: 5, keep: 2 } };
+    await train({ out: folder }, settings);
+    expect(await readdir(checkpoints)).toEqual(['iteration-000010', 'iteration-000012']);
+    const resume = join(checkpoints, 'iteration-000010');
+    await stoppedAfter(11, { out: folder, resume }, settings);
+    expect(await readdir(checkpoints)).toEqual(['iteration-000010', 'iteration-000011']);
+    const rest = await train({ out: folder, resume: true }, settings);
+    expect(kinds(rest.events).slice(0, 2)).toEqual(['resumed 11', 'step 12']);
+  });
+
+  test('checkpoints that cannot be read are no empty folder', async () => {
+    await train({ out: folder });
+    const before = await metrics(folder);
+    const checkpoints = join(folder, 'checkpoints');
+    await rename(checkpoints, join(folder, 'away'));
+    await symlink('checkpoints', checkpoints); // a loop
+    await expect(train({ out: folder, resume: true })).rejects.toMatchObject({
+      code: 'ERR_IO',
+      message: expect.stringMatching(/checkpoints: must be a readable folder of checkpoints/),
+    });
+    expect(await metrics(folder)).toEqual(before);
   });
 
   test('a finished run has nothing left to do', async () => {
