@@ -11,6 +11,7 @@ import type { DetectorState, TeachableDetector } from '../detector/types.js';
 import { MixplError } from '../errors.js';
 import { native, resolveDevice } from '../native.js';
 import type { ProcessGroup } from '../processes/index.js';
+import { togetherByDefault } from '../semi/branch-group.js';
 import {
   type CachedView,
   checkMixing,
@@ -20,6 +21,7 @@ import {
   type SemiOptions,
   viewOfRecipe,
 } from '../semi/index.js';
+import { packageVersion } from '../version.js';
 import type { Checkpoint } from './checkpoint.js';
 import { checkAllowed, checkIdentity, type RunIdentity } from './identity.js';
 import type { TrainOptions } from './options.js';
@@ -295,9 +297,17 @@ function plain({ mean, std, channelOrder, padDivisor }: PreprocessOptions): Prep
 }
 
 function environmentOf(device: string): Record<string, string | number> {
-  const { threads, onednnVersion } = native.buildInfo();
+  const { threads, onednnVersion, cpuFeatures } = native.buildInfo();
   const name = native.devices().find(({ id }) => id === device)?.name ?? device;
-  return { machine: `${platform}-${arch}`, device: name, threads, onednn: onednnVersion };
+  return {
+    mixpl: packageVersion(),
+    machine: `${platform}-${arch}`,
+    processor: cpuFeatures.join(', '),
+    device: name,
+    threads,
+    onednn: onednnVersion,
+    together: togetherByDefault(),
+  };
 }
 
 function warningsOf(facts: {
@@ -334,7 +344,10 @@ function warningsOf(facts: {
     warnings.push(...batchWarning(run, options.recipe));
   }
   const was = resumed?.state.environment ?? environment;
-  const changed = Object.keys(environment).filter((key) => was[key] !== environment[key]);
+  // Older checkpoints say less.
+  const changed = Object.keys(environment).filter(
+    (key) => key in was && was[key] !== environment[key],
+  );
   if (changed.length > 0)
     warnings.push({
       code: 'environment-changed',

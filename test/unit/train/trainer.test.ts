@@ -500,10 +500,29 @@ describe('resuming', () => {
     await stoppedAfter(5, { out: folder });
     const state = join(folder, 'checkpoints', 'iteration-000005', 'state.json');
     const { writeFile } = await import('node:fs/promises');
-    const text = (await readFile(state, 'utf8')).replace(/"threads":\d+/, '"threads":64');
-    await writeFile(state, text);
-    const { events } = await train({ out: folder, resume: true });
-    expect(events[1]).toMatchObject({ type: 'warning', code: 'environment-changed' });
+    const text = await readFile(state, 'utf8');
+    for (const [now, was] of [
+      [/"threads":\d+/, '"threads":64'],
+      [/"mixpl":"/, '"mixpl":"0.0.'],
+      [/"processor":"/, '"processor":"amx, '],
+      [/"together":"none"/, '"together":"all"'],
+    ] as const) {
+      expect(text).toMatch(now);
+      await writeFile(state, text.replace(now, was));
+      const { value } = await firstWarning();
+      expect(value).toMatchObject({ type: 'warning', code: 'environment-changed' });
+    }
+    // Of what an older checkpoint does not say nothing has changed.
+    await writeFile(state, text.replace(/"processor":"[^"]*",/, ''));
+    expect((await firstWarning()).value).toMatchObject({ type: 'step' });
+
+    async function firstWarning() {
+      const run = trainSemiSupervised(newStudent(), options({ out: folder, resume: true }));
+      await run.next(); // resumed
+      const second = await run.next();
+      await run.return();
+      return second;
+    }
   });
 });
 
