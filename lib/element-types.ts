@@ -1,3 +1,5 @@
+import { rangesInTurns, unsetFloats } from './turns.js';
+
 /** Types of numbers in weights files, named as safetensors names them, and their bytes. */
 export const elementSizes = {
   F64: 8,
@@ -23,11 +25,20 @@ export function isElementType(name: unknown): name is ElementType {
  * alignment allows it.
  * @param bytes a whole number of elements
  */
-export function toFloat32(bytes: Uint8Array, type: ElementType): Float32Array {
+export async function toFloat32(bytes: Uint8Array, type: ElementType): Promise<Float32Array> {
   const size = elementSizes[type];
   const aligned = bytes.byteOffset % size === 0 ? bytes : Uint8Array.from(bytes);
-  const { buffer, byteOffset: at } = aligned;
+  if (type === 'F32') return converted(aligned, type);
   const count = aligned.byteLength / size;
+  const out = unsetFloats(count);
+  for await (const [from, to] of rangesInTurns(count))
+    out.set(converted(aligned.subarray(from * size, to * size), type), from);
+  return out;
+}
+
+function converted(aligned: Uint8Array, type: ElementType): Float32Array {
+  const { buffer, byteOffset: at } = aligned;
+  const count = aligned.byteLength / elementSizes[type];
   switch (type) {
     case 'F32':
       return new Float32Array(buffer, at, count);

@@ -36,7 +36,7 @@ export class FileBytes implements AsyncDisposable {
         'ERR_BAD_FILE',
         `${this.path}: must hold ${length} bytes of ${what} at byte ${offset}, got a file of ${this.size} bytes: cut off or damaged`,
       );
-    const bytes = Buffer.alloc(length);
+    const bytes = Buffer.allocUnsafeSlow(length);
     for (let done = 0; done < length; ) {
       const { bytesRead } = await this.#file
         .read(bytes, done, length - done, offset + done)

@@ -174,8 +174,11 @@ export interface NativeDetector {
       score: number;
     }[]
   >;
-  optimizerState(): Promise<string[]>;
+  /** Names of what training keeps besides weights, and how many numbers each has. */
+  optimizerState(): Promise<Record<string, number>>;
   read(name: string): Promise<Float32Array>;
+  /** read() without a copy on this thread. The array is not to be touched or transferred until it is filled. */
+  readInto(name: string, values: Float32Array): Promise<void>;
   write(name: string, values: Float32Array): Promise<void>;
   gradient(name: string): Promise<Float32Array | null>;
   zeroGradients(): Promise<void>;

@@ -29,35 +29,60 @@ export async function writeSafetensors(
   metadata: Readonly<Record<string, string>> = {},
 ): Promise<void> {
   checkPath('writeSafetensors', 'path', path);
+  const sources = [...tensors].map(([name, { shape, data }]) => {
+    if (countOf(shape) !== data.length)
+      throw new MixplError(
+        'ERR_SHAPE',
+        `writeSafetensors: ${name} must hold ${countOf(shape)} numbers ([${shape}]), got ${data.length}`,
+      );
+    return { name, shape, values: () => data };
+  });
+  await writeTensors(path, sources, metadata);
+}
+
+/** A tensor to be written, whose numbers are made when their turn comes. */
+export interface TensorSource {
+  name: string;
+  shape: readonly number[];
+  values(): Float32Array | Promise<Float32Array>;
+}
+
+/** writeSafetensors() of tensors that need not all be there at once. @throws MixplError ERR_IO */
+export async function writeTensors(
+  path: string,
+  sources: readonly TensorSource[],
+  metadata: Readonly<Record<string, string>>,
+): Promise<void> {
   const header: Record<string, unknown> = {};
   if (Object.keys(metadata).length) header.__metadata__ = metadata;
   let offset = 0;
-  for (const [name, { shape, data }] of tensors) {
-    const count = shape.reduce((product, size) => product * size, 1);
-    if (count !== data.length)
-      throw new MixplError(
-        'ERR_SHAPE',
-        `writeSafetensors: ${name} must hold ${count} numbers ([${shape}]), got ${data.length}`,
-      );
-    header[name] = { dtype: 'F32', shape, data_offsets: [offset, offset + data.byteLength] };
-    offset += data.byteLength;
+  for (const { name, shape } of sources) {
+    const end = offset + 4 * countOf(shape);
+    header[name] = { dtype: 'F32', shape, data_offsets: [offset, end] };
+    offset = end;
   }
   const json = Buffer.from(JSON.stringify(header));
   const padded = Buffer.concat([json, Buffer.alloc((8 - (json.length % 8)) % 8, ' ')]);
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(padded.length));
-  await writeFileWhole(path, pieces(length, padded, tensors));
+  await writeFileWhole(path, pieces(length, padded, sources));
 }
 
-function* pieces(
+async function* pieces(
   length: Uint8Array,
   header: Uint8Array,
-  tensors: ReadonlyMap<string, StoredTensor>,
-): Generator<Uint8Array> {
+  sources: readonly TensorSource[],
+): AsyncGenerator<Uint8Array> {
   yield length;
   yield header;
-  for (const { data } of tensors.values())
-    yield new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  for (const source of sources) {
+    const { buffer, byteOffset, byteLength } = await source.values();
+    yield new Uint8Array(buffer, byteOffset, byteLength);
+  }
+}
+
+function countOf(shape: readonly number[]): number {
+  return shape.reduce((product, size) => product * size, 1);
 }
 
 /** A tensor that is still in its file. */
@@ -119,7 +144,7 @@ export class SafetensorsReader implements AsyncDisposable {
   /** @param name one of entries */
   async read(name: string): Promise<Float32Array> {
     const { begin, end, type } = this.#ranges.get(name)!;
-    return toFloat32(await this.#file.read(this.#base + begin, end - begin, name), type);
+    return await toFloat32(await this.#file.read(this.#base + begin, end - begin, name), type);
   }
 
   async close(): Promise<void> {

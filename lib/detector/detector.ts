@@ -20,6 +20,7 @@ import {
 } from '../native.js';
 import type { ProcessGroup } from '../processes/index.js';
 import { type StoredTensor, writeSafetensors } from '../safetensors.js';
+import { rangesInTurns, unsetFloats } from '../turns.js';
 import type { LayoutName } from '../weights/layouts.js';
 import {
   batchOfArrays,
@@ -54,7 +55,7 @@ import type {
 } from './types.js';
 import {
   type ExportLayout,
-  exportPlan,
+  exportWriter,
   type LoadedWeights,
   type LoadWeightsOptions,
   parameterNamed,
@@ -507,41 +508,61 @@ export class Detector implements TeachableDetector, AsyncDisposable {
 
   /** All of one moment, whatever is called meanwhile. */
   async state(): Promise<DetectorState> {
-    const shapes = new Map<string, number[]>(this.parameters().map((p) => [p.name, p.shape]));
-    return this.#after(this.#optimizerState(), (optimizer) =>
-      this.#readAll(
-        [...shapes.keys(), ...optimizer],
-        (name, { length }) => shapes.get(name) ?? [length],
-      ),
-    );
+    const parameters = this.parameters();
+    const room = this.#optimizerState().then((lengths) => {
+      const optimizer = Object.entries(lengths).map(([name, length]) => ({
+        name,
+        shape: [length],
+      }));
+      return roomFor([...parameters, ...optimizer]);
+    });
+    return this.#after(room, (tensors) => this.#fill(tensors));
   }
 
-  #optimizerState(): Promise<string[]> {
+  #optimizerState(): Promise<Record<string, number>> {
     return this.#now(() => this.#handle.optimizerState());
   }
 
-  /** Queues every read before it waits for one. */
-  async #readAll(
-    names: readonly string[],
-    shapeOf: (name: string, data: Float32Array) => number[],
-  ): Promise<Map<string, StoredTensor>> {
-    const values = await Promise.all(names.map((name) => this.#handle.read(name)));
-    return new Map(
-      names.map((name, i) => [name, { shape: shapeOf(name, values[i]!), data: values[i]! }]),
-    );
+  /** Parameters and buffers, of one moment. */
+  #weights(): Promise<DetectorState> {
+    return this.#after(roomFor(this.parameters()), (tensors) => this.#fill(tensors));
   }
 
+  /** Queues every read before it waits for one. The device's thread copies: here it would take long. */
+  async #fill(tensors: DetectorState): Promise<DetectorState> {
+    await Promise.all([...tensors].map(([name, { data }]) => this.#handle.readInto(name, data)));
+    return tensors;
+  }
+
+  /** @param state must stay as it is until it is loaded */
   async loadState(state: DetectorState): Promise<void> {
     if (!(state instanceof Map))
       throw new MixplError(
         'ERR_DTYPE',
         'detector.loadState: state must be a Map, as state() gives',
       );
-    await this.#after(this.#optimizerState(), (optimizer) => {
-      const problems = this.#misfits(state, new Set(optimizer));
+    const values = this.#optimizerState().then((optimizer) => {
+      const problems = this.#misfits(state, new Set(Object.keys(optimizer)));
       if (problems.length) throw misfit('detector.loadState: the weights do not fit', problems);
-      return Promise.all([...state].map(([name, { data }]) => this.#handle.write(name, data)));
+      return [...state].map(([name, { data }]) => [name, data] as const);
     });
+    await this.#writeAll(values);
+  }
+
+  /** Queues the writes over several turns, as each copies its numbers, in one place of the call order. */
+  async #writeAll(ready: Promise<Iterable<readonly [string, Float32Array]>>): Promise<void> {
+    const turn = this.#now(async () => undefined); // all earlier calls are queued then
+    const queued = Promise.all([ready, turn]).then(async ([values]) => {
+      const writes: Promise<void>[] = [];
+      for (const [name, numbers] of values)
+        for await (const _ of rangesInTurns(1, numbers.length)) {
+          const write = this.#handle.write(name, numbers);
+          write.catch(() => undefined); // told when all are queued
+          writes.push(write);
+        }
+      return writes;
+    });
+    await this.#after(queued, (writes) => Promise.all(writes));
   }
 
   /**
@@ -552,10 +573,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
    */
   async save(path: string, metadata: Readonly<Record<string, string>> = {}): Promise<void> {
     checkPath('detector.save', 'path', path);
-    const shapes = new Map(this.parameters().map((p) => [p.name, p.shape]));
-    const tensors = await this.#now(() =>
-      this.#readAll([...shapes.keys()], (name) => shapes.get(name)!),
-    );
+    const tensors = await this.#weights();
     await writeSafetensors(path, tensors, { ...this.metadata(), ...metadata });
   }
 
@@ -568,9 +586,7 @@ export class Detector implements TeachableDetector, AsyncDisposable {
    */
   async loadWeights(path: string, options: LoadWeightsOptions = {}): Promise<LoadedWeights> {
     const reading = readWeights(this, path, options);
-    await this.#after(reading, ({ values }) =>
-      Promise.all([...values].map(([name, numbers]) => this.#handle.write(name, numbers))),
-    );
+    await this.#writeAll(reading.then(({ values }) => values));
     return (await reading).loaded;
   }
 
@@ -582,9 +598,8 @@ export class Detector implements TeachableDetector, AsyncDisposable {
   async exportWeights(path: string, options: { layout: ExportLayout }): Promise<void> {
     checkPath('detector.exportWeights', 'path', path);
     checkKeys('detector.exportWeights', options, ['layout']);
-    const { names, write } = exportPlan(this, options.layout);
-    const tensors = await this.#now(() => this.#readAll(names, (_, { length }) => [length]));
-    await write(path, (name) => tensors.get(name)!.data, this.metadata());
+    const write = exportWriter(this, options.layout);
+    await write(path, await this.#weights(), this.metadata());
   }
 
   #misfits(tensors: ReadonlyMap<string, StoredTensor>, optional = new Set<string>()): string[] {
@@ -621,6 +636,22 @@ export class Detector implements TeachableDetector, AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.dispose();
   }
+}
+
+/** For so many numbers memory is taken in the time in which one is copied. */
+const memoryPerWork = 8;
+
+/** Arrays to be filled. Over several turns, as V8 collects garbage where much is taken. */
+async function roomFor(
+  tensors: readonly { name: string; shape: readonly number[] }[],
+): Promise<DetectorState> {
+  const room: DetectorState = new Map();
+  for (const { name, shape } of tensors) {
+    const count = shape.reduce((a, b) => a * b, 1);
+    for await (const _ of rangesInTurns(1, count / memoryPerWork))
+      room.set(name, { shape, data: unsetFloats(count) });
+  }
+  return room;
 }
 
 function misfit(what: string, problems: readonly string[]): MixplError {

@@ -1,6 +1,7 @@
 import { checkPath } from '../arguments.js';
 import { MixplError } from '../errors.js';
-import { readSafetensors } from '../safetensors.js';
+import { FileBytes } from '../file-bytes.js';
+import { SafetensorsReader } from '../safetensors.js';
 import { createDetector, type DetectorPreprocess, type DetectorRuntime } from './create.js';
 import type { Detector } from './detector.js';
 import { dtypeChoices } from './dtype.js';
@@ -26,7 +27,7 @@ export async function openDetector(
   runtime: Omit<DetectorRuntime, 'seed'> = {},
 ): Promise<OpenedDetector> {
   checkPath('openDetector', 'path', path);
-  const { metadata } = await readSafetensors(path);
+  const metadata = await metadataOf(path);
   if (metadata.format !== 'mixpl' || metadata.detector === undefined)
     throw new MixplError(
       'ERR_BAD_FILE',
@@ -57,4 +58,10 @@ export async function openDetector(
     throw error;
   }
   return { detector, categories: part('categories', []), metadata };
+}
+
+/** What a weights file says about itself. */
+async function metadataOf(path: string): Promise<Record<string, string>> {
+  await using file = await SafetensorsReader.open(await FileBytes.open(path));
+  return file.metadata;
 }

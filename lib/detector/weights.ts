@@ -1,7 +1,9 @@
 /** Weights of a detector from files of others, and for them. */
 import { checkKeys, checkPath } from '../arguments.js';
 import { MixplError, nearestName } from '../errors.js';
-import { type StoredTensor, writeSafetensors } from '../safetensors.js';
+import { type StoredTensor, writeTensors } from '../safetensors.js';
+import { rangesInTurns } from '../turns.js';
+import type { Codec } from '../weights/codec.js';
 import { detectLayout } from '../weights/detect-layout.js';
 import {
   caffeStemBias,
@@ -165,8 +167,9 @@ async function readValues(
   const broken: string[] = [];
   for (const { name, shape, stored } of pairs) {
     const numbers = await file.read(stored);
-    if (!numbers.every(Number.isFinite)) broken.push(stored);
-    else if (broken.length === 0) values.set(name, layout.codec({ name, shape }).toOwn(numbers));
+    if (!(await areFinite(numbers))) broken.push(stored);
+    else if (broken.length === 0)
+      values.set(name, await layout.codec({ name, shape }).toOwn(numbers));
   }
   if (broken.length)
     throw new MixplError(
@@ -174,6 +177,12 @@ async function readValues(
       `${file.path}: the weights must be finite, got NaN or infinity in ${broken.join(', ')}`,
     );
   return values;
+}
+
+async function areFinite(numbers: Float32Array): Promise<boolean> {
+  for await (const [from, to] of rangesInTurns(numbers.length))
+    for (let i = from; i < to; i++) if (!Number.isFinite(numbers[i])) return false;
+  return true;
 }
 
 /** What the names cannot say, where the detector looks as if it were made for other weights. */
@@ -243,20 +252,15 @@ function notesOn(
   return notes;
 }
 
-/** How a detector's weights go into another library's file. */
-interface ExportPlan {
-  /** Our names of what the file has. */
-  names: string[];
-  /** @param valuesOf by our names */
-  write(
-    path: string,
-    valuesOf: (name: string) => Float32Array,
-    metadata: Record<string, string>,
-  ): Promise<void>;
-}
+/** Writes a detector's weights, by our names, into another library's file. */
+type ExportWriter = (
+  path: string,
+  weights: ReadonlyMap<string, StoredTensor>,
+  metadata: Record<string, string>,
+) => Promise<void>;
 
 /** @throws MixplError ERR_CONFIG: no such layout, or one without a name for a parameter, with those that have them */
-export function exportPlan(detector: WeightsOwner, asked: ExportLayout): ExportPlan {
+export function exportWriter(detector: WeightsOwner, asked: ExportLayout): ExportWriter {
   checkLayout('exportWeights', asked ?? '', exportLayouts);
   const layout = foreignLayout(detector, asked);
   const parameters = detector.parameters();
@@ -277,15 +281,14 @@ export function exportPlan(detector: WeightsOwner, asked: ExportLayout): ExportP
     stored: layout.namesOf(name)[0]!,
     codec: layout.codec({ name, shape }),
   }));
-  return {
-    names: entries.map(({ name }) => name),
-    async write(path, valuesOf, metadata) {
-      const tensors = new Map<string, StoredTensor>();
-      for (const { name, stored, codec } of entries)
-        tensors.set(stored, { shape: codec.shape, data: codec.fromOwn(valuesOf(name)) });
-      // Readers of other libraries look for format 'pt'.
-      await writeSafetensors(path, tensors, { ...metadata, format: 'pt', layout: asked });
-    },
+  return async (path, weights, metadata) => {
+    const sources = entries.map(({ name, stored, codec }) => ({
+      name: stored,
+      shape: codec.shape,
+      values: () => codec.fromOwn(weights.get(name)!.data),
+    }));
+    // Readers of other libraries look for format 'pt'.
+    await writeTensors(path, sources, { ...metadata, format: 'pt', layout: asked });
   };
 }
 
@@ -294,7 +297,7 @@ export function parameterNamed(
   detector: Pick<WeightsOwner, 'options' | 'parameters'>,
   name: string,
   layoutName: LayoutName,
-): { parameter: ParameterInfo; fromOwn: (values: Float32Array) => Float32Array } {
+): { parameter: ParameterInfo; fromOwn: Codec['fromOwn'] } {
   const layout = foreignLayout(detector, checkLayout('gradient', layoutName, layoutNames)!);
   const parameters = detector.parameters();
   const parameter = parameters.find((p) => layout.namesOf(p.name).includes(name));

@@ -1,3 +1,5 @@
+import { rangesInTurns, unsetFloats } from '../turns.js';
+
 /** Order of a convolution weight's axes: ours is OHWI (K R S C), PyTorch's OIHW (K C R S). */
 export type AxisOrder = 'ohwi' | 'oihw';
 
@@ -9,38 +11,39 @@ export function shapeIn(order: AxisOrder, ohwi: readonly number[]): readonly num
 }
 
 /** @param ohwi the shape of the result, if it is a convolution weight */
-export function toOhwi(
+export async function toOhwi(
   values: Float32Array,
   order: AxisOrder,
   ohwi: readonly number[],
-): Float32Array {
+): Promise<Float32Array> {
   if (order === 'ohwi' || ohwi.length !== 4) return values;
   const [k, r, s, c] = ohwi as [number, number, number, number];
   return swapInner(values, { outer: k, rows: c, columns: r * s });
 }
 
 /** @param ohwi the shape of the values, if they are a convolution weight */
-export function fromOhwi(
+export async function fromOhwi(
   values: Float32Array,
   order: AxisOrder,
   ohwi: readonly number[],
-): Float32Array {
+): Promise<Float32Array> {
   if (order === 'ohwi' || ohwi.length !== 4) return values;
   const [k, r, s, c] = ohwi as [number, number, number, number];
   return swapInner(values, { outer: k, rows: r * s, columns: c });
 }
 
 /** [outer, rows, columns] -> [outer, columns, rows]. */
-function swapInner(
+async function swapInner(
   values: Float32Array,
   { outer, rows, columns }: { outer: number; rows: number; columns: number },
-): Float32Array {
-  const out = new Float32Array(values.length);
-  for (let k = 0, to = 0; k < outer; k++) {
-    const start = k * rows * columns;
-    for (let j = 0; j < columns; j++)
-      for (let i = 0; i < rows; i++) out[to++] = values[start + i * columns + j]!;
-  }
+): Promise<Float32Array> {
+  if (rows === 1 || columns === 1) return values;
+  const size = rows * columns;
+  const out = unsetFloats(values.length);
+  for await (const [first, end] of rangesInTurns(outer, size))
+    for (let start = first * size, to = start; start < end * size; start += size)
+      for (let j = 0; j < columns; j++)
+        for (let i = 0; i < rows; i++) out[to++] = values[start + i * columns + j]!;
   return out;
 }
 

@@ -6,8 +6,9 @@ export interface Codec {
   shape: readonly number[];
   /** Other shapes that `toOwn` takes, too. */
   fits?(stored: readonly number[]): boolean;
-  toOwn(stored: Float32Array): Float32Array;
-  fromOwn(own: Float32Array): Float32Array;
+  /** Neither changes what it is given, which may be what it gives. */
+  toOwn(stored: Float32Array): Float32Array | Promise<Float32Array>;
+  fromOwn(own: Float32Array): Float32Array | Promise<Float32Array>;
 }
 
 /** Convolution weights in another order of axes; everything else as it is. */

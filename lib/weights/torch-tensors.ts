@@ -25,7 +25,7 @@ export async function readTensor(tensor: TorchTensor, bytes: StorageBytes): Prom
   if (count === 0) return new Float32Array(0);
   const span = 1 + shape.reduce((sum, size, axis) => sum + (size - 1) * strides[axis]!, 0);
   const size = elementSizes[storage.type];
-  const stored = toFloat32(await bytes.read(offset * size, span * size), storage.type);
+  const stored = await toFloat32(await bytes.read(offset * size, span * size), storage.type);
   return isRowMajor(shape, strides) ? stored : gather(stored, shape, strides);
 }
 

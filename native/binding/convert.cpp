@@ -125,6 +125,14 @@ template std::vector<int32_t> Args::values_of<int32_t>(const Napi::Value&, const
 template std::vector<uint8_t> Args::values_of<uint8_t>(const Napi::Value&, const char*) const;
 template std::vector<uint16_t> Args::values_of<uint16_t>(const Napi::Value&, const char*) const;
 
+std::span<float> Args::floats(size_t i, const char* name) const {
+  const Napi::Value value = this->value(i);
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_float32_array)
+    fail(name, "a Float32Array", value);
+  auto array = value.As<Napi::Float32Array>();
+  return {array.Data(), array.ElementLength()};
+}
+
 std::pair<const uint8_t*, size_t> Args::bytes(const Napi::Value& value, const char* name) const {
   if (!value.IsTypedArray()) fail(name, "a typed array", value);
   // Not by way of its ArrayBuffer, which Node-API knows no data of where it is shared.

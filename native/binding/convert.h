@@ -3,6 +3,7 @@
 
 #include <napi.h>
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,8 @@ class Args {
   }
   template <typename T>
   std::vector<T> values_of(const Napi::Value& value, const char* name) const;
+  /// A Float32Array's own memory, for a job to fill: see bytes().
+  std::span<float> floats(size_t i, const char* name) const;
   /// Bytes of a typed array or buffer without a copy. A job may only read them when nobody writes
   /// into them or transfers them meanwhile; pass the value in `keep` of the job then.
   std::pair<const uint8_t*, size_t> bytes(const Napi::Value& value, const char* name) const;

@@ -1,5 +1,6 @@
 #include "binding/detector_wrap.h"
 
+#include <algorithm>
 #include <optional>
 #include <type_traits>
 
@@ -21,13 +22,21 @@ constexpr napi_type_tag kDetectorTag = {0x6d6978706c446574ULL, 0x6563746f7200000
 
 // What jobs return, as JavaScript sees it.
 Napi::Value result(Napi::Env env, double value) { return Napi::Number::New(env, value); }
-Napi::Value result(Napi::Env env, const std::string& text) { return Napi::String::New(env, text); }
 Napi::Value result(Napi::Env env, const std::vector<float>& values) { return to_js(env, values); }
 Napi::Value result(Napi::Env env, const std::vector<uint8_t>& bytes) { return to_js(env, bytes); }
 
 Napi::Value result(Napi::Env env, const TrainingSession::LossValues& losses) {
   Napi::Object out = Napi::Object::New(env);
   for (const auto& [name, value] : losses) out.Set(name, value);
+  return out;
+}
+
+// Names of tensors, and how many numbers each has.
+using Lengths = std::vector<std::pair<std::string, int64_t>>;
+
+Napi::Value result(Napi::Env env, const Lengths& lengths) {
+  Napi::Object out = Napi::Object::New(env);
+  for (const auto& [name, length] : lengths) out.Set(name, static_cast<double>(length));
   return out;
 }
 
@@ -185,6 +194,7 @@ Napi::Function DetectorWrap::define(Napi::Env env) {
                       InstanceMethod<&DetectorWrap::step_student>("stepStudent"),
                       InstanceMethod<&DetectorWrap::optimizer_state>("optimizerState"),
                       InstanceMethod<&DetectorWrap::read>("read"),
+                      InstanceMethod<&DetectorWrap::read_into>("readInto"),
                       InstanceMethod<&DetectorWrap::write>("write"),
                       InstanceMethod<&DetectorWrap::gradient>("gradient"),
                       InstanceMethod<&DetectorWrap::zero_gradients>("zeroGradients"),
@@ -246,7 +256,7 @@ Napi::Value DetectorWrap::parameters(const Napi::CallbackInfo& info) {
 
 template <class Prepare>
 Napi::Value DetectorWrap::post(const Napi::CallbackInfo& info, const char* call, Prepare prepare,
-                               Cancelled cancelled) {
+                               const std::vector<Napi::Value>& keep, Cancelled cancelled) {
   const Args args(info, call);
   return guarded(args, [&]() -> Napi::Value {
     const auto session = this->session(call);
@@ -261,7 +271,7 @@ Napi::Value DetectorWrap::post(const Napi::CallbackInfo& info, const char* call,
                 return [value = job(*session)](Napi::Env env) { return result(env, value); };
               }
             },
-            {}, cancelled);
+            keep, cancelled);
   });
 }
 
@@ -322,7 +332,7 @@ Napi::Value DetectorWrap::predict(const Napi::CallbackInfo& info) {
     };
   };
   const Args args(info, "detector.predict");
-  return post(info, "detector.predict", prepare, cancelled_at(args, 2, "cancellation"));
+  return post(info, "detector.predict", prepare, {}, cancelled_at(args, 2, "cancellation"));
 }
 
 // predictLater(images, sizes): the boxes stay where they are
@@ -366,10 +376,17 @@ Napi::Value DetectorWrap::step_student(const Napi::CallbackInfo& info) {
   });
 }
 
-// optimizerState() -> Promise<string[]>: names that read() and write() take
+// optimizerState() -> Promise<Record<string, number>>: names that read() and write() take, and how
+// many numbers each has
 Napi::Value DetectorWrap::optimizer_state(const Napi::CallbackInfo& info) {
-  return post(info, "detector.optimizerState",
-              [](const Args&) { return [](TrainingSession& s) { return s.optimizer_state(); }; });
+  return post(info, "detector.optimizerState", [](const Args&) {
+    return [](TrainingSession& s) {
+      Lengths lengths;
+      for (const std::string& name : s.optimizer_state())
+        lengths.emplace_back(name, s.find(name).numel());
+      return lengths;
+    };
+  });
 }
 
 // read(name) -> Promise<Float32Array>, in our layout (weights OHWI)
@@ -379,6 +396,23 @@ Napi::Value DetectorWrap::read(const Napi::CallbackInfo& info) {
       return s.find(name).to_vector<float>();
     };
   });
+}
+
+// readInto(name, values: Float32Array): read() without a copy on the JS thread, whose caller leaves
+// the array alone until it is filled
+Napi::Value DetectorWrap::read_into(const Napi::CallbackInfo& info) {
+  return post(info, "detector.read",
+              [](const Args& args) {
+                return [name = args.text(0, "name"),
+                        into = args.floats(1, "values")](TrainingSession& s) {
+                  const Tensor values = s.find(name).to(Device::cpu());
+                  if (values.numel() != static_cast<int64_t>(into.size()))
+                    throw ShapeError(str("detector.read: ", name, " has ", values.numel(),
+                                         " numbers, got an array of ", into.size()));
+                  std::copy_n(values.data<float>(), into.size(), into.data());
+                };
+              },
+              {info[1]});
 }
 
 // write(name, values: Float32Array)

@@ -37,6 +37,7 @@ class DetectorWrap : public Napi::ObjectWrap<DetectorWrap> {
   Napi::Value step_student(const Napi::CallbackInfo& info);         // [async]
   Napi::Value optimizer_state(const Napi::CallbackInfo& info);      // [async]
   Napi::Value read(const Napi::CallbackInfo& info);                 // [async]
+  Napi::Value read_into(const Napi::CallbackInfo& info);            // [async]
   Napi::Value write(const Napi::CallbackInfo& info);                // [async]
   Napi::Value gradient(const Napi::CallbackInfo& info);             // [async]
   Napi::Value zero_gradients(const Napi::CallbackInfo& info);       // [async]
@@ -55,10 +56,10 @@ class DetectorWrap : public Napi::ObjectWrap<DetectorWrap> {
   std::shared_ptr<TrainingSession> session(const char* call) const;
 
   /// A promise of what the job that prepare(args) makes here returns for the session, on its
-  /// device's executor.
+  /// device's executor. `keep` are JS values that must outlive it.
   template <class Prepare>
   Napi::Value post(const Napi::CallbackInfo& info, const char* call, Prepare prepare,
-                   Cancelled cancelled = nullptr);
+                   const std::vector<Napi::Value>& keep = {}, Cancelled cancelled = nullptr);
   void release();
 
   std::shared_ptr<TrainingSession> session_;

@@ -5,6 +5,7 @@
  * Sources: mmdetection 3.x `swin_converter`, the official files (microsoft/Swin-Transformer), timm before
  * and after 0.9, torchvision 0.14 `swin_t`.
  */
+import { rangesInTurns, unsetFloats } from '../../turns.js';
 import { type Codec, resizedTable } from '../codec.js';
 import type { LayoutName } from '../layouts.js';
 
@@ -98,12 +99,16 @@ function permutedColumns(shape: readonly number[], place: readonly number[]): Co
   const offset = (i: number) => i - (i % columns) + place[i % columns]!;
   return {
     shape,
-    toOwn: (stored) => Float32Array.from(stored, (_, i) => stored[offset(i)]!),
-    fromOwn: (own) => {
-      const out = new Float32Array(own.length);
-      own.forEach((value, i) => {
-        out[offset(i)] = value;
-      });
+    async toOwn(stored) {
+      const out = unsetFloats(stored.length);
+      for await (const [from, to] of rangesInTurns(out.length))
+        for (let i = from; i < to; i++) out[i] = stored[offset(i)]!;
+      return out;
+    },
+    async fromOwn(own) {
+      const out = unsetFloats(own.length);
+      for await (const [from, to] of rangesInTurns(out.length))
+        for (let i = from; i < to; i++) out[offset(i)] = own[i]!;
       return out;
     },
   };
