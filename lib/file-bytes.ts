@@ -1,6 +1,10 @@
+import { constants } from 'node:buffer';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { MixplError } from './errors.js';
 import { ioError } from './files.js';
+
+/** Node ends the process where it is asked for 2 GiB or more at once. */
+const mostAtOnce = 2 ** 30;
 
 /** A file that is read by position. Memory is taken only for bytes that the file has. */
 export class FileBytes implements AsyncDisposable {
@@ -36,10 +40,15 @@ export class FileBytes implements AsyncDisposable {
         'ERR_BAD_FILE',
         `${this.path}: must hold ${length} bytes of ${what} at byte ${offset}, got a file of ${this.size} bytes: cut off or damaged`,
       );
+    if (length > constants.MAX_LENGTH)
+      throw new MixplError(
+        'ERR_BAD_FILE',
+        `${this.path}: ${what} must hold at most ${constants.MAX_LENGTH} bytes, as a Buffer does, got ${length}`,
+      );
     const bytes = Buffer.allocUnsafeSlow(length);
     for (let done = 0; done < length; ) {
       const { bytesRead } = await this.#file
-        .read(bytes, done, length - done, offset + done)
+        .read(bytes, done, Math.min(length - done, mostAtOnce), offset + done)
         .catch((cause: unknown) => {
           throw ioError(this.path, 'must be a readable file', cause);
         });

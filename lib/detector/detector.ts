@@ -469,6 +469,8 @@ export class Detector implements TeachableDetector, AsyncDisposable {
   #with(student: TeachableDetector): { handle: NativeDetector; orders: CallOrder[] } {
     if (!(student instanceof Detector))
       throw new MixplError('ERR_CONFIG', 'detector.ema: student must be a mixpl Detector');
+    if (student === this)
+      throw new MixplError('ERR_CONFIG', 'detector.ema: student must be another detector');
     return { handle: student.#handle, orders: [this.#order, student.#order] };
   }
 

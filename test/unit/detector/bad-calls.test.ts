@@ -65,6 +65,7 @@ describe('what is wrong with a call is said by name and code', () => {
       'ERR_CONFIG',
       'detector.ema: options must be an object, got string',
     ],
+    [() => detector.ema(detector, 1), 'ERR_CONFIG', /student must be another detector$/],
     [
       () => detector.stepStudent(detector, anything({ rate: 1 })),
       'ERR_CONFIG',
