@@ -85,7 +85,10 @@ export async function* studentViews(
   const batches = Array.from({ length: Math.ceil(pictures.length / count) }, (_, b) =>
     pictures.map((_, i) => i).slice(b * count, (b + 1) * count),
   );
-  const semi = mixing(options.semi, count);
+  // A rest that is too small for a mosaic joins the batch before it.
+  const needed = batchNeeded({ ...options.semi, mosaic: true });
+  if (count >= needed && batches.at(-1)!.length < needed) batches.at(-2)!.push(...batches.pop()!);
+  const semi = mixing(options.semi, Math.max(...batches.map((batch) => batch.length)));
   const mixed = new MixPL<Entry>(semi);
   const plain = new MixPL<Entry>({ ...semi, mixup: false, mosaic: false });
   const { numClasses } = teacher;
