@@ -20,7 +20,7 @@ import type { Detector } from '../detector/detector.js';
 import type { Targets, TeachableDetector } from '../detector/types.js';
 import { MixplError } from '../errors.js';
 import type { Random } from '../random.js';
-import { MixPL, type SemiOptions } from '../semi/index.js';
+import { batchNeeded, cacheNeeded, MixPL, type SemiOptions } from '../semi/index.js';
 import type { UnreadableOptions } from '../train/evaluate.js';
 import type { TrainSettings } from '../train/settings.js';
 import { instancesOf } from '../train/step-views.js';
@@ -85,7 +85,10 @@ export async function* studentViews(
   const batches = Array.from({ length: Math.ceil(pictures.length / count) }, (_, b) =>
     pictures.map((_, i) => i).slice(b * count, (b + 1) * count),
   );
-  const semi = mixing(options.semi, count);
+  // A rest that is too small for a mosaic joins the batch before it.
+  const needed = batchNeeded({ ...options.semi, mosaic: true });
+  if (count >= needed && batches.at(-1)!.length < needed) batches.at(-2)!.push(...batches.pop()!);
+  const semi = mixing(options.semi, Math.max(...batches.map((batch) => batch.length)));
   const mixed = new MixPL<Entry>(semi);
   const plain = new MixPL<Entry>({ ...semi, mixup: false, mosaic: false });
   const { numClasses } = teacher;
@@ -156,12 +159,9 @@ async function open({ path }: ImageRecord, cache: ImageCache): Promise<DecodedIm
 
 /** Everything mixed, also for a run that does not mix, with a cache that is large enough. */
 function mixing(semi: SemiOptions, count: number): SemiOptions {
-  const least = semi.indexRule === 'paper' ? Math.max(count, 4) : count + 4;
-  const indexRule = count < 2 ? 'reference' : semi.indexRule;
-  return {
-    ...semi,
-    ...{ mixup: true, mosaic: true, indexRule, cacheSize: Math.max(semi.cacheSize, least) },
-  };
+  const mixed = { ...semi, mixup: true, mosaic: true };
+  if (count < batchNeeded(mixed)) mixed.indexRule = 'reference';
+  return { ...mixed, cacheSize: Math.max(semi.cacheSize, cacheNeeded(mixed, count)) };
 }
 
 async function askTeacher(

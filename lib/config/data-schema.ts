@@ -23,7 +23,7 @@ const voc = z.strictObject({
     .nullable()
     .default(null)
     .describe(
-      'name of a list in ImageSets/Main, or a file with a list; null: every annotated image',
+      'name of a list in ImageSets/Main, or path of a list (with a / or .txt); null: every annotated image',
     ),
 });
 

@@ -25,3 +25,10 @@ export function range(bound: z.ZodNumber) {
     .tuple([bound, bound])
     .refine(([low, high]) => low <= high, { error: 'must be [low, high] with low <= high' });
 }
+
+/** [low, high) with low < high. */
+export function halfOpenRange(bound: z.ZodNumber) {
+  return z
+    .tuple([bound, bound])
+    .refine(([low, high]) => low < high, { error: 'must be [low, high) with low < high' });
+}

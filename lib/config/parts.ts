@@ -1,6 +1,7 @@
 /** The parts of a run's options in the form that the layers below take them. */
 import { resolve } from 'node:path';
 import type { DatasetSource } from '../data/index.js';
+import { isImageSetPath } from '../data/voc.js';
 import type { OptimizerOptions } from '../detector/create.js';
 import type { DetectorOptions } from '../detector/options.js';
 import type { ResolvedConfig } from './schema.js';
@@ -36,8 +37,11 @@ export function datasetSource(
       const images = source.images === null ? undefined : at(source.images);
       return { format: 'coco', annotations: at(source.annotations), images };
     }
-    case 'voc':
-      return { format: 'voc', folder: at(source.folder), imageSet: source.imageSet ?? undefined };
+    case 'voc': {
+      const given = source.imageSet ?? undefined;
+      const imageSet = given && isImageSetPath(given) ? at(given) : given;
+      return { format: 'voc', folder: at(source.folder), imageSet };
+    }
     case 'folder':
       return { format: 'folder', images: at(source.images) };
   }

@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import { dtypeChoices } from '../detector/dtype.js';
 import { torchvisionDefaults } from '../detector/torchvision.js';
-import { defaultScoreThr } from '../semi/options.js';
+import { batchNeeded, cacheNeeded, defaultScoreThr } from '../semi/options.js';
 import { maxThreads } from '../threads.js';
 import { across } from './across.js';
 import { augmentSchema } from './augment-schema.js';
@@ -63,11 +63,6 @@ const runSchema = z.strictObject({
 
 type Checked = z.output<typeof runSchema>;
 
-/** The reference's windows: partners are the oldest entries, tiles are the next four. */
-function leastCache({ semi, batch }: Checked): number {
-  return semi.indexRule === 'reference' && semi.mosaic ? batch.unlabelled + 4 : 4;
-}
-
 /** What model.preset says of another option; undefined without a preset. */
 function saidByPreset({ model }: Checked, key: 'type' | 'numerics'): string | undefined {
   return model.preset ? torchvisionDefaults({ preset: model.preset })!.model[key] : undefined;
@@ -103,17 +98,32 @@ export const configSchema = runSchema
     ),
   )
   .refine(
-    (config) => config.semi.method !== 'mixpl' || config.semi.cacheSize >= leastCache(config),
+    ({ semi, batch }) => semi.method !== 'mixpl' || batch.unlabelled >= batchNeeded(semi),
+    across(
+      ['batch', 'unlabelled'],
+      [
+        ['semi', 'indexRule'],
+        ['semi', 'mosaic'],
+        ['semi', 'method'],
+      ],
+      ({ semi }: Checked) =>
+        `must be >= ${batchNeeded(semi)} with semi.indexRule ${semi.indexRule} and semi.mosaic ${semi.mosaic}`,
+    ),
+  )
+  .refine(
+    ({ semi, batch }) =>
+      semi.method !== 'mixpl' || semi.cacheSize >= cacheNeeded(semi, batch.unlabelled),
     across(
       ['semi', 'cacheSize'],
       [
         ['batch', 'unlabelled'],
         ['semi', 'indexRule'],
+        ['semi', 'mixup'],
         ['semi', 'mosaic'],
         ['semi', 'method'],
       ],
-      (config: Checked) =>
-        `must be >= ${leastCache(config)} with batch.unlabelled ${config.batch.unlabelled} and semi.indexRule ${config.semi.indexRule}`,
+      ({ semi, batch }: Checked) =>
+        `must be >= ${cacheNeeded(semi, batch.unlabelled)} with batch.unlabelled ${batch.unlabelled} and semi.indexRule ${semi.indexRule}`,
     ),
   )
   .transform((config) => ({

@@ -1,13 +1,22 @@
 /** The method: DetMeanTeacher and MixPL. Names as in SemiOptions. */
 import { z } from 'zod';
-import { count, imageCount, maxSide, nonNegative, positiveCount, range, share } from './fields.js';
+import {
+  count,
+  halfOpenRange,
+  imageCount,
+  maxSide,
+  nonNegative,
+  positiveCount,
+  range,
+  share,
+} from './fields.js';
 
 /** Height and width of the box that a mosaic's tile must fit. */
 const shape = z.tuple([positiveCount().max(maxSide), positiveCount().max(maxSide)]);
 
 const erase = z
   .strictObject({
-    patches: range(z.int().min(0))
+    patches: halfOpenRange(z.int().min(0))
       .default([1, 20])
       .describe('range [low, high) from which the number of patches is drawn'),
     ratio: range(share())

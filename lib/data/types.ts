@@ -19,7 +19,7 @@ export interface Annotations {
   readonly crowd: Uint8Array;
   /** [n] square pixels: of the mask where the file has one, else of the box. */
   readonly areas: Float64Array;
-  /** [n] annotation ids; beyond 2^31 for COCO crowds. */
+  /** [n] annotation ids, which metrics do not read; beyond 2^31 for COCO crowds. */
   readonly ids: Float64Array;
 }
 

@@ -302,6 +302,11 @@ async function listAnnotations(root: string): Promise<Set<string>> {
   );
 }
 
+/** Whether an image set is the path of a list, not the name of one in ImageSets/Main. */
+export function isImageSetPath(imageSet: string): boolean {
+  return /[\\/]|\.txt$/.test(imageSet);
+}
+
 interface ListedId {
   id: string;
   file: string;
@@ -315,8 +320,7 @@ async function listedIds(
   const { imageSet, fallback } = options;
   if (imageSet === undefined) return Array.from(fallback, (id) => ({ id, file: root }));
   const sets = join(root, 'ImageSets', 'Main');
-  const isPath = /[\\/]|\.txt$/.test(imageSet);
-  const file = isPath ? imageSet : join(sets, `${imageSet}.txt`);
+  const file = isImageSetPath(imageSet) ? imageSet : join(sets, `${imageSet}.txt`);
   let text: string;
   try {
     text = await readFile(file, 'utf8');

@@ -56,7 +56,6 @@ export interface EvaluationDataset {
       readonly labels: Int32Array;
       readonly crowd: Uint8Array;
       readonly areas: Float64Array;
-      readonly ids: Float64Array;
     } | null;
   }[];
 }
@@ -91,7 +90,8 @@ export function asCorners<T extends { readonly boxes: Float64Array }>(flat: T): 
  * The ground truth of a data set in memory.
  *
  * The data set keeps f32 corners, so a metric can differ from one taken on the annotation file by
- * the rounding of a box that sits exactly on an IoU threshold; `evaluateFiles` reads the file.
+ * the rounding of a box that sits exactly on an IoU threshold; `evaluateFiles` reads the file. Boxes
+ * are numbered from 1: the ids of annotations, which may all be 0, do not matter.
  *
  * @throws MixplError ERR_DATA when an image has no annotations (an unlabelled source)
  */
@@ -114,7 +114,6 @@ export function groundTruthOf(
   const labels = new Int32Array(total);
   const ignore = new Uint8Array(total);
   const areas = new Float64Array(total);
-  const ids = new Float64Array(total);
   const ranks = ascendingRanks(dataset.images.map((image) => image.id));
   let at = 0;
   dataset.images.forEach((image, i) => {
@@ -123,7 +122,6 @@ export function groundTruthOf(
     labels.set(annotations.labels, at);
     ignore.set(annotations.crowd, at);
     areas.set(annotations.areas, at);
-    ids.set(annotations.ids, at);
     images.fill(ranks[i]!, at, at + annotations.labels.length);
     at += annotations.labels.length;
   });
@@ -135,7 +133,7 @@ export function groundTruthOf(
     labels,
     ignore,
     areas,
-    ids,
+    ids: Float64Array.from(areas, (_, i) => i + 1),
   };
 }
 

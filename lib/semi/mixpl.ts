@@ -9,7 +9,7 @@ import {
 } from '../augment/index.js';
 import { MixplError } from '../errors.js';
 import type { Random } from '../random.js';
-import type { SemiOptions } from './options.js';
+import { batchNeeded, cacheNeeded, type SemiOptions } from './options.js';
 
 type Corner = readonly [height: number, width: number];
 
@@ -131,14 +131,14 @@ export class MixPL<Entry extends LabelledView = LabelledView> implements MixingP
  * @throws MixplError ERR_CONFIG with the size it would need
  */
 export function checkMixing(options: SemiOptions, count: number): void {
-  const { mixup, mosaic, indexRule, cacheSize } = options;
-  if (!mixup && !mosaic) return;
-  if (mosaic && indexRule === 'paper' && count < 2)
+  const { mosaic, indexRule, cacheSize } = options;
+  const least = batchNeeded(options);
+  if (count < least)
     throw new MixplError(
       'ERR_CONFIG',
-      `mixpl: a mosaic needs at least 2 unlabelled images per batch, got ${count}`,
+      `mixpl: a mosaic needs at least ${least} unlabelled images per batch, got ${count}`,
     );
-  const needed = count + (mosaic && indexRule === 'reference' ? 4 : 0);
+  const needed = cacheNeeded(options, count);
   if (cacheSize >= needed) return;
   const why =
     indexRule === 'paper'

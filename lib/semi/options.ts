@@ -49,6 +49,9 @@ export type SemiChanges = Partial<Omit<SemiOptions, 'ema' | 'erase'>> & {
   erase?: Partial<EraseOptions> | null;
 };
 
+/** A mosaic is two by two. */
+const tilesOfMosaic = 4;
+
 const eraseDefaults: EraseOptions = { patches: [1, 20], ratio: [0, 0.1], threshold: 0.7 };
 
 /** The paper's options, as in MixPL's configs. */
@@ -152,6 +155,22 @@ function checkOptions(options: SemiOptions): void {
   between('erase.ratio', ratio[0], 0, 1);
   between('erase.ratio', ratio[1], ratio[0], 1);
   between('erase.threshold', threshold, 0);
+}
+
+type Mixing = Pick<SemiOptions, 'mixup' | 'mosaic' | 'indexRule'>;
+
+/** Unlabelled images that a batch must have: the paper's mosaic takes its tiles from it and as many partners. */
+export function batchNeeded({ mosaic, indexRule }: Mixing): number {
+  return mosaic && indexRule === 'paper' ? tilesOfMosaic / 2 : 1;
+}
+
+/**
+ * The smallest cache that serves batches of `count` unlabelled images: one partner for each, and after
+ * them the tiles that the reference's mosaic takes.
+ */
+export function cacheNeeded({ mixup, mosaic, indexRule }: Mixing, count: number): number {
+  if (!mixup && !mosaic) return 1;
+  return count + (mosaic && indexRule === 'reference' ? tilesOfMosaic : 0);
 }
 
 /** Student share of the EMA update after iteration `i` (0-based), or null when none is due. */

@@ -224,6 +224,11 @@ function checkData(
     );
   if (!data.labelled.images.some((image) => image.annotations))
     refuse('data.labelled must have annotations, got none');
+  const bare = data.test?.images.find((image) => !image.annotations);
+  if (bare)
+    refuse(
+      `data.test must be annotated (metrics need ground truth), got '${bare.fileName}' without annotations`,
+    );
   if (!data.supervised && !data.unlabelled)
     refuse("data.unlabelled must be given (or settings.semi.method 'supervised'), got none");
 }

@@ -97,6 +97,25 @@ describe("a student's views", () => {
     expect(await stepsOf(knows, detector, 2)).toEqual([first, second]);
   });
 
+  test("are mixed by the paper's rule when one picture is left over, too", async () => {
+    await using detector = await student();
+    const resolved = resolveTrainSettings({
+      ...settings,
+      semi: { ...settings.semi, indexRule: 'paper' },
+    });
+    const walk = studentViews(tinyData({ test: count + 1 }).test.images, {
+      ...{ teacher: detector, settings: resolved, semi: semiOptionsOf(resolved) },
+      ...{ cache: choices.cache, preprocess: detector.preprocess, dtype: 'f32', device: 'cpu' },
+      random: new Random(5),
+    });
+    const { value } = await walk.next();
+    await walk.return(undefined);
+    const { pictures, mixup, mosaic } = value as ViewStep;
+    expect(pictures).toEqual([0, 1, 2, 3, 4]);
+    for (const view of mixup) expect(view.pictures).toHaveLength(2);
+    expect(mosaic[0]!.pictures).toHaveLength(4);
+  });
+
   test("have the teacher's boxes where the objects are, in every view", async () => {
     await using detector = await student();
     const steps = await stepsOf(knows, detector, 3);

@@ -132,6 +132,18 @@ describe('problems are named with their place', () => {
       'semi: { cacheSize: 4 }',
       'semi.cacheSize must be >= 8 with batch.unlabelled 4 and semi.indexRule reference, got 4',
     ],
+    [
+      'semi: { cacheSize: 4, indexRule: paper }\nbatch: { unlabelled: 5 }',
+      'semi.cacheSize must be >= 5 with batch.unlabelled 5 and semi.indexRule paper, got 4',
+    ],
+    [
+      'semi: { indexRule: paper }\nbatch: { unlabelled: 1 }',
+      'batch.unlabelled must be >= 2 with semi.indexRule paper and semi.mosaic true, got 1',
+    ],
+    [
+      'semi: { erase: { patches: [3, 3] } }',
+      'semi.erase.patches must be [low, high) with low < high, got [3,3]',
+    ],
     ['preprocess: { mean: [1, 2] }', 'preprocess.mean must hold at least 3 entries, got [1,2]'],
     [
       'model: { backbone: { depth: 19 } }',

@@ -90,6 +90,16 @@ describe('the layers below take what the schema gives', () => {
       imageSet: 'trainval',
     });
     expect(datasetSource(bccd, 'unlabelled')).toBeNull();
+    const listed = async (imageSet: string) =>
+      datasetSource(
+        await loadConfig('bccd-5', {
+          overrides: ['data.root=/d', `data.labelled.imageSet=${imageSet}`],
+        }),
+        'labelled',
+      );
+    expect(await listed('lists/mine')).toMatchObject({ imageSet: '/d/lists/mine' });
+    expect(await listed('mine.txt')).toMatchObject({ imageSet: '/d/mine.txt' });
+    expect(await listed('/lists/mine.txt')).toMatchObject({ imageSet: '/lists/mine.txt' });
     const coco = await loadConfig('retinanet-r50-coco-full', { overrides: ['data.root=/d'] });
     expect(datasetSource(coco, 'labelled')).toEqual({
       format: 'coco',

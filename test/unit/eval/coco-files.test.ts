@@ -210,7 +210,6 @@ describe('a data set in memory', () => {
         labels: Int32Array.of(0),
         crowd: Uint8Array.of(0),
         areas: Float64Array.of(i ? 200 : 1600),
-        ids: Float64Array.of(i + 1),
       },
     })),
   };
@@ -233,6 +232,21 @@ describe('a data set in memory', () => {
     expect(inMemory.stats[8]).toBeCloseTo(0.5, 12);
     const written = JSON.parse(await readFile(path, 'utf8')) as { category_id: number }[];
     expect(written.map((entry) => entry.category_id)).toEqual([5, 2]);
+  });
+
+  test('scores the same whatever the ids of its annotations are', async () => {
+    const withId = (id: number): EvaluationDataset => ({
+      ...dataset,
+      images: dataset.images.map((image) => ({
+        ...image,
+        annotations: { ...image.annotations!, ids: Float64Array.of(id) },
+      })),
+    });
+    const [zero, other] = await Promise.all(
+      [0, 5].map((id) => evaluateDetections({ dataset: withId(id), detections })),
+    );
+    expect(zero!.stats[8]).toBeCloseTo(0.5, 12);
+    expect(zero).toEqual(other);
   });
 
   test('nothing found is an empty list', async () => {

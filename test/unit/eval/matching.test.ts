@@ -86,7 +86,6 @@ describe('matchObjects', () => {
       return { id: id + 1, found: near, objects };
     });
     const categories = ['a', 'b'].map((name, i) => ({ id: i + 1, name }));
-    let id = 0;
     const dataset = {
       categories,
       images: images.map(({ id: image, objects }) => ({
@@ -94,7 +93,6 @@ describe('matchObjects', () => {
         annotations: {
           ...objectsOf(objects),
           areas: Float64Array.from(objects, () => 100),
-          ids: Float64Array.from(objects, () => ++id),
         },
       })),
     };

@@ -1,8 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { parseConfig } from '../../../lib/config/index.js';
 import { Random } from '../../../lib/random.js';
 import type { CachedView, SemiChanges } from '../../../lib/semi/index.js';
-import { checkMixing, MixPL, resolveSemiOptions } from '../../../lib/semi/index.js';
+import { cacheNeeded, checkMixing, MixPL, resolveSemiOptions } from '../../../lib/semi/index.js';
 import { cached } from './pictures.js';
 
 const noErase = { erase: null } as const;
@@ -82,6 +83,51 @@ describe('index rule of the reference', () => {
     expect(() => checkMixing({ ...options, indexRule: 'paper' }, 1)).toThrow(/at least 2/);
     expect(() => checkMixing({ ...options, indexRule: 'paper' }, 9)).toThrow(/different partners/);
   });
+});
+
+test('a config accepts what the mixer can serve, and nothing else', () => {
+  const data = {
+    labelled: { format: 'coco' as const, annotations: 'a.json' },
+    unlabelled: { format: 'folder' as const, images: 'u' },
+  };
+  const works = (call: () => unknown) => {
+    try {
+      call();
+      return true;
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'ERR_CONFIG' });
+      return false;
+    }
+  };
+  const flags = [false, true];
+  for (const indexRule of ['reference', 'paper'] as const)
+    for (const [mixup, mosaic] of flags.flatMap((a) => flags.map((b) => [a, b] as const)))
+      for (let count = 1; count <= 5; count++)
+        for (let cacheSize = 1; cacheSize <= 10; cacheSize++) {
+          const semi = { indexRule, mixup, mosaic, cacheSize };
+          const accepted = works(() => parseConfig({ data, semi, batch: { unlabelled: count } }));
+          // Enough steps to fill the cache.
+          const mixes = works(() => {
+            const [plain, tiles] = play(11, semi, { count }).history[10]!;
+            const layers = pictures(plain!);
+            expect(layers.map((each) => each.length)).toEqual(Array(count).fill(mixup ? 2 : 1));
+            if (mixup) expect(new Set(layers.map(([, partner]) => partner)).size).toBe(count);
+            expect(tiles ? new Set(pictures(tiles)[0]).size : 0).toBe(mosaic ? 4 : 0);
+          });
+          expect({ ...semi, count, accepted }).toEqual({ ...semi, count, accepted: mixes });
+        }
+});
+
+test('the cache that is needed', () => {
+  const needed = (mixup: boolean, mosaic: boolean, indexRule: 'reference' | 'paper') =>
+    cacheNeeded({ mixup, mosaic, indexRule }, 3);
+  for (const rule of ['reference', 'paper'] as const) {
+    expect(needed(false, false, rule)).toBe(1);
+    expect(needed(true, false, rule)).toBe(3);
+  }
+  expect(needed(true, true, 'reference')).toBe(7);
+  expect(needed(false, true, 'reference')).toBe(7);
+  expect(needed(true, true, 'paper')).toBe(3);
 });
 
 test('the rule of the paper draws different partners, and tiles from current and partners', () => {

@@ -697,6 +697,12 @@ describe('wrong options', () => {
       /data.labelled must have annotations/,
     ],
     [
+      'test data without labels',
+      { data: { ...tinyData(), test: tinyData().unlabelled } },
+      {},
+      /data.test must be annotated .*, got 'unlabelled\/0.png' without annotations/,
+    ],
+    [
       'a cache that is too small',
       {},
       { batch: { labelled: 1, unlabelled: 6 } },
