@@ -74,6 +74,9 @@ describe('a wish to stop', () => {
     expect(groups.map((g) => g.stopped)).toEqual([false, false, false]);
     await Promise.all(groups.map((g) => g.allGather(0)));
     expect(groups.map((g) => g.stopped)).toEqual([true, true, true]);
+    for (const group of groups) group.stopWith(null);
+    await Promise.all(groups.map((g) => g.allGather(0)));
+    expect(groups.map((g) => g.stopped)).toEqual([false, false, false]);
   });
 });
 
