@@ -1,5 +1,6 @@
+import { randomBytes } from 'node:crypto';
 import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { MixplError } from './errors.js';
 
 /**
@@ -13,9 +14,10 @@ export async function writeFileWhole(
   path: string,
   pieces: Iterable<string | Uint8Array> | AsyncIterable<string | Uint8Array>,
 ): Promise<void> {
-  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.tmp`);
+  // Of its own for every write, and short: the name in `path` may be as long as the system takes.
+  const temporary = join(dirname(path), `.mixpl-${randomBytes(8).toString('hex')}.tmp`);
   try {
-    const file = await open(temporary, 'w');
+    const file = await open(temporary, 'wx');
     try {
       for await (const piece of pieces) await file.appendFile(piece);
       await file.sync();
@@ -74,6 +76,7 @@ const refusals: Readonly<Record<string, string>> = {
   EACCES: 'no permission',
   EPERM: 'no permission',
   EROFS: 'a read-only file system',
+  ENAMETOOLONG: 'a name that is too long',
   ENOSPC: 'a full disk',
 };
 

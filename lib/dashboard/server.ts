@@ -65,15 +65,18 @@ export async function startDashboard(options: DashboardOptions): Promise<Dashboa
   };
 
   const server = createServer((request, response) => {
-    const url = new URL(request.url ?? '/', 'http://dashboard');
-    const refusal = refusalOf(request, host);
+    const base = 'http://dashboard';
+    const { url: asked = '/' } = request;
+    const refusal = refusalOf(request, host) ?? (URL.canParse(asked, base) ? null : 400);
     if (refusal) return answer(response, refusal, 'text/plain', `${refusal}\n`);
+    const url = new URL(asked, base);
     if (url.pathname === '/') return answer(response, 200, 'text/html; charset=utf-8', page);
     if (url.pathname !== '/events') return answer(response, 404, 'text/plain', '404\n');
     response.writeHead(200, { ...headers, 'Content-Type': 'text/event-stream' });
     const chosen = new Set(url.searchParams.getAll('run'));
     const listener: Listener = { chosen, response, list: '', views: new Map() };
     listeners.add(listener);
+    response.on('error', () => {}); // a page that goes; 'close' follows
     response.on('close', () => listeners.delete(listener));
     look();
   });
@@ -89,6 +92,8 @@ export async function startDashboard(options: DashboardOptions): Promise<Dashboa
     );
     server.listen(port, host, resolve);
   });
+  // A connection that cannot be taken, as where too many files are open, ends nothing.
+  server.on('error', (error) => process.emitWarning(error));
 
   const timer = setInterval(() => {
     if (listeners.size > 0) look();

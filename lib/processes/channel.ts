@@ -86,7 +86,14 @@ export class Channel {
       const rest = all.subarray(headerBytes + length);
       this.#chunks = rest.length > 0 ? [rest] : [];
       this.#bytes = rest.length;
-      this.#deliver(deserialize(body));
+      let message: unknown;
+      try {
+        message = deserialize(body);
+      } catch {
+        this.#socket.destroy(); // whoever it is, it is no end of a channel
+        return;
+      }
+      this.#deliver(message);
     }
   }
 

@@ -18,6 +18,10 @@ export interface ProcessPlace {
 
 const magic = 'mixpl-1\n';
 const helloBytes = magic.length + 8 + 32;
+/** Between two calls. */
+const pauseMs = 200;
+/** Node's timers end at once beyond this. */
+const longestTimerMs = 2 ** 31 - 1;
 
 /** @throws MixplError ERR_CONFIG */
 export function splitAddress(address: string): { host: string; port: number } {
@@ -125,9 +129,12 @@ export class Meeting {
     const { processes } = this.#place;
     const rank = hello.readInt32BE(magic.length);
     const theirs = hello.readInt32BE(magic.length + 4);
+    const protocol = hello.toString('latin1', 0, magic.length);
     const channel = new Channel(socket);
     let problem = '';
-    if (theirs !== processes) problem = `processes must be ${processes}, got ${theirs}`;
+    if (protocol !== magic)
+      problem = `protocol must be ${named(magic)}, got ${named(protocol)} (is the version of mixpl the same?)`;
+    else if (theirs !== processes) problem = `processes must be ${processes}, got ${theirs}`;
     else if (rank < 1 || rank >= processes)
       problem = `rank must be in 1 … ${processes - 1}, got ${rank}`;
     else if (this.#channels.has(rank))
@@ -156,30 +163,46 @@ export async function joinMeeting(place: ProcessPlace, timeoutMs: number): Promi
     );
   };
   for (;;) {
-    const outcome = await callOnce({ host, port }, helloOf(place));
+    const outcome = await callOnce({ host, port }, helloOf(place), end - performance.now());
     if (outcome instanceof Channel) return outcome;
-    if (outcome.final || performance.now() > end) refuse(outcome.problem);
-    await sleep(200);
+    if (outcome.final || performance.now() + pauseMs > end) refuse(outcome.problem);
+    await sleep(pauseMs);
   }
 }
 
 async function callOnce(
   target: { host: string; port: number },
   hello: Buffer,
+  timeoutMs: number,
 ): Promise<Channel | { problem: string; final: boolean }> {
   const socket = connect(target);
-  const connected = await new Promise<Error | null>((resolve) => {
-    socket.once('connect', () => resolve(null));
-    socket.once('error', resolve);
-  });
-  if (connected) return { problem: connected.message, final: false };
-  const channel = new Channel(socket);
-  socket.write(hello);
-  const answer = await channel.next();
-  if (answer === null)
-    return { problem: 'a closed connection (is the secret the same?)', final: true };
-  const { welcome, problem } = answer as { welcome: boolean; problem: string };
-  return welcome ? channel : { problem, final: true };
+  const late = new Error('no answer');
+  const timer = setTimeout(() => socket.destroy(late), Math.min(timeoutMs, longestTimerMs));
+  try {
+    const refusal = await new Promise<Error | null>((resolve) => {
+      socket.once('connect', () => resolve(null));
+      socket.once('error', resolve);
+    });
+    if (refusal) return { problem: refusal.message, final: false };
+    const channel = new Channel(socket);
+    socket.write(hello);
+    const answer = (await channel.next()) as { welcome?: boolean; problem?: string } | null;
+    if (answer?.welcome) return channel;
+    socket.destroy();
+    const problem =
+      socket.errored === late
+        ? late.message
+        : answer === null
+          ? 'a closed connection (is the secret the same?)'
+          : (answer?.problem ?? 'an answer of another protocol');
+    return { problem, final: true };
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function named(protocol: string): string {
+  return JSON.stringify(protocol.trimEnd());
 }
 
 function helloOf({ rank, processes, secret }: Omit<ProcessPlace, 'address'>): Buffer {

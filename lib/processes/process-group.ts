@@ -123,9 +123,14 @@ export class ProcessGroup implements AsyncDisposable {
     return (await this.#call('from-first', value)) as T;
   }
 
-  /** From the next allGather() on all processes know whether the signal of one of them was aborted. */
-  stopWith(signal: AbortSignal): void {
+  /**
+   * From the next allGather() on all processes know whether the signal of one of them was aborted. What stopped them
+   * before is forgotten: a training begins with this, in all processes between the same two calls.
+   * @param signal null: this process has no wish of its own
+   */
+  stopWith(signal: AbortSignal | null): void {
     this.#signal = signal;
+    this.#stopped = false;
   }
   /** Whether a process wanted to stop, as of the last allGather() or stop(): the same in all of them. */
   get stopped(): boolean {

@@ -97,7 +97,7 @@ export async function setUpTraining(
   const { labelled, unlabelled = null, test = null } = options.data;
   checkData(student, { labelled, unlabelled, test, supervised });
   const processes = options.processes && options.processes.processes > 1 ? options.processes : null;
-  if (processes && options.signal) processes.stopWith(options.signal);
+  processes?.stopWith(options.signal ?? null);
   const policies = policiesOf(options, semi, settings);
   if (!supervised && !options.policy) checkMixing(semi, settings.batch.unlabelled);
 

@@ -307,9 +307,9 @@ describe('server', () => {
   test('answers no page of another site', async () => {
     dashboard = await startDashboard({ folder: await temporaryFolder() });
     const { port } = new URL(dashboard.url);
-    const statusFor = (host: string) =>
+    const statusFor = (host: string, path = '/') =>
       new Promise((resolve, reject) =>
-        request({ port, host: '127.0.0.1', headers: { host } }, (response) =>
+        request({ port, host: '127.0.0.1', path, headers: { host } }, (response) =>
           resolve(response.resume().statusCode),
         )
           .on('error', reject)
@@ -317,6 +317,11 @@ describe('server', () => {
       );
     expect(await statusFor(`rebound.example:${port}`)).toBe(403);
     expect(await statusFor(`localhost:${port}`)).toBe(200);
+    // No URL: nothing to look at for strangers either.
+    for (const path of ['//', 'http://[']) {
+      expect(await statusFor('rebound.example', path)).toBe(403);
+      expect(await statusFor(`localhost:${port}`, path)).toBe(400);
+    }
   });
 
   test('sends what is chosen, and again when it grows', async () => {

@@ -1,5 +1,7 @@
 // Groups of processes; here all of them are in one.
-import { createConnection, createServer } from 'node:net';
+import { createHash } from 'node:crypto';
+import { type AddressInfo, createConnection, createServer, type Socket } from 'node:net';
+import { finished } from 'node:stream/promises';
 import { afterEach, describe, expect, test } from 'vitest';
 import { type JoinOptions, ProcessGroup } from '../../../lib/processes/index.js';
 import { closeGroups, freeAddress, groupOf, join, secret } from './groups.js';
@@ -72,6 +74,9 @@ describe('a wish to stop', () => {
     expect(groups.map((g) => g.stopped)).toEqual([false, false, false]);
     await Promise.all(groups.map((g) => g.allGather(0)));
     expect(groups.map((g) => g.stopped)).toEqual([true, true, true]);
+    for (const group of groups) group.stopWith(null);
+    await Promise.all(groups.map((g) => g.allGather(0)));
+    expect(groups.map((g) => g.stopped)).toEqual([false, false, false]);
   });
 });
 
@@ -141,6 +146,38 @@ describe('who does not belong', () => {
       [0, 1],
       [0, 1],
     ]);
+  });
+
+  test('with the secret, but of another protocol, is told so', async () => {
+    const address = await freeAddress();
+    const first = join({ rank: 0, address, ...place });
+    const stranger = createConnection(Number(address.split(':')[1]), '127.0.0.1');
+    const digest = createHash('sha256').update(secret).digest();
+    stranger.write(Buffer.concat([Buffer.from('mixpl-9\n\0\0\0\x01\0\0\0\x02'), digest]));
+    expect(Buffer.concat(await stranger.toArray()).toString()).toContain(
+      'protocol must be "mixpl-1", got "mixpl-9"',
+    );
+    await join({ rank: 1, address, ...place });
+    await first;
+  });
+
+  test.each<[string, string, RegExp]>([
+    ['says nothing', '', /within 0.5 s, got no answer/],
+    ['says something else', '\0\0\0\x03abc', /got a closed connection/],
+  ])('who listens and %s', async (_, words, message) => {
+    const sockets: Socket[] = [];
+    const server = createServer((socket) => {
+      sockets.push(socket);
+      socket.write(words);
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const address = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+    await expect(
+      ProcessGroup.join({ rank: 1, address, ...place, timeoutMs: 500 }),
+    ).rejects.toMatchObject({ code: 'ERR_STATE', message: expect.stringMatching(message) });
+    // The connection ends with the wait.
+    await Promise.all(sockets.map((socket) => finished(socket.resume()).catch(() => {})));
+    server.close();
   });
 
   test.each<[string, Partial<JoinOptions>, RegExp]>([
