@@ -536,7 +536,11 @@ export class Detector implements TeachableDetector, AsyncDisposable {
     return tensors;
   }
 
-  /** @param state must stay as it is until it is loaded */
+  /**
+   * Takes what state() gave: weights, buffers and, where both have one, the optimizer's state.
+   * @param state must stay as it is until it is loaded
+   * @throws MixplError ERR_DTYPE; ERR_CHECKPOINT with what does not fit, nothing is loaded then
+   */
   async loadState(state: DetectorState): Promise<void> {
     if (!(state instanceof Map))
       throw new MixplError(

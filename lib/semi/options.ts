@@ -157,7 +157,8 @@ function checkOptions(options: SemiOptions): void {
   between('erase.threshold', threshold, 0);
 }
 
-type Mixing = Pick<SemiOptions, 'mixup' | 'mosaic' | 'indexRule'>;
+/** What of the options says how many images mixing takes. */
+export type Mixing = Pick<SemiOptions, 'mixup' | 'mosaic' | 'indexRule'>;
 
 /** Unlabelled images that a batch must have: the paper's mosaic takes its tiles from it and as many partners. */
 export function batchNeeded({ mosaic, indexRule }: Mixing): number {
