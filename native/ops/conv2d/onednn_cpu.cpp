@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <functional>
+#include <optional>
 
 #include "core/onednn.h"
 #include "core/parallel.h"
@@ -91,11 +92,18 @@ dnnl::convolution_forward::primitive_desc forward_desc(const Problem& p, bool bi
   return {desc, attributes(residual ? &y : nullptr, relu), onednn::engine()};
 }
 
+// Its code is made when it first runs: some are only asked what memory they need.
 template <typename Primitive>
 struct Ready {
   typename Primitive::primitive_desc desc;
-  Primitive primitive;
-  explicit Ready(const typename Primitive::primitive_desc& d) : desc(d), primitive(d) {}
+  explicit Ready(const typename Primitive::primitive_desc& d) : desc(d) {}
+  const Primitive& primitive() {
+    if (!made_) made_ = Primitive(desc);
+    return *made_;
+  }
+
+ private:
+  std::optional<Primitive> made_;
 };
 
 template <typename Primitive>
@@ -136,17 +144,20 @@ struct Filters {
 // Memory that a product of pixels may work in, in bytes: oneDNN 2.6 wants four a number of the
 // output in bf16, all at once. Pixels that need no more stay in a cache meanwhile.
 constexpr int64_t kMostScratch = 8 << 20;
+constexpr int64_t kLeastPixels = 64;  // so that filters are not read for a few pixels alone
 
 void convolve(const Problem& p, const Tensor& x, const Filters& filters, const Tensor& bias,
-              const Tensor& residual, bool relu, Tensor& y) {
+              const Tensor& residual, bool relu, Tensor& y, bool in_parts = true) {
   const bool add = residual.defined();
   const auto ready = cache<dnnl::convolution_forward>().get(
       p.key(bias.defined() + 2 * add + 4 * relu),
       [&] { return Ready<dnnl::convolution_forward>(forward_desc(p, bias.defined(), add, relu)); });
   const auto scratch = static_cast<int64_t>(ready->desc.scratchpad_desc().get_size());
   const int64_t pixels = p.y[0] * p.y[2] * p.y[3],
-                at_once = pixels * kMostScratch / std::max<int64_t>(scratch, 1);
-  if (p.is_pointwise() && at_once > 0 && at_once < pixels) {
+                at_once = scratch > kMostScratch
+                              ? std::max(pixels * kMostScratch / scratch, kLeastPixels)
+                              : pixels;
+  if (in_parts && p.is_pointwise() && at_once < pixels) {
     for (int64_t first = 0; first < pixels; first += at_once) {
       const int64_t count = std::min(at_once, pixels - first);
       const auto some = [&](const Tensor& t) {
@@ -158,7 +169,7 @@ void convolve(const Problem& p, const Tensor& x, const Filters& filters, const T
       part.x = {1, p.x[1], 1, count};
       part.y = {1, p.y[1], 1, count};
       Tensor out = some(y);
-      convolve(part, some(x), filters, bias, some(residual), relu, out);
+      convolve(part, some(x), filters, bias, some(residual), relu, out, false);
     }
     return;
   }
@@ -173,7 +184,7 @@ void convolve(const Problem& p, const Tensor& x, const Filters& filters, const T
   if (add)
     args.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1,
                  onednn::view(p.y_desc(), residual));
-  run(ready->primitive, ready->desc.scratchpad_desc(), std::move(args));
+  run(ready->primitive(), ready->desc.scratchpad_desc(), std::move(args));
 }
 
 }  // namespace
@@ -261,7 +272,7 @@ void onednn_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOp
   const Tensor packed =
       onednn::pack_weight(weight, p.w_plain(weight.dtype()), ready->desc.weights_desc());
   const Tensor source = finite_behind(dy, o.groups);
-  run(ready->primitive, ready->desc.scratchpad_desc(),
+  run(ready->primitive(), ready->desc.scratchpad_desc(),
       {{DNNL_ARG_DIFF_DST, onednn::view(p.y_desc(), source)},
        {DNNL_ARG_WEIGHTS, onednn::view(ready->desc.weights_desc(), packed)},
        {DNNL_ARG_DIFF_SRC, onednn::view(p.x_desc(), dx)}});
@@ -288,7 +299,7 @@ void onednn_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptio
   const memory::desc target = ready->desc.diff_weights_desc();
   const bool direct = target == p.w_plain();
   const Tensor packed = direct ? dweight : onednn::scratchpad(target);
-  run(ready->primitive, ready->desc.scratchpad_desc(),
+  run(ready->primitive(), ready->desc.scratchpad_desc(),
       {{DNNL_ARG_SRC, onednn::view(p.x_desc(), x)},
        {DNNL_ARG_DIFF_DST, onednn::view(p.y_desc(), dy)},
        {DNNL_ARG_DIFF_WEIGHTS, onednn::view(target, packed)}});
