@@ -91,13 +91,9 @@ bool is_masked_by(const Tensor& gradient, const Tensor& values) {
 
 }  // namespace
 
-namespace {
-/// Filters that the CPU packed for a pass are in memory until its backward pass has been through
-/// them, and not those of the forward pass beside those of the backward one.
 void forget_packed(const Tensor& filters) {
   if (filters.device().is_cpu()) filters.forget_derived();
 }
-}  // namespace
 
 void mark_rectified(const Tensor& y) { y.impl()->rectified = y.requires_grad(); }
 
@@ -125,14 +121,7 @@ Gradients ConvGradients::operator()(Tensor dy) const {
   }
   if (residual.requires_grad() && mask.defined()) grads[3] = dy.detach();
   dy = pad(dy);
-  forget_packed(filters);
-  if (weight.requires_grad()) {
-    const Gathered dweight(weight, DType::f32);
-    grads[1] = dweight.sum;
-    Tensor dfilters = dweight.sum.alias(filters.shape());
-    MIXPL_DISPATCH(x.device(), conv2d_backward_weight, x.alias(in), dy, options, dfilters,
-                   dweight.add);
-  }
+  // x's first: packed filters are then not in memory beside the gradient of the weight.
   if (x.requires_grad()) {
     const Gathered gathered(x, x.dtype());
     grads[0] = gathered.sum;
@@ -142,6 +131,13 @@ Gradients ConvGradients::operator()(Tensor dy) const {
     mark_masked(grads[0], open);
   }
   forget_packed(filters);
+  if (weight.requires_grad()) {
+    const Gathered dweight(weight, DType::f32);
+    grads[1] = dweight.sum;
+    Tensor dfilters = dweight.sum.alias(filters.shape());
+    MIXPL_DISPATCH(x.device(), conv2d_backward_weight, x.alias(in), dy, options, dfilters,
+                   dweight.add);
+  }
   return grads;
 }
 
@@ -153,6 +149,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias,
   record(y, {x, weight, bias, residual},
          ConvGradients{x, weight, bias, residual, x.shape(), shape, weight, options,
                        options.relu ? y.detach() : Tensor()});
+  if (y.requires_grad()) forget_packed(weight);
   if (options.relu) mark_rectified(y);
   if (is_traced()) note("conv2d", {x, weight, bias, residual}, {y}, numbers_of(options));
   return y;
@@ -269,13 +266,6 @@ std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, 
     }
     give_residuals(true);
     pad();
-    forget_packed(weight);
-    if (weight.requires_grad()) {
-      const Gathered sum(weight, DType::f32);
-      dweight = sum.sum;
-      MIXPL_DISPATCH(weight.device(), conv2d_backward_weight, some.of(xs), dys, options, dweight,
-                     sum.add);
-    }
     std::vector<Tensor> from, to, open;
     std::vector<bool> add;
     for (size_t i = 0; i < dys.size(); ++i) {
@@ -290,8 +280,15 @@ std::vector<Tensor> conv2d(const std::vector<Tensor>& xs, const Tensor& weight, 
     if (!from.empty())
       MIXPL_DISPATCH(weight.device(), conv2d_backward_data, from, weight, options, to, add, open);
     forget_packed(weight);
+    if (weight.requires_grad()) {
+      const Gathered sum(weight, DType::f32);
+      dweight = sum.sum;
+      MIXPL_DISPATCH(weight.device(), conv2d_backward_weight, some.of(xs), dys, options, dweight,
+                     sum.add);
+    }
     return grads;
   });
+  if (!ys.empty() && ys[0].requires_grad()) forget_packed(weight);
   if (options.relu)
     for (const Tensor& y : ys) mark_rectified(y);
   for (size_t l = 0; is_traced() && l < xs.size(); ++l)

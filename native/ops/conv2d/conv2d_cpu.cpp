@@ -1,8 +1,10 @@
 #include <algorithm>
 #include <bit>
 
+#include "core/blocks.h"
 #include "core/onednn.h"
 #include "core/parallel.h"
+#include "core/part.h"
 #include "core/tensor_values.h"
 #include "ops/conv2d/conv2d.h"
 #include "ops/conv2d/onednn_cpu.h"
@@ -78,6 +80,13 @@ void conv2d_forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
   onednn_forward(x, weight, bias, residual, o, y);
 }
 
+namespace {
+// A gradient larger than that, in bytes, is made in parts where it is made beside another tensor of
+// its size: the sum that it is added to, or oneDNN's order of it.
+constexpr int64_t kMostBeside = 16 << 20;
+constexpr int64_t kFewestFilters = 64;
+}  // namespace
+
 void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOptions& o,
                           Tensor& dx, bool add, const Tensor& mask) {
   if (dx.numel() == 0) return;
@@ -88,9 +97,18 @@ void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOp
   }
   if (add && dy.numel() == 0) return;
   if (add) {
-    Tensor own = Tensor::empty_like(dx);
-    conv2d_backward_data(dy, weight, o, own);
-    return add_values(own, dx);
+    // By image, where one is large.
+    const int64_t images = dx.nbytes() > kMostBeside ? dx.size(0) : 1;
+    const auto part = [&](const Tensor& t, int64_t i) {
+      return part_of(t, i * t.nbytes() / images,
+                     {t.size(0) / images, t.size(1), t.size(2), t.size(3)}, t.dtype());
+    };
+    for (int64_t i = 0; i < images; ++i) {
+      Tensor sum = part(dx, i), own = Tensor::empty_like(sum);
+      conv2d_backward_data(part(dy, i), weight, o, own);
+      add_values(own, sum);
+    }
+    return;
   }
   if (dy.numel() == 0) {
     std::memset(dx.raw(), 0, dx.nbytes());
@@ -153,8 +171,18 @@ void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptio
     if (!add) std::memset(dweight.raw(), 0, dweight.nbytes());
     return;
   }
+  if (needs_f32(x)) return conv2d_backward_weight(widened(x), widened(dy), o, dweight, add);
+  const int64_t k = dweight.size(0), row = dweight.nbytes() / std::max<int64_t>(k, 1);
+  const int64_t rows = rounded_up(std::max<int64_t>(kMostBeside / row, 1), kFewestFilters);
+  if (dweight.size(1) * dweight.size(2) == 1 && o.groups == 1 && rows + kFewestFilters <= k) {
+    for (int64_t first = 0; first < k; first += rows) {
+      const int64_t count = std::min(rows, k - first);
+      Tensor part = part_of(dweight, first * row, {count, 1, 1, dweight.size(3)}, DType::f32);
+      conv2d_backward_weight(x, channel_slice(dy, first, count), o, part, add);
+    }
+    return;
+  }
   if (add) return add_to(dweight, [&](Tensor& sum) { conv2d_backward_weight(x, dy, o, sum); });
-  if (needs_f32(x)) return conv2d_backward_weight(widened(x), widened(dy), o, dweight);
   if (o.groups > 1) {
     // oneDNN's grouped kernels are wrong for some shapes; the groups' filters lie one after
     // another.

@@ -20,6 +20,10 @@ struct ConvGradients {
   Gradients operator()(Tensor dy) const;
 };
 
+/// Filters that the CPU packed leave as soon as a pass has been through their layer, forward or
+/// backward: in memory are those of one layer, and not those of all.
+void forget_packed(const Tensor& filters);
+
 /// Says that y is a ReLU's: whoever computes its gradient may mask it.
 void mark_rectified(const Tensor& y);
 

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "autograd/tape.h"
+#include "core/allocator.h"
 #include "core/normals_test.h"
 #include "ops/conv2d/conv2d.h"
 
@@ -103,6 +104,56 @@ TEST(Conv2dCpu, ManyPixelsAreMultipliedInParts) {
     const Tensor wide = conv2d(x.to(DType::f32), weight, bias, o, residual.to(DType::f32));
     EXPECT_LT(difference(all, wide), 0.01);
   }
+}
+
+// Weights' gradients above 16 MiB are made some filters at a time.
+TEST(Conv2dCpu, LargeWeightGradientsAreMadeInParts) {
+  const int64_t c = 8192, k = 700, pixels = 48;
+  for (const DType type : {DType::f32, DType::bf16})
+    for (const bool add : {false, true}) {
+      SCOPED_TRACE(testing::Message() << type << (add ? ", added" : ""));
+      const Tensor x = normals({1, 6, 8, c}, type, 1), dy = normals({1, 6, 8, k}, type, 2);
+      const Tensor before = normals({k, 1, 1, c}, DType::f32, 3);
+      Tensor dweight = before.clone();
+      cpu::conv2d_backward_weight(x, dy, {}, dweight, add);
+      const Tensor from = x.to(DType::f32), by = dy.to(DType::f32);
+      for (int64_t f = 0; f < k; f += f % 64 == 63 ? 1 : 21)
+        for (int64_t i = f % 16; i < c; i += 61) {
+          double sum = add ? before.data<float>()[f * c + i] : 0;
+          for (int64_t p = 0; p < pixels; ++p)
+            sum += double(from.data<float>()[p * c + i]) * by.data<float>()[p * k + f];
+          ASSERT_NEAR(dweight.data<float>()[f * c + i], sum, 1e-4) << f << ", " << i;
+        }
+    }
+}
+
+// A pass adds to what x has gathered by image, where all of that is above 16 MiB.
+TEST(Conv2dCpu, LargeDataGradientsAreAddedByImage) {
+  const Shape in{3, 76, 74, 256};
+  const Tensor dy = normals({3, 76, 74, 8}, DType::f32, 1), before = normals(in, DType::f32, 2);
+  const Tensor weight = normals({8, 1, 1, 256}, DType::f32, 3);
+  Tensor own = Tensor::empty(in, DType::f32), sum = before.clone(), want = before.clone();
+  ASSERT_GT(sum.nbytes(), 16 << 20);
+  cpu::conv2d_backward_data(dy, weight, {}, own);
+  cpu::conv2d_backward_data(dy, weight, {}, sum, true);
+  for (int64_t i = 0; i < want.numel(); ++i) want.data<float>()[i] += own.data<float>()[i];
+  EXPECT_LT(difference(sum, want), 1e-6);
+}
+
+// Of filters that a pass packs the next layer's take the place.
+TEST(Conv2dCpu, PackedFiltersLeaveWithTheirLayer) {
+  const Tensor weight = normals({512, 1, 1, 512}, DType::f32, 1).set_requires_grad(true);
+  Tensor x = normals({1, 16, 16, 512}, DType::f32, 2).set_requires_grad(true);
+  const auto live = [] { return memory_stats(Device()).live_bytes; };
+  const int64_t at_start = live();
+  Tape tape;
+  Context context;
+  context.tape = &tape;
+  const ContextScope scope(context);
+  const Tensor y = conv2d(x, weight, Tensor(), {});
+  EXPECT_LT(live() - at_start, y.nbytes() + weight.nbytes() / 2);
+  tape.backward({y}, {normals(y.shape(), DType::f32, 3)});
+  EXPECT_LT(live() - at_start, 2 * y.nbytes() + weight.nbytes() * 3 / 2);
 }
 
 // oneDNN's kernels for bf16 take channels in pairs: the last pixel's last one must not meet what

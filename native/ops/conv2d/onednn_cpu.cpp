@@ -146,33 +146,45 @@ struct Filters {
 constexpr int64_t kMostScratch = 8 << 20;
 constexpr int64_t kLeastPixels = 64;  // so that filters are not read for a few pixels alone
 
+Problem pixels_of(const Problem& p, int64_t count) {
+  Problem part = p;
+  part.x = {1, p.x[1], 1, count};
+  part.y = {1, p.y[1], 1, count};
+  return part;
+}
+
 void convolve(const Problem& p, const Tensor& x, const Filters& filters, const Tensor& bias,
               const Tensor& residual, bool relu, Tensor& y, bool in_parts = true) {
   const bool add = residual.defined();
-  const auto ready = cache<dnnl::convolution_forward>().get(
-      p.key(bias.defined() + 2 * add + 4 * relu),
-      [&] { return Ready<dnnl::convolution_forward>(forward_desc(p, bias.defined(), add, relu)); });
-  const auto scratch = static_cast<int64_t>(ready->desc.scratchpad_desc().get_size());
-  const int64_t pixels = p.y[0] * p.y[2] * p.y[3],
-                at_once = scratch > kMostScratch
-                              ? std::max(pixels * kMostScratch / scratch, kLeastPixels)
-                              : pixels;
-  if (in_parts && p.is_pointwise() && at_once < pixels) {
-    for (int64_t first = 0; first < pixels; first += at_once) {
+  const auto ready_for = [&](const Problem& problem) {
+    return cache<dnnl::convolution_forward>().get(
+        problem.key(bias.defined() + 2 * add + 4 * relu), [&] {
+          return Ready<dnnl::convolution_forward>(forward_desc(problem, bias.defined(), add, relu));
+        });
+  };
+  const auto scratch_for = [&](const Problem& problem) {
+    return static_cast<int64_t>(ready_for(problem)->desc.scratchpad_desc().get_size());
+  };
+  if (in_parts && p.is_pointwise()) {
+    const int64_t pixels = p.y[0] * p.y[2] * p.y[3];
+    int64_t at_once = pixels;
+    // Again, for some kernels want it once a thread where there is one image.
+    for (int64_t wanted = scratch_for(p); wanted > kMostScratch && at_once > kLeastPixels;
+         wanted = scratch_for(pixels_of(p, at_once)))
+      at_once = std::max(at_once * kMostScratch / wanted, kLeastPixels);
+    for (int64_t first = 0; at_once < pixels && first < pixels; first += at_once) {
       const int64_t count = std::min(at_once, pixels - first);
       const auto some = [&](const Tensor& t) {
         if (!t.defined()) return Tensor();
         const int64_t c = t.size(-1);
         return part_of(t, first * c * size_of(t.dtype()), {1, 1, count, c}, t.dtype());
       };
-      Problem part = p;
-      part.x = {1, p.x[1], 1, count};
-      part.y = {1, p.y[1], 1, count};
       Tensor out = some(y);
-      convolve(part, some(x), filters, bias, some(residual), relu, out, false);
+      convolve(pixels_of(p, count), some(x), filters, bias, some(residual), relu, out, false);
     }
-    return;
+    if (at_once < pixels) return;
   }
+  const auto ready = ready_for(p);
   const Tensor packed = onednn::pack_weight(filters.weight, p.w_plain(filters.weight.dtype()),
                                             ready->desc.weights_desc(), filters.other_order);
   const Tensor source = finite_behind(x, p.groups());

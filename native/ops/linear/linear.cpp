@@ -41,6 +41,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias,
   record(y, {x, weight, bias, Tensor()},
          ConvGradients{x, weight, bias, Tensor(), in, out, filters, conv,
                        options.relu ? y.detach() : Tensor()});
+  if (y.requires_grad()) forget_packed(filters);
   if (options.relu) mark_rectified(y);
   if (is_traced()) note("linear", {x, weight, bias}, {y}, {{"relu", options.relu}});
   return y;
