@@ -54,6 +54,18 @@ export class RunFolder {
     this.#metadata = parts.metadata;
   }
 
+  /** @throws MixplError ERR_STATE when the folder holds a run already; ERR_IO */
+  static async refuseRun(folder: string): Promise<void> {
+    const path = resolve(folder);
+    const [newest] = await new CheckpointStore(join(path, 'checkpoints'), {}).list();
+    const metrics = join(path, 'metrics.jsonl');
+    if (newest || (await isFilled(metrics)))
+      throw new MixplError(
+        'ERR_STATE',
+        `${path}: must not contain a run yet, got one (${newest ?? metrics}); resume it or choose another folder`,
+      );
+  }
+
   /**
    * Nothing in the folder changes before `accept` has seen the checkpoint, but for the lock in it.
    * @param accept throws when the run cannot go on from the checkpoint
@@ -80,12 +92,8 @@ export class RunFolder {
       lock = await FolderLock.take(path);
       const checkpoints = new CheckpointStore(join(path, 'checkpoints'), metadata);
       const metrics = join(path, 'metrics.jsonl');
+      if (!resume) await RunFolder.refuseRun(path);
       const existing = await checkpoints.list();
-      if (!resume && (existing.length > 0 || (await isFilled(metrics))))
-        throw new MixplError(
-          'ERR_STATE',
-          `${path}: must not contain a run yet, got one (${existing[0] ?? metrics}); resume it or choose another folder`,
-        );
       const from = typeof resume === 'string' ? resume : resume ? existing[0] : undefined;
       const resumed = from === undefined ? null : await readOrHint(from, existing);
       if (resumed) accept(resumed);

@@ -1,4 +1,5 @@
 import { join, resolve } from 'node:path';
+import { checkPath } from '../arguments.js';
 import {
   detectorOptions,
   formatConfig,
@@ -17,6 +18,7 @@ import { usableCores } from '../threads.js';
 import type { EndEvent, TrainEvent, ValidationEvent, ValidationProgress } from './events.js';
 import { leads } from './processes.js';
 import { loadRunData, type RunData } from './run-data.js';
+import { RunFolder } from './run-folder.js';
 import { trainSemiSupervised } from './trainer.js';
 import { type BatchAndRate, picturesOf, recipeFor } from './watch.js';
 
@@ -118,7 +120,10 @@ function placed(config: ResolvedConfig, { local }: ProcessGroup): ResolvedConfig
 
 async function run(config: ResolvedConfig, options: RunOptions): Promise<RunResult> {
   const { out, signal, onData, onEvent, processes = null } = options;
+  checkPath('runTraining', 'out', out);
   if (config.threads !== null) native.setNumThreads(config.threads);
+  // Told before large data has been read; the training looks again.
+  if (!options.resume && leads(processes)) await RunFolder.refuseRun(out);
   const data = await loadRunData(config, { signal });
   onData?.(data);
   const detector = await createRunDetector(config, data.labelled.categories.length, options);

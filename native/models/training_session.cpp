@@ -18,6 +18,8 @@ namespace {
 constexpr const char* kIterations = "optimizer.iterations";
 constexpr const char* kPasses = "optimizer.passes";
 constexpr int64_t kMostParts = int64_t{1} << 31;
+// The count of passes begins anew here: f32 counts no further one by one.
+constexpr uint64_t kMostCounted = uint64_t{1} << 24;
 
 // Numbers of a tensor in a block of several, each of which begins where kernels read 16 bytes.
 int64_t room_of(const Tensor& t) { return (t.numel() + 3) / 4 * 4; }
@@ -59,8 +61,9 @@ void TrainingSession::pass(const std::vector<LabelledBatch>& batches) {
   Context context = make_context(device_, compute_, true, &tape_);
   context.iteration = static_cast<int64_t>(*iterations_.data<float>());
   float& passes = *passes_.data<float>();
-  context.random = {seed_, (part_ * kMostPasses + static_cast<uint64_t>(passes)) * kPassStreams};
-  passes += static_cast<float>(batches.size());
+  const auto before = static_cast<uint64_t>(passes);
+  context.random = {seed_, (part_ * kMostPasses + before) * kPassStreams};
+  passes = static_cast<float>((before + batches.size()) % kMostCounted);
   ContextScope scope(context);
   try {
     losses_ = detector_->losses(batches);

@@ -129,8 +129,24 @@ describe('mixpl train', () => {
       1,
     ],
     ['a misspelt option', ['--set', 'semi.scoreTr=1'], 'nearest is scoreThr', 2],
-    ['a wrong class count', ['--set', 'model.numClasses=3'], 'model.numClasses must be 6', 2],
-    ['missing data', ['--set', 'data.labelled.annotations=/none.json'], '/none.json', 1],
+    [
+      'a wrong class count',
+      ['--resume', '--set', 'model.numClasses=3'],
+      'model.numClasses must be 6',
+      2,
+    ],
+    [
+      'missing data',
+      ['--resume', '--set', 'data.labelled.annotations=/none.json'],
+      '/none.json',
+      1,
+    ],
+    [
+      'a folder that holds a run, before data is read',
+      ['--set', 'data.labelled.annotations=/none.json'],
+      'must not contain a run yet',
+      1,
+    ],
   ])('%s', async (_, args, message, expected) => {
     const { code, stdout, stderr } = await runCli(['train', config, '--out', run(), ...args]);
     expect(stderr).toContain(message);

@@ -81,6 +81,11 @@ test('the draw of a sampler follows the seed and the checkpoint', async () => {
   await c.loadState(await b.state());
   expect(await c.loss(batch, targets)).toEqual(losses[2]);
   expect(await b.loss(batch, targets)).toEqual(losses[2]);
+  // Beyond what f32 counts one by one, too.
+  await a.writeTensor('optimizer.passes', Float32Array.of(2 ** 24 - 1));
+  await a.loss(batch, targets);
+  expect(await a.loss(batch, targets)).toEqual(losses[0]);
+  expect(await a.loss(batch, targets)).toEqual(losses[1]);
   batch.dispose();
 });
 
