@@ -1,9 +1,9 @@
 /** The runs below a folder, read again as they grow. */
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { basename, join, relative, resolve } from 'node:path';
-import { parse } from 'yaml';
 import { isLocked } from '../folder-lock.js';
 import { type Chart, html, tablesHtml } from '../report/page.js';
+import { readRunConfig } from '../report/run-config.js';
 import { chartsOf, tablesOf, warningLines } from '../report/run-metrics.js';
 import type { MetricsRecord, RunRecords } from '../report/run-records.js';
 import { MetricsFile } from './metrics-file.js';
@@ -13,7 +13,8 @@ export interface RunSummary {
   /** Its folder, from the one that is looked at; '.' is that one. */
   id: string;
   name: string;
-  state: 'training' | 'ended';
+  /** 'stopped': before its last iteration. */
+  state: 'training' | 'stopped' | 'ended';
   iteration: number;
   /** Null where config.yaml does not say. */
   iterations: number | null;
@@ -101,13 +102,13 @@ export class WatchedRun {
     return {
       id: this.id,
       name: this.#name,
-      state: this.#training ? 'training' : 'ended',
+      state: this.#training ? 'training' : left ? 'stopped' : 'ended',
       iteration,
       iterations: this.#iterations,
       ap: apOf(records.validations.at(-1)),
       bestAp: apOf(records.best),
       imagesPerSecond: step?.imagesPerSecond ?? null,
-      secondsLeft: this.#training && left !== null && step?.seconds ? left * step.seconds : null,
+      secondsLeft: this.#training && left && step?.seconds ? left * step.seconds : null,
       warnings: records.numWarnings,
       problem: this.#unread ?? this.#unshown,
     };
@@ -115,16 +116,9 @@ export class WatchedRun {
 
   /** A run's name and length; a resumed one may have others. */
   async #readConfig(): Promise<void> {
-    const text = await readFile(join(this.folder, 'config.yaml'), 'utf8').catch(() => '');
-    let config: { name?: unknown; schedule?: { iterations?: unknown } } | null = null;
-    try {
-      config = parse(text);
-    } catch {
-      return; // somebody's own file; the run is shown all the same
-    }
-    if (typeof config?.name === 'string') this.#name = config.name;
-    const iterations = config?.schedule?.iterations;
-    if (typeof iterations === 'number') this.#iterations = iterations;
+    const { name, iterations } = await readRunConfig(this.folder);
+    this.#name = name ?? this.#name;
+    this.#iterations = iterations ?? this.#iterations;
   }
 }
 
@@ -136,7 +130,7 @@ function viewOf(records: RunRecords): RunView {
   const { above, below } = tablesHtml(tablesOf(records));
   const lines = warningLines(records).map((line) => `<li>${html(line)}</li>`);
   const warnings = lines.length ? `<h2>Warnings</h2><ul>${lines.join('')}</ul>` : '';
-  return { charts: chartsOf(records), above: above + warnings, below };
+  return { charts: chartsOf(records), above: warnings, below: above + below };
 }
 
 /** How far below the folder runs are looked for: runs/demo/mixpl is two. */
