@@ -145,13 +145,13 @@ h1 { margin-bottom: 0; } h2 { font-size: 1.05rem; margin: 1.6rem 0 .4rem; }
 section, .wide { max-width: 100%; overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid var(--line); padding: .15rem .8rem .15rem 0; text-align: right; white-space: nowrap; }
-th:first-child { text-align: left; font-weight: normal; white-space: normal; min-width: 8rem; } thead th { font-weight: 600; }
+th:first-child { text-align: left; white-space: normal; min-width: 8rem; } tbody th { font-weight: normal; } thead th { font-weight: 600; }
 .hint { opacity: .6; font-size: 13px; margin: 1.6rem 0 .6rem; }
 #charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(26rem, 100%), 1fr)); gap: 1rem; }
 figure { margin: 0; min-width: 0; } figcaption { font-weight: 600; } figcaption small { font-weight: normal; }
 .u-legend { font-size: 12px; text-align: left; display: block; max-height: 8rem; overflow: auto; }
 .u-legend th, .u-legend td { border: 0; white-space: normal; min-width: 0; } pre { overflow: auto; }
-ul { max-height: 12rem; max-width: 76rem; overflow: auto; }
+p, ul { max-width: 76rem; } ul { max-height: 12rem; overflow: auto; }
 `;
 
 const chartHint =
@@ -159,7 +159,8 @@ const chartHint =
 
 /**
  * The page's own `drawChart(figure, chart)`, which returns uPlot's object. Okabe and Ito's colours and four more; a
- * solid line each, dashed for what a line is compared with. Without a pointer the legend has the last values.
+ * solid line each, dashed for what a line is compared with. Without a pointer the legend has the
+ * last values of curves over iterations.
  */
 export const chartScript = `
 const colours = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#999999', '#b5a400',
@@ -174,7 +175,8 @@ function drawChart(figure, { series, x, xLabel = 'iteration', names, range, log 
   const xAxis = { ...axis, size: 32, label: xLabel, labelSize: 18, labelGap: 0, labelFont: '12px system-ui' };
   const nameOf = (at) => names[at] ?? '';
   const kinds = [...new Set(series.map(({ label, like = label }) => like))];
-  const shown = ({ data }, s, at) => at == null && !names ? data[s].findLast((value) => value != null) : data[s][at];
+  const hasLast = xLabel === 'iteration';
+  const shown = ({ data }, s, at) => at == null && hasLast ? data[s].findLast((value) => value != null) : data[s][at];
   const drawn = ({ label, dashed, like = label, colour = kinds.indexOf(like) }, s) => {
     const stroke = colours[colour % colours.length];
     const bar = { fill: dashed ? stroke + '40' : stroke, points: { show: false },
@@ -187,7 +189,7 @@ function drawChart(figure, { series, x, xLabel = 'iteration', names, range, log 
   const zoom = ({ scales, data: [x] }, scale) => {
     if (scale === 'x') zoomed = scales.x.min > x[0] || scales.x.max < x.at(-1);
   };
-  const xText = (plot, _, s, at) => names ? nameOf(at) : shown(plot, s, at)?.toLocaleString() ?? '–';
+  const xText = (plot, _, s, at) => names ? nameOf(at) || '–' : shown(plot, s, at)?.toLocaleString() ?? '–';
   const plot = new uPlot({
     width: figure.clientWidth, height: 260,
     cursor: { y: false, sync: { key: xLabel }, hover: { skip: [null] }, focus: { prox: 24 } },
