@@ -173,6 +173,8 @@ function duration(seconds) {
 /** A chart whose lines are the same gets new numbers; others are drawn anew. */
 function draw(charts) {
   const place = byId('charts');
+  const { min, max } = [...plots.values()].find(({ plot }) => plot.zoomed)?.plot.scales.x ?? {};
+  const zoom = min === undefined ? null : { min, max }; // of all charts
   const wanted = new Set(charts.map(({ title }) => title));
   for (const [title, { plot, figure }] of plots)
     if (!wanted.has(title)) { plot.destroy(); figure.remove(); plots.delete(title); }
@@ -192,7 +194,9 @@ function draw(charts) {
     known?.plot.destroy();
     known?.figure.remove();
     place.append(figure); // drawing needs its width
-    plots.set(chart.title, { figure, lines, plot: drawChart(figure, chart) });
+    const plot = drawChart(figure, chart);
+    if (zoom) plot.setScale('x', zoom);
+    plots.set(chart.title, { figure, lines, plot });
   }
   const figures = charts.map(({ title }) => plots.get(title).figure);
   if (figures.some((figure, i) => figure !== place.children[i])) place.append(...figures);

@@ -68,9 +68,10 @@ export class WatchedRun {
       this.#training = training;
       this.#unread = null;
       if (news === 'more' || turned) this.#view = null;
-      if (news === 'nothing') return turned;
-      await this.#readConfig();
-      return true;
+      // What trains may take long to its first record.
+      const begins = training && this.records.iteration === null;
+      if (news === 'nothing' && !begins) return turned;
+      return (await this.#readConfig()) || turned || news !== 'nothing';
     } catch (error) {
       const before = this.#unread;
       this.#unread = messageOf(error);
@@ -114,11 +115,13 @@ export class WatchedRun {
     };
   }
 
-  /** A run's name and length; a resumed one may have others. */
-  async #readConfig(): Promise<void> {
+  /** A run's name and length; a resumed one may have others. @returns whether it has */
+  async #readConfig(): Promise<boolean> {
+    const before = [this.#name, this.#iterations];
     const { name, iterations } = await readRunConfig(this.folder);
     this.#name = name ?? this.#name;
     this.#iterations = iterations ?? this.#iterations;
+    return this.#name !== before[0] || this.#iterations !== before[1];
   }
 }
 

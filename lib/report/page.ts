@@ -146,11 +146,11 @@ section, .wide { max-width: 100%; overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid var(--line); padding: .15rem .8rem .15rem 0; text-align: right; white-space: nowrap; }
 th:first-child { text-align: left; white-space: normal; min-width: 8rem; } tbody th { font-weight: normal; } thead th { font-weight: 600; }
-.hint { opacity: .6; font-size: 13px; margin: 1.6rem 0 .6rem; }
+details { margin-top: 1.6rem; } .hint { opacity: .6; font-size: 13px; margin: 1.6rem 0 .6rem; }
 #charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(26rem, 100%), 1fr)); gap: 1rem; }
 figure { margin: 0; min-width: 0; } figcaption { font-weight: 600; } figcaption small { font-weight: normal; }
 .u-legend { font-size: 12px; text-align: left; display: block; max-height: 8rem; overflow: auto; }
-.u-legend th, .u-legend td { border: 0; white-space: normal; min-width: 0; } pre { overflow: auto; }
+.u-legend th, .u-legend td { border: 0; white-space: normal; min-width: 0; font-weight: normal; } pre { overflow: auto; }
 p, ul { max-width: 76rem; } ul { max-height: 12rem; overflow: auto; }
 `;
 
@@ -185,9 +185,9 @@ function drawChart(figure, { series, x, xLabel = 'iteration', names, range, log 
       value: (plot, _, s, at) => numberText(shown(plot, s, at), 4),
       ...(names ? bar : { points: { show: ({ data }, s) => data[s].filter((value) => value != null).length < 40 } }) };
   };
-  let zoomed = false;
-  const zoom = ({ scales, data: [x] }, scale) => {
-    if (scale === 'x') zoomed = scales.x.min > x[0] || scales.x.max < x.at(-1);
+  const zoom = (plot, scale) => {
+    const { scales, data: [x] } = plot;
+    if (scale === 'x') plot.zoomed = scales.x.min > x[0] || scales.x.max < x.at(-1);
   };
   const xText = (plot, _, s, at) => names ? nameOf(at) || '–' : shown(plot, s, at)?.toLocaleString() ?? '–';
   const plot = new uPlot({
@@ -196,10 +196,10 @@ function drawChart(figure, { series, x, xLabel = 'iteration', names, range, log 
     focus: { alpha: 0.3 },
     hooks: { setScale: [zoom] },
     legend: { markers: { width: 2, dash: (_, s) => series[s - 1]?.dashed ? 'dashed' : 'solid' } },
-    scales: { x: { time: false, auto: () => !zoomed, ...(names ? { range: [-0.6, names.length - 0.4] } : {}) },
+    scales: { x: { time: false, auto: (plot) => !plot.zoomed, ...(names ? { range: [-0.6, names.length - 0.4] } : {}) },
       ...(range ? { y: { range } } : log ? { y: { distr: 3 } } : {}) },
     axes: [names ? { ...xAxis, incrs: [1, 2, 5, 10, 20, 50], values: (_, ticks) => ticks.map(nameOf) } : xAxis,
-      { ...axis, size: 60, values: (_, ticks) => ticks.map((v) => v == null ? '' : numberText(v, 6)) }],
+      { ...axis, size: (_, texts) => Math.max(60, ...(texts ?? []).map((text) => 22 + 7 * text.length)), values: (_, ticks) => ticks.map((v) => v == null ? '' : numberText(v, 6)) }],
     series: [{ label: xLabel, value: xText }, ...series.map(drawn)],
   }, [x, ...series.map((s) => s.values)], figure);
   const fit = () => plot.root.isConnected && plot.setSize({ width: figure.clientWidth, height: 260 });

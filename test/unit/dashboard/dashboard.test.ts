@@ -115,6 +115,19 @@ describe('runs', () => {
     expect(watcher.runs[0]!.summary).toMatchObject({ state: 'ended', secondsLeft: null });
   });
 
+  test('one that begins has its name and length before its first record', async () => {
+    const root = await temporaryFolder();
+    const folder = await makeRun(root, 'r');
+    const watcher = new RunsWatcher(root);
+    const lock = await FolderLock.take(folder);
+    expect(await watcher.update()).toEqual(['r']);
+    await writeFile(join(folder, 'config.yaml'), 'name: cells\nschedule: { iterations: 300 }\n');
+    expect(await watcher.update()).toEqual(['r']);
+    expect(watcher.runs[0]!.summary).toMatchObject({ name: 'cells', iterations: 300 });
+    expect(await watcher.update()).toEqual([]);
+    await lock.release();
+  });
+
   test('very many lines', async () => {
     const root = await temporaryFolder();
     const folder = await makeRun(root, 'r');
