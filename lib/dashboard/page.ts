@@ -14,7 +14,7 @@ export function dashboardHtml(folder: string, { script, style }: PlotAssets): st
 </head>
 <body>
 <h1>mixpl</h1>
-<p>${html(folder)} <span id="link" role="status">connecting</span></p>
+<p>${html(folder)} <span id="link" role="status">reading the runs</span></p>
 <div class="wide"><table id="runs"><thead><tr><th><label><input type="checkbox" id="all"> run</label></th><th></th>
 <th>iteration</th><th>AP</th><th>best AP</th><th>images/s</th><th>time left</th><th>warnings</th></tr></thead>
 <tbody></tbody></table></div>
@@ -34,7 +34,8 @@ ${dashboardScript}</script>
 const dashboardStyle = `
 #link { opacity: .6; }
 #link.lost { position: fixed; inset: auto 0 0; padding: .5rem; z-index: 200; background: #d55e00; color: #fff; opacity: 1; text-align: center; }
-#runs label { display: block; cursor: pointer; } #runs th:first-child { max-width: 30rem; } #runs tr.training th { font-weight: 600; }
+#runs label { display: block; cursor: pointer; } #runs th:first-child { max-width: 30rem; }
+#runs td:nth-child(2) { max-width: 30rem; white-space: normal; text-align: left; } #runs tr.training th { font-weight: 600; }
 #runs input { width: 1rem; height: 1rem; vertical-align: -.15rem; }
 #runs progress { width: 7rem; vertical-align: middle; }
 `;
