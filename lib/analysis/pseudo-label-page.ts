@@ -170,8 +170,8 @@ function curvesOf(
       title: `Pseudo labels that are right${suffix}`,
       ...{ xLabel, x },
       series: [
-        { label: 'precision: right among the labels', values: points.map((at) => at.precision) },
-        { label: 'recall: found among the objects', values: points.map((at) => at.recall) },
+        { label: 'precision (right among the labels)', values: points.map((at) => at.precision) },
+        { label: 'recall (found among the objects)', values: points.map((at) => at.recall) },
       ],
       range: [0, 1],
     },

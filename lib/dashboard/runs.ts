@@ -1,9 +1,9 @@
 /** The runs below a folder, read again as they grow. */
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { basename, join, relative, resolve } from 'node:path';
-import { parse } from 'yaml';
 import { isLocked } from '../folder-lock.js';
 import { type Chart, html, tablesHtml } from '../report/page.js';
+import { readRunConfig } from '../report/run-config.js';
 import { chartsOf, tablesOf, warningLines } from '../report/run-metrics.js';
 import type { MetricsRecord, RunRecords } from '../report/run-records.js';
 import { MetricsFile } from './metrics-file.js';
@@ -13,7 +13,8 @@ export interface RunSummary {
   /** Its folder, from the one that is looked at; '.' is that one. */
   id: string;
   name: string;
-  state: 'training' | 'ended';
+  /** 'stopped': before its last iteration. */
+  state: 'training' | 'stopped' | 'ended';
   iteration: number;
   /** Null where config.yaml does not say. */
   iterations: number | null;
@@ -67,9 +68,10 @@ export class WatchedRun {
       this.#training = training;
       this.#unread = null;
       if (news === 'more' || turned) this.#view = null;
-      if (news === 'nothing') return turned;
-      await this.#readConfig();
-      return true;
+      // What trains may take long to its first record.
+      const begins = training && this.records.iteration === null;
+      if (news === 'nothing' && !begins) return turned;
+      return (await this.#readConfig()) || turned || news !== 'nothing';
     } catch (error) {
       const before = this.#unread;
       this.#unread = messageOf(error);
@@ -101,30 +103,25 @@ export class WatchedRun {
     return {
       id: this.id,
       name: this.#name,
-      state: this.#training ? 'training' : 'ended',
+      state: this.#training ? 'training' : left ? 'stopped' : 'ended',
       iteration,
       iterations: this.#iterations,
       ap: apOf(records.validations.at(-1)),
       bestAp: apOf(records.best),
       imagesPerSecond: step?.imagesPerSecond ?? null,
-      secondsLeft: this.#training && left !== null && step?.seconds ? left * step.seconds : null,
+      secondsLeft: this.#training && left && step?.seconds ? left * step.seconds : null,
       warnings: records.numWarnings,
       problem: this.#unread ?? this.#unshown,
     };
   }
 
-  /** A run's name and length; a resumed one may have others. */
-  async #readConfig(): Promise<void> {
-    const text = await readFile(join(this.folder, 'config.yaml'), 'utf8').catch(() => '');
-    let config: { name?: unknown; schedule?: { iterations?: unknown } } | null = null;
-    try {
-      config = parse(text);
-    } catch {
-      return; // somebody's own file; the run is shown all the same
-    }
-    if (typeof config?.name === 'string') this.#name = config.name;
-    const iterations = config?.schedule?.iterations;
-    if (typeof iterations === 'number') this.#iterations = iterations;
+  /** A run's name and length; a resumed one may have others. @returns whether it has */
+  async #readConfig(): Promise<boolean> {
+    const before = [this.#name, this.#iterations];
+    const { name, iterations } = await readRunConfig(this.folder);
+    this.#name = name ?? this.#name;
+    this.#iterations = iterations ?? this.#iterations;
+    return this.#name !== before[0] || this.#iterations !== before[1];
   }
 }
 
@@ -136,7 +133,7 @@ function viewOf(records: RunRecords): RunView {
   const { above, below } = tablesHtml(tablesOf(records));
   const lines = warningLines(records).map((line) => `<li>${html(line)}</li>`);
   const warnings = lines.length ? `<h2>Warnings</h2><ul>${lines.join('')}</ul>` : '';
-  return { charts: chartsOf(records), above: above + warnings, below };
+  return { charts: chartsOf(records), above: warnings, below: above + below };
 }
 
 /** How far below the folder runs are looked for: runs/demo/mixpl is two. */

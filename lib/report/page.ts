@@ -24,8 +24,10 @@ export interface Series {
   label: string;
   values: (number | null)[];
   dashed?: boolean;
-  /** Label of the series whose colour it has. @defaultValue a colour of its own */
+  /** What it is one of: lines of one kind have one colour, and a chart where runs are compared. @defaultValue its label */
   like?: string;
+  /** Which of the colours it has. @defaultValue by its kind, in the order of the chart */
+  colour?: number;
 }
 
 export interface Table {
@@ -97,6 +99,7 @@ function pageHtml(page: Page, { script, style }: PlotAssets): string {
 <p>${html(intro)}</p>
 ${above}
 ${list && lines.length ? `<h2>${html(list.title)}</h2>\n<ul>${lines.join('')}</ul>` : ''}
+<p class="hint">${charts.length ? chartHint : ''}</p>
 <div id="charts">${charts.map(chartHtml).join('')}</div>
 ${below}
 ${details ? `<details><summary>${html(details.title)}</summary><pre>${html(details.text)}</pre></details>` : ''}
@@ -136,45 +139,70 @@ const chartHtml = ({ title, chosenFrom }: Chart) =>
 
 export const pageStyle = `
 :root { color-scheme: light dark; --line: #8884; }
-body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; }
+body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 110rem; padding: 0 1rem; overflow-wrap: break-word; }
 h1 { margin-bottom: 0; } h2 { font-size: 1.05rem; margin: 1.6rem 0 .4rem; }
 .tables { display: flex; flex-wrap: wrap; gap: 0 4rem; }
+section, .wide { max-width: 100%; overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { border-bottom: 1px solid var(--line); padding: .15rem .8rem .15rem 0; text-align: right; }
-th:first-child { text-align: left; font-weight: normal; } thead th { font-weight: 600; }
-#charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(28rem, 1fr)); gap: 1rem; margin-top: 1.6rem; }
+th, td { border-bottom: 1px solid var(--line); padding: .15rem .8rem .15rem 0; text-align: right; white-space: nowrap; }
+th:first-child { text-align: left; white-space: normal; min-width: 8rem; } tbody th { font-weight: normal; } thead th { font-weight: 600; }
+details { margin-top: 1.6rem; } .hint { opacity: .6; font-size: 13px; margin: 1.6rem 0 .6rem; }
+#charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(26rem, 100%), 1fr)); gap: 1rem; }
 figure { margin: 0; min-width: 0; } figcaption { font-weight: 600; } figcaption small { font-weight: normal; }
-.u-legend { font-size: 12px; text-align: left; } pre { overflow: auto; }
-ul { max-height: 24rem; overflow: auto; }
+.u-legend { font-size: 12px; text-align: left; display: block; max-height: 8rem; overflow: auto; }
+.u-legend th, .u-legend td { border: 0; white-space: normal; min-width: 0; font-weight: normal; } pre { overflow: auto; }
+p, ul { max-width: 76rem; } ul { max-height: 12rem; overflow: auto; }
 `;
 
+const chartHint =
+  'Drag over a chart to zoom in, double-click to see all again; click a name below it to hide a line.';
+
 /**
- * The page's own `drawChart(figure, chart)`, which returns uPlot's object. Okabe and Ito's colours; a solid
- * line each, dashed for what a line is compared with.
+ * The page's own `drawChart(figure, chart)`, which returns uPlot's object. Okabe and Ito's colours and four more; a
+ * solid line each, dashed for what a line is compared with. Without a pointer the legend has the
+ * last values of curves over iterations.
  */
 export const chartScript = `
-const colours = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#999999', '#b5a400'];
-const ink = matchMedia('(prefers-color-scheme: dark)').matches ? '#ccc' : '#333';
+const colours = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#999999', '#b5a400',
+  '#8a5a2b', '#7048e8', '#d6336c', '#66a80f'];
+const chartHint = ${JSON.stringify(chartHint)};
+const dark = matchMedia('(prefers-color-scheme: dark)');
+dark.onchange = () => location.reload();
+const numberText = (value, digits) => value == null ? '–' : String(+value.toPrecision(digits));
 function drawChart(figure, { series, x, xLabel = 'iteration', names, range, log }) {
+  const ink = dark.matches ? '#ccc' : '#333';
   const axis = { stroke: ink, grid: { stroke: '#8883', width: 1 }, ticks: { stroke: '#8883' } };
+  const xAxis = { ...axis, size: 32, label: xLabel, labelSize: 18, labelGap: 0, labelFont: '12px system-ui' };
   const nameOf = (at) => names[at] ?? '';
-  const drawn = (s) => {
-    const { label, dashed, like = label } = series[s];
-    const colour = colours[series.findIndex((other) => other.label === like) % colours.length];
-    const bar = { fill: dashed ? colour + '40' : colour, points: { show: false },
+  const kinds = [...new Set(series.map(({ label, like = label }) => like))];
+  const hasLast = xLabel === 'iteration';
+  const shown = ({ data }, s, at) => at == null && hasLast ? data[s].findLast((value) => value != null) : data[s][at];
+  const drawn = ({ label, dashed, like = label, colour = kinds.indexOf(like) }, s) => {
+    const stroke = colours[colour % colours.length];
+    const bar = { fill: dashed ? stroke + '40' : stroke, points: { show: false },
       paths: names && uPlot.paths.bars({ size: [0.8 / series.length, 40], align: s ? 1 : -1 }) };
-    return { label, stroke: colour, width: 1.5, spanGaps: !log, ...(dashed ? { dash: [6, 4] } : {}),
-      ...(names ? bar : { points: { show: x.length < 40 } }) };
+    return { label, stroke, width: 1.5, spanGaps: !log, ...(dashed ? { dash: [6, 4] } : {}),
+      value: (plot, _, s, at) => numberText(shown(plot, s, at), 4),
+      ...(names ? bar : { points: { show: ({ data }, s) => data[s].filter((value) => value != null).length < 40 } }) };
   };
+  const zoom = (plot, scale) => {
+    const { scales, data: [x] } = plot;
+    if (scale === 'x') plot.zoomed = scales.x.min > x[0] || scales.x.max < x.at(-1);
+  };
+  const xText = (plot, _, s, at) => names ? nameOf(at) || '–' : shown(plot, s, at)?.toLocaleString() ?? '–';
   const plot = new uPlot({
     width: figure.clientWidth, height: 260,
-    scales: { x: { time: false, ...(names ? { range: [-0.6, names.length - 0.4] } : {}) },
+    cursor: { y: false, sync: { key: xLabel }, hover: { skip: [null] }, focus: { prox: 24 } },
+    focus: { alpha: 0.3 },
+    hooks: { setScale: [zoom] },
+    legend: { markers: { width: 2, dash: (_, s) => series[s - 1]?.dashed ? 'dashed' : 'solid' } },
+    scales: { x: { time: false, auto: (plot) => !plot.zoomed, ...(names ? { range: [-0.6, names.length - 0.4] } : {}) },
       ...(range ? { y: { range } } : log ? { y: { distr: 3 } } : {}) },
-    axes: [names ? { ...axis, incrs: [1, 2, 5, 10, 20, 50], values: (_, ticks) => ticks.map(nameOf) } : axis,
-      { ...axis, size: 60, values: (_, ticks) => ticks.map((v) => v == null ? '' : +v.toPrecision(3)) }],
-    series: [{ label: xLabel, ...(names ? { value: (_, at) => at == null ? '--' : nameOf(at) } : {}) },
-      ...series.map((_, s) => drawn(s))],
+    axes: [names ? { ...xAxis, incrs: [1, 2, 5, 10, 20, 50], values: (_, ticks) => ticks.map(nameOf) } : xAxis,
+      { ...axis, size: (_, texts) => Math.max(60, ...(texts ?? []).map((text) => 22 + 7 * text.length)), values: (_, ticks) => ticks.map((v) => v == null ? '' : numberText(v, 6)) }],
+    series: [{ label: xLabel, value: xText }, ...series.map(drawn)],
   }, [x, ...series.map((s) => s.values)], figure);
-  addEventListener('resize', () => plot.root.isConnected && plot.setSize({ width: figure.clientWidth, height: 260 }));
+  const fit = () => plot.root.isConnected && plot.setSize({ width: figure.clientWidth, height: 260 });
+  new ResizeObserver(fit).observe(figure);
   return plot;
 }`;

@@ -40,7 +40,8 @@ export function classColor(label: number): string {
 }
 
 /**
- * Writes a PNG panel: rows of images with their boxes, a title above each and below what the colours mean.
+ * Writes a PNG panel: rows of images with their boxes, a title above each and below what the colours of the boxes
+ * mean. Marks of large images are larger. A box has its class's name where there are more classes than colours.
  * @param legend classes in label order, or names with their colours
  * @throws MixplError ERR_IO
  */
@@ -50,15 +51,29 @@ export async function writePanel(
   legend: readonly (string | LegendEntry)[],
 ): Promise<void> {
   const { default: sharp } = await import('sharp');
-  const gap = 8;
-  const titleHeight = 18;
+  const tiles = rows.flat();
+  const unit = Math.max(
+    1,
+    ...tiles.map(({ image }) => Math.max(image.width, image.height) / usualSide),
+  );
+  const gap = Math.round(8 * unit);
+  const line = Math.round(18 * unit);
   const columns = Math.max(...rows.map((row) => row.length));
   const columnWidths = Array.from({ length: columns }, (_, c) =>
     Math.max(...rows.map((row) => row[c]?.image.width ?? 0)),
   );
   const rowHeights = rows.map((row) => Math.max(...row.map((tile) => tile.image.height)));
   const width = sum(columnWidths) + gap * (columns + 1);
-  const height = sum(rowHeights) + rows.length * (gap + titleHeight) + gap + titleHeight;
+
+  const present = new Set(tiles.flatMap(({ boxes }) => [...boxes.labels]));
+  const entries = legend.flatMap((entry, label) => {
+    if (typeof entry !== 'string') return entry;
+    return present.has(label) ? { name: entry, color: classColor(label) } : [];
+  });
+  const nameOf = (label: number) => {
+    const entry = legend[label];
+    return legend.length > palette.length && typeof entry === 'string' ? entry : '';
+  };
 
   const pictures: { input: Buffer; left: number; top: number; raw: RawInfo }[] = [];
   const marks: string[] = [];
@@ -67,28 +82,35 @@ export async function writePanel(
     let left = gap;
     row.forEach((tile, c) => {
       const { image } = tile;
-      marks.push(text(left, top + 13, tile.title));
+      const title = cut(tile.title, columnWidths[c]! / unit);
+      marks.push(text(left, top + 13 * unit, title, { size: 12 * unit }));
       pictures.push({
         input: Buffer.from(image.data),
         raw: { width: image.width, height: image.height, channels: 3 },
         left,
-        top: top + titleHeight,
+        top: top + line,
       });
-      marks.push(boxMarks(tile.boxes, left, top + titleHeight));
+      marks.push(boxMarks(tile.boxes, { left, top: top + line, unit, nameOf }));
       left += columnWidths[c]! + gap;
     });
-    top += rowHeights[r]! + titleHeight + gap;
+    top += rowHeights[r]! + line + gap;
   });
   let left = gap;
-  legend.forEach((entry, label) => {
-    const { name, color } =
-      typeof entry === 'string' ? { name: entry, color: classColor(label) } : entry;
+  for (const { name, color } of entries) {
+    const shown = cut(name, (width - 2 * gap) / unit - 28);
+    const wide = (28 + letter * shown.length) * unit;
+    if (left > gap && left + wide > width) {
+      left = gap;
+      top += line;
+    }
+    const side = 10 * unit;
     marks.push(
-      `<rect x="${left}" y="${top + 3}" width="10" height="10" fill="${color}"/>`,
-      text(left + 14, top + 12, name),
+      `<rect x="${left}" y="${top + 3 * unit}" width="${side}" height="${side}" fill="${color}"/>`,
+      text(left + 14 * unit, top + 12 * unit, shown, { size: 12 * unit }),
     );
-    left += 28 + 7 * name.length;
-  });
+    left += wide;
+  }
+  const height = top + line + (entries.length > 0 ? gap : 0);
   const overlay = `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}">${marks.join('')}</svg>`;
   const png = await sharp({ create: { width, height, channels: 3, background: '#222222' } })
     .composite([...pictures, { input: Buffer.from(overlay), left: 0, top: 0 }])
@@ -97,30 +119,57 @@ export async function writePanel(
   await writeFileWhole(path, [png]);
 }
 
+/** Pixels: larger images are looked at reduced. */
+const usualSide = 1000;
+/** Width of a letter, as a rule. */
+const letter = 7;
+
+function cut(name: string, width: number): string {
+  const most = Math.max(1, Math.floor(width / letter));
+  return name.length > most ? `${name.slice(0, most - 1)}…` : name;
+}
+
 interface RawInfo {
   width: number;
   height: number;
   channels: 3;
 }
 
+interface BoxPlace {
+  left: number;
+  top: number;
+  unit: number;
+  nameOf: (label: number) => string;
+}
+
+/** What is told of boxes lies above them all, that of the first on top. */
 function boxMarks(
   { boxes, labels, scores, colors }: DrawnBoxes,
-  left: number,
-  top: number,
+  { left, top, unit, nameOf }: BoxPlace,
 ): string {
-  let marks = '';
-  for (let i = 0; i < labels.length; i++) {
+  let frames = '';
+  let chips = '';
+  for (let i = labels.length - 1; i >= 0; i--) {
     const [x1, y1, x2, y2] = boxes.subarray(4 * i, 4 * i + 4) as unknown as number[];
     const color = colors?.[i] ?? classColor(labels[i]!);
     const x = left + x1!;
     const y = top + y1!;
-    marks += `<rect x="${x}" y="${y}" width="${x2! - x1!}" height="${y2! - y1!}" fill="none" stroke="${color}" stroke-width="2"/>`;
-    if (scores) marks += text(x + 2, y + 10, scores[i]!.toFixed(2), 9, color);
+    frames += `<rect x="${x}" y="${y}" width="${x2! - x1!}" height="${y2! - y1!}" fill="none" stroke="${color}" stroke-width="${2 * unit}"/>`;
+    const told = [nameOf(labels[i]!), scores?.[i]?.toFixed(2) ?? ''].filter(Boolean).join(' ');
+    if (!told) continue;
+    const wide = (5 + 5.5 * told.length) * unit;
+    chips += `<rect x="${x}" y="${y}" width="${wide}" height="${12 * unit}" fill="${color}"/>`;
+    chips += text(x + 3 * unit, y + 9.5 * unit, told, { size: 9 * unit, color: '#000000' });
   }
-  return marks;
+  return frames + chips;
 }
 
-function text(x: number, y: number, content: string, size = 12, color = '#eeeeee'): string {
+function text(
+  x: number,
+  y: number,
+  content: string,
+  { size, color = '#eeeeee' }: { size: number; color?: string },
+): string {
   // XML has no place for control characters.
   const visible = content.replace(/\p{Cc}/gu, '\u{fffd}');
   const safe = visible.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);

@@ -100,7 +100,8 @@ const numberText = (value: number | null | undefined) =>
 export function chartsOf({ steps, validations }: RunRecords): Chart[] {
   const taught = steps.some((r) => r.pseudo);
   const precision = (branch: 'teacher' | 'student', name: string) => ({
-    label: `${branch} ${name}`,
+    label: taught ? `${branch} ${name}` : name,
+    like: name,
     values: validations.map((r) => finite(r[branch]?.[name])),
     ...(branch === 'student' && taught ? { dashed: true } : {}),
   });
@@ -148,7 +149,6 @@ export function chartsOf({ steps, validations }: RunRecords): Chart[] {
           precision(branch, name),
         ),
       ),
-      range: [0, 1],
     },
     over('Total loss', { total: (r) => r.total }),
     over(
@@ -181,8 +181,8 @@ export function chartsOf({ steps, validations }: RunRecords): Chart[] {
     over(
       'Pseudo labels that are right',
       {
-        'precision: right among the labels': (r) => r.pseudo?.truth?.precision,
-        'recall: found among the objects': (r) => r.pseudo?.truth?.recall,
+        'precision (right among the labels)': (r) => r.pseudo?.truth?.precision,
+        'recall (found among the objects)': (r) => r.pseudo?.truth?.recall,
       },
       [0, 1],
     ),

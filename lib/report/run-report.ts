@@ -1,11 +1,12 @@
 /** The page that a run leaves behind: numbers, curves, warnings and the config, in one file. */
-import { open, readFile } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { checkPath } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { ioError } from '../files.js';
 import { wholeLines } from '../log/index.js';
 import { writePage } from './page.js';
+import { readRunConfig } from './run-config.js';
 import { chartsOf, tablesOf, warningLines } from './run-metrics.js';
 import { RunRecords } from './run-records.js';
 
@@ -19,15 +20,16 @@ export async function writeRunReport(folder: string): Promise<string | null> {
   checkPath('writeRunReport', 'folder', folder);
   const records = await readRecords(join(folder, 'metrics.jsonl'));
   if (records.iteration === null) return null;
-  const config = await readFile(join(folder, 'config.yaml'), 'utf8').catch(() => '');
+  const { text, name, iterations } = await readRunConfig(folder);
+  const total = iterations !== null && iterations > records.iteration ? ` of ${iterations}` : '';
   const path = join(folder, 'report.html');
   await writePage(path, {
-    title: /^name: *(.+)$/m.exec(config)?.[1] ?? basename(resolve(folder)),
-    intro: `After ${records.iteration} iterations.`,
+    title: name ?? basename(resolve(folder)),
+    intro: `After ${records.iteration}${total} iterations.`,
     tables: tablesOf(records),
     charts: chartsOf(records),
     list: { title: 'Warnings', lines: warningLines(records) },
-    ...(config ? { details: { title: 'Config', text: config } } : {}),
+    ...(text ? { details: { title: 'Config', text } } : {}),
   });
   return path;
 }

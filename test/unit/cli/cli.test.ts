@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { loadConfig } from '../../../lib/config/index.js';
 import { cliPath, runCli } from './run-cli.js';
@@ -223,7 +223,7 @@ describe('dashboard', () => {
     const exit = once(child, 'exit');
     const [line] = await once(child.stdout.setEncoding('utf8'), 'data');
     const { url } = JSON.parse(line);
-    expect(await (await fetch(url)).text()).toContain('<title>mixpl: ');
+    expect(await (await fetch(url)).text()).toContain(`<title>${basename(folder)} – mixpl</title>`);
     child.kill('SIGINT');
     expect(await exit).toEqual([0, null]);
   });

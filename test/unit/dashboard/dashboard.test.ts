@@ -44,7 +44,7 @@ describe('runs', () => {
       expect.objectContaining({ id: 'a/9', name: '9', iteration: 0, iterations: null, ap: null }),
       expect.objectContaining({ id: 'a/10', name: '10', warnings: 1 }),
       {
-        ...{ id: 'a/b/c', name: 'cells', state: 'ended', iteration: 100, iterations: 300 },
+        ...{ id: 'a/b/c', name: 'cells', state: 'stopped', iteration: 100, iterations: 300 },
         ...{ ap: 0.3, bestAp: 0.4, imagesPerSecond: 8, secondsLeft: null, warnings: 0 },
         problem: null,
       },
@@ -109,7 +109,23 @@ describe('runs', () => {
     expect(watcher.runs[0]!.summary).toMatchObject({ state: 'training', secondsLeft: 100 });
     await lock.release();
     expect(await watcher.update()).toEqual(['r']);
+    expect(watcher.runs[0]!.summary).toMatchObject({ state: 'stopped', secondsLeft: null });
+    await appendFile(join(folder, 'metrics.jsonl'), lines(step(300)));
+    expect(await watcher.update()).toEqual(['r']);
     expect(watcher.runs[0]!.summary).toMatchObject({ state: 'ended', secondsLeft: null });
+  });
+
+  test('one that begins has its name and length before its first record', async () => {
+    const root = await temporaryFolder();
+    const folder = await makeRun(root, 'r');
+    const watcher = new RunsWatcher(root);
+    const lock = await FolderLock.take(folder);
+    expect(await watcher.update()).toEqual(['r']);
+    await writeFile(join(folder, 'config.yaml'), 'name: cells\nschedule: { iterations: 300 }\n');
+    expect(await watcher.update()).toEqual(['r']);
+    expect(watcher.runs[0]!.summary).toMatchObject({ name: 'cells', iterations: 300 });
+    expect(await watcher.update()).toEqual([]);
+    await lock.release();
   });
 
   test('very many lines', async () => {
@@ -211,7 +227,7 @@ describe('runs', () => {
     await appendFile(path, lines(validation(2005, 0.5)));
     await watcher.update();
     expect(watcher.runs[0]!.view).not.toBe(before);
-    expect(watcher.runs[0]!.view.above).toContain('Test images, iteration 2005');
+    expect(watcher.runs[0]!.view.below).toContain('Test images, iteration 2005');
   });
 
   test('a config that cannot be read hides no run', async () => {
@@ -232,24 +248,40 @@ describe('charts of several runs', () => {
     range: [0, 1],
   });
 
-  test('lines come together over all their iterations', () => {
+  test('lines of a kind come together over all their iterations, in the colours of their runs', () => {
     const truth = { label: 'all, annotated', values: [1, 1], dashed: true, like: 'all' };
     const first = chart('Loss', [1, 3]);
     first.series.push(truth);
     const charts = compareCharts([
-      { name: 'a', charts: [first] },
-      { name: 'b', charts: [chart('Loss', [2, 3]), chart('Labels', [2])] },
+      { name: 'a', colour: 4, charts: [first] },
+      { name: 'b', colour: 2, charts: [chart('Loss', [2, 3]), chart('Labels', [2])] },
     ]);
     expect(charts).toEqual([
       {
         ...{ title: 'Loss', x: [1, 2, 3], range: [0, 1] },
         series: [
-          { label: 'a: all', values: [10, null, 30] },
-          { ...truth, label: 'a: all, annotated', values: [1, null, 1], like: 'a: all' },
-          { label: 'b: all', values: [null, 20, 30] },
+          { label: 'a', values: [10, null, 30], colour: 4 },
+          { ...truth, label: 'a: all, annotated', values: [1, null, 1], colour: 4 },
+          { label: 'b', values: [null, 20, 30], colour: 2 },
         ],
       },
-      { title: 'Labels', x: [2], range: [0, 1], series: [{ label: 'b: all', values: [20] }] },
+      {
+        ...{ title: 'Labels', x: [2], range: [0, 1] },
+        series: [{ label: 'b', values: [20], colour: 2 }],
+      },
+    ]);
+  });
+
+  test('each kind of line has a chart of its own, over the iterations of those that have it', () => {
+    const both = chart('Loss', [1, 2], 'cls');
+    both.series.push({ label: 'bbox', values: [5, 6] });
+    const charts = compareCharts([
+      { name: 'a', colour: 0, charts: [both] },
+      { name: 'b', colour: 1, charts: [chart('Loss', [3], 'cls')] },
+    ]);
+    expect(charts.map(({ title, x, series }) => [title, x, series.map((s) => s.label)])).toEqual([
+      ['Loss: cls', [1, 2, 3], ['a', 'b']],
+      ['Loss: bbox', [1, 2], ['a']],
     ]);
   });
 
@@ -262,27 +294,28 @@ describe('charts of several runs', () => {
       ]),
     });
     const blind: Chart = { ...chart('Labels', [1], 'dog'), chosenFrom: 80 };
-    const [{ series }] = compareCharts([
-      { name: 'a', charts: [classes('cat', 'dog')] },
-      { name: 'b', charts: [classes('dog', 'emu')] },
-      { name: 'c', charts: [blind] },
-    ]) as [Chart];
-    expect(series.map(({ label }) => label)).toEqual([
-      ...['a: dog', 'a: dog, annotated', 'b: dog', 'b: dog, annotated', 'c: dog'],
+    const runs = [classes('cat', 'dog'), classes('dog', 'emu'), blind];
+    const charts = compareCharts(
+      runs.map((one, i) => ({ name: 'abc'[i]!, colour: i, charts: [one] })),
+    );
+    expect(charts).toMatchObject([{ title: 'Labels: dog' }]);
+    expect(charts[0]).not.toHaveProperty('chosenFrom');
+    expect(charts[0]!.series.map(({ label }) => label)).toEqual([
+      ...['a', 'a: dog, annotated', 'b', 'b: dog, annotated', 'c'],
     ]);
-    const apart = ['cat', 'dog'].map((name) => ({ name, charts: [classes(name)] }));
+    const apart = ['cat', 'dog'].map((name) => ({ name, colour: 0, charts: [classes(name)] }));
     expect(compareCharts(apart)).toEqual([]);
   });
 
   test('a single run keeps its labels; no run has no chart', () => {
     const charts = [chart('Loss', [1])];
-    expect(compareCharts([{ name: 'a', charts }])).toEqual(charts);
+    expect(compareCharts([{ name: 'a', colour: 0, charts }])).toEqual(charts);
     expect(compareCharts([])).toEqual([]);
   });
 
   test('the page has the function as text: it needs nothing beside itself', () => {
     const charts = [chart('Loss', [1, 3])];
-    const runs = ['a', 'b'].map((name) => ({ name, charts }));
+    const runs = ['a', 'b'].map((name, colour) => ({ name, colour, charts }));
     const alone = new Function(`return ${compareCharts}`)();
     expect(alone(runs)).toEqual(compareCharts(runs));
   });
@@ -298,7 +331,10 @@ describe('server', () => {
     dashboard = await startDashboard({ folder: root });
     const page = await fetch(dashboard.url);
     expect(page.headers.get('content-security-policy')).toContain("default-src 'none'");
-    expect(await page.text()).toContain('<table id="runs">');
+    const text = await page.text();
+    expect(text).toContain('<table id="runs">');
+    for (const [, script] of text.matchAll(/<script>(.*?)<\/script>/gs))
+      expect(() => new Function(script!)).not.toThrow(); // no browser reads it here
     for (const path of ['secret.txt', '../secret.txt', '%2e%2e/secret.txt', 'metrics.jsonl'])
       expect((await fetch(dashboard.url + path)).status).toBe(404);
     expect((await fetch(dashboard.url, { method: 'POST' })).status).toBe(405);
@@ -338,7 +374,7 @@ describe('server', () => {
     expect(first.value.runs).toMatchObject([{ id: 'r', label: 'r' }, { id: 's' }]);
     expect(Object.keys(first.value.views)).toEqual(['r']);
     const { charts, above } = first.value.views.r;
-    expect(charts[0]).toMatchObject({ x: [1], series: [{ label: 'student AP' }] });
+    expect(charts[0]).toMatchObject({ x: [1], series: [{ label: 'AP' }] });
     expect(above).toContain('iteration 1: &lt;b&gt;slow&lt;/b&gt;');
     await appendFile(join(folder, 'metrics.jsonl'), lines(step(2)));
     const second = await messages.next();

@@ -98,8 +98,8 @@ test('charts hold every number, gaps where there is none, and only what was meas
     'share of images without any',
   ]);
   expect(charts.get('Average precision on the test images')!.series).toEqual([
-    { label: 'student AP', values: [0.25], dashed: true },
-    { label: 'student AP50', values: [0.45], dashed: true },
+    { label: 'student AP', like: 'AP', values: [0.25], dashed: true },
+    { label: 'student AP50', like: 'AP50', values: [0.45], dashed: true },
   ]);
   const supervised = chartsOf(await report([step(50)]));
   expect([...supervised.keys()].filter((title) => /pseudo|precision/i.test(title))).toEqual([]);
@@ -141,7 +141,7 @@ test('where the truth is known, it stands beside the pseudo labels, dashed in th
   ]);
   expect(charts.get('Pseudo labels that are right')).toMatchObject({
     range: [0, 1],
-    series: [{ label: 'precision: right among the labels', values: [null, 0.75] }],
+    series: [{ label: 'precision (right among the labels)', values: [null, 0.75] }],
   });
 });
 
@@ -168,6 +168,14 @@ test('the page needs nothing but itself', async () => {
   expect(page).not.toMatch(/(src|href)\s*=\s*["']|@import|url\(/);
   expect(page).toContain("default-src 'none'");
   expect(page).toContain('uPlot');
+});
+
+test('the name is what the config says, the length where the run has not reached it', async () => {
+  const page = await report([step(7)], {
+    'config.yaml': 'name: "a: b"\nschedule: { iterations: 9 }\n',
+  });
+  expect(page).toContain('<title>a: b</title>');
+  expect(page).toContain('After 7 of 9 iterations.');
 });
 
 test('a line that is cut off is passed over; without metrics there is no page', async () => {
