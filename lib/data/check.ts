@@ -1,4 +1,5 @@
 import { stat } from 'node:fs/promises';
+import { checkKeys, keysOf } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { decodeImage, readImageSize } from './decode.js';
 import { prefetch } from './prefetch.js';
@@ -68,6 +69,11 @@ export interface DatasetCheck {
   readonly clean: boolean;
 }
 
+const optionKeys = keysOf<CheckOptions>({
+  ...{ files: 0, concurrency: 0, signal: 0, onProgress: 0 },
+  ...{ onProblem: 0 },
+});
+
 /**
  * Counts classes and sizes, and looks into the image files. Throws nothing for a bad file: it is
  * counted. Load with `lenientPolicy` to see every problem of the annotations too.
@@ -76,6 +82,13 @@ export async function checkDataset(
   dataset: DetectionDataset,
   options: CheckOptions = {},
 ): Promise<DatasetCheck> {
+  checkKeys('checkDataset', options, optionKeys);
+  const { files = 'header' } = options;
+  if (!['none', 'header', 'decode'].includes(files))
+    throw new MixplError(
+      'ERR_CONFIG',
+      `checkDataset: files must be none, header or decode, got '${files}'`,
+    );
   const { name, fingerprint, images, report } = dataset;
   const found = await checkFilesOf(dataset, options);
   const problems = byKind([...report.problems, ...found]);

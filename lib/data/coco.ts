@@ -1,5 +1,5 @@
 import { basename, dirname, extname, resolve } from 'node:path';
-import { checkPath } from '../arguments.js';
+import { checkKeys, checkPath, keysOf } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { readJsonEntries } from '../json/stream.js';
 import { NumberTable } from '../number-table.js';
@@ -36,6 +36,13 @@ export interface LoadCocoOptions extends CategoryOptions, HeaderOptions, Problem
   name?: string | undefined;
 }
 
+const optionKeys = keysOf<LoadCocoOptions>({
+  ...{ categories: 0, classes: 0, otherClasses: 0, concurrency: 0 },
+  ...{ signal: 0, onProgress: 0, onProblem: 0, images: 0 },
+  ...{ labelled: 0, policy: 0, purpose: 0, checkFiles: 0 },
+  ...{ name: 0 },
+});
+
 type Entry = Record<string, unknown>;
 
 /**
@@ -52,6 +59,7 @@ export async function loadCoco(
   options: LoadCocoOptions = {},
 ): Promise<DetectionDataset> {
   checkPath('loadCoco', 'annotationFile', annotationFile);
+  checkKeys('loadCoco', options, optionKeys);
   const {
     images: folder = dirname(annotationFile),
     labelled = true,

@@ -1,5 +1,5 @@
 import { basename, join, resolve } from 'node:path';
-import { checkPath } from '../arguments.js';
+import { checkKeys, checkPath, keysOf } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { finishDataset } from './dataset.js';
 import { type HeaderOptions, type ImageDraft, listImages, readSizes } from './image-files.js';
@@ -18,6 +18,11 @@ export interface LoadImageFolderOptions extends HeaderOptions, ProblemOptions {
   name?: string | undefined;
 }
 
+const optionKeys = keysOf<LoadImageFolderOptions>({
+  ...{ concurrency: 0, signal: 0, onProgress: 0, onProblem: 0 },
+  ...{ recursive: 0, categories: 0, policy: 0, name: 0 },
+});
+
 /**
  * Takes a plain folder of images as an unlabelled data set. Images are in order of name (by code
  * unit, so the same on every machine) and numbered from 1; their sizes come from the headers.
@@ -30,6 +35,7 @@ export async function loadImageFolder(
   options: LoadImageFolderOptions = {},
 ): Promise<DetectionDataset> {
   checkPath('loadImageFolder', 'folder', folder);
+  checkKeys('loadImageFolder', options, optionKeys);
   const {
     recursive = true,
     categories = [],

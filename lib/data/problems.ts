@@ -1,4 +1,4 @@
-import { MixplError, nearestName } from '../errors.js';
+import { didYouMean, MixplError } from '../errors.js';
 
 /**
  * What a reader does with a problem. All four count and report it.
@@ -187,10 +187,9 @@ export class ProblemLog {
     const kinds = Object.keys(problemRules) as ProblemKind[];
     for (const [kind, action] of Object.entries(policy)) {
       if (!(kind in problemRules)) {
-        const near = nearestName(kind, kinds);
         throw new MixplError(
           'ERR_CONFIG',
-          `${operation}: policy must name kinds of problems (${kinds.join(', ')}), got '${kind}'${near ? `; try '${near}'` : ''}`,
+          `${operation}: policy must name kinds of problems (${kinds.join(', ')}), got '${kind}'${didYouMean(kind, kinds)}`,
         );
       }
       const allowed: readonly ProblemAction[] = problemRules[kind as ProblemKind].actions;

@@ -1,4 +1,5 @@
 import { open } from 'node:fs/promises';
+import { checkKeys, keysOf } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { ioError } from '../files.js';
 import { JsonTextError, parseJsonText } from './text.js';
@@ -21,6 +22,8 @@ export interface JsonStreamOptions {
   signal?: AbortSignal | undefined;
 }
 
+const optionKeys = keysOf<JsonStreamOptions>({ chunkBytes: 0, signal: 0 });
+
 /**
  * Reads a JSON file of any size and hands over its outermost values one by one, arrays by element
  * (an empty array is handed over whole). Memory holds one chunk and one element, so files beyond
@@ -34,6 +37,7 @@ export async function readJsonEntries(
   visit: (entry: JsonEntry) => void,
   options: JsonStreamOptions = {},
 ): Promise<'object' | 'array' | 'scalar'> {
+  checkKeys('readJsonEntries', options, optionKeys);
   const { chunkBytes = 1 << 18, signal } = options;
   const splitter = new JsonSplitter(path, visit);
   const file = await open(path).catch((cause: unknown) => {
