@@ -27,8 +27,8 @@ const optionKeys = keysOf<LoadImageFolderOptions>({
  * Takes a plain folder of images as an unlabelled data set. Images are in order of name (by code
  * unit, so the same on every machine) and numbered from 1; their sizes come from the headers.
  *
- * @throws MixplError ERR_IO (no such folder), ERR_DATA (no images), ERR_BAD_FILE (an image that
- *   cannot be read, unless `policy` skips it)
+ * @throws MixplError ERR_IO (no such folder), ERR_DATA (no images), ERR_BAD_FILE (an image, or a folder in
+ *   the folder, that cannot be read, unless `policy` skips it)
  */
 export async function loadImageFolder(
   folder: string,
@@ -46,8 +46,11 @@ export async function loadImageFolder(
   } = options;
   const { name = basename(resolve(folder)) } = options;
   const log = new ProblemLog('loadImageFolder', policy, { onProblem: options.onProblem });
-  const files = await listImages(folder, { recursive, operation: 'loadImageFolder' });
-  if (files.length === 0)
+  const files = await listImages(folder, {
+    ...{ recursive, operation: 'loadImageFolder' },
+    onProblem: (problem) => log.add(problem),
+  });
+  if (files.length === 0 && log.summaries().length === 0)
     throw new MixplError(
       'ERR_DATA',
       `loadImageFolder: ${folder} must contain images (.jpg, .png, .webp, .tif, .gif, .avif), got none${recursive ? '' : ' (subfolders were not searched)'}`,

@@ -31,7 +31,10 @@ export type DatasetPurpose = 'training' | 'evaluation';
  */
 export const problemRules = {
   'missing-image': { what: 'images whose file does not exist', actions: ['refuse', 'skip'] },
-  'unreadable-image': { what: 'image files that cannot be read', actions: ['refuse', 'skip'] },
+  'unreadable-image': {
+    what: 'image files, or folders of them, that cannot be read',
+    actions: ['refuse', 'skip'],
+  },
   'invalid-image': { what: 'image entries that cannot be used', actions: ['refuse', 'skip'] },
   'duplicate-image-id': {
     what: 'image ids that occur more than once',

@@ -74,7 +74,10 @@ export async function loadVoc(
   const log = new ProblemLog('loadVoc', policy, options);
 
   const imageFolder = join(root, 'JPEGImages');
-  const files = await listImages(imageFolder, { recursive: true, operation: 'loadVoc' });
+  const files = await listImages(imageFolder, {
+    ...{ recursive: true, operation: 'loadVoc' },
+    onProblem: (problem) => log.add(problem),
+  });
   const fileOf = new Map(files.map((file) => [stemOf(file), file]));
   const annotated =
     labelled || (await isFolder(join(root, 'Annotations')))
