@@ -2,6 +2,7 @@ import { stat } from 'node:fs/promises';
 import { checkKeys, keysOf } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { decodeImage, readImageSize } from './decode.js';
+import { sizeMismatch } from './image-files.js';
 import { prefetch } from './prefetch.js';
 import {
   type DatasetProblem,
@@ -197,11 +198,7 @@ async function inspect(
   try {
     const actual = await (files === 'decode' ? decodeImage(path) : readImageSize(path));
     if (actual.width === width && actual.height === height) return undefined;
-    return {
-      ...at,
-      kind: 'size-mismatch',
-      message: `must be ${width} by ${height} pixels (as recorded, EXIF orientation applied), got ${actual.width} by ${actual.height}`,
-    };
+    return sizeMismatch(image, actual);
   } catch (reason) {
     if (!(reason instanceof MixplError)) throw reason;
     const exists = await stat(path).then(

@@ -1,4 +1,5 @@
 import { basename, dirname, extname, resolve } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { checkKeys, checkPath, keysOf } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { readJsonEntries } from '../json/stream.js';
@@ -94,8 +95,11 @@ export async function loadCoco(
           'try to name the folder of its images',
       );
   }
-  images = await readSizes(images, { log, concurrency, signal, onProgress });
-  if (file.annotated) file.annotate(images, choice);
+  images = await readSizes(images, {
+    ...{ log, concurrency, signal, onProgress },
+    annotated: labelled === true,
+  });
+  if (file.annotated) await file.annotate(images, choice, signal);
   else for (const image of images) image.annotations = null;
   if (labelled === 'hidden') hideEmptiness(images);
   return finishDataset({
@@ -106,6 +110,9 @@ export async function loadCoco(
     log,
   });
 }
+
+/** Annotations between which other work may run. */
+const rowsPerTurn = 4096;
 
 /** Columns of the annotations as the file has them. */
 const columns = {
@@ -303,25 +310,33 @@ class CocoFile {
     });
   }
 
-  /** Gives the images their annotations, problems decided by policy. */
-  annotate(images: readonly ImageDraft[], choice: ReturnType<CocoFile['categories']>): void {
+  /** Gives the images their annotations, problems decided by policy. Other work runs in between. */
+  async annotate(
+    images: readonly ImageDraft[],
+    choice: ReturnType<CocoFile['categories']>,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
     const indexOf = new Map(images.map(({ id }, index) => [id, index]));
     const nameOf = new Map(this.#categories.map(({ id, name }) => [id, name]));
     const ids = new Set<number>();
     const table = new AnnotationTable();
     let [looked, corners] = [0, 0];
     for (let row = 0; row < this.#annotations.length; row++) {
+      if (row % rowsPerTurn === 0) {
+        await setImmediate();
+        signal?.throwIfAborted();
+      }
       const get = (column: number) => this.#annotations.at(row, column);
       const id = get(columns.id);
       const imageId = get(columns.image);
       const categoryId = get(columns.category);
       const at = { line: get(columns.line), id };
-      const place = `annotations[${get(columns.index)}]`;
+      const place = () => `annotations[${get(columns.index)}]`;
       if (!this.#imageIds.has(imageId)) {
         this.#annotationProblem({
           ...at,
           kind: 'unknown-image',
-          message: `${place}.image_id must be the id of a listed image, got ${imageId}`,
+          message: `${place()}.image_id must be the id of a listed image, got ${imageId}`,
         });
         continue;
       }
@@ -331,7 +346,7 @@ class CocoFile {
         const action = this.#annotationProblem({
           ...at,
           kind: 'duplicate-annotation-id',
-          message: `${place}.id must not have been used before, got ${id}`,
+          message: `${place()}.id must not have been used before, got ${id}`,
         });
         if (action !== 'keep') continue;
       }
@@ -340,7 +355,7 @@ class CocoFile {
         const problem = {
           ...at,
           kind: 'ignored-annotation',
-          message: `${place} is flagged ignore`,
+          message: `${place()} is flagged ignore`,
         } as const;
         if (this.#annotationProblem(problem) !== 'keep') continue;
       }
@@ -352,7 +367,7 @@ class CocoFile {
         this.#annotationProblem({
           ...at,
           kind: 'unknown-category',
-          message: `${place}.category_id must be one of ${listed.slice(0, 10).join(', ')}${listed.length > 10 ? ', …' : ''}, got ${categoryId}${named === undefined ? '' : ` (${named})`}`,
+          message: `${place()}.category_id must be one of ${listed.slice(0, 10).join(', ')}${listed.length > 10 ? ', …' : ''}, got ${categoryId}${named === undefined ? '' : ` (${named})`}`,
         });
         continue;
       }
@@ -368,7 +383,7 @@ class CocoFile {
       if (looksLikeCorners(written, images[image]!)) corners++;
       const wrong = boxProblem(box, { width, height, image: images[image]!, written });
       if (wrong) {
-        const message = `${place}: ${wrong.message}`;
+        const message = `${place()}: ${wrong.message}`;
         if (this.#annotationProblem({ ...at, ...wrong, message }) !== 'keep') continue;
       }
       const area = get(columns.area);
@@ -376,7 +391,7 @@ class CocoFile {
         const action = this.#annotationProblem({
           ...at,
           kind: 'area-not-positive',
-          message: `${place}.area must be positive, got ${area}`,
+          message: `${place()}.area must be positive, got ${area}`,
         });
         if (action !== 'keep') continue;
       }

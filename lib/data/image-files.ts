@@ -141,22 +141,24 @@ export async function checkFiles(
 
 /**
  * Gives the images whose size is not known the one of their file's header. Those that cannot be
- * read are dropped by policy. Images whose size is known are left alone.
+ * read are dropped by policy. Where the policy of 'size-mismatch' is another than `keep`, the sizes of annotated
+ * images are compared with their headers, too.
  */
 export async function readSizes(
   images: readonly ImageDraft[],
-  options: { log: ProblemLog } & HeaderOptions,
+  options: { log: ProblemLog; annotated?: boolean } & HeaderOptions,
 ): Promise<ImageDraft[]> {
-  const { log, concurrency = 8, signal, onProgress } = options;
-  const unknown = images.filter((image) => !(image.width > 0 && image.height > 0));
-  const unreadable = new Set<ImageDraft>();
+  const { log, annotated = false, concurrency = 8, signal, onProgress } = options;
+  const isKnown = ({ width, height }: ImageDraft) => width > 0 && height > 0;
+  const compares = annotated && log.actionOf('size-mismatch') !== 'keep';
+  const unknown = images.filter((image) => compares || !isKnown(image));
+  const dropped = new Set<ImageDraft>();
   let done = 0;
   const reads = prefetch(
     unknown,
     async (image) => {
       try {
-        Object.assign(image, await readImageSize(image.path));
-        return undefined;
+        return { image, size: await readImageSize(image.path) };
       } catch (reason) {
         if (!(reason instanceof MixplError)) throw reason;
         return { image, reason };
@@ -164,19 +166,37 @@ export async function readSizes(
     },
     { concurrency, ahead: 4 * concurrency, signal },
   );
-  for await (const failure of reads) {
+  for await (const { image, size, reason } of reads) {
     onProgress?.(++done, unknown.length);
-    if (!failure) continue;
-    const { image, reason } = failure;
-    unreadable.add(image);
-    log.add({
-      kind: 'unreadable-image',
-      file: image.path,
-      id: image.fileName,
-      message: reason.message.replace(`${image.path}: `, ''),
-    });
+    if (reason) {
+      dropped.add(image);
+      log.add({
+        kind: 'unreadable-image',
+        file: image.path,
+        id: image.fileName,
+        message: reason.message.replace(`${image.path}: `, ''),
+      });
+      continue;
+    }
+    const fits = image.width === size.width && image.height === size.height;
+    if (isKnown(image) && !fits && log.add(sizeMismatch(image, size)) !== 'repair')
+      dropped.add(image);
+    else Object.assign(image, size);
   }
-  return images.filter((image) => !unreadable.has(image));
+  return images.filter((image) => !dropped.has(image));
+}
+
+/** Of an image whose record says another size than its file. */
+export function sizeMismatch(
+  recorded: { path: string; fileName: string; width: number; height: number },
+  { width, height }: { width: number; height: number },
+): DatasetProblem {
+  return {
+    kind: 'size-mismatch',
+    file: recorded.path,
+    id: recorded.fileName,
+    message: `must be ${recorded.width} by ${recorded.height} pixels (as recorded, EXIF orientation applied), got ${width} by ${height}`,
+  };
 }
 
 /**

@@ -49,7 +49,7 @@ export const problemRules = {
     actions: ['repair', 'refuse', 'skip'],
   },
   'size-mismatch': {
-    what: 'image sizes that differ from the image file',
+    what: 'annotated images whose file has another size than recorded (repair: the file is right, boxes are in its pixels)',
     actions: ['keep', 'refuse', 'skip', 'repair'],
   },
   'missing-annotation': {

@@ -184,7 +184,10 @@ export async function loadVoc(
     }
     sized.push(image);
   });
-  const images = await readSizes(sized, { log, concurrency, signal, onProgress });
+  const images = await readSizes(sized, {
+    ...{ log, concurrency, signal, onProgress },
+    annotated: labelled,
+  });
   if (labelled) annotate(images, { annotationOf, labels, log, subtractOne });
   else if (wanted === 'hidden') {
     const found = drafts.filter(({ id }) => annotated.has(id));
