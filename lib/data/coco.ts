@@ -102,6 +102,7 @@ export async function loadCoco(
   if (file.annotated) await file.annotate(images, choice, signal);
   else for (const image of images) image.annotations = null;
   if (labelled === 'hidden') hideEmptiness(images);
+  await setImmediate();
   return finishDataset({
     name,
     source: annotationFile,
@@ -402,6 +403,7 @@ class CocoFile {
         kind: 'box-corners',
         message: `bbox must be [x, y, width, height], got what fits its image only as [x1, y1, x2, y2] in ${corners} of ${looked}`,
       });
+    await setImmediate();
     table.byImage(images.length).forEach((annotations, image) => {
       images[image]!.annotations = annotations;
     });
