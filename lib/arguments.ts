@@ -1,9 +1,14 @@
-import { MixplError, nearestName } from './errors.js';
+import { didYouMean, MixplError } from './errors.js';
 
 /** What a message calls a value of the wrong kind. */
 export function nameOf(value: unknown): string {
   if (value === null || value === undefined) return String(value);
   return (value as object).constructor?.name ?? typeof value;
+}
+
+/** The names of all options of a type, for checkKeys; the compiler looks that none is missing. */
+export function keysOf<Options extends object>(keys: Record<keyof Options, 0>): readonly string[] {
+  return Object.keys(keys);
 }
 
 /** @throws MixplError ERR_CONFIG for what is no object, or naming the known option nearest to an unknown one */
@@ -15,11 +20,7 @@ export function checkKeys(call: string, options: object, known: readonly string[
     );
   for (const key of Object.keys(options)) {
     if (known.includes(key)) continue;
-    const near = nearestName(key, known);
-    throw new MixplError(
-      'ERR_CONFIG',
-      `${call}: unknown option '${key}'${near ? `; did you mean '${near}'?` : ''}`,
-    );
+    throw new MixplError('ERR_CONFIG', `${call}: unknown option '${key}'${didYouMean(key, known)}`);
   }
 }
 

@@ -31,6 +31,12 @@ export class MixplError extends Error {
   }
 }
 
+/** For the end of a message that refuses `word`: the nearest entry of `candidates` as a question, or nothing. */
+export function didYouMean(word: string, candidates: Iterable<string>): string {
+  const near = nearestName(word, candidates);
+  return near === undefined ? '' : `; did you mean '${near}'?`;
+}
+
 /** The entry of `candidates` nearest to `word` by edit distance, or undefined when none is near. */
 export function nearestName(word: string, candidates: Iterable<string>): string | undefined {
   let best: string | undefined;

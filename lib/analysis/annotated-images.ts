@@ -1,3 +1,4 @@
+import { checkKeys, keysOf } from '../arguments.js';
 import { selectImages } from '../data/index.js';
 import type { DetectionDataset } from '../data/types.js';
 import { MixplError } from '../errors.js';
@@ -11,6 +12,8 @@ export interface SampleOptions {
   seed?: number | undefined;
 }
 
+const optionKeys = keysOf<SampleOptions>({ limit: 0, seed: 0 });
+
 /**
  * The images of a data set in which somebody annotated what is there (an empty one is annotated, too), in
  * their order.
@@ -18,8 +21,10 @@ export interface SampleOptions {
  */
 export function annotatedImages(
   dataset: DetectionDataset,
-  { limit = Number.POSITIVE_INFINITY, seed = 0 }: SampleOptions = {},
+  options: SampleOptions = {},
 ): DetectionDataset {
+  checkKeys('annotatedImages', options, optionKeys);
+  const { limit = Number.POSITIVE_INFINITY, seed = 0 } = options;
   if (!(limit >= 1 && (Number.isInteger(limit) || limit === Number.POSITIVE_INFINITY)))
     throw new MixplError(
       'ERR_RANGE',

@@ -1,3 +1,4 @@
+import { checkKeys, keysOf } from '../arguments.js';
 import {
   type Composition,
   composeBatch,
@@ -26,6 +27,12 @@ export interface CamOptions extends Omit<StudentViewChoices, 'limit'> {
   /** Pyramid level, e.g. 'P3'. @defaultValue 'auto': in each view the level with the largest gradient */
   level?: string | undefined;
 }
+
+const optionKeys = keysOf<CamOptions>({
+  ...{ teacher: 0, settings: 0, cache: 0, signal: 0 },
+  ...{ onProgress: 0, seed: 0, unreadable: 0, onUnreadable: 0 },
+  ...{ threshold: 0, level: 0 },
+});
 
 /** What the student looks at in one view. */
 export interface CamView {
@@ -59,6 +66,7 @@ export async function* camViews(
   images: readonly ImageRecord[],
   options: CamOptions = {},
 ): AsyncGenerator<PictureCams> {
+  checkKeys('camViews', options, optionKeys);
   const { threshold = ownThreshold(student, options), level } = options;
   if (!(threshold >= 0 && threshold <= 1))
     throw new MixplError('ERR_RANGE', `camViews: threshold must be in [0, 1], got ${threshold}`);

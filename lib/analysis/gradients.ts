@@ -1,3 +1,4 @@
+import { checkKeys, keysOf } from '../arguments.js';
 import { composeBatch } from '../augment/index.js';
 import type { DetectionDataset } from '../data/types.js';
 import type { Detector } from '../detector/detector.js';
@@ -34,6 +35,12 @@ export interface GradientOptions extends StudentViewChoices {
   /** Number of bins of each density. @defaultValue 30 */
   bins?: number | undefined;
 }
+
+const optionKeys = keysOf<GradientOptions>({
+  ...{ teacher: 0, settings: 0, cache: 0, signal: 0 },
+  ...{ onProgress: 0, seed: 0, unreadable: 0, onUnreadable: 0 },
+  ...{ limit: 0, thresholds: 0, views: 0, bins: 0 },
+});
 
 /** Samples of one type. */
 export interface TypedGradients {
@@ -79,6 +86,7 @@ export async function analyzeGradients(
   dataset: DetectionDataset,
   options: GradientOptions = {},
 ): Promise<GradientAnalysis> {
+  checkKeys('analyzeGradients', options, optionKeys);
   const {
     thresholds = thresholdsAround(ownThreshold(student, options)),
     views = viewNames,

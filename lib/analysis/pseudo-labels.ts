@@ -1,3 +1,4 @@
+import { checkKeys, keysOf } from '../arguments.js';
 import type { PreprocessOptions, TestResizeOptions } from '../augment/index.js';
 import { ImageCache } from '../data/index.js';
 import type { DetectionDataset } from '../data/types.js';
@@ -40,6 +41,13 @@ export interface PseudoLabelOptions extends SampleOptions, UnreadableOptions {
   /** Called with the number of images done, and of all. */
   onProgress?: (done: number, total: number) => void;
 }
+
+const optionKeys = keysOf<PseudoLabelOptions>({
+  ...{ limit: 0, seed: 0, unreadable: 0, onUnreadable: 0 },
+  ...{ thresholds: 0, resize: 0, preprocess: 0, dtype: 0 },
+  ...{ device: 0, batch: 0, cache: 0, signal: 0 },
+  ...{ onProgress: 0 },
+});
 
 /** Counts of pseudo labels of a kind, and of the objects of that kind. */
 export interface LabelCounts {
@@ -94,8 +102,14 @@ export async function analyzePseudoLabels(
   dataset: DetectionDataset,
   options: PseudoLabelOptions = {},
 ): Promise<PseudoLabelAnalysis> {
+  checkKeys('analyzePseudoLabels', options, optionKeys);
   const own = detector instanceof Detector ? detector : null;
-  const { thresholds = thresholdsAround(defaultScoreThr(own?.options.type ?? '')) } = options;
+  const {
+    thresholds = thresholdsAround(defaultScoreThr(own?.options.type ?? '')),
+    limit,
+    seed,
+    ...looking
+  } = options;
   checkThresholds(thresholds);
   const numClasses = dataset.categories.length;
   if (numClasses !== detector.numClasses)
@@ -104,14 +118,13 @@ export async function analyzePseudoLabels(
       `analyzePseudoLabels: detector must have ${numClasses} classes (those of ${dataset.name}: ` +
         `${dataset.categories.map(({ name }) => name).join(', ')}), got ${detector.numClasses}`,
     );
-  const { limit, seed, cache = new ImageCache() } = options;
   const looked = await detectReadable(detector, annotatedImages(dataset, { limit, seed }), {
-    ...options,
+    ...looking,
     preprocess: options.preprocess ?? own?.preprocess ?? defaultPreprocess,
     resize: options.resize ?? own?.preprocess.resize ?? testResize,
     dtype: options.dtype ?? own?.computeDtype ?? 'f32',
     device: options.device ?? own?.device ?? 'cpu',
-    cache,
+    cache: options.cache ?? new ImageCache(),
   });
   const shownOf = (boxes: Float32Array) => (i: number) => areaOf(boxes, i) > 0;
   const judged = looked.dataset.images.map((image, i) => {

@@ -1,4 +1,5 @@
-import { MixplError, nearestName } from '../errors.js';
+import { checkKeys } from '../arguments.js';
+import { didYouMean, MixplError } from '../errors.js';
 import { identity3, type Matrix3, multiply3 } from '../geometry.js';
 import {
   type ColorStep,
@@ -155,7 +156,7 @@ export function viewOptions(
   defaults: ViewOptions,
   options: Partial<ViewOptions> = {},
 ): ViewOptions {
-  oneOf('option', Object.keys(options), [...Object.keys(weakDefaults), 'colorMagnitudes']);
+  checkKeys('view', options, [...Object.keys(weakDefaults), 'colorMagnitudes']);
   const all = { ...defaults, ...options };
   oneOf('colour operation', all.color, colorSpace);
   oneOf('colour operation', Object.keys(all.colorMagnitudes ?? {}), colorSpace);
@@ -188,10 +189,9 @@ export function viewOptions(
 function oneOf(what: string, names: readonly string[], known: readonly string[]): void {
   for (const name of names) {
     if (known.includes(name)) continue;
-    const near = nearestName(name, known);
     throw new MixplError(
       'ERR_CONFIG',
-      `view: ${what} must be one of ${known.join(', ')}, got '${name}'${near ? `; try '${near}'` : ''}`,
+      `view: ${what} must be one of ${known.join(', ')}, got '${name}'${didYouMean(name, known)}`,
     );
   }
 }

@@ -1,5 +1,5 @@
 /** `mixpl bench`: kernels and whole steps, checked first, then timed against this device's limits. */
-import { MixplError, nearestName } from '../errors.js';
+import { didYouMean, MixplError } from '../errors.js';
 import { native } from '../native.js';
 import type { BenchCase, BenchResult } from './case.js';
 import { batchedProductCases } from './cases/batched-products.js';
@@ -96,10 +96,9 @@ export function chosen(
   for (const name of names) {
     if (cases.some((bench) => has(bench, name))) continue;
     const known = cases.flatMap(({ name }) => [name, name.split('/')[0]!]);
-    const near = nearestName(name, known);
     throw new MixplError(
       'ERR_CONFIG',
-      `bench: there is no case '${name}'${near ? `; did you mean '${near}'?` : ''} (--list shows all)`,
+      `bench: there is no case '${name}'${didYouMean(name, known)} (--list shows all)`,
     );
   }
   const wanted = names.length

@@ -17,7 +17,7 @@ interface PredictFlags extends RuntimeFlags {
   json?: boolean;
 }
 
-/** Of one file; an image that cannot be read has `error` alone. */
+/** Of one file; an image, or a folder, that cannot be read has `error` alone. */
 interface FilePrediction {
   file: string;
   width?: number;
@@ -56,7 +56,7 @@ async function predict(paths: string[], flags: PredictFlags): Promise<void> {
   const output = createOutput(flags);
   const { openDetector } = await import('../detector/open.js');
   const { findWeights } = await import('../train/weights-file.js');
-  const files = await imageFiles(paths);
+  const { files, unreadable } = await imageFiles(paths);
   const drawings = flags.draw === undefined ? null : await drawingPaths(flags.draw, files);
   const { headline } = await findWeights(flags.checkpoint);
   const { detector, categories } = await openDetector(headline, await useRuntime(flags));
@@ -99,6 +99,7 @@ async function predict(paths: string[], flags: PredictFlags): Promise<void> {
     status.clear();
     detector.dispose();
   }
+  images.push(...unreadable);
   for (const { error } of images) if (error) output.warn(error.message);
   if (images.some(({ error }) => error)) process.exitCode = exitCodes.failed;
   await output.result({ images }, () => images.flatMap(describe).join('\n'));
@@ -111,9 +112,12 @@ function refused(error: unknown): MixplError {
 }
 
 /** What a folder has keeps its place in it. */
-async function imageFiles(paths: readonly string[]): Promise<NamedImage[]> {
+async function imageFiles(
+  paths: readonly string[],
+): Promise<{ files: NamedImage[]; unreadable: FilePrediction[] }> {
   const { listImages } = await import('../data/image-files.js');
   const files: NamedImage[] = [];
+  const unreadable: FilePrediction[] = [];
   for (const path of paths) {
     const folder = await stat(path).then(
       (found) => found.isDirectory(),
@@ -121,13 +125,17 @@ async function imageFiles(paths: readonly string[]): Promise<NamedImage[]> {
     );
     if (!folder) files.push({ file: path, name: basename(path) });
     else {
-      const found = await listImages(path, { recursive: true, operation: 'predict' });
-      if (found.length === 0)
+      const found = await listImages(path, {
+        ...{ recursive: true, operation: 'predict' },
+        onProblem: ({ file, message }) =>
+          unreadable.push({ file, error: { code: 'ERR_IO', message: `${file}: ${message}` } }),
+      });
+      if (found.length === 0 && unreadable.length === 0)
         throw new MixplError('ERR_DATA', `${path}: must contain images, got a folder without any`);
       for (const name of found) files.push({ file: join(path, name), name });
     }
   }
-  return files;
+  return { files, unreadable };
 }
 
 function above({ boxes, scores, labels }: Detections, threshold: number): Detections {

@@ -1,7 +1,7 @@
 import { access } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { Document, visit } from 'yaml';
-import { checkPath } from '../arguments.js';
+import { checkKeys, checkPath, keysOf } from '../arguments.js';
 import { torchvisionPresets } from '../detector/torchvision.js';
 import { MixplError } from '../errors.js';
 import { isMapping, type Mapping, merge, mergeAt } from './merge.js';
@@ -21,6 +21,8 @@ export interface LoadOptions {
   /** `data` may be missing (a preset, or only the detector is asked for). @defaultValue false */
   withoutData?: boolean;
 }
+
+const optionKeys = keysOf<LoadOptions>({ overrides: 0, cwd: 0, withoutData: 0 });
 
 /** What stands for the data of a config that may be without. */
 const placeholder = 'YOUR-LABELS.json';
@@ -74,9 +76,11 @@ const maxProblems = 10;
  */
 export async function loadConfig(
   source: string,
-  { overrides = [], cwd = process.cwd(), withoutData = false }: LoadOptions = {},
+  options: LoadOptions = {},
 ): Promise<ResolvedConfig> {
   checkPath('loadConfig', 'source', source);
+  checkKeys('loadConfig', options, optionKeys);
+  const { overrides = [], cwd = process.cwd(), withoutData = false } = options;
   const network = torchvisionPresets.find((name) => name === source);
   const isFile = !(await isPreset(source));
   const file = isFile ? await configFile(source, cwd) : (network ?? (await presetFile(source)));

@@ -1,6 +1,8 @@
 /** Runs in a browser, while they train: one page, and its numbers as server-sent events. */
+
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { checkKeys, keysOf } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { plotAssets } from '../report/page.js';
 import { dashboardHtml } from './page.js';
@@ -17,6 +19,8 @@ export interface DashboardOptions {
   /** Milliseconds between looks at the files. @defaultValue 1000 */
   intervalMs?: number;
 }
+
+const optionKeys = keysOf<DashboardOptions>({ folder: 0, host: 0, port: 0, intervalMs: 0 });
 
 /** A running dashboard. */
 export interface Dashboard {
@@ -48,6 +52,7 @@ interface Listener {
  * @throws MixplError ERR_IO when the port is not available
  */
 export async function startDashboard(options: DashboardOptions): Promise<Dashboard> {
+  checkKeys('startDashboard', options, optionKeys);
   const { folder, host = '127.0.0.1', port = 0, intervalMs = 1000 } = options;
   const watcher = new RunsWatcher(folder);
   const page = dashboardHtml(watcher.root, await plotAssets());

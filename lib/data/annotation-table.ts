@@ -23,17 +23,18 @@ export function boxProblem(
   },
 ): { kind: ProblemKind; message: string } | undefined {
   const { width, height, image, written = [x1, y1, x2, y2] } = size;
-  const box = `[${written.join(', ')}]`;
-  const inside = `0 … ${image.width} by 0 … ${image.height}`;
+  // Words only for what is wrong: there are millions of boxes.
+  const box = () => `[${written.join(', ')}]`;
+  const inside = () => `0 … ${image.width} by 0 … ${image.height}`;
   if (![x1, y1, x2, y2, width, height].every(Number.isFinite))
-    return { kind: 'box-not-finite', message: `box must be four finite numbers, got ${box}` };
+    return { kind: 'box-not-finite', message: `box must be four finite numbers, got ${box()}` };
   if (width < 0 || height < 0)
     return {
       kind: 'box-reversed',
-      message: `box must have a width and height above 0, got ${box}`,
+      message: `box must have a width and height above 0, got ${box()}`,
     };
   if (width > hugeFactor * image.width || height > hugeFactor * image.height)
-    return { kind: 'box-huge', message: `box must fit the image (${inside}), got ${box}` };
+    return { kind: 'box-huge', message: `box must fit the image (${inside()}), got ${box()}` };
   if (width < 1 || height < 1)
     return {
       kind: 'box-zero-size',
@@ -43,11 +44,14 @@ export function boxProblem(
     Math.min(x2, image.width) - Math.max(x1, 0) <= 0 ||
     Math.min(y2, image.height) - Math.max(y1, 0) <= 0
   )
-    return { kind: 'box-outside', message: `box must overlap the image (${inside}), got ${box}` };
+    return {
+      kind: 'box-outside',
+      message: `box must overlap the image (${inside()}), got ${box()}`,
+    };
   if (x1 < 0 || y1 < 0 || x2 > image.width || y2 > image.height)
     return {
       kind: 'box-partly-outside',
-      message: `box should lie inside the image (${inside}), got ${box}`,
+      message: `box should lie inside the image (${inside()}), got ${box()}`,
     };
   return undefined;
 }

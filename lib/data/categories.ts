@@ -1,4 +1,4 @@
-import { MixplError, nearestName } from '../errors.js';
+import { didYouMean, MixplError } from '../errors.js';
 import type { Category } from './types.js';
 
 export interface CategoryChoice {
@@ -55,10 +55,9 @@ export function chooseCategories(
   const names = pool.map(({ name }) => name);
   for (const name of classes ?? [])
     if (!names.includes(name)) {
-      const near = nearestName(name, names);
       throw new MixplError(
         'ERR_CONFIG',
-        `classes must be names of categories of ${source} (${names.slice(0, 20).join(', ')}), got '${name}'${near ? `; try '${near}'` : ''}`,
+        `classes must be names of categories of ${source} (${names.slice(0, 20).join(', ')}), got '${name}'${didYouMean(name, names)}`,
       );
     }
   const chosen = classes ? pool.filter(({ name }) => classes.includes(name)) : pool;

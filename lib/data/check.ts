@@ -1,6 +1,8 @@
 import { stat } from 'node:fs/promises';
+import { checkKeys, keysOf } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { decodeImage, readImageSize } from './decode.js';
+import { sizeMismatch } from './image-files.js';
 import { prefetch } from './prefetch.js';
 import {
   type DatasetProblem,
@@ -68,6 +70,11 @@ export interface DatasetCheck {
   readonly clean: boolean;
 }
 
+const optionKeys = keysOf<CheckOptions>({
+  ...{ files: 0, concurrency: 0, signal: 0, onProgress: 0 },
+  ...{ onProblem: 0 },
+});
+
 /**
  * Counts classes and sizes, and looks into the image files. Throws nothing for a bad file: it is
  * counted. Load with `lenientPolicy` to see every problem of the annotations too.
@@ -76,6 +83,13 @@ export async function checkDataset(
   dataset: DetectionDataset,
   options: CheckOptions = {},
 ): Promise<DatasetCheck> {
+  checkKeys('checkDataset', options, optionKeys);
+  const { files = 'header' } = options;
+  if (!['none', 'header', 'decode'].includes(files))
+    throw new MixplError(
+      'ERR_CONFIG',
+      `checkDataset: files must be none, header or decode, got '${files}'`,
+    );
   const { name, fingerprint, images, report } = dataset;
   const found = await checkFilesOf(dataset, options);
   const problems = byKind([...report.problems, ...found]);
@@ -184,11 +198,7 @@ async function inspect(
   try {
     const actual = await (files === 'decode' ? decodeImage(path) : readImageSize(path));
     if (actual.width === width && actual.height === height) return undefined;
-    return {
-      ...at,
-      kind: 'size-mismatch',
-      message: `must be ${width} by ${height} pixels (as recorded, EXIF orientation applied), got ${actual.width} by ${actual.height}`,
-    };
+    return sizeMismatch(image, actual);
   } catch (reason) {
     if (!(reason instanceof MixplError)) throw reason;
     const exists = await stat(path).then(

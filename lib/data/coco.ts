@@ -1,5 +1,6 @@
 import { basename, dirname, extname, resolve } from 'node:path';
-import { checkPath } from '../arguments.js';
+import { setImmediate } from 'node:timers/promises';
+import { checkKeys, checkPath, keysOf } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { readJsonEntries } from '../json/stream.js';
 import { NumberTable } from '../number-table.js';
@@ -36,6 +37,13 @@ export interface LoadCocoOptions extends CategoryOptions, HeaderOptions, Problem
   name?: string | undefined;
 }
 
+const optionKeys = keysOf<LoadCocoOptions>({
+  ...{ categories: 0, classes: 0, otherClasses: 0, concurrency: 0 },
+  ...{ signal: 0, onProgress: 0, onProblem: 0, images: 0 },
+  ...{ labelled: 0, policy: 0, purpose: 0, checkFiles: 0 },
+  ...{ name: 0 },
+});
+
 type Entry = Record<string, unknown>;
 
 /**
@@ -52,6 +60,7 @@ export async function loadCoco(
   options: LoadCocoOptions = {},
 ): Promise<DetectionDataset> {
   checkPath('loadCoco', 'annotationFile', annotationFile);
+  checkKeys('loadCoco', options, optionKeys);
   const {
     images: folder = dirname(annotationFile),
     labelled = true,
@@ -86,10 +95,14 @@ export async function loadCoco(
           'try to name the folder of its images',
       );
   }
-  images = await readSizes(images, { log, concurrency, signal, onProgress });
-  if (file.annotated) file.annotate(images, choice);
+  images = await readSizes(images, {
+    ...{ log, concurrency, signal, onProgress },
+    annotated: labelled === true,
+  });
+  if (file.annotated) await file.annotate(images, choice, signal);
   else for (const image of images) image.annotations = null;
   if (labelled === 'hidden') hideEmptiness(images);
+  await setImmediate();
   return finishDataset({
     name,
     source: annotationFile,
@@ -98,6 +111,9 @@ export async function loadCoco(
     log,
   });
 }
+
+/** Annotations between which other work may run. */
+const rowsPerTurn = 4096;
 
 /** Columns of the annotations as the file has them. */
 const columns = {
@@ -295,25 +311,33 @@ class CocoFile {
     });
   }
 
-  /** Gives the images their annotations, problems decided by policy. */
-  annotate(images: readonly ImageDraft[], choice: ReturnType<CocoFile['categories']>): void {
+  /** Gives the images their annotations, problems decided by policy. Other work runs in between. */
+  async annotate(
+    images: readonly ImageDraft[],
+    choice: ReturnType<CocoFile['categories']>,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
     const indexOf = new Map(images.map(({ id }, index) => [id, index]));
     const nameOf = new Map(this.#categories.map(({ id, name }) => [id, name]));
     const ids = new Set<number>();
     const table = new AnnotationTable();
     let [looked, corners] = [0, 0];
     for (let row = 0; row < this.#annotations.length; row++) {
+      if (row % rowsPerTurn === 0) {
+        await setImmediate();
+        signal?.throwIfAborted();
+      }
       const get = (column: number) => this.#annotations.at(row, column);
       const id = get(columns.id);
       const imageId = get(columns.image);
       const categoryId = get(columns.category);
       const at = { line: get(columns.line), id };
-      const place = `annotations[${get(columns.index)}]`;
+      const place = () => `annotations[${get(columns.index)}]`;
       if (!this.#imageIds.has(imageId)) {
         this.#annotationProblem({
           ...at,
           kind: 'unknown-image',
-          message: `${place}.image_id must be the id of a listed image, got ${imageId}`,
+          message: `${place()}.image_id must be the id of a listed image, got ${imageId}`,
         });
         continue;
       }
@@ -323,7 +347,7 @@ class CocoFile {
         const action = this.#annotationProblem({
           ...at,
           kind: 'duplicate-annotation-id',
-          message: `${place}.id must not have been used before, got ${id}`,
+          message: `${place()}.id must not have been used before, got ${id}`,
         });
         if (action !== 'keep') continue;
       }
@@ -332,7 +356,7 @@ class CocoFile {
         const problem = {
           ...at,
           kind: 'ignored-annotation',
-          message: `${place} is flagged ignore`,
+          message: `${place()} is flagged ignore`,
         } as const;
         if (this.#annotationProblem(problem) !== 'keep') continue;
       }
@@ -344,7 +368,7 @@ class CocoFile {
         this.#annotationProblem({
           ...at,
           kind: 'unknown-category',
-          message: `${place}.category_id must be one of ${listed.slice(0, 10).join(', ')}${listed.length > 10 ? ', …' : ''}, got ${categoryId}${named === undefined ? '' : ` (${named})`}`,
+          message: `${place()}.category_id must be one of ${listed.slice(0, 10).join(', ')}${listed.length > 10 ? ', …' : ''}, got ${categoryId}${named === undefined ? '' : ` (${named})`}`,
         });
         continue;
       }
@@ -360,7 +384,7 @@ class CocoFile {
       if (looksLikeCorners(written, images[image]!)) corners++;
       const wrong = boxProblem(box, { width, height, image: images[image]!, written });
       if (wrong) {
-        const message = `${place}: ${wrong.message}`;
+        const message = `${place()}: ${wrong.message}`;
         if (this.#annotationProblem({ ...at, ...wrong, message }) !== 'keep') continue;
       }
       const area = get(columns.area);
@@ -368,7 +392,7 @@ class CocoFile {
         const action = this.#annotationProblem({
           ...at,
           kind: 'area-not-positive',
-          message: `${place}.area must be positive, got ${area}`,
+          message: `${place()}.area must be positive, got ${area}`,
         });
         if (action !== 'keep') continue;
       }
@@ -379,6 +403,7 @@ class CocoFile {
         kind: 'box-corners',
         message: `bbox must be [x, y, width, height], got what fits its image only as [x1, y1, x2, y2] in ${corners} of ${looked}`,
       });
+    await setImmediate();
     table.byImage(images.length).forEach((annotations, image) => {
       images[image]!.annotations = annotations;
     });

@@ -1,3 +1,4 @@
+import { checkKeys } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { fingerprintOf } from './fingerprint.js';
 import type { ImageDraft } from './image-files.js';
@@ -68,6 +69,7 @@ export function selectImages(
   images: readonly ImageRecord[],
   options: { name?: string } = {},
 ): DetectionDataset {
+  checkKeys('selectImages', options, ['name']);
   const { name = dataset.name } = options;
   const { categories, report } = dataset;
   return makeDataset({

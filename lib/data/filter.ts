@@ -1,3 +1,4 @@
+import { checkKeys, keysOf } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { selectImages } from './dataset.js';
 import type { DetectionDataset } from './types.js';
@@ -10,6 +11,8 @@ export interface FilterOptions {
   dropEmpty?: boolean;
 }
 
+const optionKeys = keysOf<FilterOptions>({ minSize: 0, dropEmpty: 0 });
+
 /**
  * Drops the images that supervised training cannot use, as the reference does (filter_empty_gt,
  * min_size). Deviation: an image whose only annotations were skipped as degenerate goes too.
@@ -20,6 +23,7 @@ export function filterLabelled(
   dataset: DetectionDataset,
   options: FilterOptions = {},
 ): DetectionDataset {
+  checkKeys('filterLabelled', options, optionKeys);
   const { minSize = 32, dropEmpty = true } = options;
   const images = dataset.images.filter(
     ({ width, height, annotations }) =>

@@ -1,4 +1,4 @@
-import { nameOf } from '../arguments.js';
+import { checkKeys, keysOf, nameOf } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { neverChanges } from '../image/index.js';
 import { decodeImage } from './decode.js';
@@ -11,6 +11,8 @@ export interface ImageCacheOptions {
   /** How a file that is not held is read. @defaultValue decodeImage */
   decode?: (path: string) => Promise<DecodedImage>;
 }
+
+const optionKeys = keysOf<ImageCacheOptions>({ maxBytes: 0, decode: 0 });
 
 /**
  * Decoded images by path, the least recently used dropped first: a small data set is decoded once.
@@ -28,6 +30,7 @@ export class ImageCache {
 
   /** @throws MixplError ERR_RANGE for a negative size */
   constructor(options: ImageCacheOptions = {}) {
+    checkKeys('ImageCache', options, optionKeys);
     const { maxBytes = 2 ** 30, decode = (path) => decodeImage(path) } = options;
     if (!(maxBytes >= 0))
       throw new MixplError('ERR_RANGE', `ImageCache: maxBytes must be at least 0, got ${maxBytes}`);

@@ -1,4 +1,4 @@
-import type { Stats } from 'node:fs';
+import type { Dirent, Stats } from 'node:fs';
 import { readdir, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, extname, join, resolve } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
@@ -6,7 +6,7 @@ import { MixplError } from '../errors.js';
 import { systemReason } from '../files.js';
 import { readImageSize } from './decode.js';
 import { prefetch } from './prefetch.js';
-import type { ProblemLog } from './problems.js';
+import type { DatasetProblem, ProblemLog } from './problems.js';
 import type { Annotations } from './types.js';
 
 /** What a folder scan takes for images; `.bmp` cannot be read and is reported. */
@@ -70,14 +70,18 @@ const stemOf = (name: string) => name.slice(0, name.length - extname(name).lengt
 
 /** Answers whether files exist, with one directory listing per folder instead of one call per file. */
 export class FileIndex {
-  readonly #folders = new Map<string, Promise<Listing | undefined>>();
+  /** Listings, or why there is none. */
+  readonly #folders = new Map<string, Promise<Listing | string>>();
 
-  #folder(path: string): Promise<Listing | undefined> {
+  #folder(path: string): Promise<Listing | string> {
     let listing = this.#folders.get(path);
     if (!listing) {
       listing = readdir(path).then(
         (names) => new Listing(names),
-        () => undefined,
+        (cause: NodeJS.ErrnoException) =>
+          cause.code === 'ENOENT'
+            ? `no folder ${path}`
+            : `a folder ${path} that cannot be read: ${systemReason(cause)}`,
       );
       this.#folders.set(path, listing);
     }
@@ -89,7 +93,7 @@ export class FileIndex {
     const absolute = resolve(path);
     const folder = dirname(absolute);
     const listing = await this.#folder(folder);
-    if (!listing) return `no folder ${folder}`;
+    if (typeof listing === 'string') return listing;
     const name = basename(absolute);
     if (listing.names.has(name)) return undefined;
     const other = listing.like(name);
@@ -137,22 +141,24 @@ export async function checkFiles(
 
 /**
  * Gives the images whose size is not known the one of their file's header. Those that cannot be
- * read are dropped by policy. Images whose size is known are left alone.
+ * read are dropped by policy. Where the policy of 'size-mismatch' is another than `keep`, the sizes of annotated
+ * images are compared with their headers, too.
  */
 export async function readSizes(
   images: readonly ImageDraft[],
-  options: { log: ProblemLog } & HeaderOptions,
+  options: { log: ProblemLog; annotated?: boolean } & HeaderOptions,
 ): Promise<ImageDraft[]> {
-  const { log, concurrency = 8, signal, onProgress } = options;
-  const unknown = images.filter((image) => !(image.width > 0 && image.height > 0));
-  const unreadable = new Set<ImageDraft>();
+  const { log, annotated = false, concurrency = 8, signal, onProgress } = options;
+  const isKnown = ({ width, height }: ImageDraft) => width > 0 && height > 0;
+  const compares = annotated && log.actionOf('size-mismatch') !== 'keep';
+  const unknown = images.filter((image) => compares || !isKnown(image));
+  const dropped = new Set<ImageDraft>();
   let done = 0;
   const reads = prefetch(
     unknown,
     async (image) => {
       try {
-        Object.assign(image, await readImageSize(image.path));
-        return undefined;
+        return { image, size: await readImageSize(image.path) };
       } catch (reason) {
         if (!(reason instanceof MixplError)) throw reason;
         return { image, reason };
@@ -160,38 +166,79 @@ export async function readSizes(
     },
     { concurrency, ahead: 4 * concurrency, signal },
   );
-  for await (const failure of reads) {
+  for await (const { image, size, reason } of reads) {
     onProgress?.(++done, unknown.length);
-    if (!failure) continue;
-    const { image, reason } = failure;
-    unreadable.add(image);
-    log.add({
-      kind: 'unreadable-image',
-      file: image.path,
-      id: image.fileName,
-      message: reason.message.replace(`${image.path}: `, ''),
-    });
+    if (reason) {
+      dropped.add(image);
+      log.add({
+        kind: 'unreadable-image',
+        file: image.path,
+        id: image.fileName,
+        message: reason.message.replace(`${image.path}: `, ''),
+      });
+      continue;
+    }
+    const fits = image.width === size.width && image.height === size.height;
+    if (isKnown(image) && !fits && log.add(sizeMismatch(image, size)) !== 'repair')
+      dropped.add(image);
+    else Object.assign(image, size);
   }
-  return images.filter((image) => !unreadable.has(image));
+  return images.filter((image) => !dropped.has(image));
+}
+
+/** Of an image whose record says another size than its file. */
+export function sizeMismatch(
+  recorded: { path: string; fileName: string; width: number; height: number },
+  { width, height }: { width: number; height: number },
+): DatasetProblem {
+  return {
+    kind: 'size-mismatch',
+    file: recorded.path,
+    id: recorded.fileName,
+    message: `must be ${recorded.width} by ${recorded.height} pixels (as recorded, EXIF orientation applied), got ${width} by ${height}`,
+  };
 }
 
 /**
  * Every file under `root` that is named like an image, relative, with `/`, sorted by name. Links are followed, to a
  * folder once: not where it is searched already.
+ * @throws MixplError ERR_IO when `root` cannot be read
  */
 export async function listImages(
   root: string,
-  options: { recursive: boolean; operation: string },
+  options: {
+    recursive: boolean;
+    operation: string;
+    /** Takes the folders below `root` that cannot be read. */
+    onProblem: (problem: DatasetProblem) => void;
+  },
 ): Promise<string[]> {
-  const { recursive, operation } = options;
+  const { recursive, operation, onProblem } = options;
   const found: string[] = [];
   const searched = new Set<string>();
   const linked: string[] = [];
-  const visit = async (folder: string): Promise<void> => {
+  /** Undefined where it was looked before. */
+  const open = async (folder: string): Promise<{ path: string; entries: Dirent[] } | undefined> => {
     const path = await realpath(join(root, folder));
-    if (searched.has(path)) return;
+    if (searched.has(path)) return undefined;
     searched.add(path);
-    const entries = await readdir(path, { withFileTypes: true });
+    return { path, entries: await readdir(path, { withFileTypes: true }) };
+  };
+  const expected = 'must be a readable folder of images';
+  const visit = async (folder: string): Promise<void> => {
+    let opened: Awaited<ReturnType<typeof open>>;
+    try {
+      opened = await open(folder);
+    } catch (cause) {
+      const got = systemReason(cause);
+      if (folder === '')
+        throw new MixplError('ERR_IO', `${operation}: ${root} ${expected}, got ${got}`, { cause });
+      const file = join(root, folder);
+      onProblem({ kind: 'unreadable-image', file, message: `${expected}, got ${got}` });
+      return;
+    }
+    if (!opened) return;
+    const { path, entries } = opened;
     for (const entry of entries.sort((a, b) => byCodeUnit(a.name, b.name))) {
       if (entry.name.startsWith('.')) continue; // hidden, and what macOS leaves beside files
       const name = folder ? `${folder}/${entry.name}` : entry.name;
@@ -203,17 +250,9 @@ export async function listImages(
       } else if (hasImageExtension(entry.name) && (kind?.isFile() ?? true)) found.push(name);
     }
   };
-  try {
-    await visit('');
-    // After all that is not linked, so that a folder has its own name rather than a link's.
-    for (const name of linked) await visit(name);
-  } catch (cause) {
-    throw new MixplError(
-      'ERR_IO',
-      `${operation}: ${root} must be a readable folder of images, got ${systemReason(cause)}`,
-      { cause },
-    );
-  }
+  await visit('');
+  // After all that is not linked, so that a folder has its own name rather than a link's.
+  for (const name of linked) await visit(name);
   return found.sort(byCodeUnit);
 }
 

@@ -1,3 +1,4 @@
+import { checkKeys, keysOf } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { ImageCache } from './image-cache.js';
 import { prefetch } from './prefetch.js';
@@ -30,6 +31,11 @@ export interface LoadBatchesOptions {
   signal?: AbortSignal;
 }
 
+const optionKeys = keysOf<LoadBatchesOptions>({
+  ...{ cache: 0, concurrency: 0, ahead: 0, unreadable: 0 },
+  ...{ sizeMismatch: 0, onProblem: 0, wanted: 0, signal: 0 },
+});
+
 /** A decoded image of a batch. */
 export interface LoadedImage {
   /** Position in its data set. */
@@ -59,6 +65,7 @@ export async function* loadBatches(
   datasets: readonly DetectionDataset[],
   options: LoadBatchesOptions = {},
 ): AsyncGenerator<LoadedBatch, void, undefined> {
+  checkKeys('loadBatches', options, optionKeys);
   const { concurrency = 4, ahead = 2, signal } = options;
   const batchSize = sampler.counts.reduce((sum, count) => sum + count, 0);
   const load = imageLoader(sampler, datasets, options);

@@ -1,3 +1,4 @@
+import { checkKeys, keysOf } from '../arguments.js';
 import { MixplError } from '../errors.js';
 
 /** How far prefetch works ahead. */
@@ -8,6 +9,8 @@ export interface PrefetchOptions {
   ahead?: number;
   signal?: AbortSignal | undefined;
 }
+
+const optionKeys = keysOf<PrefetchOptions>({ concurrency: 0, ahead: 0, signal: 0 });
 
 /**
  * Runs `worker` on the jobs, several at a time and ahead of the consumer, and yields the results in
@@ -26,6 +29,7 @@ export function prefetch<Job, Result>(
   worker: (job: Job, signal: AbortSignal) => Promise<Result> | Result,
   options: PrefetchOptions = {},
 ): AsyncGenerator<Result, void, undefined> {
+  checkKeys('prefetch', options, optionKeys);
   const { concurrency = 4, signal } = options;
   const { ahead = 2 * concurrency } = options;
   for (const [name, value] of Object.entries({ concurrency, ahead }))

@@ -1,4 +1,4 @@
-import { MixplError, nearestName } from '../errors.js';
+import { didYouMean, MixplError } from '../errors.js';
 
 /**
  * What a reader does with a problem. All four count and report it.
@@ -31,7 +31,10 @@ export type DatasetPurpose = 'training' | 'evaluation';
  */
 export const problemRules = {
   'missing-image': { what: 'images whose file does not exist', actions: ['refuse', 'skip'] },
-  'unreadable-image': { what: 'image files that cannot be read', actions: ['refuse', 'skip'] },
+  'unreadable-image': {
+    what: 'image files, or folders of them, that cannot be read',
+    actions: ['refuse', 'skip'],
+  },
   'invalid-image': { what: 'image entries that cannot be used', actions: ['refuse', 'skip'] },
   'duplicate-image-id': {
     what: 'image ids that occur more than once',
@@ -46,7 +49,7 @@ export const problemRules = {
     actions: ['repair', 'refuse', 'skip'],
   },
   'size-mismatch': {
-    what: 'image sizes that differ from the image file',
+    what: 'annotated images whose file has another size than recorded (repair: the file is right, boxes are in its pixels)',
     actions: ['keep', 'refuse', 'skip', 'repair'],
   },
   'missing-annotation': {
@@ -187,10 +190,9 @@ export class ProblemLog {
     const kinds = Object.keys(problemRules) as ProblemKind[];
     for (const [kind, action] of Object.entries(policy)) {
       if (!(kind in problemRules)) {
-        const near = nearestName(kind, kinds);
         throw new MixplError(
           'ERR_CONFIG',
-          `${operation}: policy must name kinds of problems (${kinds.join(', ')}), got '${kind}'${near ? `; try '${near}'` : ''}`,
+          `${operation}: policy must name kinds of problems (${kinds.join(', ')}), got '${kind}'${didYouMean(kind, kinds)}`,
         );
       }
       const allowed: readonly ProblemAction[] = problemRules[kind as ProblemKind].actions;

@@ -1,3 +1,4 @@
+import { checkKeys, keysOf } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import type { Random } from '../random.js';
 import type { DetectionDataset } from './types.js';
@@ -18,6 +19,8 @@ export interface RepeatOptions {
   countCrowd?: boolean;
 }
 
+const optionKeys = keysOf<RepeatOptions>({ threshold: 0, rounding: 0, countCrowd: 0 });
+
 /** How often the images of a data set are to be seen. */
 export interface RepeatFactors {
   /** [N] at least 1. */
@@ -36,6 +39,7 @@ export interface RepeatFactors {
  * @throws MixplError ERR_RANGE for a threshold outside [0, 1]
  */
 export function repeatFactors(dataset: DetectionDataset, options: RepeatOptions): RepeatFactors {
+  checkKeys('repeatFactors', options, optionKeys);
   const { threshold, rounding = 'ceil', countCrowd = true } = options;
   if (!(threshold >= 0 && threshold <= 1))
     throw new MixplError(

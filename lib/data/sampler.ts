@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { checkKeys, keysOf } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { Random } from '../random.js';
 import { type RepeatFactors, repeatedIndices } from './resampling.js';
@@ -26,6 +27,11 @@ export interface BatchSamplerOptions {
   /** Number of processes. @defaultValue 1 */
   worldSize?: number;
 }
+
+const optionKeys = keysOf<BatchSamplerOptions>({
+  ...{ batchSize: 0, seed: 0, groupByAspect: 0, rank: 0 },
+  ...{ worldSize: 0 },
+});
 
 /** Which images a step uses. */
 export interface SampledBatch {
@@ -71,6 +77,7 @@ export class BatchSampler implements Iterable<SampledBatch> {
 
   /** @throws MixplError ERR_CONFIG for sources or options that make no batch */
   constructor(sources: readonly SamplerSource[], options: BatchSamplerOptions) {
+    checkKeys('BatchSampler', options, optionKeys);
     const { batchSize, seed, groupByAspect = true, rank = 0, worldSize = 1 } = options;
     this.counts = countsOf(sources, batchSize);
     if (!Number.isInteger(worldSize) || !Number.isInteger(rank) || rank < 0 || rank >= worldSize)

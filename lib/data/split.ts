@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { checkKeys, keysOf } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { Random } from '../random.js';
 import { selectImages } from './dataset.js';
@@ -35,6 +36,8 @@ export interface DatasetSplit {
   readonly hash: string;
 }
 
+const optionKeys = keysOf<SplitOptions>({ percent: 0, fold: 0, scheme: 0, keepAnnotations: 0 });
+
 /**
  * Positions of the labelled images among `count`, ascending. For 'exact' the positions are those in
  * order of file name.
@@ -42,6 +45,7 @@ export interface DatasetSplit {
  * @throws MixplError ERR_RANGE when percent or fold is out of range or no image would be labelled
  */
 export function splitIndices(count: number, options: SplitOptions): number[] {
+  checkKeys('splitDataset', options, optionKeys);
   const { percent, fold = 1, scheme = 'exact' } = options;
   if (!(percent > 0 && percent <= 100))
     throw new MixplError('ERR_RANGE', `splitDataset: percent must be in (0, 100], got ${percent}`);

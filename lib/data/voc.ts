@@ -1,7 +1,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { basename, extname, join, resolve } from 'node:path';
-import { checkPath } from '../arguments.js';
-import { MixplError, nearestName } from '../errors.js';
+import { checkKeys, checkPath, keysOf } from '../arguments.js';
+import { didYouMean, MixplError } from '../errors.js';
 import { ioError } from '../files.js';
 import { AnnotationTable, type Box, boxProblem } from './annotation-table.js';
 import { type CategoryOptions, chooseCategories } from './categories.js';
@@ -44,6 +44,13 @@ export interface LoadVocOptions extends CategoryOptions, HeaderOptions, ProblemO
   name?: string | undefined;
 }
 
+const optionKeys = keysOf<LoadVocOptions>({
+  ...{ categories: 0, classes: 0, otherClasses: 0, concurrency: 0 },
+  ...{ signal: 0, onProgress: 0, onProblem: 0, imageSet: 0 },
+  ...{ labelled: 0, subtractOne: 0, policy: 0, purpose: 0 },
+  ...{ name: 0 },
+});
+
 /**
  * Reads a Pascal VOC folder: JPEGImages, Annotations, ImageSets/Main. Images are in order of name
  * and numbered from 1. Without `categories`, the classes are the names found in the folder's
@@ -58,6 +65,7 @@ export async function loadVoc(
   options: LoadVocOptions = {},
 ): Promise<DetectionDataset> {
   checkPath('loadVoc', 'root', root);
+  checkKeys('loadVoc', options, optionKeys);
   const { imageSet, subtractOne = true, policy, signal, onProgress } = options;
   const { labelled: wanted = true, concurrency = 8 } = options;
   const labelled = wanted === true;
@@ -66,7 +74,10 @@ export async function loadVoc(
   const log = new ProblemLog('loadVoc', policy, options);
 
   const imageFolder = join(root, 'JPEGImages');
-  const files = await listImages(imageFolder, { recursive: true, operation: 'loadVoc' });
+  const files = await listImages(imageFolder, {
+    ...{ recursive: true, operation: 'loadVoc' },
+    onProblem: (problem) => log.add(problem),
+  });
   const fileOf = new Map(files.map((file) => [stemOf(file), file]));
   const annotated =
     labelled || (await isFolder(join(root, 'Annotations')))
@@ -173,7 +184,10 @@ export async function loadVoc(
     }
     sized.push(image);
   });
-  const images = await readSizes(sized, { log, concurrency, signal, onProgress });
+  const images = await readSizes(sized, {
+    ...{ log, concurrency, signal, onProgress },
+    annotated: labelled,
+  });
   if (labelled) annotate(images, { annotationOf, labels, log, subtractOne });
   else if (wanted === 'hidden') {
     const found = drafts.filter(({ id }) => annotated.has(id));
@@ -258,13 +272,12 @@ function unknownClass(
   options: { at: { file: string; line: number; id: string }; labels: Labels; log: ProblemLog },
 ): void {
   const { at, labels, log } = options;
-  const near = nearestName(object.name, labels.of.keys());
   log.add({
     ...at,
     ...(object.name
       ? {
           kind: 'unknown-category' as const,
-          message: `name must be one of ${[...labels.of.keys()].slice(0, 20).join(', ')}, got '${object.name}'${near ? `; try '${near}'` : ''}`,
+          message: `name must be one of ${[...labels.of.keys()].slice(0, 20).join(', ')}, got '${object.name}'${didYouMean(object.name, labels.of.keys())}`,
         }
       : { kind: 'invalid-annotation' as const, message: 'object must have a name, got none' }),
   });

@@ -353,7 +353,8 @@ export class Detector implements TeachableDetector, AsyncDisposable {
    * @throws MixplError ERR_DIVERGED when one of them is not finite: the weights stay, the gradients are cleared
    */
   async step(options: { lr: number }): Promise<{ gradNorm: number }> {
-    return { gradNorm: await this.#now(() => this.#handle.step(options?.lr)) };
+    checkKeys('detector.step', options, ['lr']);
+    return { gradNorm: await this.#now(() => this.#handle.step(options.lr)) };
   }
 
   /**

@@ -1,4 +1,5 @@
 /** What a pass of loss() shows of itself: for analyses. Nothing of the detector changes by them. */
+import { checkKeys } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import type { Size, View } from '../image/index.js';
 import type { NativeProbe } from '../native.js';
@@ -45,9 +46,11 @@ export interface GradientDensityInput {
 export async function gradientDensity(
   detector: Detector,
   batch: ImageBatch,
-  { truth, pseudo, bins = 30 }: GradientDensityInput,
+  input: GradientDensityInput,
 ): Promise<GradientDensity[][]> {
   const method = 'gradientDensity';
+  checkKeys(method, input, ['truth', 'pseudo', 'bins']);
+  const { truth, pseudo, bins = 30 } = input;
   if (!Number.isInteger(bins) || bins < 1 || bins > 1000)
     throw new MixplError(
       'ERR_RANGE',
@@ -109,30 +112,36 @@ export async function gradCam(
   detector: Detector,
   images: ImageBatch | readonly InputImage[],
   targets: readonly Targets[],
-  { level = 'auto', ...options }: GradCamOptions = {},
+  options: GradCamOptions = {},
 ): Promise<GradCam[]> {
+  checkKeys('gradCam', options, ['level', 'normalized', 'resized']);
+  const { level = 'auto', ...input } = options;
   const number = level === 'auto' ? 0 : Number(/^P([1-9])$/.exec(level)?.[1]);
   if (Number.isNaN(number))
     throw new MixplError(
       'ERR_RANGE',
       `gradCam: level must be 'auto' or a level of the pyramid like 'P3', got '${level}'`,
     );
-  return detector.withPass('gradCam', { images, targets, options }, async (handle, pass, views) => {
-    const [tensor, sizes] = pass;
-    const padded = { height: tensor.shape[1]!, width: tensor.shape[2]! };
-    const maps = await handle.gradCam(...pass, number);
-    return maps.map(({ level, height, width, heat, rows, score }, n) => {
-      const cells = { height, width, values: heat };
-      const seen = { height: sizes[2 * n]!, width: sizes[2 * n + 1]! };
-      return {
-        level: `P${level}`,
-        heat: enlarged(cells, { padded, seen, shown: pictureSize(views?.[n]) ?? seen }),
-        cells,
-        rows,
-        score,
-      };
-    });
-  });
+  return detector.withPass(
+    'gradCam',
+    { images, targets, options: input },
+    async (handle, pass, views) => {
+      const [tensor, sizes] = pass;
+      const padded = { height: tensor.shape[1]!, width: tensor.shape[2]! };
+      const maps = await handle.gradCam(...pass, number);
+      return maps.map(({ level, height, width, heat, rows, score }, n) => {
+        const cells = { height, width, values: heat };
+        const seen = { height: sizes[2 * n]!, width: sizes[2 * n + 1]! };
+        return {
+          level: `P${level}`,
+          heat: enlarged(cells, { padded, seen, shown: pictureSize(views?.[n]) ?? seen }),
+          cells,
+          rows,
+          score,
+        };
+      });
+    },
+  );
 }
 
 function pictureSize(view: View | undefined): Size | undefined {

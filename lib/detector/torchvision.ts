@@ -5,7 +5,8 @@
  * (lib/config/torchvision.ts) all take them from here.
  * Source: torchvision 0.14 `models.detection`.
  */
-import { MixplError, nearestName } from '../errors.js';
+import { checkKeys } from '../arguments.js';
+import { didYouMean, MixplError } from '../errors.js';
 import type { DetectorPreprocess } from './create.js';
 import type { DetectorOptions, DetectorType, ResNetOptions } from './options.js';
 
@@ -247,22 +248,14 @@ function isSection(value: unknown): value is Section {
 export function resolvePreset(options: TorchvisionOptions): ResolvedPreset {
   const { preset } = options;
   if (!Object.hasOwn(entries, preset)) {
-    const near = nearestName(String(preset), torchvisionPresets);
     throw new MixplError(
       'ERR_CONFIG',
-      `createDetector: preset must be one of ${torchvisionPresets.join(', ')}, got '${preset}'${near ? `; nearest is ${near}` : ''}`,
+      `createDetector: preset must be one of ${torchvisionPresets.join(', ')}, got '${preset}'${didYouMean(String(preset), torchvisionPresets)}`,
     );
   }
   const entry: Entry = entries[preset];
   const known = [...commonKeys, ...Object.keys(entry.options)];
-  for (const key of Object.keys(options))
-    if (!known.includes(key)) {
-      const near = nearestName(key, known);
-      throw new MixplError(
-        'ERR_CONFIG',
-        `createDetector: ${preset} has no option '${key}'${near ? `; nearest is ${near}` : ''}`,
-      );
-    }
+  checkKeys(`createDetector: ${preset}`, options, known);
   const { numClasses = 91, trainableBackboneLayers: trainable = 3 } = options;
   if (!Number.isInteger(trainable) || trainable < 0 || trainable > 5)
     throw new MixplError(

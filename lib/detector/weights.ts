@@ -1,6 +1,6 @@
 /** Weights of a detector from files of others, and for them. */
 import { checkKeys, checkPath } from '../arguments.js';
-import { MixplError, nearestName } from '../errors.js';
+import { didYouMean, MixplError } from '../errors.js';
 import { type StoredTensor, writeTensors } from '../safetensors.js';
 import { rangesInTurns } from '../turns.js';
 import type { Codec } from '../weights/codec.js';
@@ -302,13 +302,10 @@ export function parameterNamed(
   const parameters = detector.parameters();
   const parameter = parameters.find((p) => layout.namesOf(p.name).includes(name));
   if (!parameter) {
-    const near = nearestName(
-      name,
-      parameters.flatMap((p) => layout.namesOf(p.name)),
-    );
+    const names = parameters.flatMap((p) => layout.namesOf(p.name));
     throw new MixplError(
       'ERR_RANGE',
-      `gradient: name must be a parameter in layout ${layoutName}, got '${name}'${near ? `; nearest is ${near}` : ''}`,
+      `gradient: name must be a parameter in layout ${layoutName}, got '${name}'${didYouMean(name, names)}`,
     );
   }
   return { parameter, fromOwn: layout.codec(parameter).fromOwn };

@@ -1,4 +1,5 @@
-import { MixplError, nearestName } from '../errors.js';
+import { checkKeys } from '../arguments.js';
+import { MixplError } from '../errors.js';
 
 /** A class as the annotation file names it; its position in a list is its label. */
 export interface EvaluationCategory {
@@ -97,8 +98,10 @@ export function asCorners<T extends { readonly boxes: Float64Array }>(flat: T): 
  */
 export function groundTruthOf(
   dataset: EvaluationDataset,
-  { format = 'xywh' }: { format?: BoxFormat } = {},
+  options: { format?: BoxFormat } = {},
 ): GroundTruthBoxes {
+  checkKeys('groundTruthOf', options, ['format']);
+  const { format = 'xywh' } = options;
   let total = 0;
   for (const image of dataset.images) {
     if (!image.annotations)
@@ -146,8 +149,10 @@ export function groundTruthOf(
 export function detectionsOf(
   dataset: EvaluationDataset,
   detections: readonly ImageDetections[],
-  { format = 'xywh' }: { format?: BoxFormat } = {},
+  options: { format?: BoxFormat } = {},
 ): DetectedBoxes {
+  checkKeys('detectionsOf', options, ['format']);
+  const { format = 'xywh' } = options;
   if (detections.length !== dataset.images.length)
     throw new MixplError(
       'ERR_SHAPE',
@@ -209,17 +214,5 @@ function copyBoxes(
   for (let k = 4 * at; k < 4 * at + source.length; k += 4) {
     target[k + 2]! -= target[k]!;
     target[k + 3]! -= target[k + 1]!;
-  }
-}
-
-/** @throws MixplError ERR_CONFIG naming an option that `op` does not know */
-export function refuseUnknownOptions(op: string, options: object, known: readonly string[]): void {
-  for (const key of Object.keys(options)) {
-    if (known.includes(key)) continue;
-    const near = nearestName(key, known);
-    throw new MixplError(
-      'ERR_CONFIG',
-      `${op}: options must be among ${known.join(', ')}, got '${key}'${near ? `; try '${near}'` : ''}`,
-    );
   }
 }

@@ -1,4 +1,4 @@
-import { checkPath } from '../arguments.js';
+import { checkKeys, checkPath } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { writeFileWhole } from '../files.js';
 import { readJsonEntries } from '../json/stream.js';
@@ -38,9 +38,10 @@ type Entry = Record<string, unknown>;
  */
 export async function readCocoGroundTruth(
   path: string,
-  { signal }: { signal?: AbortSignal | undefined } = {},
+  options: { signal?: AbortSignal | undefined } = {},
 ): Promise<CocoGroundTruth> {
   checkPath('readCocoGroundTruth', 'path', path);
+  checkKeys('readCocoGroundTruth', options, ['signal']);
   const lists: Record<string, unknown> = {};
   const root = await readJsonEntries(
     path,
@@ -49,7 +50,7 @@ export async function readCocoGroundTruth(
       if (index <= 0) lists[key] = index < 0 ? value : [];
       if (index >= 0) (lists[key] as unknown[]).push(picked(value, usedOf[key]!));
     },
-    { signal },
+    { signal: options.signal },
   );
   if (root !== 'object') throw mustBe(path, 'a COCO annotation object', root);
   return parseCocoGroundTruth(lists, path);
@@ -158,6 +159,7 @@ export async function readCocoResults(
   options: { unknownCategories?: 'skip' | 'refuse'; signal?: AbortSignal | undefined } = {},
 ): Promise<CocoResults> {
   checkPath('readCocoResults', 'path', path);
+  checkKeys('readCocoResults', options, ['unknownCategories', 'signal']);
   const reader = new ResultsReader(groundTruth, { source: path, ...options });
   const root = await readJsonEntries(
     path,
@@ -184,6 +186,7 @@ export function parseCocoResults(
   groundTruth: CocoGroundTruth,
   options: { source?: string; unknownCategories?: 'skip' | 'refuse' } = {},
 ): CocoResults {
+  checkKeys('parseCocoResults', options, ['source', 'unknownCategories']);
   const { source = 'detections' } = options;
   if (!Array.isArray(json)) throw dataError(source, `must be ${listOfResults}`, json);
   const reader = new ResultsReader(groundTruth, { ...options, source });

@@ -1,3 +1,4 @@
+import { checkKeys } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { native } from '../native.js';
 import {
@@ -9,7 +10,6 @@ import {
   type GroundTruthBoxes,
   groundTruthOf,
   type ImageDetections,
-  refuseUnknownOptions,
 } from './boxes.js';
 import { evaluateVoc, type VocInterpolation, type VocMetrics } from './voc.js';
 
@@ -130,7 +130,7 @@ export async function evaluateCoco(
   input: { groundTruth: GroundTruthBoxes; detections: DetectedBoxes },
   options: CocoOptions = {},
 ): Promise<CocoMetrics> {
-  refuseUnknownOptions('evaluateCoco', options, optionKeys);
+  checkKeys('evaluateCoco', options, optionKeys);
   const {
     voc = null,
     protocol = 'coco',

@@ -1,3 +1,5 @@
+import { checkKeys } from '../arguments.js';
+
 /** Objects of one image: xyxy, labels 0 … K-1. */
 export interface ObjectBoxes {
   /** [4 G] */
@@ -31,8 +33,10 @@ export interface Matches {
 export function matchObjects(
   found: { boxes: Float32Array; scores: Float32Array; labels: Int32Array },
   objects: ObjectBoxes,
-  { iouThr = 0.5 }: { iouThr?: number } = {},
+  options: { iouThr?: number } = {},
 ): Matches {
+  checkKeys('matchObjects', options, ['iouThr']);
+  const { iouThr = 0.5 } = options;
   const objectOf = new Int32Array(found.labels.length).fill(unmatched.wrong);
   const boxOf = new Int32Array(objects.labels.length).fill(-1);
   const order = Array.from(objectOf, (_, i) => i);

@@ -1,11 +1,7 @@
+import { checkKeys } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { native } from '../native.js';
-import {
-  type DetectedBoxes,
-  type EvaluationCategory,
-  type GroundTruthBoxes,
-  refuseUnknownOptions,
-} from './boxes.js';
+import type { DetectedBoxes, EvaluationCategory, GroundTruthBoxes } from './boxes.js';
 
 /** '11point' is VOC2007's mean over eleven recalls, 'area' the rule since VOC2010. */
 export type VocInterpolation = '11point' | 'area';
@@ -57,7 +53,7 @@ export async function evaluateVoc(
   input: { groundTruth: GroundTruthBoxes; detections: DetectedBoxes },
   options: VocOptions = {},
 ): Promise<VocMetrics> {
-  refuseUnknownOptions('evaluateVoc', options, optionKeys);
+  checkKeys('evaluateVoc', options, optionKeys);
   const { interpolation = '11point', iouThresholds = [0.5], legacyCoordinates = true } = options;
   if (interpolation !== '11point' && interpolation !== 'area')
     throw new MixplError(

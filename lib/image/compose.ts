@@ -1,3 +1,4 @@
+import { checkKeys, keysOf } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { type NativeTensor, native } from '../native.js';
 import { type Composition, colorOps, type DecodedImage } from './composition.js';
@@ -41,6 +42,12 @@ export interface ComposeOptions extends PreprocessOptions {
   padTo: 'image' | 'batch';
 }
 
+/** `resize` is of what a detector's own preprocessing says beside, which may be given whole. */
+const optionKeys = keysOf<ComposeOptions & { resize: never }>({
+  ...{ mean: 0, std: 0, channelOrder: 0, padDivisor: 0, resize: 0 },
+  ...{ dtype: 0, device: 0, padTo: 0 },
+});
+
 /**
  * Runs the compositions in one native call.
  * @returns a batch [N, H, W, 3], H and W the largest rounded up to padDivisor; dispose it
@@ -51,6 +58,7 @@ export async function composeBatch(
   options: ComposeOptions,
 ): Promise<ImageBatch> {
   checkCompositions(compositions);
+  checkKeys('composeBatch', options, optionKeys);
   const { padDivisor, padTo } = options;
   if (!Number.isInteger(padDivisor) || padDivisor < 1)
     throw new MixplError(

@@ -1,3 +1,4 @@
+import { checkKeys } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { identity3, invert3, type Matrix3, multiply3 } from '../geometry.js';
 import { dropErased, dropSmall, mapInstances } from './boxes.js';
@@ -136,6 +137,7 @@ export function viewInstances(
   instances: Instances,
   options: { minSize?: number; eraseThreshold?: number } = {},
 ): Instances {
+  checkKeys('viewInstances', options, ['minSize', 'eraseThreshold']);
   const { minSize = 0.01, eraseThreshold = 0.9 } = options;
   const inside = mapInstances(identity3, instances, view.layer.source);
   const seen = dropSmall(mapInstances(view.matrix, inside, view), minSize);

@@ -1,4 +1,6 @@
+import { constants } from 'node:buffer';
 import { open } from 'node:fs/promises';
+import { checkKeys, keysOf } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { ioError } from '../files.js';
 import { JsonTextError, parseJsonText } from './text.js';
@@ -18,8 +20,15 @@ export interface JsonEntry {
 export interface JsonStreamOptions {
   /** Bytes read at a time: how long the event loop may be held. @defaultValue 262144 */
   chunkBytes?: number;
+  /**
+   * Bytes of one value, an element of an array for instance: a longer one is refused before memory is taken for
+   * the rest of it. @defaultValue what a string of V8 holds, 512 MiB
+   */
+  maxValueBytes?: number;
   signal?: AbortSignal | undefined;
 }
+
+const optionKeys = keysOf<JsonStreamOptions>({ chunkBytes: 0, maxValueBytes: 0, signal: 0 });
 
 /**
  * Reads a JSON file of any size and hands over its outermost values one by one, arrays by element
@@ -34,8 +43,15 @@ export async function readJsonEntries(
   visit: (entry: JsonEntry) => void,
   options: JsonStreamOptions = {},
 ): Promise<'object' | 'array' | 'scalar'> {
-  const { chunkBytes = 1 << 18, signal } = options;
-  const splitter = new JsonSplitter(path, visit);
+  checkKeys('readJsonEntries', options, optionKeys);
+  const { chunkBytes = 1 << 18, maxValueBytes = constants.MAX_STRING_LENGTH, signal } = options;
+  for (const [name, value] of Object.entries({ chunkBytes, maxValueBytes }))
+    if (!Number.isSafeInteger(value) || value < 1)
+      throw new MixplError(
+        'ERR_RANGE',
+        `readJsonEntries: ${name} must be a whole number of bytes from 1, got ${value}`,
+      );
+  const splitter = new JsonSplitter(path, visit, maxValueBytes);
   const file = await open(path).catch((cause: unknown) => {
     throw unreadable(path, cause);
   });
@@ -76,12 +92,14 @@ type Expectation =
 class JsonSplitter {
   readonly #path: string;
   readonly #visit: (entry: JsonEntry) => void;
+  readonly #maxValueBytes: number;
   #expect: Expectation = 'root';
   #rootKind: 'object' | 'array' | 'scalar' | undefined;
   #key = '';
   #index = -1;
   /** Bytes of the current value from earlier chunks. */
   #held: Buffer[] = [];
+  #heldBytes = 0;
   /** The value being scanned: how it ends, how deep it is, whether inside a string or an escape. */
   #scanning: 'none' | 'string' | 'nested' | 'word' = 'none';
   #depth = 0;
@@ -95,9 +113,10 @@ class JsonSplitter {
   #valueColumn = 1;
   #arrayLine = 1;
 
-  constructor(path: string, visit: (entry: JsonEntry) => void) {
+  constructor(path: string, visit: (entry: JsonEntry) => void, maxValueBytes: number) {
     this.#path = path;
     this.#visit = visit;
+    this.#maxValueBytes = maxValueBytes;
   }
 
   write(chunk: Buffer): void {
@@ -240,6 +259,13 @@ class JsonSplitter {
       this.#escaped = escaped;
     }
     const bytes = chunk.subarray(from, at);
+    this.#heldBytes += bytes.length;
+    if (this.#heldBytes > this.#maxValueBytes)
+      throw this.#error(
+        this.#valueLine,
+        this.#valueColumn,
+        `a single value must have at most ${this.#maxValueBytes} bytes, got more`,
+      );
     if (ended) this.#finishValue(bytes);
     else this.#held.push(bytes);
     return at;
@@ -248,6 +274,7 @@ class JsonSplitter {
   #finishValue(last: Buffer): void {
     const bytes = this.#held.length ? Buffer.concat([...this.#held, last]) : last;
     this.#held = [];
+    this.#heldBytes = 0;
     this.#scanning = 'none';
     const text = bytes.toString('utf8');
     let value: unknown;

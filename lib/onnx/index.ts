@@ -1,5 +1,5 @@
 /** A detector as an ONNX file, from 8-bit pixels to detections. */
-import { checkPath } from '../arguments.js';
+import { checkKeys, checkPath, keysOf } from '../arguments.js';
 import type { Detector } from '../detector/detector.js';
 import type { OpenedDetector } from '../detector/open.js';
 import { MixplError } from '../errors.js';
@@ -18,6 +18,8 @@ export interface OnnxOptions {
   /** More of what the file says about itself, beside the config's `name`, if a weights file has it. */
   metadata?: Readonly<Record<string, string>>;
 }
+
+const optionKeys = keysOf<OnnxOptions>({ height: 0, width: 0, categories: 0, metadata: 0 });
 
 /**
  * Writes a detector as one ONNX file (opset 16) that finds in an image what `predict` finds in it:
@@ -38,6 +40,7 @@ export async function exportOnnx(
   options: OnnxOptions,
 ): Promise<{ bytes: number; nodes: number }> {
   checkPath('exportOnnx', 'out', out);
+  checkKeys('exportOnnx', options, optionKeys);
   checkSize(options);
   if (typeof source !== 'string') return writeOnnx(source, out, options);
   const [{ openDetector }, { findWeights }] = await Promise.all([

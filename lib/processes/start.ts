@@ -1,7 +1,9 @@
 /** Copies of this program that train with it. */
+
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { checkKeys, keysOf } from '../arguments.js';
 import { MixplError } from '../errors.js';
 import { Meeting, type ProcessPlace } from './meeting.js';
 import { ProcessGroup } from './process-group.js';
@@ -22,6 +24,11 @@ export interface ProcessesOptions {
   timeoutMs?: number;
 }
 
+const optionKeys = keysOf<ProcessesOptions>({
+  ...{ processes: 0, rank: 0, address: 0, secret: 0 },
+  ...{ timeoutMs: 0 },
+});
+
 /** A copy's place, as JSON. */
 const placeVariable = 'MIXPL_PROCESS_PLACE';
 /** A process that has nothing left to do ends by itself. */
@@ -33,6 +40,7 @@ const patienceMs = 10_000;
  * @throws MixplError ERR_CONFIG; ERR_STATE when not all of them come
  */
 export async function startProcesses(options: ProcessesOptions): Promise<ProcessGroup> {
+  checkKeys('startProcesses', options, optionKeys);
   const { processes, timeoutMs } = options;
   const wait = timeoutMs === undefined ? {} : { timeoutMs };
   const given = process.env[placeVariable];

@@ -170,8 +170,8 @@ function text(
   content: string,
   { size, color = '#eeeeee' }: { size: number; color?: string },
 ): string {
-  // XML has no place for control characters.
-  const visible = content.replace(/\p{Cc}/gu, '\u{fffd}');
+  // What XML has no place for (Char of XML 1.0), and control characters, of which it has some.
+  const visible = content.replace(/[\p{Cc}\p{Cs}\ufffe\uffff]/gu, '\ufffd');
   const safe = visible.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
   return `<text x="${x}" y="${y}" font-family="sans-serif" font-size="${size}" fill="${color}">${safe}</text>`;
 }

@@ -1,6 +1,7 @@
+import { checkKeys } from '../arguments.js';
 import type { EraseOptions } from '../augment/mixing.js';
 import type { BufferPolicy } from '../detector/types.js';
-import { MixplError, nearestName } from '../errors.js';
+import { MixplError } from '../errors.js';
 
 /** What makes a student learn from images without annotations. Defaults are the paper's. */
 export interface SemiOptions {
@@ -98,14 +99,7 @@ export function resolveSemiOptions(changes: SemiChanges = {}): SemiOptions {
 }
 
 function merged<T extends object>(path: string, defaults: T, changes: object = {}): T {
-  for (const key of Object.keys(changes))
-    if (!Object.hasOwn(defaults, key)) {
-      const near = nearestName(key, Object.keys(defaults));
-      throw new MixplError(
-        'ERR_CONFIG',
-        `${path}: unknown option '${key}'${near ? `; nearest is '${near}'` : ''}`,
-      );
-    }
+  checkKeys(path, changes, Object.keys(defaults));
   const given = Object.entries(changes).filter(([, value]) => value !== undefined);
   return { ...defaults, ...Object.fromEntries(given) };
 }

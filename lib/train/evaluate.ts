@@ -1,3 +1,4 @@
+import { checkKeys, keysOf } from '../arguments.js';
 import {
   composeBatch,
   compositionOf,
@@ -43,6 +44,12 @@ export interface UnreadableOptions {
   onUnreadable?: ((problem: MixplError, path: string) => void) | undefined;
 }
 
+const detectKeys = keysOf<DetectOptions>({
+  ...{ resize: 0, preprocess: 0, dtype: 0, device: 0, batch: 0 },
+  ...{ cache: 0, signal: 0, onProgress: 0 },
+});
+const unreadableKeys = keysOf<UnreadableOptions>({ unreadable: 0, onUnreadable: 0 });
+
 /**
  * A detector's boxes for every image of a data set, in original pixels, clipped to the image.
  * @throws MixplError ERR_BAD_FILE, ERR_IO for an image that cannot be read; `signal.reason`
@@ -52,7 +59,8 @@ export async function detectDataset(
   dataset: DetectionDataset,
   options: DetectOptions,
 ): Promise<Detections[]> {
-  return (await detectReadable(detector, dataset, options)).detections;
+  checkOptions('detectDataset', options);
+  return (await detect(detector, dataset, options)).detections;
 }
 
 /** As detectDataset, with the part of the data set that could be read. @throws as detectDataset */
@@ -61,8 +69,8 @@ export async function detectReadable(
   dataset: DetectionDataset,
   options: DetectOptions & UnreadableOptions,
 ): Promise<{ dataset: DetectionDataset; detections: Detections[] }> {
-  const groups = groupsOf(dataset, options);
-  return readablePart(dataset, (await detectGroups(detector, groups, options)).flat());
+  checkOptions('detectReadable', options, unreadableKeys);
+  return detect(detector, dataset, options);
 }
 
 /** COCO (and VOC) metrics of a detector on an annotated data set. @throws as detectDataset and evaluateDetections */
@@ -71,7 +79,8 @@ export async function evaluateDetector(
   dataset: DetectionDataset,
   options: DetectOptions & UnreadableOptions & MetricOptions,
 ): Promise<CocoMetrics> {
-  return metricsOf(await detectReadable(detector, dataset, options), options);
+  checkOptions('evaluateDetector', options, [...unreadableKeys, ...metricKeys]);
+  return metricsOf(await detect(detector, dataset, options), options);
 }
 
 /**
@@ -85,6 +94,7 @@ export async function evaluateTogether(
   dataset: DetectionDataset,
   options: DetectOptions & UnreadableOptions & MetricOptions,
 ): Promise<CocoMetrics | null> {
+  checkOptions('evaluateTogether', options, [...unreadableKeys, ...metricKeys]);
   const { signal, onUnreadable } = options;
   const groups = groupsOf(dataset, options);
   const share = groups.filter((_, i) => i % processes.processes === processes.rank);
@@ -116,6 +126,25 @@ export async function evaluateTogether(
 export interface MetricOptions {
   protocol?: EvaluationProtocol;
   voc?: VocInterpolation | null;
+}
+
+const metricKeys = keysOf<MetricOptions>({ protocol: 0, voc: 0 });
+
+/** @throws MixplError ERR_CONFIG for an option that is not known, ERR_RANGE for the batch */
+function checkOptions(call: string, options: DetectOptions, more: readonly string[] = []): void {
+  checkKeys(call, options, [...detectKeys, ...more]);
+  const { batch = 1 } = options;
+  if (!Number.isSafeInteger(batch) || batch < 1)
+    throw new MixplError('ERR_RANGE', `${call}: batch must be a whole number >= 1, got ${batch}`);
+}
+
+async function detect(
+  detector: TeachableDetector,
+  dataset: DetectionDataset,
+  options: DetectOptions & UnreadableOptions,
+): Promise<{ dataset: DetectionDataset; detections: Detections[] }> {
+  const groups = groupsOf(dataset, options);
+  return readablePart(dataset, (await detectGroups(detector, groups, options)).flat());
 }
 
 function metricsOf(

@@ -1,4 +1,4 @@
-import { MixplError, nearestName } from '../errors.js';
+import { didYouMean, MixplError } from '../errors.js';
 
 /** What a checkpoint must share with the run that resumes it. */
 export interface RunIdentity {
@@ -41,10 +41,9 @@ export function checkAllowed(
   const known = configs.flatMap((config) => [...flat(config).keys()]);
   for (const key of allowed) {
     if (known.some((name) => name === key || name.startsWith(`${key}.`))) continue;
-    const near = nearestName(key, known);
     throw new MixplError(
       'ERR_CONFIG',
-      `allowChanges must name options of the config, got '${key}'${near ? `; nearest is ${near}` : ''}`,
+      `allowChanges must name options of the config, got '${key}'${didYouMean(key, known)}`,
     );
   }
 }

@@ -1,3 +1,4 @@
+import { checkKeys } from '../arguments.js';
 import { datasetSource, type ResolvedConfig } from '../config/index.js';
 import {
   type DatasetSplit,
@@ -33,8 +34,10 @@ export interface LoadDataOptions {
  */
 export async function loadRunData(
   config: ResolvedConfig,
-  { signal }: Pick<LoadDataOptions, 'signal'> = {},
+  options: Pick<LoadDataOptions, 'signal'> = {},
 ): Promise<RunData> {
+  checkKeys('loadRunData', options, ['signal']);
+  const { signal } = options;
   const { classes, filter, policy } = config.data;
   const { whole, parts } = await loadAnnotated(config, { signal });
   const { categories } = whole;
@@ -62,6 +65,7 @@ export async function loadHiddenTruth(
   config: ResolvedConfig,
   options: LoadDataOptions = {},
 ): Promise<DetectionDataset> {
+  checkKeys('loadHiddenTruth', options, ['signal', 'policy']);
   const { whole, parts } = await loadAnnotated(config, options);
   const { categories } = whole;
   const unlabelled = await loadUnlabelled(config, { categories, parts, ...options });

@@ -150,6 +150,7 @@ async function run(config: ResolvedConfig, options: RunOptions): Promise<RunResu
       recipe: options.recipe === undefined ? recipeOf(config) : options.recipe,
       metadata: { name: config.name },
       unreadable: policy['unreadable-image'] === 'skip' ? 'skip' : 'refuse',
+      // 'repair' made the records right when they were read; no file may have changed since.
       sizeMismatch: policy['size-mismatch'] === 'repair' ? 'refuse' : policy['size-mismatch'],
       decode: (path) => decodeImage(path, { damaged: damagedImages }),
       ...(options.resume === undefined ? {} : { resume: options.resume }),

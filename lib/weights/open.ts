@@ -1,4 +1,4 @@
-import { checkPath } from '../arguments.js';
+import { checkKeys, checkPath } from '../arguments.js';
 import type { ElementType } from '../element-types.js';
 import { MixplError } from '../errors.js';
 import { FileBytes } from '../file-bytes.js';
@@ -35,6 +35,7 @@ export async function openWeights(
   options: { prefix?: string | undefined } = {},
 ): Promise<WeightsFile> {
   checkPath('openWeights', 'path', path);
+  checkKeys('openWeights', options, ['prefix']);
   const { prefix } = options;
   const file = await FileBytes.open(path);
   try {

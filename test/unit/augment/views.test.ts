@@ -242,8 +242,8 @@ test('the same seed draws the same views; another does not', () => {
 
 describe('bad options', () => {
   const bad: [string, object, string][] = [
-    ['unknown key', { rotat: 3 }, "try 'rotate'"],
-    ['unknown colour', { color: ['brightnes'] }, "got 'brightnes'; try 'brightness'"],
+    ['unknown key', { rotat: 3 }, "did you mean 'rotate'?"],
+    ['unknown colour', { color: ['brightnes'] }, "got 'brightnes'; did you mean 'brightness'?"],
     ['unknown geometry', { geometric: ['shear'] }, 'geometric operation must be one of'],
     ['unknown magnitude', { colorMagnitudes: { blur: [0, 1] } }, "got 'blur'"],
     ['reversed range', { resize: { long: 100, short: [9, 3] } }, 'resize.short[1] must be in [9,'],

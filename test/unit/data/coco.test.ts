@@ -371,7 +371,7 @@ describe('loadCoco', () => {
     const both = await loadAnnotations(annotations, { classes: ['cat', 'dog'] });
     expect(both.categories).toEqual(categories);
     await expect(loadAnnotations(annotations, { classes: ['dogs'] })).rejects.toThrow(
-      /got 'dogs'; try 'dog'/,
+      /got 'dogs'; did you mean 'dog'\?/,
     );
   });
 
@@ -400,7 +400,7 @@ describe('loadCoco', () => {
   test('a policy that is not one', async () => {
     await expect(
       loadAnnotations([], { policy: { 'box-outsid': 'skip' } as object }),
-    ).rejects.toThrow("got 'box-outsid'; try 'box-outside'");
+    ).rejects.toThrow("got 'box-outsid'; did you mean 'box-outside'?");
     await expect(loadAnnotations([], { policy: { 'box-outside': 'keep' } })).rejects.toThrow(
       "policy['box-outside'] must be one of skip, refuse, got 'keep'",
     );

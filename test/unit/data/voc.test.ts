@@ -143,7 +143,9 @@ describe('loadVoc', () => {
     const both = await loadOne(text, { categories, classes: ['ant'] });
     expect([...both.annotations.labels]).toEqual([0]);
     expect(both.dataset.report.problems).toEqual([]);
-    await expect(loadOne(text, { classes: ['bees'] })).rejects.toThrow(/got 'bees'; try 'bee'/);
+    await expect(loadOne(text, { classes: ['bees'] })).rejects.toThrow(
+      /got 'bees'; did you mean 'bee'\?/,
+    );
   });
 
   test.each([
@@ -180,7 +182,7 @@ describe('loadVoc', () => {
   test('an unknown class is refused with the nearest name', () =>
     expect(
       loadOne(xml([{ name: 'cats' }]), { categories: [{ id: 1, name: 'cat' }] }),
-    ).rejects.toThrow(/name must be one of cat, got 'cats'; try 'cat'/));
+    ).rejects.toThrow(/name must be one of cat, got 'cats'; did you mean 'cat'\?/));
 
   test('a box from 0 reaches outside after the subtraction, and is kept', async () => {
     const { dataset, annotations } = await loadOne(xml([{ box: [0, 0, 20, 20] }]));

@@ -248,7 +248,7 @@ describe('Detector', () => {
       'createDetector: preset must be one of torchvision/retinanet_resnet50_fpn',
     );
     await expect(createDetector({ preset, fgIouThresh: 0.5 })).rejects.toThrow(
-      "createDetector: torchvision/fcos_resnet50_fpn has no option 'fgIouThresh'",
+      "createDetector: torchvision/fcos_resnet50_fpn: unknown option 'fgIouThresh'",
     );
     await expect(createDetector({ preset, trainableBackboneLayers: 6 })).rejects.toThrow(
       'trainableBackboneLayers must be an integer in [0, 5], got 6',

@@ -262,7 +262,7 @@ describe('evaluateCoco', () => {
       evaluateCoco({ groundTruth, detections }, { protocl: 'coco' } as object),
     ).rejects.toMatchObject({
       code: 'ERR_CONFIG',
-      message: expect.stringContaining("got 'protocl'; try 'protocol'"),
+      message: expect.stringContaining("'protocl'; did you mean 'protocol'?"),
     });
     await expect(
       evaluateCoco({ groundTruth, detections }, { maxDetections: [10, 1, 100] }),

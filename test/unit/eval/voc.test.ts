@@ -126,7 +126,7 @@ describe('evaluateVoc', () => {
       code: 'ERR_CONFIG',
     });
     await expect(evaluateVoc(input, { interpolate: 'area' } as object)).rejects.toMatchObject({
-      message: expect.stringContaining("try 'interpolation'"),
+      message: expect.stringContaining("did you mean 'interpolation'?"),
     });
   });
 });

@@ -44,6 +44,21 @@ describe('readJsonEntries', () => {
       { numRuns: 150 },
     ));
 
+  test('a value that no string can hold is refused, where it begins', async () => {
+    const path = await put(folder, 'long.json', `{"images": [1,\n  "${'x'.repeat(100)}"]}`);
+    const read = (maxValueBytes: number, chunkBytes: number) =>
+      readJsonEntries(path, () => {}, { maxValueBytes, chunkBytes });
+    for (const chunkBytes of [7, 1000]) {
+      await expect(read(101, chunkBytes)).rejects.toMatchObject({
+        code: 'ERR_BAD_FILE',
+        message: `${path}:2:3: a single value must have at most 101 bytes, got more`,
+      });
+      expect(await read(102, chunkBytes)).toBe('object');
+    }
+    await expect(read(0, 7)).rejects.toMatchObject({ code: 'ERR_RANGE' });
+    await expect(read(7, 0)).rejects.toMatchObject({ code: 'ERR_RANGE' });
+  });
+
   test('says on which line each value begins', async () => {
     const { entries } = await entriesOf('{\n "a": [\n  1,\n\n  {"b":\n2}\n ], "c": []\n}\n', 3);
     expect(entries).toEqual([

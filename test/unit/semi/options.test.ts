@@ -67,8 +67,8 @@ describe('resolveSemiOptions', () => {
       { emptyImageRule: 'none' as 'per-image' },
       /emptyImageRule must be one of branch-gate, per-image/,
     ],
-    [{ mixUp: true } as SemiChanges, /unknown option 'mixUp'; nearest is 'mixup'/],
-    [{ ema: { gama: 1 } as object }, /semi.ema: unknown option 'gama'; nearest is 'gamma'/],
+    [{ mixUp: true } as SemiChanges, /unknown option 'mixUp'; did you mean 'mixup'\?/],
+    [{ ema: { gama: 1 } as object }, /semi.ema: unknown option 'gama'; did you mean 'gamma'\?/],
   ])('refuses %j', (changes, message) => {
     expect(() => resolveSemiOptions(changes)).toThrow(message);
     expect(() => resolveSemiOptions(changes)).toThrow(

@@ -514,7 +514,7 @@ describe('wrong options', () => {
       'a change of nothing',
       { allowChanges: ['schedule', 'semi.mixUp'] },
       {},
-      /allowChanges must name options of the config, got 'semi.mixUp'; nearest is semi.mixup/,
+      /allowChanges must name options of the config, got 'semi.mixUp'; did you mean 'semi.mixup'\?/,
     ],
   ])('%s', async (_, changes, settings, message) => {
     await expect(train({ out: folder, ...changes }, settings)).rejects.toMatchObject({

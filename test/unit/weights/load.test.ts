@@ -401,7 +401,7 @@ describe('writing', () => {
       detector.gradient('backbone.body.conv1.weigth', { layout: 'torchvision' }),
     ).rejects.toMatchObject({
       code: 'ERR_RANGE',
-      message: expect.stringContaining('nearest is backbone.body.conv1.weight'),
+      message: expect.stringContaining("did you mean 'backbone.body.conv1.weight'?"),
     });
   });
 });
