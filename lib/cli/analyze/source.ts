@@ -77,7 +77,7 @@ export async function hiddenTruth(
     ofRun: (config, policy) => loadHiddenTruth(config, { policy, signal }),
   });
   await warnOfProblems(found.dataset, output);
-  const annotated = annotatedImages(found.dataset, flags);
+  const annotated = annotatedImages(found.dataset, { limit: flags.limit, seed: flags.seed });
   const { annotations, crowd } = annotated.report;
   if (annotations === crowd)
     output.warn(
