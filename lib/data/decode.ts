@@ -42,6 +42,10 @@ export interface DecodeOptions {
  * CMYK become RGB, 16 bits become 8. Colour profiles are not applied (as in the reference). Of
  * an animation the first frame counts.
  *
+ * The first call sets sharp, for the whole process, to one thread an image and no cache (`sharp.concurrency(1)`,
+ * `sharp.cache(false)`): several images are decoded at once, and a file may be replaced. Set it afterwards for other
+ * uses of sharp.
+ *
  * @param source a path, or what a file would hold (an upload, say); those bytes are not changed meanwhile
  * @returns pixels, as predict() takes them
  * @throws MixplError ERR_BAD_FILE with path and reason, also for too many pixels; ERR_IO when the file cannot be

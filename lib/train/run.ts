@@ -1,5 +1,5 @@
 import { join, resolve } from 'node:path';
-import { checkPath } from '../arguments.js';
+import { checkKeys, checkPath, keysOf } from '../arguments.js';
 import {
   detectorOptions,
   formatConfig,
@@ -81,6 +81,11 @@ export interface RunOptions {
   onValidating?: (progress: ValidationProgress) => void;
 }
 
+const optionKeys = keysOf<RunOptions>({
+  ...{ out: 0, resume: 0, allowChanges: 0, recipe: 0, processes: 0, signal: 0 },
+  ...{ onData: 0, onWeights: 0, onEvent: 0, onValidating: 0 },
+});
+
 /** How a run ended. */
 export interface RunResult {
   reason: EndEvent['reason'];
@@ -96,6 +101,7 @@ export interface RunResult {
  * @throws MixplError as loadRunData, createDetector and trainSemiSupervised
  */
 export async function runTraining(asked: ResolvedConfig, options: RunOptions): Promise<RunResult> {
+  checkKeys('runTraining', options, optionKeys);
   try {
     return await run(options.processes ? placed(asked, options.processes) : asked, options);
   } catch (error) {

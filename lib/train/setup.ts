@@ -1,6 +1,6 @@
 import { arch, platform } from 'node:process';
 import { checkSignal } from '../abort.js';
-import { checkKeys } from '../arguments.js';
+import { checkKeys, keysOf } from '../arguments.js';
 import type { PreprocessOptions, TestResizeOptions } from '../augment/index.js';
 import { asUnlabelled, BatchSampler, ImageCache, repeatFactors } from '../data/index.js';
 import type { Annotations, DetectionDataset } from '../data/types.js';
@@ -63,12 +63,11 @@ export interface TrainingSetup {
   warnings: TrainingWarning[];
 }
 
-/** Every option; the compiler looks that none is missing. */
-const optionKeys = Object.keys({
+const optionKeys = keysOf<TrainOptions>({
   ...{ data: 0, settings: 0, preprocess: 0, dtype: 0, device: 0, out: 0, resume: 0 },
   ...{ allowChanges: 0, config: 0, recipe: 0, policy: 0, unreadable: 0, sizeMismatch: 0 },
   ...{ decode: 0, metadata: 0, processes: 0, onValidating: 0, signal: 0 },
-} satisfies Record<keyof TrainOptions, 0>);
+});
 
 /**
  * Checks the options, opens the run's folder, makes the teacher, and restores a checkpoint.

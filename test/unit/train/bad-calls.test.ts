@@ -1,5 +1,11 @@
 import { describe, expect, test } from 'vitest';
-import { type TrainOptions, trainSemiSupervised } from '../../../lib/train/index.js';
+import { loadConfig } from '../../../lib/config/index.js';
+import {
+  type RunOptions,
+  runTraining,
+  type TrainOptions,
+  trainSemiSupervised,
+} from '../../../lib/train/index.js';
 import { newStudent, options } from './tiny-runs.js';
 
 /** The error that ends a training which should not begin. */
@@ -41,5 +47,20 @@ describe('trainSemiSupervised says what is wrong with', () => {
     });
     await first.return();
     expect(await refusal({}, student)).toBeNull();
+  });
+});
+
+test.each([
+  [
+    { out: 'runs', outt: 1 },
+    'ERR_CONFIG',
+    "runTraining: unknown option 'outt'; did you mean 'out'?",
+  ],
+  [{ out: 5 }, 'ERR_DTYPE', 'runTraining: out must be a string (a path), got Number'],
+  [undefined, 'ERR_CONFIG', 'runTraining: options must be an object, got undefined'],
+])('runTraining says what is wrong with %o', async (options, code, message) => {
+  const config = await loadConfig('small', { withoutData: true });
+  await expect(runTraining(config, options as unknown as RunOptions)).rejects.toMatchObject({
+    ...{ name: 'MixplError', code, message },
   });
 });
