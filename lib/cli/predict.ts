@@ -125,12 +125,13 @@ async function imageFiles(
     );
     if (!folder) files.push({ file: path, name: basename(path) });
     else {
+      const before = unreadable.length;
       const found = await listImages(path, {
         ...{ recursive: true, operation: 'predict' },
         onProblem: ({ file, message }) =>
           unreadable.push({ file, error: { code: 'ERR_IO', message: `${file}: ${message}` } }),
       });
-      if (found.length === 0 && unreadable.length === 0)
+      if (found.length === 0 && unreadable.length === before)
         throw new MixplError('ERR_DATA', `${path}: must contain images, got a folder without any`);
       for (const name of found) files.push({ file: join(path, name), name });
     }

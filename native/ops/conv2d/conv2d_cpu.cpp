@@ -84,7 +84,7 @@ namespace {
 // A gradient larger than that, in bytes, is made in parts where it is made beside another tensor of
 // its size: the sum that it is added to, or oneDNN's order of it.
 constexpr int64_t kMostBeside = 16 << 20;
-constexpr int64_t kFewestFilters = 64;
+constexpr int64_t kFewestFilters = 64;  // of a part, so that x is not read for a few alone
 }  // namespace
 
 void conv2d_backward_data(const Tensor& dy, const Tensor& weight, const Conv2dOptions& o,
@@ -172,12 +172,12 @@ void conv2d_backward_weight(const Tensor& x, const Tensor& dy, const Conv2dOptio
     return;
   }
   if (needs_f32(x)) return conv2d_backward_weight(widened(x), widened(dy), o, dweight, add);
-  const int64_t k = dweight.size(0), row = dweight.nbytes() / std::max<int64_t>(k, 1);
-  const int64_t rows = rounded_up(std::max<int64_t>(kMostBeside / row, 1), kFewestFilters);
-  if (dweight.size(1) * dweight.size(2) == 1 && o.groups == 1 && rows + kFewestFilters <= k) {
-    for (int64_t first = 0; first < k; first += rows) {
-      const int64_t count = std::min(rows, k - first);
-      Tensor part = part_of(dweight, first * row, {count, 1, 1, dweight.size(3)}, DType::f32);
+  const int64_t k = dweight.size(0), bytes = dweight.nbytes() / k;  // of a filter
+  const int64_t filters = rounded_up(std::max<int64_t>(kMostBeside / bytes, 1), kFewestFilters);
+  if (dweight.size(1) * dweight.size(2) == 1 && o.groups == 1 && filters + kFewestFilters <= k) {
+    for (int64_t first = 0; first < k; first += filters) {
+      const int64_t count = std::min(filters, k - first);
+      Tensor part = part_of(dweight, first * bytes, {count, 1, 1, dweight.size(3)}, DType::f32);
       conv2d_backward_weight(x, channel_slice(dy, first, count), o, part, add);
     }
     return;
